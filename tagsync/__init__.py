@@ -1,0 +1,1 @@
+"""Mirrors container-registry tags into a local SQLite database and keeps their history."""

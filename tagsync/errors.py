@@ -1,0 +1,132 @@
+"""Every error that tagsync raises on purpose, each a sentence for the person who reads it.
+
+::
+
+    TagsyncError
+    ├── ConfigError                 the configuration or the command line is wrong
+    ├── StoreError                  the database did not take or give what was asked
+    │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
+    │   └── ClockBehindRecord       the clock is earlier than what is already recorded
+    └── RegistryError               a listing could not be had
+        ├── Unreachable        *    no connection, a broken one, or a timeout
+        ├── Throttled          *    asked too often: the whole registry pauses
+        ├── Busy               *    409, or a 5xx
+        ├── Unauthorized            401: credentials wrong or expired
+        ├── Forbidden               403: credentials good, permission missing
+        ├── NotFound
+        │   ├── RepositoryNotFound  the registry knows no such repository
+        │   └── NamespaceNotFound   the registry knows no such organization
+        ├── EndpointNotFound        the gateway knows no such path: the endpoint is wrong
+        ├── BadRequest              any other refusal
+        ├── MalformedResponse       an answer that is not what the interface promises
+        │   └── ResponseTooLarge    an answer beyond the configured bound
+        └── InconsistentListing     pages that contradict each other, even when read again
+
+``*`` marks what may pass by itself: those are tried again within a bounded time.
+"""
+
+from typing import ClassVar
+
+
+class TagsyncError(Exception):
+    """The root: its text is one sentence that says what was wrong, where, and what to do."""
+
+
+class ConfigError(TagsyncError):
+    """The configuration or the command line is wrong; nothing was done."""
+
+
+class StoreError(TagsyncError):
+    """The database did not take or give what was asked; the transaction was rolled back."""
+
+
+class UnusableDatabase(StoreError):
+    """The file is not a database of ours, or was written by a newer tagsync; it was not touched."""
+
+
+class ClockBehindRecord(StoreError):
+    """The system's clock is earlier than the newest recorded listing; nothing was recorded."""
+
+
+class RegistryError(TagsyncError):
+    """A registry did not give a complete listing.
+
+    Attributes:
+        transient: whether the same request may well succeed a little later.
+        retry_after: seconds after which the registry asked to be tried again, if it said so.
+        status: the HTTP status that was answered, if there was an answer.
+        code: the registry's own error code, if it sent one.
+    """
+
+    transient: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.status = status
+        self.code = code
+
+
+class Unreachable(RegistryError):
+    """No connection, a connection that broke, or no answer in time."""
+
+    transient = True
+
+
+class Throttled(RegistryError):
+    """The registry was asked too often."""
+
+    transient = True
+
+
+class Busy(RegistryError):
+    """The registry could not answer just now: 409, or a 5xx."""
+
+    transient = True
+
+
+class Unauthorized(RegistryError):
+    """The credentials are wrong or have expired."""
+
+
+class Forbidden(RegistryError):
+    """The credentials are good, and do not permit this."""
+
+
+class NotFound(RegistryError):
+    """What was asked for does not exist."""
+
+
+class RepositoryNotFound(NotFound):
+    """The registry knows no such repository."""
+
+
+class NamespaceNotFound(NotFound):
+    """The registry knows no such organization."""
+
+
+class EndpointNotFound(RegistryError):
+    """The gateway knows no such path: the endpoint is wrong, nothing was deleted."""
+
+
+class BadRequest(RegistryError):
+    """The registry refused the request for another reason."""
+
+
+class MalformedResponse(RegistryError):
+    """The answer is not what the interface promises."""
+
+
+class ResponseTooLarge(MalformedResponse):
+    """The answer is larger than the configured bound."""
+
+
+class InconsistentListing(RegistryError):
+    """The pages of a listing contradict each other, even when read again."""

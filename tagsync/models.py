@@ -1,0 +1,203 @@
+"""What the parts of tagsync tell each other: frozen values, no behaviour beyond their own meaning.
+
+Times that tagsync took are text, ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC, so that the order of the text
+is the order of time (see `timestamp`). Times that a registry claims stay as it sent them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+Clock = Callable[[], datetime]
+"""Gives the present moment, aware of its time zone; injected so that tests own the time."""
+
+Kind = Literal["added", "updated", "deleted"]
+"""What happened to a tag."""
+
+ObservedOutcome = Literal["ok", "failed", "held"]
+"""How a poll ended, as the observations keep it."""
+
+
+def utc_now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+def timestamp(moment: datetime) -> str:
+    """The text by which a moment that tagsync took is stored: UTC, with milliseconds.
+
+    Args:
+        moment: aware of its time zone.
+    """
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_timestamp(text: str) -> datetime:
+    """The moment that `timestamp` wrote."""
+    return datetime.fromisoformat(text)
+
+
+class Secret:
+    """A credential that shows itself only to the one who asks for its value.
+
+    Its ``repr`` and ``str`` are stars, so that neither a log nor a crash report can hold it.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """The value itself, for the one request that needs it."""
+        return self._value
+
+
+def redact(text: str, secrets: Iterable[Secret]) -> str:
+    """The text with every secret in it replaced by stars."""
+    for secret in secrets:
+        if value := secret.reveal():
+            text = text.replace(value, "***")
+    return text
+
+
+class Tag(msgspec.Struct, frozen=True, gc=False):
+    """One tag, with every documented field of its row but the manifest, which the digest names.
+
+    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Where they differ
+    from the registry's own names: ``registry_id`` and ``registry_repo_id`` are SWR's ``id`` and
+    ``repo_id``. A field that the registry did not send is null. ``digest`` is null for a tag
+    that is listed but was not resolved.
+    """
+
+    tag: str
+    digest: str | None = None
+    image_id: str | None = None
+    schema: int | None = None
+    size: int | None = None
+    path: str | None = None
+    internal_path: str | None = None
+    is_trusted: bool | None = None
+    tag_type: int | None = None
+    scanned: bool | None = None
+    registry_id: int | None = None
+    registry_repo_id: int | None = None
+    domain_id: str | None = None
+    created: str | None = None
+    updated: str | None = None
+
+
+FIELDS: Final[tuple[str, ...]] = tuple(Tag.__struct_fields__[1:])
+"""Every attribute of a tag that can change, in the order in which changes name them."""
+
+
+class Image(msgspec.Struct, frozen=True, gc=False):
+    """What a digest names.
+
+    Attributes:
+        digest: as the registry names it, ``sha256:…``.
+        image_id: the digest of its configuration, as the registry sent it.
+        media_type: what the manifest says of itself.
+        schema: the Docker protocol's version, 1 or 2.
+        size: in bytes, as the registry sent it.
+        manifest: the manifest's exact text, where there is one.
+        verified: whether those bytes hash to the digest and name the configuration that the
+            registry claims; null without bytes.
+    """
+
+    digest: str
+    image_id: str | None = None
+    media_type: str | None = None
+    schema: int | None = None
+    size: int | None = None
+    manifest: str | None = None
+    verified: bool | None = None
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One complete read of a repository's tags, checked.
+
+    Attributes:
+        tags: by name.
+        images: by digest, each once.
+        started_at: when the first request was sent.
+        finished_at: when the last byte was read: each tag was seen between the two.
+        fingerprint: of the bytes that were read; equal fingerprints are equal listings. Null
+            where the listing was put together from more than one read.
+        pages: how many answers it was read from; above one it is no snapshot.
+        requests: how many requests were sent, those tried again included.
+        size: bytes of all bodies.
+        exists: false where the registry answered that there is no such repository.
+    """
+
+    tags: Mapping[str, Tag]
+    images: Mapping[str, Image]
+    started_at: str
+    finished_at: str
+    fingerprint: str | None
+    pages: int = 1
+    requests: int = 1
+    size: int = 0
+    exists: bool = True
+
+
+class Unchanged(msgspec.Struct, frozen=True):
+    """A complete read whose bytes are those of the last recorded listing; attributes as there."""
+
+    started_at: str
+    finished_at: str
+    fingerprint: str
+    requests: int = 1
+    size: int = 0
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What happened to one tag between two listings.
+
+    Attributes:
+        fields: each documented field that differs, as ``(old, new)``; a tag that is added differs
+            from nothing in every field that is not null.
+    """
+
+    tag: str
+    kind: Kind
+    old_digest: str | None
+    new_digest: str | None
+    fields: dict[str, tuple[Any, Any]]
+
+    @property
+    def moved(self) -> bool:
+        """Whether the tag points to something else than before."""
+        return self.kind == "updated" and self.old_digest != self.new_digest
+
+
+class RecordedChange(msgspec.Struct, frozen=True):
+    """A change as the history holds it.
+
+    Attributes:
+        not_before: it happened after this; null where it was there when we first looked.
+        observed_at: it happened no later than this.
+        hash: chains it to the change before it.
+    """
+
+    id: int
+    tag: str
+    kind: Kind
+    old_digest: str | None
+    new_digest: str | None
+    not_before: str | None
+    observed_at: str
+    hash: str
+
+    @property
+    def moved(self) -> bool:
+        """Whether the tag points to something else than before."""
+        return self.kind == "updated" and self.old_digest != self.new_digest
