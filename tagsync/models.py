@@ -179,6 +179,18 @@ class Change(msgspec.Struct, frozen=True):
         return self.kind == "updated" and self.old_digest != self.new_digest
 
 
+class Repository(msgspec.Struct, frozen=True, order=True):
+    """Which repository: the configured registry's name, and its own, ``namespace/name``."""
+
+    registry: str
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        """``registry/namespace/name``, by which people and patterns call it."""
+        return f"{self.registry}/{self.name}"
+
+
 class RecordedChange(msgspec.Struct, frozen=True):
     """A change as the history holds it.
 

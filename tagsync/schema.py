@@ -1,0 +1,274 @@
+"""The database's tables, views and triggers, as a series of migrations.
+
+A migration that has been released is never edited: a change of the schema is a further one.
+Nothing here needs a SQLite newer than 3.31, so that the tools of long-lived systems can read it.
+"""
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+from tagsync.errors import UnusableDatabase
+
+APPLICATION_ID: Final = 0x74677379
+"""``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
+
+_MIGRATION_SET: Final = "tagsync"
+_MIGRATIONS: Final = ("tables_and_triggers", "views_for_people")
+
+_TABLES: Final = (
+    """
+    CREATE TABLE repositories (
+        id INTEGER PRIMARY KEY,
+        registry TEXT NOT NULL,
+        name TEXT NOT NULL,               -- namespace/name
+        namespace TEXT GENERATED ALWAYS AS (substr(name, 1, instr(name, '/') - 1)) VIRTUAL,
+        first_observed_at TEXT,           -- of the first complete listing
+        last_attempt_at TEXT NOT NULL,
+        last_complete_at TEXT,            -- when the last recorded listing had been read
+        listing_hash TEXT,                -- of that listing's bytes
+        failures INTEGER NOT NULL DEFAULT 0,  -- polls in a row that failed
+        last_error TEXT,                  -- why the last poll failed or was held; null if it was ok
+        not_before TEXT,                  -- when the last recorded listing began: a change seen
+                                          -- next happened after this
+        unlogged_from INTEGER,            -- the first change whose log line is not yet written
+        UNIQUE (registry, name)
+    )
+    """,
+    """
+    CREATE TABLE images (
+        digest TEXT PRIMARY KEY,
+        image_id TEXT,
+        media_type TEXT,
+        schema INTEGER,
+        size INTEGER,                     -- bytes, as the registry says
+        manifest TEXT,                    -- its exact text
+        verified INTEGER CHECK (verified IN (0, 1)),  -- 1 it hashes to the digest, 0 it does not
+        first_observed_at TEXT NOT NULL
+    )
+    """,
+    # Clustered by repository, which is how a poll reads and writes it.
+    """
+    CREATE TABLE tags (
+        repository_id INTEGER NOT NULL REFERENCES repositories (id),
+        tag TEXT NOT NULL,
+        digest TEXT,                      -- null where listed but not resolved
+        image_id TEXT,
+        schema INTEGER,
+        size INTEGER,
+        path TEXT,
+        internal_path TEXT,
+        is_trusted INTEGER,
+        tag_type INTEGER,
+        scanned INTEGER,
+        registry_id INTEGER,              -- the registry's own id of the row
+        registry_repo_id INTEGER,         -- and of the repository
+        domain_id TEXT,
+        created TEXT,
+        updated TEXT,
+        first_observed_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL,         -- observed_at of its last change
+        PRIMARY KEY (repository_id, tag)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY,
+        repository_id INTEGER NOT NULL REFERENCES repositories (id),
+        tag TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('added', 'updated', 'deleted')),
+        old_digest TEXT,
+        new_digest TEXT,
+        fields TEXT NOT NULL,             -- JSON: field -> [old, new]
+        not_before TEXT,                  -- it happened after this; null: there when first seen
+        observed_at TEXT NOT NULL,        -- and no later than this
+        hash TEXT NOT NULL                -- of this change and the hash before it
+    )
+    """,
+    "CREATE INDEX changes_of_tag ON changes (repository_id, tag)",
+    """
+    CREATE TABLE observations (
+        id INTEGER PRIMARY KEY,
+        repository_id INTEGER NOT NULL REFERENCES repositories (id),
+        outcome TEXT NOT NULL CHECK (outcome IN ('ok', 'failed', 'held')),
+        detail TEXT,
+        first_at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        polls INTEGER NOT NULL,
+        tags INTEGER                      -- how many the last of these listings had
+    )
+    """,
+    "CREATE INDEX observations_of_repository ON observations (repository_id)",
+)
+
+# A REPLACE would delete without firing a DELETE trigger, so what exists is guarded on INSERT too.
+_APPEND_ONLY: Final = (
+    """
+    CREATE TRIGGER changes_are_never_updated BEFORE UPDATE ON changes
+    BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END
+    """,
+    """
+    CREATE TRIGGER changes_are_never_deleted BEFORE DELETE ON changes
+    BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END
+    """,
+    """
+    CREATE TRIGGER changes_are_never_replaced BEFORE INSERT ON changes
+    WHEN EXISTS (SELECT 1 FROM changes WHERE id = NEW.id)
+    BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END
+    """,
+    """
+    CREATE TRIGGER images_are_never_updated BEFORE UPDATE ON images
+    BEGIN SELECT RAISE(ABORT, 'images is append-only'); END
+    """,
+    """
+    CREATE TRIGGER images_are_never_deleted BEFORE DELETE ON images
+    BEGIN SELECT RAISE(ABORT, 'images is append-only'); END
+    """,
+    """
+    CREATE TRIGGER images_are_never_replaced BEFORE INSERT ON images
+    WHEN EXISTS (SELECT 1 FROM images WHERE digest = NEW.digest)
+    BEGIN SELECT RAISE(IGNORE); END
+    """,
+)
+
+_VIEWS: Final = {
+    "current_tags": """
+        SELECT r.registry || '/' || r.name AS repository, t.tag, t.digest, t.image_id,
+               i.media_type, t.schema, t.size, t.path, t.internal_path, t.is_trusted, t.tag_type,
+               t.scanned, t.registry_id, t.registry_repo_id, t.domain_id, t.created, t.updated,
+               t.first_observed_at, t.changed_at, i.verified, t.repository_id
+        FROM tags AS t
+        JOIN repositories AS r ON r.id = t.repository_id
+        LEFT JOIN images AS i ON i.digest = t.digest
+    """,
+    "change_log": """
+        SELECT c.id, c.observed_at, c.not_before, r.registry || '/' || r.name AS repository, c.tag,
+               c.kind, c.kind = 'updated' AND c.old_digest IS NOT c.new_digest AS moved,
+               c.old_digest, c.new_digest, c.fields, c.hash, c.repository_id
+        FROM changes AS c
+        JOIN repositories AS r ON r.id = c.repository_id
+    """,
+    # Each digest that a tag pointed to, from the change that brought it to the one that ended it.
+    "tag_history": """
+        SELECT repository, tag, digest, not_before, valid_from, valid_to, repository_id
+        FROM (
+            SELECT r.registry || '/' || r.name AS repository, c.tag, c.new_digest AS digest, c.kind,
+                   c.not_before, c.observed_at AS valid_from, c.repository_id,
+                   lead(c.observed_at) OVER (
+                       PARTITION BY c.repository_id, c.tag ORDER BY c.id
+                   ) AS valid_to
+            FROM changes AS c
+            JOIN repositories AS r ON r.id = c.repository_id
+            WHERE c.kind <> 'updated' OR c.old_digest IS NOT c.new_digest
+        )
+        WHERE kind <> 'deleted'
+    """,
+    # Schema 1 lists its layers from the top, and without sizes.
+    "image_layers": """
+        SELECT i.digest, l.key AS position, json_extract(l.value, '$.digest') AS layer_digest,
+               json_extract(l.value, '$.size') AS size
+        FROM images AS i,
+             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.layers') AS l
+        WHERE l.type = 'object' AND typeof(l.key) = 'integer'
+        UNION ALL
+        SELECT i.digest, json_array_length(i.manifest, '$.fsLayers') - 1 - l.key,
+               json_extract(l.value, '$.blobSum'), NULL
+        FROM images AS i,
+             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.fsLayers')
+                 AS l
+        WHERE l.type = 'object' AND typeof(l.key) = 'integer'
+    """,
+    "image_platforms": """
+        SELECT i.digest AS index_digest,
+               json_extract(m.value, '$.platform.os') || '/'
+                   || json_extract(m.value, '$.platform.architecture')
+                   || coalesce('/' || json_extract(m.value, '$.platform.variant'), '') AS platform,
+               json_extract(m.value, '$.digest') AS manifest_digest
+        FROM images AS i,
+             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.manifests')
+                 AS m
+        WHERE m.type = 'object'
+    """,
+}
+
+migrations = Migrations(_MIGRATION_SET)
+
+
+@migrations(name=_MIGRATIONS[0])
+def _tables_and_triggers(db: Database) -> None:
+    # One by one: sqlite3's executescript would commit the transaction that makes this atomic.
+    for statement in (*_TABLES, *_APPEND_ONLY):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@migrations(name=_MIGRATIONS[1])
+def _views_for_people(db: Database) -> None:
+    for name, query in _VIEWS.items():
+        db.create_view(name, query)
+
+
+def migrate(db: Database, path: str) -> None:
+    """Brings the database to this version's schema; writes nothing to one that has it.
+
+    Runs in one write transaction, so that of several processes one migrates and the others find it
+    done, and a kill leaves either the old schema or the new one.
+
+    Args:
+        db: a connection that may write, outside a transaction.
+        path: how messages call the file.
+
+    Raises:
+        UnusableDatabase: it belongs to another program, or to a newer tagsync.
+    """
+    if is_current(db):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not is_new(db):
+            check(db, path)
+        migrations.apply(db)
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def is_new(db: Database) -> bool:
+    """Whether the file holds nothing yet, neither ours nor anybody's."""
+    return _pragma(db, "application_id") == 0 and not db.execute(
+        "SELECT 1 FROM sqlite_master LIMIT 1"
+    ).fetchone()
+
+
+def is_current(db: Database) -> bool:
+    """Whether the database is ours and has exactly the migrations that this version knows."""
+    return _pragma(db, "application_id") == APPLICATION_ID and _applied(db) == set(_MIGRATIONS)
+
+
+def check(db: Database, path: str) -> None:
+    """Makes sure that the database is ours and that this version understands it.
+
+    Args:
+        db: a connection that may read.
+        path: how messages call the file.
+
+    Raises:
+        UnusableDatabase: it belongs to another program, or to a newer tagsync.
+    """
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        raise UnusableDatabase(
+            f"{path} is a database of another program: let store.path name a file of tagsync's own"
+        )
+    if newer := sorted(_applied(db) - set(_MIGRATIONS)):
+        raise UnusableDatabase(
+            f"{path} was written by a newer tagsync (its schema has {newer[0]}): upgrade this one"
+        )
+
+
+def _applied(db: Database) -> set[str]:
+    return {migration.name for migration in migrations.applied(db)}
+
+
+def _pragma(db: Database, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
