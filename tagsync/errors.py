@@ -9,6 +9,7 @@
     │   └── ClockBehindRecord       the clock is earlier than what is already recorded
     └── RegistryError               a listing could not be had
         ├── Unreachable        *    no connection, a broken one, or a timeout
+        ├── Untrusted               the certificate is not one to trust
         ├── Throttled          *    asked too often: the whole registry pauses
         ├── Busy               *    409, or a 5xx
         ├── Unauthorized            401: credentials wrong or expired
@@ -78,6 +79,10 @@ class Unreachable(RegistryError):
     """No connection, a connection that broke, or no answer in time."""
 
     transient = True
+
+
+class Untrusted(RegistryError):
+    """The server's certificate is not one to trust."""
 
 
 class Throttled(RegistryError):

@@ -69,6 +69,20 @@ def redact(text: str, secrets: Iterable[Secret]) -> str:
     return text
 
 
+class NoCredential(msgspec.Struct, frozen=True):
+    """Whoever asks is answered."""
+
+
+class TokenCredential(msgspec.Struct, frozen=True):
+    """A token of the vendor's identity service (IAM) that somebody else renews."""
+
+    token: Secret
+
+
+Credential = NoCredential | TokenCredential
+"""What a registry is asked with."""
+
+
 class Tag(msgspec.Struct, frozen=True, gc=False):
     """One tag, with every documented field of its row but the manifest, which the digest names.
 

@@ -236,9 +236,10 @@ def migrate(db: Database, path: str) -> None:
 
 def is_new(db: Database) -> bool:
     """Whether the file holds nothing yet, neither ours nor anybody's."""
-    return _pragma(db, "application_id") == 0 and not db.execute(
-        "SELECT 1 FROM sqlite_master LIMIT 1"
-    ).fetchone()
+    return (
+        _pragma(db, "application_id") == 0
+        and not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    )
 
 
 def is_current(db: Database) -> bool:

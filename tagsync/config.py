@@ -1,0 +1,378 @@
+"""The configuration: what may stand in it, and what is wrong with what does.
+
+`parse` is pure. Secrets are only named here; `resolve` reads one, when a registry is opened, so
+that commands which merely read the database need none.
+"""
+
+import difflib
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tagsync.errors import ConfigError
+from tagsync.models import Credential, NoCredential, Repository, Secret, TokenCredential
+
+SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
+"""Where the configuration is looked for when neither ``--config`` nor ``$TAGSYNC_CONFIG`` is given."""
+
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class Duration(timedelta):
+    """A positive length of time, written as ``"90s"``, ``"5m"``, ``"1h30m"``."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Reads a duration.
+
+        Raises:
+            ValueError: it is none, or not positive.
+        """
+        parts = re.findall(r"(\d+)(ms|s|m|h|d)", text) if isinstance(text, str) else []
+        if not parts or "".join(map("".join, parts)) != text:
+            raise ValueError(f'{text!r} is no duration; write it like "90s", "5m" or "1h30m"')
+        seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
+        if not 0 < seconds <= 366 * 86400:
+            raise ValueError(f"{text!r} is no duration between 1 ms and a year")
+        return cls(seconds=seconds)
+
+
+class Size(int):
+    """A number of bytes, written as ``"64MiB"``."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Size":
+        """Reads a size.
+
+        Raises:
+            ValueError: it is none, or not positive.
+        """
+        match = re.fullmatch(r"(\d{1,9})(KiB|MiB|GiB)", text) if isinstance(text, str) else None
+        if not match or not int(match[1]):
+            raise ValueError(f'{text!r} is no size; write it like "512KiB" or "64MiB"')
+        return cls(int(match[1]) * _SIZES[match[2]])
+
+
+class SecretName(str):
+    """Where a secret is kept: ``env:NAME``, ``file:PATH`` or ``credential:NAME`` (systemd's)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> "SecretName":
+        """Reads the name of a secret.
+
+        Raises:
+            ValueError: it is none; the text is not repeated, as it may be the secret itself.
+        """
+        if not isinstance(text, str) or not re.fullmatch(r"(env|file|credential):.+", text):
+            raise ValueError(
+                "a secret is not written here; name where it is kept:"
+                ' "env:NAME", "file:PATH" or "credential:NAME"'
+            )
+        return cls(text)
+
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Rate = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration: a key that it does not know is an error."""
+
+
+class StoreTable(_Table):
+    """``[store]``."""
+
+    path: str | None = None
+
+
+class ScheduleTable(_Table):
+    """``[schedule]``."""
+
+    interval: Duration = Duration(minutes=5)
+
+
+class NoneTable(_Table, tag_field="kind", tag="none"):
+    """``[registries.auth]`` with ``kind = "none"``."""
+
+
+class TokenTable(_Table, tag_field="kind", tag="token"):
+    """``[registries.auth]`` with ``kind = "token"``."""
+
+    token: SecretName
+
+
+class WatchTable(_Table):
+    """``[[registries.watch]]``."""
+
+    repositories: list[str]
+    interval: Duration | None = None
+
+
+class RegistryTable(_Table):
+    """``[[registries]]``."""
+
+    name: str
+    endpoint: str
+    kind: str = "swr"
+    auth: NoneTable | TokenTable = msgspec.field(default_factory=NoneTable)
+    concurrency: _Positive = 8
+    requests_per_second: _Rate = 50.0
+    timeout: Duration = Duration(seconds=30)
+    retry_for: Duration = Duration(minutes=1)
+    max_listing_size: Size = Size(256 * 2**20)
+    agreeing_listings: _Positive = 2
+    watch: list[WatchTable] = []
+
+
+class _File(_Table):
+    store: StoreTable = StoreTable()
+    schedule: ScheduleTable = ScheduleTable()
+    registries: list[RegistryTable] = []
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A repository to be polled, and how."""
+
+    repository: Repository
+    interval: timedelta
+    agreeing_listings: int
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A configuration that makes sense.
+
+    Attributes:
+        database: the path of the database.
+        registries: by name.
+        watched: every repository, each once, in the order of the file.
+        folder: what relative paths in the file are relative to.
+    """
+
+    database: Path
+    registries: Mapping[str, RegistryTable]
+    watched: tuple[Watched, ...]
+    interval: timedelta
+    folder: Path
+
+
+def find(given: str | None, env: Mapping[str, str]) -> Path:
+    """Which file is the configuration.
+
+    Args:
+        given: what the command line says.
+        env: the environment.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if named := given or env.get("TAGSYNC_CONFIG"):
+        return Path(named)
+    for path in SEARCHED:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"there is no configuration in {SEARCHED[0]} or {SEARCHED[1]}: name one with --config or"
+        " $TAGSYNC_CONFIG (config.example.toml shows every key)"
+    )
+
+
+def load(path: Path, env: Mapping[str, str]) -> Config:
+    """Reads a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as such"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return parse(text, env, path.absolute().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error.__cause__
+
+
+def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
+    """Makes a configuration of the text of a file.
+
+    Args:
+        text: TOML.
+        env: the environment, for ``$STATE_DIRECTORY``.
+        folder: what relative paths are relative to.
+
+    Raises:
+        ConfigError: the text is no TOML, or something in it is unknown, missing or impossible.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"not valid TOML: {error}") from error
+    try:
+        file = msgspec.convert(tables, _File, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_sentence(str(error))) from error
+    _check_registries(file.registries)
+    return Config(
+        database=_database(file.store, env, folder),
+        registries={registry.name: registry for registry in file.registries},
+        watched=tuple(_watched(file)),
+        interval=file.schedule.interval,
+        folder=folder,
+    )
+
+
+def credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
+    """What a registry is asked with, its secrets read.
+
+    Raises:
+        ConfigError: a secret is missing.
+    """
+    match registry.auth:
+        case TokenTable(token=token):
+            return TokenCredential(resolve(token, env, folder))
+        case _:
+            return NoCredential()
+
+
+def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
+    """Reads a secret from where it is kept; white space around it is dropped.
+
+    Raises:
+        ConfigError: it is not there, or empty.
+    """
+    scheme, _, where = name.partition(":")
+    if scheme == "env":
+        value = env.get(where, "")
+    else:
+        base = Path(env.get("CREDENTIALS_DIRECTORY", "")) if scheme == "credential" else folder
+        if scheme == "credential" and "CREDENTIALS_DIRECTORY" not in env:
+            raise ConfigError(
+                f"the secret {name} is missing: $CREDENTIALS_DIRECTORY is not set; run under"
+                " systemd with LoadCredential, or use env: or file:"
+            )
+        try:
+            value = (base / where).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"the secret {name} cannot be read: {reason}") from error
+    if not (value := value.strip()):
+        raise ConfigError(f"the secret {name} is missing or empty: set it and try again")
+    return Secret(value)
+
+
+def _decode(kind: type, value: object) -> Any:
+    if kind in (Duration, Size, SecretName):
+        return kind.parse(value)
+    raise NotImplementedError(f"no way to read a {kind}")
+
+
+_TABLES: Final[Mapping[str, tuple[type[_Table], ...]]] = {
+    "": (_File,),
+    "store": (StoreTable,),
+    "schedule": (ScheduleTable,),
+    "registries": (RegistryTable,),
+    "registries.auth": (NoneTable, TokenTable),
+    "registries.watch": (WatchTable,),
+}
+
+
+def _sentence(error: str) -> str:
+    """Says where and what, from msgspec's message, and for an unknown key which one is near."""
+    what, _, where = error.partition(" - at `$")
+    where = where.rstrip("`").lstrip(".")
+    at = f"{where}: " if where else ""
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        key = match[1]
+        tables = _TABLES[re.sub(r"\[.*?\]", "", where)]
+        known = sorted({field for table in tables for field in table.__struct_fields__} | {"kind"})
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+        return f"{at}there is no key {key!r}; the nearest is {near[0]!r}"
+    if match := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{at}the key {match[1]!r} is missing"
+    if match := re.fullmatch(r"Invalid value '(.*)'", what):
+        return f"{at}there is no {match[1]!r} here; it is one of 'none' and 'token'"
+    return at + what[0].lower() + what[1:].replace("`", "")
+
+
+def _check_registries(registries: list[RegistryTable]) -> None:
+    names = Counter(registry.name for registry in registries)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(f"two registries are named {twice[0]!r}: give each a name of its own")
+    for registry in registries:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", registry.name):
+            raise ConfigError(
+                f"the registry's name {registry.name!r} may only have letters, digits, '.', '_', '-'"
+            )
+        if registry.kind != "swr":
+            raise ConfigError(
+                f"the registry {registry.name!r} has kind {registry.kind!r}; it is 'swr'"
+            )
+        _check_endpoint(registry)
+
+
+def _check_endpoint(registry: RegistryTable) -> None:
+    try:
+        url = urlsplit(registry.endpoint)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise ConfigError(f"the endpoint of {registry.name!r} is no URL: {error}") from error
+    if url.scheme not in {"http", "https"} or not host or url.query or url.fragment or url.username:
+        raise ConfigError(
+            f"the endpoint of {registry.name!r} has to be a URL like"
+            " https://swr-api.eu-de.otc.t-systems.com"
+        )
+    local = host == "localhost" or host.startswith("127.") or host == "::1"
+    if url.scheme == "http" and not local and not isinstance(registry.auth, NoneTable):
+        raise ConfigError(
+            f"the endpoint of {registry.name!r} is http://, which would send its credentials in"
+            " the clear: use https://"
+        )
+
+
+def _watched(file: _File) -> list[Watched]:
+    found: dict[Repository, Watched] = {}
+    for registry in file.registries:
+        for watch in registry.watch:
+            for name in watch.repositories:
+                _check_repository(registry.name, name)
+                repository = Repository(registry.name, name)
+                if repository in found:
+                    raise ConfigError(f"{repository.full_name} is named twice: remove one of them")
+                interval = watch.interval or file.schedule.interval
+                found[repository] = Watched(repository, interval, registry.agreeing_listings)
+    return list(found.values())
+
+
+def _check_repository(registry: str, name: str) -> None:
+    if any(character in name for character in "*?["):
+        raise ConfigError(
+            f"the repository {name!r} of {registry!r} is a glob, which this version does not expand:"
+            " list each repository by its exact name"
+        )
+    segment = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*)"
+    if not re.fullmatch(rf"{segment}(?:/{segment})+", name):
+        raise ConfigError(
+            f"the repository {name!r} of {registry!r} is not of the form namespace/name"
+        )
+
+
+def _database(store: StoreTable, env: Mapping[str, str], folder: Path) -> Path:
+    if store.path is not None:
+        if not store.path:
+            raise ConfigError("store.path: it is empty; name a file, or leave the key out")
+        return folder / store.path
+    return Path(env.get("STATE_DIRECTORY", str(folder)).split(":")[0]) / "tagsync.db"

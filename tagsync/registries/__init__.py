@@ -1,0 +1,63 @@
+"""The registries that can be mirrored, all behind one protocol."""
+
+from typing import Protocol
+
+from tagsync.models import Credential, Listing, Unchanged
+
+
+class Registry(Protocol):
+    """One configured endpoint, safe to be used by many threads at once."""
+
+    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+        """Reads all tags of a repository.
+
+        Args:
+            repository: ``namespace/name``.
+            known: the fingerprint of the last recorded listing; equal bytes give `Unchanged`.
+
+        Returns:
+            A listing that is complete and does not contradict itself.
+
+        Raises:
+            tagsync.errors.NotFound: the registry knows no such repository.
+            tagsync.errors.RegistryError: any other reason for which there is no such listing.
+        """
+
+    def close(self) -> None:
+        """Closes the connections."""
+
+
+def open_registry(
+    endpoint: str,
+    credential: Credential,
+    *,
+    timeout: float,
+    retry_for: float,
+    max_listing_bytes: int,
+    requests_per_second: float,
+    connections: int,
+) -> Registry:
+    """Makes the client of an SWR endpoint; sends nothing yet.
+
+    Args:
+        endpoint: the URL of its API, without a path.
+        credential: what it is asked with.
+        timeout: seconds for one request.
+        retry_for: seconds within which a request that fails in passing is tried again.
+        max_listing_bytes: how large all bodies of one listing together may be.
+        requests_per_second: the rate of all requests together.
+        connections: how many requests may be under way at once.
+    """
+    # httpx takes a tenth of a second to import, which commands that ask no registry should not pay.
+    from tagsync.registries import auth, http, swr  # noqa: PLC0415  see above
+
+    limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
+    signer, secrets = auth.of(credential)
+    client = http.Client(
+        endpoint,
+        signer,
+        lambda answer: swr.refusal_of(answer, secrets()),
+        limits,
+        secrets=secrets,
+    )
+    return swr.Swr(client, max_listing_bytes)

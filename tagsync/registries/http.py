@@ -1,0 +1,295 @@
+"""HTTP as tagsync asks it of any registry: paced, bounded, tried again, its failures made errors."""
+
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from threading import Lock
+from typing import Final
+
+import httpx
+import msgspec
+import stamina
+
+from tagsync.errors import (
+    Busy,
+    MalformedResponse,
+    RegistryError,
+    ResponseTooLarge,
+    Throttled,
+    Unreachable,
+    Untrusted,
+)
+from tagsync.models import Secret, redact, utc_now
+
+ATTEMPTS: Final = 6
+"""How often a request that fails in passing is sent at most."""
+
+_BURST: Final = 0.1
+"""Seconds of a rate that may be spent at once, so that waking late does not slow a pass."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds that a registry rests when it throttles without ``Retry-After``; doubled each time."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answer, its body read to the end and decompressed.
+
+    Attributes:
+        requests: how many were sent until this answer came.
+    """
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    requests: int = 1
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait, from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3)."""
+        text = self.headers.get("Retry-After", "").strip()
+        if text.isascii() and text.isdigit():
+            return float(text)
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        return max(0.0, (moment.astimezone(UTC) - utc_now()).total_seconds())
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one registry may cost.
+
+    Attributes:
+        timeout: seconds for one request, from its first byte sent to the last one read.
+        retry_for: seconds within which a request that fails in passing is tried again.
+        max_listing_bytes: how large all bodies of one listing together may be.
+        requests_per_second: the rate of all its requests together.
+        connections: how many requests may be under way at once.
+    """
+
+    timeout: float = 30.0
+    retry_for: float = 60.0
+    max_listing_bytes: int = 256 * 2**20
+    requests_per_second: float = 50.0
+    connections: int = 8
+
+
+class Pacer:
+    """Spreads the requests to one registry over time, and stops them all while it throttles."""
+
+    def __init__(
+        self,
+        requests_per_second: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Takes the clock and the sleep from the caller so that tests own the time."""
+        self._spacing = 1 / requests_per_second
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = Lock()
+        self._next = 0.0
+        self._paused_until = 0.0
+        self._pauses = 0
+
+    def wait(self, patience: float) -> None:
+        """Waits for this request's turn.
+
+        Args:
+            patience: seconds that the caller can wait.
+
+        Raises:
+            Throttled: the registry rests for longer than that.
+        """
+        started = self._monotonic()
+        while True:
+            with self._lock:
+                now = self._monotonic()
+                pause = self._paused_until - now
+                if pause <= 0:
+                    turn = max(self._next, now - _BURST)
+                    self._next = turn + self._spacing
+                    break
+            if now + pause > started + patience:
+                raise Throttled(
+                    f"the registry asked for a rest and is not asked again for {pause:.0f} s",
+                    retry_after=pause,
+                )
+            self._sleep(pause)
+        if turn > now:
+            self._sleep(turn - now)
+
+    def throttled(self, retry_after: float | None) -> None:
+        """Lets the whole registry rest, for as long as it asked or for longer each time."""
+        with self._lock:
+            seconds = (
+                min(_FIRST_PAUSE * 2**self._pauses, _LONGEST_PAUSE)
+                if retry_after is None
+                else retry_after
+            )
+            self._pauses += 1
+            self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+
+    def answered(self) -> None:
+        """Notes that the registry answers again."""
+        self._pauses = 0
+
+
+class Client:
+    """One registry's HTTP.
+
+    Certificates are always verified, redirects never followed: credentials go to the configured
+    host alone.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        auth: httpx.Auth | None,
+        refusal: Callable[[Answer], RegistryError],
+        limits: Limits,
+        *,
+        secrets: Callable[[], tuple[Secret, ...]] = tuple,
+        transport: httpx.BaseTransport | None = None,
+        pacer: Pacer | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens no connection yet.
+
+        Args:
+            endpoint: the URL that paths are appended to.
+            auth: signs or marks each request.
+            refusal: makes an error of an answer whose status is not 200.
+            limits: what the registry may cost.
+            secrets: the credentials now in use, which a server might echo in an error.
+            transport: replaces the network, for tests.
+            pacer: replaces the one made from the limits, for tests.
+            monotonic: seconds of a clock that never goes back.
+        """
+        self._endpoint = endpoint.rstrip("/")
+        self._auth = auth
+        self._refusal = refusal
+        self._limits = limits
+        self._secrets = secrets
+        self._pacer = pacer or Pacer(limits.requests_per_second)
+        self._monotonic = monotonic
+        self._client = httpx.Client(
+            transport=transport,
+            timeout=limits.timeout,
+            limits=httpx.Limits(
+                max_connections=limits.connections,
+                max_keepalive_connections=limits.connections,
+            ),
+            headers={"User-Agent": "tagsync", "Accept": "application/json"},
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def get(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
+        """Asks until there is an answer, for as long as what fails may pass by itself.
+
+        Args:
+            path: after the endpoint, already quoted.
+            query: parameters.
+            max_bytes: how large the body may be.
+
+        Raises:
+            RegistryError: no answer, one that is too large, or a refusal.
+        """
+        for attempt in stamina.retry_context(
+            on=self._may_pass, attempts=ATTEMPTS, timeout=self._limits.retry_for, wait_initial=0.2
+        ):
+            with attempt:
+                self._pacer.wait(self._limits.retry_for)
+                answer = self._send(path, query, max_bytes)
+                if answer.status == httpx.codes.OK:
+                    self._pacer.answered()
+                    return msgspec.structs.replace(answer, requests=attempt.num)
+                raise self._refused(answer)
+        raise AssertionError("stamina ends with a return or an exception")
+
+    def _may_pass(self, error: Exception) -> bool | float:
+        """Whether to try again, and if the registry named a time, after how many seconds.
+
+        A throttled request waits at the pacer, together with all the others.
+        """
+        if not isinstance(error, RegistryError) or not error.transient:
+            return False
+        if (error.retry_after or 0.0) > self._limits.retry_for:
+            return False
+        if isinstance(error, Throttled):
+            return 0.0
+        return True if error.retry_after is None else error.retry_after
+
+    def _refused(self, answer: Answer) -> RegistryError:
+        error = self._refusal(answer)
+        if isinstance(error, Throttled):
+            self._pacer.throttled(error.retry_after)
+        return error
+
+    def _send(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
+        deadline = self._monotonic() + self._limits.timeout
+        url = self._endpoint + path
+        try:
+            request = self._client.build_request("GET", url, params=query)
+            response = self._client.send(request, auth=self._auth, stream=True)
+            try:
+                body = self._read(response, max_bytes, deadline)
+            finally:
+                response.close()
+        except httpx.DecodingError as error:
+            raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
+        except httpx.HTTPError as error:
+            raise self._no_answer(url, error) from error
+        return Answer(url, response.status_code, response.headers, body)
+
+    def _read(self, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+        chunks, size = [], 0
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                raise ResponseTooLarge(
+                    f"{response.url.copy_with(query=None)} sent more than the"
+                    f" {self._limits.max_listing_bytes} bytes that max_listing_size allows"
+                )
+            # httpx bounds each read, which a server that drips byte by byte never exceeds.
+            if self._monotonic() > deadline:
+                raise Unreachable(
+                    f"{response.url.copy_with(query=None)} did not finish its answer within"
+                    f" {self._limits.timeout:g} s"
+                )
+        return b"".join(chunks)
+
+    def _no_answer(self, url: str, error: httpx.HTTPError) -> RegistryError:
+        reason = redact(str(error), self._secrets()) or type(error).__name__
+        if isinstance(error, httpx.TimeoutException):
+            return Unreachable(f"{url} did not answer within {self._limits.timeout:g} s")
+        if _is_about_certificates(error):
+            return Untrusted(f"{url} showed a certificate that is not trusted: {reason}")
+        if isinstance(error, httpx.ConnectError):
+            return Unreachable(f"{url} could not be reached: {reason}")
+        return Unreachable(f"the connection to {url} broke: {reason}")
+
+
+def kind_of_passing(status: int) -> type[Busy] | None:
+    """The error of a status that means "later" with every registry, or null."""
+    later = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT
+    return Busy if later else None
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    """Whether TLS failed for want of trust, which httpx and httpcore wrap in their own errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

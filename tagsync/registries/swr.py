@@ -1,0 +1,388 @@
+"""Huawei Cloud's and Open Telekom Cloud's Software Repository for Containers (SWR).
+
+The tag list is "Querying the List of Image Repository Tags" of the vendor's API reference:
+``GET /v2/manage/namespaces/{namespace}/repos/{repository}/tags``.
+"""
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Annotated, Any, Final, NoReturn
+from urllib.parse import quote
+
+import msgspec
+
+from tagsync.errors import (
+    BadRequest,
+    EndpointNotFound,
+    Forbidden,
+    InconsistentListing,
+    MalformedResponse,
+    NamespaceNotFound,
+    NotFound,
+    RegistryError,
+    RepositoryNotFound,
+    Throttled,
+    Unauthorized,
+)
+from tagsync.models import (
+    Clock,
+    Image,
+    Listing,
+    Secret,
+    Tag,
+    Unchanged,
+    redact,
+    timestamp,
+    utc_now,
+)
+from tagsync.registries import http, manifest
+
+PAGE: Final = 1000
+"""Rows asked for at a time: the most that the vendor documents."""
+
+READS: Final = 3
+"""How often a listing whose pages contradict each other is read before it is given up."""
+
+_DECODING: Final = b"swr 1\n"
+"""Part of each fingerprint: to be changed when more is taken from the same bytes than before."""
+
+_ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
+"""A fixed order, so that equal listings are equal bytes. Newest first, so that a push between two
+pages repeats a row, which is noticed, and does not skip one."""
+
+_THROTTLED: Final = frozenset({"SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042"})
+_NO_NAMESPACE: Final = frozenset({"SVCSTG.SWR.4040058", "SVCSTG.SWR.4041061"})
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A row of the tag list. Real answers lack many keys and send null for others."""
+
+    Tag: _Name
+    id: _Int64 | None = None
+    repo_id: _Int64 | None = None
+    image_id: str | None = None
+    manifest: str | None = None
+    digest: str | None = None
+    schema: _Int64 | None = None
+    path: str | None = None
+    internal_path: str | None = None
+    size: _Int64 | None = None
+    is_trusted: bool | None = None
+    created: str | None = None
+    updated: str | None = None
+    deleted: str | None = None
+    scanned: bool | None = None
+    tag_type: _Int64 | None = None
+    domain_id: str | None = None
+
+
+_decode_rows = msgspec.json.Decoder(list[_Row] | None).decode
+
+
+class _Page:
+    """One answer of the tag list; its rows are decoded when they are first asked for."""
+
+    def __init__(self, answer: http.Answer) -> None:
+        self.answer = answer
+        self.content_range = answer.headers.get("Content-Range", "")
+        self._rows: list[_Row] | None = None
+
+    @property
+    def rows(self) -> list[_Row]:
+        """The rows; an empty repository is ``[]`` or ``null``."""
+        if self._rows is None:
+            self._rows = _decode(_decode_rows, self.answer) or []
+        return self._rows
+
+    @property
+    def total(self) -> int | None:
+        """How many rows there are on all pages, from ``Content-Range: {offset}-{count}/{total}``."""
+        match = re.fullmatch(r"(?:\w+ )?\d+-\d+/(\d{1,18})", self.content_range.strip())
+        return int(match[1]) if match else None
+
+
+class _Reading:
+    """One attempt to read all pages of a repository's tag list."""
+
+    def __init__(
+        self, fetch: Callable[[int, int, int], http.Answer], known: str | None, max_bytes: int
+    ) -> None:
+        self._fetch = fetch
+        self._known = known
+        self._max_bytes = max_bytes
+        self._hash = sha256(_DECODING)
+        self.pages: list[_Page] = []
+        self.requests = 0
+        self.size = 0
+        self.unchanged = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every page so far."""
+        return self._hash.hexdigest()
+
+    def read(self) -> None:
+        """Fetches pages until the listing is complete or known to be the recorded one.
+
+        Servers differ: some ignore ``offset`` and ``limit``, some cap the page below what was
+        asked, some send no total. None of that may make a part look like the whole.
+
+        Raises:
+            InconsistentListing: the pages contradict each other.
+            RegistryError: a page could not be had.
+        """
+        first = self._page(0, PAGE)
+        if self.unchanged:
+            return
+        if first.total is None:
+            self._read_without_total(first)
+        else:
+            self._read_to_total(first, first.total)
+
+    def _read_to_total(self, first: _Page, total: int) -> None:
+        step, count = len(first.rows), len(first.rows)
+        while count < total and not self.unchanged:
+            page = self._page(step * len(self.pages), step) if step else None
+            if page is None or not page.rows:
+                _contradict(f"the pages end after {count} of {total} tags")
+            if page.total != total:
+                _contradict(f"the total was {total}, then {page.total}")
+            count += len(page.rows)
+            if count < total and len(page.rows) != step:
+                _contradict(f"a page has {len(page.rows)} tags where {step} were asked for")
+        if count > total:
+            _contradict(f"there are {count} tags where the total is {total}")
+
+    def _read_without_total(self, first: _Page) -> None:
+        step = len(first.rows)
+        if step == 0 or step > PAGE:
+            return
+        # One row after the first page tells the three kinds of server apart: it is missing where
+        # the listing is complete, and it is the whole first page again where paging is ignored.
+        before = self._hash.copy()
+        probe = self._page(step, 1)
+        self.pages.pop()
+        if not probe.rows or self.unchanged:
+            return
+        if probe.answer.body == first.answer.body:
+            # What is ignored tells nothing new: the next poll needs the first page only.
+            self._hash = before
+            return
+        while not self.unchanged:
+            page = self._page(step * len(self.pages), step)
+            if len(page.rows) > step:
+                _contradict(f"a page has {len(page.rows)} tags where {step} were asked for")
+            if len(page.rows) < step:
+                return
+
+    def _page(self, offset: int, limit: int) -> _Page:
+        answer = self._fetch(offset, limit, self._max_bytes - self.size)
+        page = _Page(answer)
+        self.requests += answer.requests
+        self.size += len(answer.body)
+        self._hash.update(f"{len(answer.body)} {page.content_range}\n".encode())
+        self._hash.update(answer.body)
+        self.pages.append(page)
+        self.unchanged = self.fingerprint == self._known
+        return page
+
+
+class Swr:
+    """An SWR endpoint behind the `Registry` protocol."""
+
+    def __init__(self, client: http.Client, max_listing_bytes: int, clock: Clock = utc_now) -> None:
+        """Takes over the client, which has to have been made with `refusal_of`."""
+        self._client = client
+        self._max_bytes = max_listing_bytes
+        self._clock = clock
+
+    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+        """Reads all tags of a repository, again if the pages contradict each other.
+
+        Args:
+            repository: ``namespace/name``, whose name may contain slashes.
+            known: the fingerprint of the last recorded listing.
+
+        Raises:
+            RepositoryNotFound, NamespaceNotFound: there is no such repository.
+            InconsistentListing: the pages contradicted each other in every read.
+            RegistryError: any other reason for which there is no complete listing.
+        """
+        requests = size = 0
+        for read in range(1, READS + 1):
+            started_at = timestamp(self._clock())
+            reading = _Reading(self._fetcher(repository), known, self._max_bytes)
+            try:
+                reading.read()
+                listing = self._listing(reading, started_at)
+            except InconsistentListing as error:
+                if read == READS:
+                    raise InconsistentListing(
+                        f"{repository} was read {READS} times and contradicted itself: {error}"
+                    ) from error
+            else:
+                return msgspec.structs.replace(
+                    listing, requests=listing.requests + requests, size=listing.size + size
+                )
+            requests += reading.requests
+            size += reading.size
+        raise AssertionError("the last read returns or raises")
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _fetcher(self, repository: str) -> Callable[[int, int, int], http.Answer]:
+        path = tags_path(repository)
+
+        def fetch(offset: int, limit: int, max_bytes: int) -> http.Answer:
+            query: dict[str, str | int] = {"offset": offset, "limit": limit, **_ORDER}
+            try:
+                return self._client.get(path, query, max_bytes)
+            except NotFound as error:
+                if offset == 0:
+                    raise
+                raise InconsistentListing(f"a later page is gone ({error})") from error
+
+        return fetch
+
+    def _listing(self, reading: _Reading, started_at: str) -> Listing | Unchanged:
+        finished_at = timestamp(self._clock())
+        if reading.unchanged:
+            return Unchanged(
+                started_at, finished_at, reading.fingerprint, reading.requests, reading.size
+            )
+        tags: dict[str, Tag] = {}
+        images: dict[str, Image] = {}
+        for page in reading.pages:
+            for row in page.rows:
+                _add(row, tags, images, page.answer.url, paged=len(reading.pages) > 1)
+        return Listing(
+            tags,
+            images,
+            started_at,
+            finished_at,
+            reading.fingerprint,
+            pages=len(reading.pages),
+            requests=reading.requests,
+            size=reading.size,
+        )
+
+
+def tags_path(repository: str) -> str:
+    """The path of a repository's tag list; SWR writes a slash in a repository's name as ``$``."""
+    namespace, _, name = repository.partition("/")
+    return (
+        f"/v2/manage/namespaces/{quote(namespace, safe='')}"
+        f"/repos/{quote(name.replace('/', '$'), safe='$')}/tags"
+    )
+
+
+def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> RegistryError:
+    """The error of an answer whose status is not 200, in one sentence with status, code and text.
+
+    Args:
+        answer: its body may have any of the shapes that SWR and its gateway use, or none.
+        secrets: what must not appear in the sentence even if the server echoes it.
+    """
+    code, text = _code_and_message(answer.body)
+    said = f"{code or 'no code'}: {text}" if text else code or "no readable message"
+    sentence = redact(f"{answer.url} answered {answer.status} ({said})", secrets)
+    kind, advice = _kind_of_refusal(answer, code or "")
+    return kind(sentence + advice, retry_after=answer.retry_after, status=answer.status, code=code)
+
+
+def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError], str]:
+    status = answer.status
+    if status == 429 or code in _THROTTLED:  # noqa: PLR2004  statuses read best as figures
+        return Throttled, ""
+    if later := http.kind_of_passing(status):
+        return later, ""
+    if 300 <= status < 400:  # noqa: PLR2004
+        return BadRequest, f"; it points to {answer.headers.get('Location', 'nowhere')!r}"
+    if status == 404:  # noqa: PLR2004
+        if code.startswith("APIGW"):
+            return EndpointNotFound, ": check the endpoint"
+        return (NamespaceNotFound if code in _NO_NAMESPACE else RepositoryNotFound), ""
+    kinds: dict[int, tuple[type[RegistryError], str]] = {
+        401: (Unauthorized, ": check the credentials"),
+        403: (Forbidden, ": the credentials are good but do not permit this"),
+    }
+    return kinds.get(status, (BadRequest, ""))
+
+
+def _code_and_message(body: bytes) -> tuple[str | None, str | None]:
+    """Finds the code and the message in every shape of error body that has been seen."""
+    try:
+        content: Any = msgspec.json.decode(body[:65536])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    if isinstance(content, dict) and isinstance(content.get("errors"), list):
+        content = content["errors"]
+    if isinstance(content, list):
+        content = content[0] if content else {}
+    if not isinstance(content, dict):
+        return None, None
+    code = content.get("errorCode") or content.get("error_code")
+    text = content.get("errorMessage") or content.get("error_msg")
+    return _short(code), _short(text)
+
+
+def _short(value: object) -> str | None:
+    """The beginning of what a server says of itself, on one line."""
+    return " ".join(str(value).split())[:300] if value else None
+
+
+def _decode(decode: Callable[[bytes], list[_Row] | None], answer: http.Answer) -> Any:
+    try:
+        return decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        what = "an empty body" if not answer.body else f"no list of tags: {error}"
+    except RecursionError:
+        what = "a body that is nested too deeply"
+    raise MalformedResponse(f"{answer.url} sent {what}")
+
+
+def _add(
+    row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str, *, paged: bool
+) -> None:
+    """Takes one row into the listing.
+
+    A row that says when it was deleted is a tag that is gone. The same name twice within one
+    answer is malformed; on two pages it is a sign that rows moved while they were read.
+    """
+    if row.deleted:
+        return
+    if row.Tag in tags:
+        sentence = f"{url} listed the tag {row.Tag!r} twice"
+        raise InconsistentListing(sentence) if paged else MalformedResponse(sentence)
+    digest = row.digest or None
+    tags[row.Tag] = Tag(
+        row.Tag,
+        digest,
+        row.image_id,
+        row.schema,
+        row.size,
+        row.path,
+        row.internal_path,
+        row.is_trusted,
+        row.tag_type,
+        row.scanned,
+        row.id,
+        row.repo_id,
+        row.domain_id,
+        row.created,
+        row.updated,
+    )
+    if digest and digest not in images:
+        images[digest] = manifest.image(
+            digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
+        )
+
+
+def _contradict(what: str) -> NoReturn:
+    raise InconsistentListing(what)

@@ -1,0 +1,464 @@
+"""The only writer of the database: each poll's result in one short transaction.
+
+A `Store` has one connection, which its threads take in turn; other processes wait for its
+transactions at most `BUSY_TIMEOUT` seconds, as it does for theirs.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Self
+
+import msgspec
+from sqlite_utils import Database
+
+from tagsync import schema
+from tagsync.chain import GENESIS, link
+from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.models import (
+    FIELDS,
+    Change,
+    Image,
+    Listing,
+    ObservedOutcome,
+    RecordedChange,
+    Repository,
+    Tag,
+    Unchanged,
+    parse_timestamp,
+)
+
+BUSY_TIMEOUT: Final = 30.0
+"""Seconds to wait for another process's transaction."""
+
+_encode = msgspec.json.Encoder().encode
+
+_TAG_COLUMNS: Final = ", ".join(FIELDS)
+_UPSERT_TAG: Final = f"""
+    INSERT INTO tags (repository_id, tag, {_TAG_COLUMNS}, first_observed_at, changed_at)
+    VALUES ({", ".join("?" * (len(FIELDS) + 4))})
+    ON CONFLICT (repository_id, tag) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "changed_at"))}
+"""  # noqa: S608  the names are the attributes of Tag
+_INSERT_CHANGE: Final = """
+    INSERT INTO changes (id, repository_id, tag, kind, old_digest, new_digest, fields, not_before,
+                         observed_at, hash)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_IMAGE: Final = """
+    INSERT OR IGNORE INTO images (digest, image_id, media_type, schema, size, manifest, verified,
+                                  first_observed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What the database holds of a repository as a whole; attributes as its columns.
+
+    ``id`` is null for a repository that was never polled.
+    """
+
+    id: int | None = None
+    last_complete_at: str | None = None
+    listing_hash: str | None = None
+    not_before: str | None = None
+    failures: int = 0
+
+
+class Unlogged(msgspec.Struct, frozen=True):
+    """Changes that are committed and whose log lines may not have been written.
+
+    Attributes:
+        baseline: how many tags were there when the repository was first listed.
+        changes: what happened after that, oldest first.
+        through: the newest of them all, for `Store.acknowledge`.
+    """
+
+    baseline: int
+    changes: Sequence[RecordedChange]
+    through: int
+
+
+class Store:
+    """The database, open for writing."""
+
+    def __init__(self, db: Database, path: str) -> None:
+        """Takes over a connection; use `open`."""
+        self._db = db
+        self._path = path
+        self._lock = Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens the database, creating and migrating it as needed.
+
+        Raises:
+            UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
+            StoreError: it cannot be read or written.
+        """
+        with _sentences(str(path)):
+            db = _connect(str(path), uri=False)
+            try:
+                schema.migrate(db, str(path))
+                # Outside a transaction, and only for a file that is known to be ours.
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+            except BaseException:
+                db.close()
+                raise
+            return cls(db, str(path))
+
+    @classmethod
+    def open_for_reading(cls, path: Path) -> Self:
+        """Opens the database so that nothing can be written; where there is none yet, an empty one.
+
+        Raises:
+            UnusableDatabase, StoreError: as `open`.
+        """
+        with _sentences(str(path)):
+            if path.exists() and path.stat().st_size:
+                db = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+                try:
+                    schema.check(db, str(path))
+                except BaseException:
+                    db.close()
+                    raise
+            else:
+                db = _connect(":memory:", uri=False)
+                schema.migrate(db, str(path))
+            return cls(db, str(path))
+
+    def close(self) -> None:
+        """Waits for the transaction in hand, then closes the database for good."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def known(self, repository: Repository) -> Known:
+        """What is recorded of a repository as a whole."""
+        with self._lock, _sentences(self._path):
+            return Ledger(self._db, repository).known
+
+    @contextmanager
+    def reading(self, repository: Repository) -> Iterator["Ledger"]:
+        """One consistent view of a repository's records, for decisions that are not carried out."""
+        with self._transaction("BEGIN"):
+            yield Ledger(self._db, repository)
+
+    @contextmanager
+    def recording(self, repository: Repository) -> Iterator["Ledger"]:
+        """One write transaction on a repository's records: all of it is kept, or none.
+
+        Raises:
+            StoreError: it could not be begun or committed; nothing of it was kept.
+        """
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield Ledger(self._db, repository)
+
+    def unlogged(self, repository: Repository) -> Unlogged | None:
+        """The changes whose log lines may not have been written, or null.
+
+        They are marked by the transaction that records them, so that a kill between the commit and
+        the line makes the next poll write it.
+        """
+        with self._transaction("BEGIN"):
+            ledger = Ledger(self._db, repository)
+            return ledger.unlogged()
+
+    def acknowledge(self, repository: Repository, through: int) -> None:
+        """Notes that the log lines of a repository's changes, up to this one, were written."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            Ledger(self._db, repository).acknowledge(through)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        with self._lock, _sentences(self._path):
+            self._db.execute(begin)
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
+
+
+class Ledger:
+    """One repository's records within one transaction of the store."""
+
+    def __init__(self, db: Database, repository: Repository) -> None:
+        self._db = db
+        self._repository = repository
+        row = db.execute(
+            "SELECT id, last_complete_at, listing_hash, not_before, failures FROM repositories"
+            " WHERE registry = ? AND name = ?",
+            (repository.registry, repository.name),
+        ).fetchone()
+        self.known: Final = Known(*row) if row else Known()
+
+    def tags(self) -> dict[str, Tag]:
+        """The mirror: each tag as the last recorded listing had it."""
+        rows = self._db.execute(
+            f"SELECT tag, {_TAG_COLUMNS} FROM tags WHERE repository_id = ?",  # noqa: S608  the names are the attributes of Tag
+            (self.known.id,),
+        )
+        return {row[0]: _tag(row) for row in rows}
+
+    def count(self) -> int:
+        """How many tags the mirror holds."""
+        row = self._db.execute(
+            "SELECT count(*) FROM tags WHERE repository_id = ?", (self.known.id,)
+        ).fetchone()
+        return int(row[0])
+
+    def held_in_a_row(self, detail: str) -> int:
+        """How many of the newest listings were held for exactly this reason.
+
+        Failed polls in between do not count and do not break the row: they gave no listing.
+        """
+        rows = self._db.execute(
+            "SELECT outcome, detail, polls FROM observations"
+            " WHERE repository_id = ? AND outcome <> 'failed' ORDER BY id DESC",
+            (self.known.id,),
+        )
+        count = 0
+        for outcome, reason, polls in rows:
+            if outcome != "held" or reason != detail:
+                break
+            count += polls
+        return count
+
+    def complete(
+        self,
+        listing: Listing,
+        changes: Sequence[Change],
+        *,
+        interval: timedelta,
+        detail: str | None = None,
+    ) -> None:
+        """Records a listing: its changes and images, the mirror, and that we looked.
+
+        Args:
+            listing: what was read.
+            changes: what it changes in the mirror.
+            interval: how often the repository is meant to be polled.
+            detail: what the observation should say of it.
+        """
+        repository_id = self._attempt(listing.finished_at)
+        at = listing.finished_at
+        self._insert_images(listing, changes)
+        first = self._append(repository_id, changes, at)
+        self._mirror(repository_id, listing, changes)
+        self._db.execute(
+            "UPDATE repositories SET first_observed_at = coalesce(first_observed_at, ?),"
+            " last_complete_at = ?, listing_hash = ?, not_before = ?, failures = 0,"
+            " last_error = NULL, unlogged_from = coalesce(unlogged_from, ?) WHERE id = ?",
+            (at, at, listing.fingerprint, listing.started_at, first, repository_id),
+        )
+        self._observe(repository_id, "ok", detail, at, interval, len(listing.tags))
+
+    def confirm(self, listing: Unchanged, *, interval: timedelta) -> int:
+        """Records that a listing was the last recorded one again.
+
+        Returns:
+            How many tags that is.
+        """
+        repository_id = self._attempt(listing.finished_at)
+        at = listing.finished_at
+        self._db.execute(
+            "UPDATE repositories SET last_complete_at = ?, not_before = ?, failures = 0,"
+            " last_error = NULL WHERE id = ?",
+            (at, listing.started_at, repository_id),
+        )
+        last = self._last_observation("WHERE repository_id = ? AND outcome = 'ok'", repository_id)
+        detail, tags = (last["detail"], last["tags"]) if last else (None, self.count())
+        self._observe(repository_id, "ok", detail, at, interval, tags)
+        return int(tags)
+
+    def hold(self, detail: str, at: str, tags: int, *, interval: timedelta) -> None:
+        """Records that a listing was complete but is not believed yet; the mirror stays.
+
+        Args:
+            detail: why, as `held_in_a_row` will be asked.
+            at: when it had been read.
+            tags: how many it had.
+            interval: how often the repository is meant to be polled.
+        """
+        repository_id = self._attempt(at)
+        self._db.execute(
+            "UPDATE repositories SET failures = 0, last_error = ? WHERE id = ?",
+            (detail, repository_id),
+        )
+        self._observe(repository_id, "held", detail, at, interval, tags)
+
+    def fail(self, detail: str, at: str, *, interval: timedelta) -> None:
+        """Records that a poll gave no listing, and why; everything else stays."""
+        repository_id = self._attempt(at)
+        self._db.execute(
+            "UPDATE repositories SET failures = failures + 1, last_error = ? WHERE id = ?",
+            (detail, repository_id),
+        )
+        self._observe(repository_id, "failed", detail, at, interval, None)
+
+    def unlogged(self) -> Unlogged | None:
+        """See `Store.unlogged`."""
+        row = self._db.execute(
+            "SELECT unlogged_from FROM repositories WHERE id = ?", (self.known.id,)
+        ).fetchone()
+        if row is None or row[0] is None:
+            return None
+        fresh = "FROM changes WHERE id >= ? AND repository_id = +?"
+        parameters = (row[0], self.known.id)
+        baseline, through = self._db.execute(
+            f"SELECT count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",  # noqa: S608  a constant
+            parameters,
+        ).fetchone()
+        rows = self._db.execute(
+            "SELECT id, tag, kind, old_digest, new_digest, not_before, observed_at, hash"
+            f" {fresh} AND not_before IS NOT NULL ORDER BY id",
+            parameters,
+        )
+        return Unlogged(baseline, [RecordedChange(*row) for row in rows], through)
+
+    def acknowledge(self, through: int) -> None:
+        """See `Store.acknowledge`."""
+        self._db.execute(
+            "UPDATE repositories SET unlogged_from ="
+            " (SELECT min(id) FROM changes WHERE id > ? AND repository_id = +repositories.id)"
+            " WHERE id = ?",
+            (through, self.known.id),
+        )
+
+    def _attempt(self, at: str) -> int:
+        self._db.execute(
+            "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (registry, name) DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
+            (self._repository.registry, self._repository.name, at),
+        )
+        if self.known.id is not None:
+            return self.known.id
+        return int(self._db.execute("SELECT last_insert_rowid()").fetchone()[0])
+
+    def _insert_images(self, listing: Listing, changes: Sequence[Change]) -> None:
+        fresh = {change.new_digest for change in changes if change.new_digest}
+        images = (image for digest, image in listing.images.items() if digest in fresh)
+        self._db.conn.executemany(
+            _INSERT_IMAGE, [_image_row(image, listing.finished_at) for image in images]
+        )
+
+    def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
+        """Appends to the history and returns the first new id, or null where there is none."""
+        last = self._db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
+        last_id, head = last or (0, GENESIS)
+        not_before, name = self.known.not_before, self._repository.full_name
+        rows: list[tuple[Any, ...]] = []
+        for change_id, change in enumerate(changes, last_id + 1):
+            fields = _encode(change.fields).decode()
+            happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
+            head = link(head, change_id, name, *happened, not_before, at)
+            rows.append((change_id, repository_id, *happened, not_before, at, head))
+        self._db.conn.executemany(_INSERT_CHANGE, rows)
+        return last_id + 1 if rows else None
+
+    def _mirror(self, repository_id: int, listing: Listing, changes: Sequence[Change]) -> None:
+        at = listing.finished_at
+        kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
+        self._db.conn.executemany(
+            _UPSERT_TAG, ((repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept)
+        )
+        self._db.conn.executemany(
+            "DELETE FROM tags WHERE repository_id = ? AND tag = ?",
+            ((repository_id, change.tag) for change in changes if change.kind == "deleted"),
+        )
+
+    def _observe(
+        self,
+        repository_id: int,
+        outcome: ObservedOutcome,
+        detail: str | None,
+        at: str,
+        interval: timedelta,
+        tags: int | None,
+    ) -> None:
+        """Lets the newest observation grow, or begins one after a difference or a hole."""
+        last = self._last_observation("WHERE repository_id = ?", repository_id)
+        if (
+            last
+            and (last["outcome"], last["detail"]) == (outcome, detail)
+            and parse_timestamp(at) - parse_timestamp(last["last_at"]) <= 2 * interval
+        ):
+            self._db.execute(
+                "UPDATE observations SET last_at = ?, polls = polls + 1, tags = ? WHERE id = ?",
+                (at, tags, last["id"]),
+            )
+            return
+        self._db.execute(
+            "INSERT INTO observations (repository_id, outcome, detail, first_at, last_at, polls,"
+            " tags) VALUES (?, ?, ?, ?, ?, 1, ?)",
+            (repository_id, outcome, detail, at, at, tags),
+        )
+
+    def _last_observation(self, where: str, repository_id: int) -> dict[str, Any] | None:
+        columns = ("id", "outcome", "detail", "last_at", "tags")
+        row = self._db.execute(
+            f"SELECT {', '.join(columns)} FROM observations {where} ORDER BY id DESC LIMIT 1",  # noqa: S608  constants
+            (repository_id,),
+        ).fetchone()
+        return dict(zip(columns, row, strict=True)) if row else None
+
+
+def _connect(database: str, *, uri: bool) -> Database:
+    connection = sqlite3.connect(
+        database, uri=uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    return Database(connection, execute_plugins=False)
+
+
+_BOOLEANS: Final = tuple(Tag.__struct_fields__.index(name) for name in ("is_trusted", "scanned"))
+
+
+def _tag(row: Sequence[Any]) -> Tag:
+    """A row of ``tags``: SQLite keeps booleans as 0 and 1, and the history should not show that."""
+    values = list(row)
+    for index in _BOOLEANS:
+        if values[index] is not None:
+            values[index] = bool(values[index])
+    return Tag(*values)
+
+
+def _image_row(image: Image, at: str) -> tuple[Any, ...]:
+    return (*msgspec.structs.astuple(image), at)
+
+
+_SENTENCES: Final = {
+    "SQLITE_BUSY": f"another process kept {{path}} locked for {BUSY_TIMEOUT:.0f} s: try again",
+    "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free some and try again",
+    "SQLITE_READONLY": "{path} may not be written by this user: check its owner and permissions",
+    "SQLITE_PERM": "{path} may not be opened by this user: check its owner and permissions",
+    "SQLITE_CANTOPEN": "{path} cannot be opened: check that its folder exists and is permitted",
+    "SQLITE_IOERR": "{path} cannot be read or written ({error}): check the disk",
+    "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
+    "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
+}
+_UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+
+
+@contextmanager
+def _sentences(path: str) -> Iterator[None]:
+    """Turns what SQLite says of the file into what a person can do about it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The name is missing where Python's own layer refused, as on a closed connection.
+        name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+        primary = next((key for key in _SENTENCES if name.startswith(key)), None)
+        sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
+        kind = UnusableDatabase if primary in _UNUSABLE else StoreError
+        raise kind(sentence.format(path=path, error=error)) from error

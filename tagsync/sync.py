@@ -1,0 +1,320 @@
+"""One repository's poll as a short story, and a pass over many of them.
+
+Decide first, act after: what a listing means is decided from the records within the transaction
+that will carry it out, and nothing is written before it is decided.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from tagsync.diff import diff, doubt
+from tagsync.errors import ClockBehindRecord, NotFound, RegistryError
+from tagsync.models import (
+    Change,
+    Clock,
+    Listing,
+    Repository,
+    Unchanged,
+    timestamp,
+    utc_now,
+)
+from tagsync.registries import Registry
+from tagsync.store import Ledger, Store
+
+Outcome = Literal["ok", "failed", "held", "dropped"]
+"""How a poll ended; ``dropped`` where another process had recorded a newer listing meanwhile."""
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One repository to poll.
+
+    Attributes:
+        interval: how often it is meant to be polled: a longer gap is a hole in the observations.
+        agreeing_listings: how many in a row have to agree on a deletion that is hard to believe.
+    """
+
+    repository: Repository
+    registry: Registry
+    interval: timedelta
+    agreeing_listings: int = 2
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How a pass is made.
+
+    Attributes:
+        accept_deletions: believe every listing, however much it would delete.
+        dry_run: decide and tell, but record nothing.
+    """
+
+    accept_deletions: bool = False
+    dry_run: bool = False
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """What one poll came to; the counts are of what was recorded, or in a dry run would be."""
+
+    repository: Repository
+    outcome: Outcome
+    tags: int | None = None
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    detail: str | None = None
+    requests: int = 0
+    size: int = 0
+    seconds: float = 0.0
+
+
+class _Decision(msgspec.Struct, frozen=True):
+    outcome: Outcome
+    changes: Sequence[Change] = ()
+    detail: str | None = None
+
+
+def sync(job: Job, store: Store, options: Options = Options(), clock: Clock = utc_now) -> Poll:
+    """Polls one repository, records what it found, and logs it.
+
+    A registry that fails is an outcome, not an exception.
+
+    Raises:
+        StoreError: the database failed; nothing of this poll was recorded.
+    """
+    began = clock()
+    try:
+        listing = _read(job, store, clock)
+        poll = _record(job, store, listing, options, clock)
+    except (RegistryError, ClockBehindRecord) as error:
+        poll = Poll(job.repository, "failed", detail=str(error))
+        if not options.dry_run:
+            with store.recording(job.repository) as ledger:
+                ledger.fail(str(error), timestamp(clock()), interval=job.interval)
+    poll = msgspec.structs.replace(poll, seconds=(clock() - began).total_seconds())
+    if not options.dry_run:
+        _log_changes(job.repository, store)
+    _log_poll(poll)
+    return poll
+
+
+def sync_all(
+    jobs: Sequence[Job],
+    store: Store,
+    concurrency: Mapping[str, int],
+    options: Options = Options(),
+    on_poll: Callable[[Poll], None] = lambda _: None,
+) -> list[Poll]:
+    """Polls many repositories, those of each registry by as many threads as it may be asked by.
+
+    Args:
+        jobs: in the order in which they are begun.
+        store: shared by all.
+        concurrency: threads for each registry's name.
+        options: for all of them.
+        on_poll: called in this thread after each poll.
+
+    Returns:
+        The polls in the order of the jobs.
+
+    Raises:
+        StoreError: the database failed; polls that had not begun were not made.
+    """
+    pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
+    polls: dict[Repository, Poll] = {}
+    try:
+        futures = [pools[job.repository.registry].submit(sync, job, store, options) for job in jobs]
+        for future in as_completed(futures):
+            poll = future.result()
+            polls[poll.repository] = poll
+            on_poll(poll)
+    finally:
+        for pool in pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+    return [polls[job.repository] for job in jobs]
+
+
+def _read(job: Job, store: Store, clock: Clock) -> Listing | Unchanged:
+    """Reads a listing, and where its pages were no snapshot, a second one to confirm deletions."""
+    known = store.known(job.repository)
+    began = timestamp(clock())
+    try:
+        listing = job.registry.list_tags(job.repository.name, known.listing_hash)
+        if isinstance(listing, Unchanged) or listing.pages == 1:
+            return listing
+        with store.reading(job.repository) as ledger:
+            mirrored = ledger.tags().keys()
+        if mirrored <= listing.tags.keys():
+            return listing
+        again = job.registry.list_tags(job.repository.name)
+    except NotFound:
+        if known.last_complete_at is None:
+            raise
+        # A repository that was known and is gone is an empty listing, as hard to believe as any.
+        return Listing({}, {}, began, timestamp(clock()), fingerprint=None, exists=False)
+    assert isinstance(again, Listing), "without a fingerprint there is nothing to equal"  # noqa: S101  tells the type checker
+    return _either(listing, again)
+
+
+def _either(first: Listing, second: Listing) -> Listing:
+    """The listing in which a tag is missing only if two reads lacked it.
+
+    Its bytes are no one's, so it has no fingerprint unless the two agree on what there is.
+    """
+    return msgspec.structs.replace(
+        second,
+        tags={**first.tags, **second.tags},
+        images={**first.images, **second.images},
+        started_at=first.started_at,
+        fingerprint=second.fingerprint if first.tags.keys() <= second.tags.keys() else None,
+        requests=first.requests + second.requests,
+        size=first.size + second.size,
+    )
+
+
+def _record(
+    job: Job, store: Store, listing: Listing | Unchanged, options: Options, clock: Clock
+) -> Poll:
+    """Decides what the listing means, and unless this is a dry run, carries it out."""
+    if options.dry_run:
+        with store.reading(job.repository) as ledger:
+            decision = _decide(ledger, listing, job, options, clock)
+            count = ledger.count() if isinstance(listing, Unchanged) else len(listing.tags)
+    else:
+        with store.recording(job.repository) as ledger:
+            decision = _decide(ledger, listing, job, options, clock)
+            count = _act(ledger, listing, decision, job)
+    _log_unverified(job.repository, listing, decision)
+    kinds = Counter(change.kind for change in decision.changes)
+    return Poll(
+        job.repository,
+        decision.outcome,
+        tags=count,
+        added=kinds["added"],
+        updated=kinds["updated"],
+        deleted=kinds["deleted"],
+        detail=decision.detail,
+        requests=listing.requests,
+        size=listing.size,
+    )
+
+
+def _decide(
+    ledger: Ledger, listing: Listing | Unchanged, job: Job, options: Options, clock: Clock
+) -> _Decision:
+    last = ledger.known.last_complete_at
+    if last is not None and listing.started_at < last:
+        if timestamp(clock()) < last:
+            raise ClockBehindRecord(
+                f"the clock is behind the last listing of {job.repository.full_name}, recorded at"
+                f" {last}: set the clock right"
+            )
+        return _Decision("dropped", detail="a newer listing was recorded meanwhile")
+    if isinstance(listing, Unchanged):
+        if listing.fingerprint != ledger.known.listing_hash:
+            return _Decision("dropped", detail="another listing was recorded meanwhile")
+        return _Decision("ok")
+    mirrored = ledger.tags()
+    changes = diff(mirrored, listing.tags)
+    reason = doubt(len(mirrored), (change.tag for change in changes if change.kind == "deleted"))
+    if reason and not options.accept_deletions:
+        agreeing = ledger.held_in_a_row(reason) + 1
+        if agreeing < job.agreeing_listings:
+            return _Decision("held", detail=reason)
+    return _Decision("ok", changes, _remark(listing))
+
+
+def _act(ledger: Ledger, listing: Listing | Unchanged, decision: _Decision, job: Job) -> int:
+    """Carries a decision out; returns how many tags the listing had."""
+    if isinstance(listing, Unchanged):
+        if decision.outcome == "dropped":
+            return ledger.count()
+        return ledger.confirm(listing, interval=job.interval)
+    if decision.outcome == "held":
+        ledger.hold(
+            decision.detail or "", listing.finished_at, len(listing.tags), interval=job.interval
+        )
+    elif decision.outcome == "ok":
+        ledger.complete(listing, decision.changes, interval=job.interval, detail=decision.detail)
+    return len(listing.tags)
+
+
+def _remark(listing: Listing) -> str | None:
+    """What an observation should say of a listing that was recorded."""
+    if not listing.exists:
+        return "the registry answers that the repository does not exist"
+    bad = {image.digest for image in listing.images.values() if image.verified is False}
+    if not bad:
+        return None
+    names = sorted(tag.tag for tag in listing.tags.values() if tag.digest in bad)
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"the manifest of {names[0]}{more} is not what its digest or image_id says"
+
+
+def _log_unverified(
+    repository: Repository, listing: Listing | Unchanged, decision: _Decision
+) -> None:
+    if isinstance(listing, Unchanged):
+        return
+    for change in decision.changes:
+        image = listing.images.get(change.new_digest or "")
+        if image is not None and image.verified is False:
+            log.warning(
+                "image.unverified",
+                registry=repository.registry,
+                repository=repository.full_name,
+                tag=change.tag,
+                digest=image.digest,
+                image_id=image.image_id,
+            )
+
+
+def _log_changes(repository: Repository, store: Store) -> None:
+    """Writes the lines of what is committed, also those that a killed process still owed."""
+    unlogged = store.unlogged(repository)
+    if unlogged is None:
+        return
+    about = {"registry": repository.registry, "repository": repository.full_name}
+    if unlogged.baseline:
+        log.info("repository.baselined", **about, tags=unlogged.baseline)
+    for change in unlogged.changes:
+        moved = {"moved": change.moved} if change.kind == "updated" else {}
+        log.info(
+            f"tag.{change.kind}",
+            **about,
+            tag=change.tag,
+            **moved,
+            old_digest=change.old_digest,
+            new_digest=change.new_digest,
+            not_before=change.not_before,
+            observed_at=change.observed_at,
+            change_id=change.id,
+        )
+    store.acknowledge(repository, unlogged.through)
+
+
+def _log_poll(poll: Poll) -> None:
+    about = {"registry": poll.repository.registry, "repository": poll.repository.full_name}
+    counts = {
+        "tags": poll.tags,
+        "added": poll.added,
+        "updated": poll.updated,
+        "deleted": poll.deleted,
+    }
+    cost = {"requests": poll.requests, "bytes": poll.size, "seconds": round(poll.seconds, 3)}
+    match poll.outcome:
+        case "ok":
+            level = log.info if poll.added or poll.updated or poll.deleted else log.debug
+            level("sync.finished", **about, **counts, **cost, detail=poll.detail)
+        case "dropped":
+            log.debug("sync.dropped", **about, **cost, detail=poll.detail)
+        case "held":
+            log.warning("sync.held", **about, tags=poll.tags, **cost, detail=poll.detail)
+        case "failed":
+            log.error("sync.failed", **about, seconds=cost["seconds"], error=poll.detail)
