@@ -135,8 +135,8 @@ class RegistryTable(_Table):
 
 
 class _File(_Table):
-    store: StoreTable = StoreTable()
-    schedule: ScheduleTable = ScheduleTable()
+    store: StoreTable = msgspec.field(default_factory=StoreTable)
+    schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
     registries: list[RegistryTable] = []
 
 

@@ -360,5 +360,3 @@ def _reference_example() -> dict[str, Any]:
         "created": "2018-07-06T06:18:55Z",
         "updated": "2018-07-06T06:18:55Z",
     }
-
-

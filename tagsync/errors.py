@@ -6,6 +6,7 @@
     ├── ConfigError                 the configuration or the command line is wrong
     ├── StoreError                  the database did not take or give what was asked
     │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
+    │   ├── UnknownRepository       a pattern matches no repository
     │   └── ClockBehindRecord       the clock is earlier than what is already recorded
     └── RegistryError               a listing could not be had
         ├── Unreachable        *    no connection, a broken one, or a timeout
@@ -26,6 +27,8 @@
 ``*`` marks what may pass by itself: those are tried again within a bounded time.
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -43,6 +46,18 @@ class StoreError(TagsyncError):
 
 class UnusableDatabase(StoreError):
     """The file is not a database of ours, or was written by a newer tagsync; it was not touched."""
+
+
+class UnknownRepository(StoreError):
+    """A pattern matches no repository; the sentence names the nearest one."""
+
+    def __init__(self, pattern: str, known: Sequence[str]) -> None:
+        near = get_close_matches(pattern, known, n=1, cutoff=0)
+        super().__init__(
+            f"no repository matches {pattern!r}: "
+            + (f"the nearest is {near[0]}" if near else "there are none yet")
+            + "; a pattern is matched against registry/namespace/repository"
+        )
 
 
 class ClockBehindRecord(StoreError):

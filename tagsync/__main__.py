@@ -1,0 +1,5 @@
+"""``python -m tagsync``."""
+
+from tagsync.cli import main
+
+main()

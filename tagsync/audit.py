@@ -1,0 +1,148 @@
+"""Read-only questions to the database; each answer's keys are the columns that people see."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlite_utils import Database
+
+from tagsync import schema
+from tagsync.errors import StoreError, UnknownRepository, UnusableDatabase
+from tagsync.models import Repository, parse_timestamp
+
+MISSED_INTERVALS: Final = 3
+"""After how many intervals without a complete listing a repository is stale."""
+
+Row = dict[str, Any]
+
+
+class Audit:
+    """The database, open for reading only: beside a writing daemon, and as a user who may not write."""
+
+    def __init__(self, db: Database) -> None:
+        """Takes over a connection; use `open`."""
+        self._db = db
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[Self]:
+        """Opens the database; never creates or migrates one.
+
+        Raises:
+            UnusableDatabase: there is none, or it is another program's or a newer tagsync's.
+            StoreError: it cannot be read.
+        """
+        if not path.is_file():
+            raise UnusableDatabase(f"there is no database at {path}: run tagsync sync first")
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            try:
+                db = Database(connection, execute_plugins=False)
+                schema.check(db, str(path))
+                yield cls(db)
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            name = getattr(error, "sqlite_errorname", "")
+            kind = UnusableDatabase if name == "SQLITE_NOTADB" else StoreError
+            raise kind(f"{path} cannot be read: {error}") from error
+
+    def repositories(self, patterns: Sequence[str]) -> list[Repository]:
+        """The recorded repositories whose full names match one of the globs, or all, in order.
+
+        Raises:
+            UnknownRepository: a pattern matches none.
+        """
+        rows = self._db.execute("SELECT registry, name FROM repositories ORDER BY registry, name")
+        return matching([Repository(*row) for row in rows], patterns)
+
+    def status(self, intervals: Mapping[Repository, timedelta | None], now: datetime) -> list[Row]:
+        """How fresh each repository is.
+
+        Args:
+            intervals: the repositories in question, and how often each is meant to be polled;
+                no interval where it is no longer configured, which is neither stale nor fresh.
+            now: the present.
+
+        Returns:
+            A row each, also for those that were never polled.
+        """
+        rows = self._db.query(
+            "SELECT registry, name, last_complete_at,"
+            " (SELECT count(*) FROM tags WHERE repository_id = r.id) AS tags,"
+            " (SELECT outcome FROM observations WHERE repository_id = r.id"
+            "  ORDER BY id DESC LIMIT 1) AS outcome,"
+            " failures, last_error FROM repositories AS r"
+        )
+        recorded = {Repository(row.pop("registry"), row.pop("name")): row for row in rows}
+        never: Row = {
+            "last_complete_at": None,
+            "tags": None,
+            "outcome": None,
+            "failures": 0,
+            "last_error": None,
+        }
+        return [
+            {
+                "repository": repository.full_name,
+                **(row := recorded.get(repository, never)),
+                "stale": _stale(row["last_complete_at"], interval, now),
+            }
+            for repository, interval in intervals.items()
+        ]
+
+    def tags(self, patterns: Sequence[str]) -> Iterator[Row]:
+        """What each tag points to now.
+
+        Raises:
+            UnknownRepository: a pattern matches no recorded repository.
+        """
+        for repository in self.repositories(patterns):
+            yield from self._db.query(
+                "SELECT r.registry || '/' || r.name AS repository, tag, digest, image_id, size,"
+                " updated, changed_at FROM tags AS t JOIN repositories AS r"
+                " ON r.id = t.repository_id WHERE r.registry = ? AND r.name = ? ORDER BY tag",
+                (repository.registry, repository.name),
+            )
+
+    def log(self, patterns: Sequence[str]) -> Iterator[Row]:
+        """The changes, oldest first.
+
+        Raises:
+            UnknownRepository: a pattern matches no recorded repository.
+        """
+        wanted = {repository.full_name for repository in self.repositories(patterns)}
+        rows = self._db.query(
+            "SELECT id, observed_at, not_before, repository, tag, kind, old_digest, new_digest,"
+            " fields FROM change_log ORDER BY id"
+        )
+        return (row for row in rows if row["repository"] in wanted)
+
+
+def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
+    """The repositories whose full names match one of the globs, or all without any.
+
+    Raises:
+        UnknownRepository: a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(repository.full_name, pattern) for repository in repositories):
+            raise UnknownRepository(pattern, [repository.full_name for repository in repositories])
+    return [
+        repository
+        for repository in repositories
+        if not patterns or any(fnmatchcase(repository.full_name, p) for p in patterns)
+    ]
+
+
+def _stale(last_complete_at: str | None, interval: timedelta | None, now: datetime) -> bool | None:
+    if interval is None:
+        return None
+    if last_complete_at is None:
+        return True
+    return now - parse_timestamp(last_complete_at) > MISSED_INTERVALS * interval

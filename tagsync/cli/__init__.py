@@ -1,0 +1,120 @@
+"""The command line: the only place that wires the parts together.
+
+Each family of commands has a file, imported when one of its commands is run, so that ``--help`` is
+quick.
+"""
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+from tagsync.errors import ConfigError, TagsyncError, UnknownRepository, UnusableDatabase
+
+_COMMANDS: Final = {
+    "demo": "tagsync.cli.demo",
+    "log": "tagsync.cli.query",
+    "status": "tagsync.cli.query",
+    "sync": "tagsync.cli.sync",
+    "tags": "tagsync.cli.query",
+}
+
+_HELP: Final = {
+    "demo": "Show what tagsync does, on an emulated registry.",
+    "log": "Show the changes, oldest first.",
+    "status": "Show how fresh each repository is.",
+    "sync": "Poll the configured repositories once.",
+    "tags": "Show what each tag points to.",
+}
+
+_INTERRUPTED: Final = 130
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's file when the command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command), cmd_name  # noqa: S101  tells the type checker
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_HELP.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    metavar="PATH",
+    help="The configuration; else $TAGSYNC_CONFIG, ./config.toml, /etc/tagsync/config.toml.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json"]),
+    default="auto",
+    show_default=True,
+    help="How to log on standard error; auto is JSON off a terminal.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least that is logged.",
+)
+@click.version_option(package_name="tagsync")
+@click.pass_context
+def tagsync(ctx: click.Context, config: str | None, log_format: str, log_level: str) -> None:
+    """Mirror container-registry tags into SQLite, and keep their history.
+
+    \b
+    Example:
+      tagsync demo
+      tagsync --config config.toml sync
+    """
+    ctx.obj = Settings(config, log_format, log_level)
+
+
+class Settings:
+    """What the command line says before the command."""
+
+    def __init__(self, config: str | None, log_format: str, log_level: str) -> None:
+        self.config = config
+        self.log_format = log_format
+        self.log_level = log_level
+
+
+def main() -> None:
+    """Runs the command line; every error becomes one sentence on standard error, here and only here.
+
+    Exit status: 0 done; 1 a repository failed, or the database did; 2 the command line or the
+    configuration is wrong; 3 a listing was held and nothing failed.
+    """
+    try:
+        status = tagsync.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TagsyncError as error:
+        from tagsync.log import harmless  # noqa: PLC0415  structlog, for one sentence of bad news
+
+        click.echo(f"tagsync: {harmless(str(error))}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError | UnusableDatabase | UnknownRepository) else 1)
+    except BrokenPipeError:
+        # Who reads has seen enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("tagsync: interrupted; what was recorded is whole", err=True)
+        # Threads may be waiting for a registry that hangs, and whatever they hold is not yet
+        # recorded: a normal exit would wait for them.
+        os._exit(_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,122 @@
+"""How rows are shown: as a table, JSON, JSON lines or CSV, harmless to terminals and spreadsheets."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from tagsync.log import harmless
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FORMATS: Final = ("table", "json", "jsonl", "csv")
+
+_UNBOUNDED: Final = 1_000_000
+"""Columns of a table that is not shown on a terminal."""
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def format_option(command: Command) -> Command:
+    """Gives a command its ``--format``."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="How to print the result.",
+    )(command)
+
+
+def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: str) -> None:
+    """Prints rows on standard output.
+
+    Args:
+        rows: each with at least these columns.
+        columns: in this order.
+        output_format: one of `FORMATS`.
+    """
+    picked = ({column: row[column] for column in columns} for row in rows)
+    printers: dict[str, Callable[[Iterable[dict[str, Any]], Sequence[str]], None]] = {
+        "table": _table,
+        "json": _json,
+        "jsonl": _jsonl,
+        "csv": _csv,
+    }
+    printers[output_format](picked, columns)
+
+
+def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
+    from rich.console import Console  # noqa: PLC0415  only a table needs it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    shorten = console.is_terminal
+    if not console.is_terminal:
+        # Off a terminal there is no width to keep to, and half a digest is of no use.
+        console = Console(highlight=False, width=_UNBOUNDED)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        values = (
+            _abbreviated(column, row[column]) if shorten else row[column] for column in columns
+        )
+        table.add_row(*(Text(harmless(_text(value))) for value in values))
+    console.print(table)
+
+
+def _abbreviated(column: str, value: object) -> object:
+    """A value as short as a person needs it: digests by their first digits, changes by field."""
+    if not isinstance(value, str):
+        return value
+    if column == "fields":
+        return ", ".join(json.loads(value))
+    if match := re.fullmatch(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}", value):
+        return match[1]
+    return value
+
+
+def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001
+    json.dump([_structured(row) for row in rows], sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001
+    for row in rows:
+        sys.stdout.write(json.dumps(_structured(row)) + "\n")
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[column]) for column in columns])
+
+
+def _structured(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for programs: what the database keeps as JSON is JSON here too."""
+    if isinstance(row.get("fields"), str):
+        return {**row, "fields": json.loads(row["fields"])}
+    return row
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _cell(value: object) -> str:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection")."""
+    text = harmless(_text(value))
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text

@@ -1,0 +1,93 @@
+"""``status``, ``tags`` and ``log``: what the database knows."""
+
+from datetime import timedelta
+
+import click
+
+from tagsync.audit import Audit, matching
+from tagsync.cli import Settings
+from tagsync.cli.output import format_option, show
+from tagsync.cli.wiring import configuration
+from tagsync.models import Repository, utc_now
+
+STATUS_COLUMNS = (
+    "repository",
+    "last_complete_at",
+    "tags",
+    "outcome",
+    "failures",
+    "last_error",
+    "stale",
+)
+TAGS_COLUMNS = ("repository", "tag", "digest", "image_id", "size", "updated", "changed_at")
+LOG_COLUMNS = (
+    "id",
+    "observed_at",
+    "not_before",
+    "repository",
+    "tag",
+    "kind",
+    "old_digest",
+    "new_digest",
+    "fields",
+)
+
+
+@click.command()
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@format_option
+@click.pass_obj
+def status(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
+    """Show how fresh each repository is.
+
+    A repository is stale when it has had no complete listing for three of its intervals. PATTERN is
+    a glob over registry/namespace/repository.
+
+    \b
+    Example:
+      tagsync status 'swr/team-a/*'
+    """
+    config = configuration(settings)
+    intervals = {watched.repository: watched.interval for watched in config.watched}
+    with Audit.open(config.database) as audit:
+        everything = sorted({*intervals, *audit.repositories(())})
+        chosen: dict[Repository, timedelta | None] = {
+            repository: intervals.get(repository) for repository in matching(everything, patterns)
+        }
+        show(audit.status(chosen, utc_now()), STATUS_COLUMNS, output_format)
+
+
+@click.command()
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@format_option
+@click.pass_obj
+def tags(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
+    """Show what each tag points to.
+
+    PATTERN is a glob over registry/namespace/repository.
+
+    \b
+    Example:
+      tagsync tags 'swr/team-a/*' --format csv
+    """
+    with Audit.open(configuration(settings).database) as audit:
+        show(audit.tags(patterns), TAGS_COLUMNS, output_format)
+
+
+@click.command()
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@format_option
+@click.pass_obj
+def log(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
+    """Show the changes, oldest first.
+
+    A change happened after not_before and no later than observed_at; without not_before the tag was
+    there when its repository was first listed. PATTERN is a glob over
+    registry/namespace/repository.
+
+    \b
+    Example:
+      tagsync log swr/team-a/api --format jsonl
+    """
+    with Audit.open(configuration(settings).database) as audit:
+        show(audit.log(patterns), LOG_COLUMNS, output_format)

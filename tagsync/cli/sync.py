@@ -1,0 +1,136 @@
+"""``sync``: one pass over the configured repositories."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from os import environ
+
+import click
+import msgspec
+
+from tagsync.audit import matching
+from tagsync.cli import Settings
+from tagsync.cli.output import format_option, show
+from tagsync.cli.wiring import configuration
+from tagsync.config import Config, Watched, credential
+from tagsync.errors import ConfigError
+from tagsync.registries import Registry, open_registry
+from tagsync.store import Store
+from tagsync.sync import Job, Options, Poll, sync_all
+
+COLUMNS = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
+
+FAILED, HELD = 1, 3
+"""Exit statuses."""
+
+
+@click.command()
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Tell what would be recorded, and record nothing.")
+@click.option("--accept-deletions", is_flag=True, help="Record deletions that would be held.")
+@format_option
+@click.pass_obj
+def sync(
+    settings: Settings,
+    patterns: tuple[str, ...],
+    dry_run: bool,
+    accept_deletions: bool,
+    output_format: str,
+) -> int:
+    """Poll the configured repositories once.
+
+    PATTERN is a glob over registry/namespace/repository; without one, all are polled. The exit
+    status is 1 if a repository failed, 3 if a listing was held and nothing failed, else 0.
+
+    \b
+    Example:
+      tagsync sync
+      tagsync sync 'swr/team-a/*' --dry-run
+    """
+    config = configuration(settings)
+    polls = run(config, patterns, Options(accept_deletions, dry_run))
+    show((row_of(poll) for poll in polls), COLUMNS, output_format)
+    outcomes = {poll.outcome for poll in polls}
+    return FAILED if "failed" in outcomes else HELD if "held" in outcomes else 0
+
+
+def run(
+    config: Config, patterns: Sequence[str], options: Options, env: Mapping[str, str] = environ
+) -> list[Poll]:
+    """Makes one pass over the repositories that match.
+
+    Args:
+        config: names them.
+        patterns: globs over full names; none for all.
+        options: how the pass is made.
+        env: where secrets may be kept.
+
+    Raises:
+        ConfigError: a secret is missing, or there is nothing to poll.
+        UnknownRepository: a pattern matches no configured repository.
+        StoreError: the database failed.
+    """
+    chosen = _chosen(config, patterns)
+    open_store = Store.open_for_reading if options.dry_run else Store.open
+    with ExitStack() as stack:
+        registries = _open_registries(config, chosen, env, stack)
+        store = stack.enter_context(open_store(config.database))
+        jobs = [_job(watched, registries) for watched in chosen]
+        concurrency = {name: config.registries[name].concurrency for name in registries}
+        with _progress(len(jobs)) as on_poll:
+            return sync_all(jobs, store, concurrency, options, on_poll)
+
+
+def _chosen(config: Config, patterns: Sequence[str]) -> list[Watched]:
+    if not config.watched:
+        raise ConfigError(
+            "no repository is configured: name some under [[registries.watch]]"
+            " (config.example.toml shows how)"
+        )
+    wanted = set(matching([watched.repository for watched in config.watched], patterns))
+    return [watched for watched in config.watched if watched.repository in wanted]
+
+
+def _open_registries(
+    config: Config, chosen: Sequence[Watched], env: Mapping[str, str], stack: ExitStack
+) -> dict[str, Registry]:
+    """Opens those registries that are needed; all secrets are read before anything is asked."""
+    opened: dict[str, Registry] = {}
+    for name in dict.fromkeys(watched.repository.registry for watched in chosen):
+        table = config.registries[name]
+        registry = open_registry(
+            table.endpoint,
+            credential(table, env, config.folder),
+            timeout=table.timeout.total_seconds(),
+            retry_for=table.retry_for.total_seconds(),
+            max_listing_bytes=table.max_listing_size,
+            requests_per_second=table.requests_per_second,
+            connections=table.concurrency,
+        )
+        stack.callback(registry.close)
+        opened[name] = registry
+    return opened
+
+
+def _job(watched: Watched, registries: dict[str, Registry]) -> Job:
+    registry = registries[watched.repository.registry]
+    return Job(watched.repository, registry, watched.interval, watched.agreeing_listings)
+
+
+def row_of(poll: Poll) -> dict[str, object]:
+    """The row that tells what a poll came to."""
+    return {**msgspec.structs.asdict(poll), "repository": poll.repository.full_name}
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Poll], None]]:
+    """A progress bar on standard error while polls come in, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415  only a terminal needs it
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("repositories", total=total)
+        yield lambda _: progress.advance(task)

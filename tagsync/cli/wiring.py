@@ -1,0 +1,26 @@
+"""Makes the parts that several commands need from what the command line says."""
+
+import os
+from pathlib import Path
+
+from tagsync import log
+from tagsync.cli import Settings
+from tagsync.config import Config, find, load
+
+
+def configuration(settings: Settings) -> Config:
+    """Sets logging up and reads the configuration.
+
+    Raises:
+        ConfigError: there is none, or it is wrong.
+    """
+    log.configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # click checked it
+    return load(find(settings.config, os.environ), os.environ)
+
+
+def named(path: Path) -> str:
+    """A path as people call it: relative to where they are, if it is below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
