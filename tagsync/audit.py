@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 class Audit:
-    """The database, open for reading only: beside a writing daemon, and as a user who may not write."""
+    """The database, open for reading only, also beside one who writes."""
 
     def __init__(self, db: Database) -> None:
         """Takes over a connection; use `open`."""

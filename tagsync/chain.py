@@ -28,10 +28,9 @@ def link(
     The array is in UTF-8, without spaces, and escapes only what JSON requires; Python's
     ``json.dumps(…, ensure_ascii=False, separators=(",", ":"))`` writes the same bytes.
 
-    Args:
-        previous: the hash of the change before it, or `GENESIS`.
-        repository: its full name, so that renaming a repository breaks the chain too.
-        fields: the JSON text as the column holds it.
+    ``previous`` is the hash of the change before it, or `GENESIS`; ``repository`` the full name, so
+    that renaming a repository breaks the chain too; ``fields`` the JSON text as the column holds
+    it; everything else a column of ``changes``.
     """
     content = (
         previous,

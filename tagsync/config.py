@@ -20,7 +20,7 @@ from tagsync.errors import ConfigError
 from tagsync.models import Credential, NoCredential, Repository, Secret, TokenCredential
 
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
-"""Where the configuration is looked for when neither ``--config`` nor ``$TAGSYNC_CONFIG`` is given."""
+"""Where the configuration is looked for when none is named."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -315,7 +315,7 @@ def _check_registries(registries: list[RegistryTable]) -> None:
     for registry in registries:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", registry.name):
             raise ConfigError(
-                f"the registry's name {registry.name!r} may only have letters, digits, '.', '_', '-'"
+                f"the registry's name {registry.name!r} may have letters, digits, '.', '_' and '-'"
             )
         if registry.kind != "swr":
             raise ConfigError(
@@ -360,7 +360,7 @@ def _watched(file: _File) -> list[Watched]:
 def _check_repository(registry: str, name: str) -> None:
     if any(character in name for character in "*?["):
         raise ConfigError(
-            f"the repository {name!r} of {registry!r} is a glob, which this version does not expand:"
+            f"the repository {name!r} of {registry!r} is a glob, which is not expanded yet:"
             " list each repository by its exact name"
         )
     segment = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*)"

@@ -1,4 +1,4 @@
-"""An SWR of our own on loopback: namespaces, repositories and tags, paging and errors as documented.
+"""An SWR of our own on loopback, with repositories, tags, paging and errors as documented.
 
 For the demonstration, for tagsync's tests, and for the tests of those who build on it::
 
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-class _Refusal(Exception):  # noqa: N818  it is an answer, not a fault of ours
+class _Refusal(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
         self.answer = answer
@@ -275,7 +275,7 @@ def _handler(emulator: Emulator) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
         wbufsize = -1
 
-        def do_GET(self) -> None:  # noqa: N802  http.server's own name
+        def do_GET(self) -> None:
             answer = emulator.respond(self.command, self.path, dict(self.headers.items()))
             self.send_response(answer.status)
             for name, value in {"Content-Type": "application/json", **answer.headers}.items():

@@ -1,7 +1,7 @@
 """The database's tables, views and triggers, as a series of migrations.
 
 A migration that has been released is never edited: a change of the schema is a further one.
-Nothing here needs a SQLite newer than 3.31, so that the tools of long-lived systems can read it.
+Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived systems can read it.
 """
 
 from typing import Final
@@ -168,14 +168,13 @@ _VIEWS: Final = {
         SELECT i.digest, l.key AS position, json_extract(l.value, '$.digest') AS layer_digest,
                json_extract(l.value, '$.size') AS size
         FROM images AS i,
-             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.layers') AS l
+             json_each(iif(json_valid(i.manifest), i.manifest, '{}'), '$.layers') AS l
         WHERE l.type = 'object' AND typeof(l.key) = 'integer'
         UNION ALL
         SELECT i.digest, json_array_length(i.manifest, '$.fsLayers') - 1 - l.key,
                json_extract(l.value, '$.blobSum'), NULL
         FROM images AS i,
-             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.fsLayers')
-                 AS l
+             json_each(iif(json_valid(i.manifest), i.manifest, '{}'), '$.fsLayers') AS l
         WHERE l.type = 'object' AND typeof(l.key) = 'integer'
     """,
     "image_platforms": """
@@ -185,8 +184,7 @@ _VIEWS: Final = {
                    || coalesce('/' || json_extract(m.value, '$.platform.variant'), '') AS platform,
                json_extract(m.value, '$.digest') AS manifest_digest
         FROM images AS i,
-             json_each(CASE WHEN json_valid(i.manifest) THEN i.manifest ELSE '{}' END, '$.manifests')
-                 AS m
+             json_each(iif(json_valid(i.manifest), i.manifest, '{}'), '$.manifests') AS m
         WHERE m.type = 'object'
     """,
 }

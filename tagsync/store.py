@@ -317,7 +317,7 @@ class Ledger:
         fresh = "FROM changes WHERE id >= ? AND repository_id = +?"
         parameters = (row[0], self.known.id)
         baseline, through = self._db.execute(
-            f"SELECT count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",  # noqa: S608  a constant
+            f"SELECT count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",
             parameters,
         ).fetchone()
         rows = self._db.execute(
@@ -339,7 +339,8 @@ class Ledger:
     def _attempt(self, at: str) -> int:
         self._db.execute(
             "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (registry, name) DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
+            " ON CONFLICT (registry, name)"
+            " DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
             (self._repository.registry, self._repository.name, at),
         )
         if self.known.id is not None:

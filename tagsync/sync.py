@@ -59,6 +59,9 @@ class Options(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
+_AS_USUAL: Final = Options()
+
+
 class Poll(msgspec.Struct, frozen=True):
     """What one poll came to; the counts are of what was recorded, or in a dry run would be."""
 
@@ -80,7 +83,7 @@ class _Decision(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-def sync(job: Job, store: Store, options: Options = Options(), clock: Clock = utc_now) -> Poll:
+def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = utc_now) -> Poll:
     """Polls one repository, records what it found, and logs it.
 
     A registry that fails is an outcome, not an exception.
@@ -108,7 +111,7 @@ def sync_all(
     jobs: Sequence[Job],
     store: Store,
     concurrency: Mapping[str, int],
-    options: Options = Options(),
+    options: Options = _AS_USUAL,
     on_poll: Callable[[Poll], None] = lambda _: None,
 ) -> list[Poll]:
     """Polls many repositories, those of each registry by as many threads as it may be asked by.

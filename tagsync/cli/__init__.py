@@ -93,7 +93,7 @@ class Settings:
 
 
 def main() -> None:
-    """Runs the command line; every error becomes one sentence on standard error, here and only here.
+    """Runs the command line; here, and only here, an error becomes a sentence on standard error.
 
     Exit status: 0 done; 1 a repository failed, or the database did; 2 the command line or the
     configuration is wrong; 3 a listing was held and nothing failed.

@@ -43,7 +43,7 @@ SHOWN = ("observed_at", "repository", "tag", "kind", "old_digest", "new_digest")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="Where to put the configuration and the database; else ./tagsync-demo, or the next free name.",
+    help="Where the configuration and the database go; else ./tagsync-demo, or the next free name.",
 )
 @click.pass_obj
 def demo(settings: Settings, directory: Path | None) -> None:
@@ -70,9 +70,7 @@ def demo(settings: Settings, directory: Path | None) -> None:
         swr.push("team-a/api", "v1.1", "api 1.1")
         swr.delete("team-a/web/frontend", "preview")
         swr.set_fields("team-a/web/frontend", "v2", is_trusted=True)
-        _say(
-            f"Now v1.1 is pushed, latest moves to it ({moved[:19]}), preview is deleted, v2 is signed:"
-        )
+        _say(f"v1.1 is pushed, latest moves to it ({moved[:19]}), preview is deleted, v2 signed:")
         _sync(config)
     _say("What tagsync now knows, beyond the baseline:")
     with Audit.open(config.database) as audit:

@@ -1,4 +1,4 @@
-"""How rows are shown: as a table, JSON, JSON lines or CSV, harmless to terminals and spreadsheets."""
+"""How rows are shown: table, JSON, JSON lines or CSV, harmless to terminals and spreadsheets."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""HTTP as tagsync asks it of any registry: paced, bounded, tried again, its failures made errors."""
+"""HTTP as tagsync asks it of any registry: paced, bounded, and its failures made errors."""
 
 import ssl
 import time

@@ -100,7 +100,7 @@ class _Page:
 
     @property
     def total(self) -> int | None:
-        """How many rows there are on all pages, from ``Content-Range: {offset}-{count}/{total}``."""
+        """How many rows all pages have, from ``Content-Range: {offset}-{count}/{total}``."""
         match = re.fullmatch(r"(?:\w+ )?\d+-\d+/(\d{1,18})", self.content_range.strip())
         return int(match[1]) if match else None
 

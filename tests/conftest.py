@@ -1,0 +1,147 @@
+"""What several tests stand on: a database, a registry to poll, and a clock that they own."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+import structlog
+from structlog.testing import LogCapture
+
+from tagsync.models import Image, Listing, NoCredential, Repository, Tag, Unchanged, timestamp
+from tagsync.registries import Registry, open_registry
+from tagsync.store import Store
+from tagsync.sync import Job
+
+
+class FakeClock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "tagsync.db"
+
+
+@pytest.fixture
+def store(database: Path) -> Iterator[Store]:
+    with Store.open(database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def query(database: Path) -> Callable[..., list[tuple[Any, ...]]]:
+    """Asks the database as anybody would: through a connection of one's own."""
+
+    def ask(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    return ask
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """The events that are logged during the test."""
+    capture = LogCapture()
+    structlog.configure(
+        processors=[capture],
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        cache_logger_on_first_use=False,
+    )
+    yield capture.entries  # type: ignore[misc]  # an entry is a mutable mapping of names to anything
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def without_waiting() -> Iterator[None]:
+    """Tries again at once what would be tried again after a while."""
+    stamina.set_testing(True, attempts=6)
+    yield
+    stamina.set_testing(False)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Registry]]:
+    """Opens registries at an endpoint, and closes them after the test."""
+    opened: list[Registry] = []
+
+    def open_at(endpoint: str, **limits: Any) -> Registry:
+        settings: dict[str, Any] = {
+            "timeout": 5.0,
+            "retry_for": 5.0,
+            "max_listing_bytes": 2**26,
+            "requests_per_second": 10_000.0,
+            "connections": 4,
+        }
+        registry = open_registry(endpoint, NoCredential(), **settings | limits)
+        opened.append(registry)
+        return registry
+
+    yield open_at
+    for registry in opened:
+        registry.close()
+
+
+class Scripted:
+    """A registry whose listings, and failures, the test writes itself."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.script: list[Listing | Unchanged | Exception] = []
+
+    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        pass
+
+    def then(self, *tags: Tag | str, pages: int = 1, **times: str) -> None:
+        """Appends a listing of these tags, a mere name being a tag on an image of that name."""
+        listed = [tag if isinstance(tag, Tag) else Tag(tag, f"sha256:{tag}") for tag in tags]
+        images = {tag.digest: Image(tag.digest) for tag in listed if tag.digest}
+        now = timestamp(self._clock.now)
+        self.script.append(
+            Listing(
+                {tag.tag: tag for tag in listed},
+                images,
+                times.get("started_at", now),
+                times.get("finished_at", now),
+                fingerprint=None,
+                pages=pages,
+            )
+        )
+
+
+@pytest.fixture
+def scripted(clock: FakeClock) -> Scripted:
+    return Scripted(clock)
+
+
+REPOSITORY = Repository("swr", "team/api")
+
+
+@pytest.fixture
+def job(scripted: Scripted) -> Job:
+    return Job(REPOSITORY, scripted, timedelta(minutes=5))

@@ -1,0 +1,62 @@
+"""The README's promises that no command of its own proves."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from tagsync.config import Config, RegistryTable, load
+from tagsync.store import Store
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
+    """The configuration in the README is one that tagsync takes."""
+    (shown,) = blocks("toml")
+    (tmp_path / "config.toml").write_text(shown)
+    config = load(tmp_path / "config.toml", {})
+    assert [str(watched.repository.name) for watched in config.watched] == [
+        "team-a/api",
+        "team-a/web/frontend",
+    ]
+
+
+def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
+    """The example is accepted, and uncommenting what it shows changes nothing."""
+    text = (ROOT / "config.example.toml").read_text()
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    plain = load(path, {})
+    uncommented = re.sub(r'^# (?!kind = "none")(?=\w+ = )', "", text, flags=re.MULTILINE)
+    path.write_text(uncommented)
+    explicit = load(path, {})
+    assert explicit.watched == plain.watched
+    assert [_without_watches(config) for config in (explicit, plain)] == [
+        _without_watches(plain)
+    ] * 2
+    assert uncommented != text
+
+
+def _without_watches(config: Config) -> list[RegistryTable]:
+    return [msgspec.structs.replace(table, watch=[]) for table in config.registries.values()]
+
+
+def test_the_questions_are_answered(tmp_path: Path) -> None:
+    """Each question of the README is SQL that the database answers."""
+    Store.open(tmp_path / "tagsync.db").close()
+    (questions,) = blocks("sql")
+    statements = [part for part in questions.split(";") if part.strip()]
+    assert len(statements) == 5
+    connection = sqlite3.connect(tmp_path / "tagsync.db")
+    try:
+        for statement in statements:
+            connection.execute(statement).fetchall()
+    finally:
+        connection.close()

@@ -1,0 +1,427 @@
+"""What a poll may record, and when: the promises on which the history rests."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tagsync.diff import apply
+from tagsync.emulator import Emulator
+from tagsync.errors import RepositoryNotFound, StoreError, Unreachable
+from tagsync.models import Change, Repository, Tag
+from tagsync.registries import Registry
+from tagsync.store import Store
+from tagsync.sync import Job, Options, Poll, sync, sync_all
+from tests.conftest import REPOSITORY, FakeClock, Scripted
+
+Query = Callable[..., list[tuple[Any, ...]]]
+Events = list[dict[str, Any]]
+TEN = [f"v{number}" for number in range(10)]
+
+
+def counts(poll: Poll) -> tuple[str, int, int, int]:
+    return poll.outcome, poll.added, poll.updated, poll.deleted
+
+
+def events(logged: Events, prefix: str) -> list[str]:
+    return [entry["event"] for entry in logged if entry["event"].startswith(prefix)]
+
+
+def assert_history_is_whole(database: Path) -> None:
+    """The chain verifies by the README's recipe, and the changes replayed give the mirror."""
+    with closing(sqlite3.connect(database)) as connection:
+        changes = connection.execute(
+            "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
+            " c.not_before, observed_at, hash, repository_id FROM changes AS c"
+            " JOIN repositories AS r ON r.id = repository_id ORDER BY c.id"
+        ).fetchall()
+        names = ", ".join(Tag.__struct_fields__)
+        mirror = {
+            (row[0], row[1]): row[1:]
+            for row in connection.execute(f"SELECT repository_id, {names} FROM tags")
+        }
+    head = "0" * 64
+    replayed: dict[int, dict[str, Tag]] = {}
+    for *content, digest, repository_id in changes:
+        text = json.dumps([head, *content], ensure_ascii=False, separators=(",", ":"))
+        head = sha256(text.encode()).hexdigest()
+        assert head == digest
+        _, _, tag, kind, old, new, fields, _, _ = content
+        change = Change(tag, kind, old, new, json.loads(fields))
+        replayed[repository_id] = apply(replayed.get(repository_id, {}), [change])
+    assert mirror == {
+        (repository_id, name): msgspec.structs.astuple(tag)
+        for repository_id, tags in replayed.items()
+        for name, tag in tags.items()
+    }
+
+
+def test_2500_tags_and_then_one_of_each_change(
+    connect: Callable[..., Registry], store: Store, database: Path, query: Query, logged: Events
+) -> None:
+    """A large repository is mirrored exactly, an idle sync records nothing, each change once."""
+    with Emulator() as swr:
+        for number in range(2500):
+            swr.push("team/api", f"v{number}", f"build {number}")
+        job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
+        assert counts(sync(job, store)) == ("ok", 2500, 0, 0)
+        assert query("SELECT count(*) FROM tags") == [(2500,)]
+        assert events(logged, "tag.") == []
+        assert events(logged, "repository.") == ["repository.baselined"]
+
+        before = query("SELECT count(*), max(id) FROM changes")
+        assert counts(sync(job, store)) == ("ok", 0, 0, 0)
+        assert query("SELECT count(*), max(id) FROM changes") == before
+
+        swr.push("team/api", "new", "build new")
+        swr.push("team/api", "v7", "build moved")
+        swr.delete("team/api", "v9")
+        swr.set_fields("team/api", "v11", is_trusted=True)
+        assert counts(sync(job, store)) == ("ok", 1, 2, 1)
+        assert counts(sync(job, store)) == ("ok", 0, 0, 0)
+    recorded = query("SELECT tag, kind, old_digest = new_digest FROM changes WHERE id > 2500")
+    assert sorted(recorded) == [
+        ("new", "added", None),
+        ("v11", "updated", 1),
+        ("v7", "updated", 0),
+        ("v9", "deleted", None),
+    ]
+    lines = [(e["event"], e["tag"], e.get("moved")) for e in logged if e["event"][:4] == "tag."]
+    assert sorted(lines) == [
+        ("tag.added", "new", None),
+        ("tag.deleted", "v9", None),
+        ("tag.updated", "v11", False),
+        ("tag.updated", "v7", True),
+    ]
+    fields = query("SELECT fields FROM changes WHERE tag = 'v11' AND id > 2500")
+    assert json.loads(fields[0][0]) == {"is_trusted": [False, True]}
+    assert_history_is_whole(database)
+
+
+def test_a_failed_poll_changes_only_the_observation(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Only a complete listing deletes: after a failure mirror and history are as before."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    before = query("SELECT * FROM tags"), query("SELECT * FROM changes")
+    clock.advance(minutes=5)
+    scripted.script.append(Unreachable("the connection broke"))
+    assert counts(sync(job, store, clock=clock)) == ("failed", 0, 0, 0)
+    assert (query("SELECT * FROM tags"), query("SELECT * FROM changes")) == before
+    assert query("SELECT failures, last_error FROM repositories") == [(1, "the connection broke")]
+    assert query("SELECT outcome, detail, polls FROM observations ORDER BY id") == [
+        ("ok", None, 1),
+        ("failed", "the connection broke", 1),
+    ]
+
+
+def test_times_of_a_change(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A change lies between the beginning of the listing before and the end of the one after."""
+    scripted.then("a", started_at="2026-05-03T11:59:58.000Z")
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    scripted.then("a", "b", started_at="2026-05-03T12:04:59.000Z")
+    sync(job, store, clock=clock)
+    assert query("SELECT tag, not_before, observed_at FROM changes ORDER BY id") == [
+        ("a", None, "2026-05-03T12:00:00.000Z"),
+        ("b", "2026-05-03T11:59:58.000Z", "2026-05-03T12:05:00.000Z"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "left", "held"),
+    [
+        (["a"], [], True),
+        (["a", "b"], [], True),
+        (["a", "b", "c"], ["a"], False),
+        (TEN, ["v0"], False),
+        ([*TEN, "x"], ["x"], True),
+        ([*TEN, *"abcdefghij"], list("abcdefghij"), False),
+        ([*TEN, *"abcdefghi"], list("abcdefghi"), True),
+    ],
+)
+def test_what_is_held(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    query: Query,
+    known: list[str],
+    left: list[str],
+    held: bool,
+) -> None:
+    """A listing is held that deletes everything, or more than half and at least ten."""
+    scripted.then(*known)
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    scripted.then(*left)
+    assert sync(job, store, clock=clock).outcome == ("held" if held else "ok")
+    assert query("SELECT count(*) FROM tags") == [(len(known) if held else len(left),)]
+
+
+def test_a_second_listing_that_agrees_is_believed(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, database: Path, logged: Events
+) -> None:
+    """Two listings in a row with the same deletions are recorded, a failure between them or not."""
+    scripted.then("a", "b")
+    scripted.then()
+    scripted.script.append(Unreachable("for a moment"))
+    scripted.then()
+    outcomes = [sync(job, store, clock=clock) for _ in range(4)]
+    assert [poll.outcome for poll in outcomes] == ["ok", "held", "failed", "ok"]
+    assert outcomes[-1].deleted == 2
+    assert events(logged, "tag.") == ["tag.deleted"] * 2
+    assert events(logged, "sync.held") == ["sync.held"]
+    assert_history_is_whole(database)
+
+
+def test_listings_that_disagree_are_held_on(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """What is held starts anew when the deletions differ, or when all was there in between."""
+    scripted.then(*TEN, "x", "y")
+    scripted.then("x")
+    scripted.then("y")
+    scripted.then(*TEN, "x", "y")
+    scripted.then("y")
+    outcomes = [sync(job, store, clock=clock).outcome for _ in range(5)]
+    assert outcomes == ["ok", "held", "held", "ok", "held"]
+
+
+def test_more_listings_can_be_asked_for(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """As many listings as configured have to agree."""
+    patient = msgspec.structs.replace(job, agreeing_listings=3)
+    scripted.then("a")
+    outcomes = [sync(patient, store, clock=clock).outcome]
+    for _ in range(3):
+        clock.advance(hours=1)
+        scripted.then()
+        outcomes.append(sync(patient, store, clock=clock).outcome)
+    assert outcomes == ["ok", "held", "held", "ok"]
+
+
+def test_deletions_can_be_accepted(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """With --accept-deletions even an empty listing is recorded at once."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    scripted.then()
+    poll = sync(job, store, Options(accept_deletions=True), clock)
+    assert counts(poll) == ("ok", 0, 0, 1)
+
+
+def test_a_repository_that_is_gone(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """'Does not exist' fails for a repository never seen, and is held for one that was."""
+    gone = RepositoryNotFound("there is no such repository")
+    scripted.script.append(gone)
+    assert sync(job, store, clock=clock).outcome == "failed"
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    scripted.script += [gone, gone, gone]
+    outcomes = [sync(job, store, clock=clock).outcome for _ in range(3)]
+    assert outcomes == ["held", "ok", "ok"]
+    assert query("SELECT kind FROM changes WHERE kind = 'deleted'") == [("deleted",)]
+
+
+def test_a_deletion_in_pages_needs_a_second_look(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A tag that one paged listing lacks and the next has was never deleted."""
+    scripted.then("a", "b", "c")
+    sync(job, store, clock=clock)
+    scripted.then("a", pages=2)
+    scripted.then("a", "b", "d", pages=2)
+    assert counts(sync(job, store, clock=clock)) == ("ok", 1, 0, 1)
+    assert query("SELECT tag, kind FROM changes WHERE id > 3 ORDER BY id") == [
+        ("c", "deleted"),
+        ("d", "added"),
+    ]
+    assert scripted.script == []
+
+
+def test_a_second_look_that_fails_deletes_nothing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Where the confirmation cannot be had the poll has failed."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    scripted.then("a", pages=2)
+    scripted.script.append(Unreachable("gone again"))
+    assert sync(job, store, clock=clock).outcome == "failed"
+    assert query("SELECT count(*) FROM tags") == [(2,)]
+
+
+def test_an_older_listing_is_dropped(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A listing that began before the last recorded one was read is never recorded."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    scripted.then("a", started_at="2026-05-03T11:59:59.999Z")
+    clock.advance(seconds=1)
+    assert sync(job, store, clock=clock).outcome == "dropped"
+    assert query("SELECT count(*) FROM tags") == [(2,)]
+
+
+def test_a_clock_that_went_back_fails_the_poll(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """While the clock is behind the record nothing is recorded, and the error says why."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(hours=-1)
+    scripted.then("a", "b")
+    poll = sync(job, store, clock=clock)
+    assert poll.outcome == "failed"
+    assert "clock" in (poll.detail or "")
+    assert query("SELECT count(*) FROM changes") == [(1,)]
+
+
+def test_a_dry_run_tells_and_records_nothing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query, logged: Events
+) -> None:
+    """A dry run counts what a sync would record, and leaves database and log without it."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    logged.clear()
+    before = [query(f"SELECT * FROM {table}") for table in ("repositories", "observations")]
+    clock.advance(minutes=1)
+    scripted.then("a", "c", "d")
+    assert counts(sync(job, store, Options(dry_run=True), clock)) == ("ok", 2, 0, 1)
+    assert [query(f"SELECT * FROM {table}") for table in ("repositories", "observations")] == before
+    assert query("SELECT count(*) FROM changes") == [(2,)]
+    assert events(logged, "tag.") == []
+
+
+def test_observations_grow_and_show_holes(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """One row for polls of the same outcome; a gap beyond two intervals begins another."""
+    for minutes in (0, 5, 10, 10.1, 5):
+        clock.advance(minutes=minutes)
+        scripted.then("a")
+        sync(job, store, clock=clock)
+    assert query("SELECT first_at, last_at, polls, tags FROM observations ORDER BY id") == [
+        ("2026-05-03T12:00:00.000Z", "2026-05-03T12:15:00.000Z", 3, 1),
+        ("2026-05-03T12:25:06.000Z", "2026-05-03T12:30:06.000Z", 2, 1),
+    ]
+
+
+def test_a_line_that_was_not_written_is_written_by_the_next_poll(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, logged: Events
+) -> None:
+    """What a process committed and did not live to log, the next poll logs."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    # A commit without its log lines is what a kill between the two leaves.
+    scripted.then("a", "b")
+    listing = scripted.list_tags("team/api")
+    with store.recording(REPOSITORY) as ledger:
+        change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
+        ledger.complete(listing, [change], interval=job.interval)  # type: ignore[arg-type]  # it is a Listing
+    assert events(logged, "tag.") == []
+    scripted.then("a", "b")
+    for _ in range(2):
+        scripted.then("a", "b")
+        sync(job, store, clock=clock)
+    assert [entry["tag"] for entry in logged if entry["event"] == "tag.added"] == ["b"]
+
+
+def test_a_transaction_that_fails_keeps_nothing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """When the database refuses one row, the whole poll leaves no trace."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    before = query("SELECT * FROM repositories"), query("SELECT * FROM changes")
+    clock.advance(minutes=5)
+    scripted.then("a", Tag("b", "sha256:b", size=2**63))
+    with pytest.raises(Exception, match="too large"):
+        sync(job, store, clock=clock)
+    assert (query("SELECT * FROM repositories"), query("SELECT * FROM changes")) == before
+
+
+def test_what_does_not_hash_to_its_digest_is_recorded_and_logged(
+    connect: Callable[..., Registry], store: Store, query: Query, logged: Events
+) -> None:
+    """A manifest that is not what its digest or image_id says is kept, marked and logged."""
+    with Emulator() as swr:
+        good = swr.push("team/api", "good", "good")
+        swr.push("team/api", "bytes", "bytes", manifest="{}")
+        swr.push("team/api", "config", "config", image_id="0" * 64)
+        poll = sync(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
+    assert counts(poll) == ("ok", 3, 0, 0)
+    verified: dict[str, int] = dict(query("SELECT tag, verified FROM current_tags"))
+    assert verified == {"good": 1, "bytes": 0, "config": 0}
+    bad = {entry["tag"] for entry in logged if entry["event"] == "image.unverified"}
+    assert bad == {"bytes", "config"}
+    assert good in dict(query("SELECT digest, manifest FROM images"))
+    assert "bytes and 1 more" in query("SELECT detail FROM observations")[0][0]
+
+
+def test_two_stores_at_once_record_nothing_twice(
+    connect: Callable[..., Registry], database: Path, query: Query
+) -> None:
+    """Two connections that sync one repository at the same time record each change once."""
+    with Emulator() as swr, Store.open(database) as one, Store.open(database) as two:
+        jobs = [Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            for round_ in range(30):
+                swr.push("team/api", f"v{round_}", f"build {round_}")
+                swr.push("team/api", "latest", f"build {round_}")
+                list(pool.map(sync, jobs, (one, two)))
+        assert sync(jobs[0], one).outcome == "ok"
+        registry_tags = swr.tags("team/api")
+    assert dict(query("SELECT tag, digest FROM tags")) == registry_tags
+    added = query("SELECT tag FROM changes WHERE kind = 'added'")
+    assert len(added) == len(set(added)) == 31
+    assert_history_is_whole(database)
+
+
+def test_a_pass_survives_a_repository_that_fails(
+    connect: Callable[..., Registry], store: Store
+) -> None:
+    """One repository's failure does not keep the others from being recorded, in order."""
+    with Emulator() as swr:
+        for name in ("a", "b", "d"):
+            swr.push(f"team/{name}", "v1", name)
+        registry = connect(swr.url)
+        jobs = [
+            Job(Repository("swr", f"team/{name}"), registry, timedelta(minutes=5))
+            for name in "abcd"
+        ]
+        polls = sync_all(jobs, store, {"swr": 3})
+    assert [(poll.repository.name, poll.outcome) for poll in polls] == [
+        ("team/a", "ok"),
+        ("team/b", "ok"),
+        ("team/c", "failed"),
+        ("team/d", "ok"),
+    ]
+
+
+def test_a_closed_store_refuses_in_a_sentence(
+    job: Job, scripted: Scripted, database: Path, clock: FakeClock
+) -> None:
+    """A poll that outlives the store is refused by an error of ours."""
+    store = Store.open(database)
+    store.close()
+    scripted.then("a")
+    with pytest.raises(StoreError, match="could not be used"):
+        sync(job, store, clock=clock)
