@@ -1,0 +1,180 @@
+"""The database file: what it refuses, and what a kill leaves of it."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tagsync.chain import GENESIS, link
+from tagsync.emulator import Emulator
+from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.store import Store
+from tagsync.sync import Job, sync
+from tests.conftest import FakeClock, Scripted
+from tests.test_sync import assert_history_is_whole
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+def tamper(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(sql)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE changes SET tag = 'other'",
+        "DELETE FROM changes",
+        (
+            "INSERT OR REPLACE INTO changes SELECT id, repository_id, 'other', kind, old_digest,"
+            " new_digest, fields, not_before, observed_at, hash FROM changes"
+        ),
+        "UPDATE images SET manifest = '{}'",
+        "DELETE FROM images",
+    ],
+)
+def test_history_and_images_are_append_only(
+    sql: str, job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """What was recorded cannot be updated, deleted or replaced."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, sql)
+
+
+def test_an_image_is_not_replaced(
+    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
+) -> None:
+    """A REPLACE of an image, which fires no trigger on DELETE, leaves it as it was."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    before = query("SELECT * FROM images")
+    tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1)")
+    assert query("SELECT * FROM images") == before
+
+
+def test_a_database_of_another_program_is_left_alone(database: Path) -> None:
+    """A foreign database is refused, and not a byte of it changes."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+    before = database.read_bytes()
+    for opener in (Store.open, Store.open_for_reading):
+        with pytest.raises(UnusableDatabase, match="another program"):
+            opener(database)
+    assert database.read_bytes() == before
+
+
+def test_a_database_of_a_newer_version_is_left_alone(database: Path) -> None:
+    """A schema with a migration that this version does not know is refused."""
+    Store.open(database).close()
+    tamper(
+        database,
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+        " VALUES ('tagsync', 'from_the_future', 'now')",
+    )
+    for opener in (Store.open, Store.open_for_reading):
+        with pytest.raises(UnusableDatabase, match="newer tagsync"):
+            opener(database)
+
+
+def test_what_is_no_database_is_left_alone(database: Path) -> None:
+    """A file that is not SQLite's is refused, and kept."""
+    database.write_text("notes " * 1000)
+    with pytest.raises(UnusableDatabase, match="not a SQLite database"):
+        Store.open(database)
+    assert database.read_text() == "notes " * 1000
+
+
+def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
+    """A path into nowhere is a sentence that names it."""
+    with pytest.raises(StoreError, match="check that its folder exists"):
+        Store.open(tmp_path / "missing" / "tagsync.db")
+
+
+def test_many_create_one_database_at_once(database: Path) -> None:
+    """Whoever comes second finds the schema done."""
+    with ThreadPoolExecutor(8) as pool:
+        for store in pool.map(Store.open, [database] * 8):
+            store.close()
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        applied = connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
+    assert applied == (2,)
+
+
+def test_the_chain_as_the_readme_says() -> None:
+    """The hash is SHA-256 over the JSON that Python's own json writes, whatever the names hold."""
+    content = [7, "swr/team/ä", 'x"\\\x1f\x7f\u2028', "added", None, "sha256:1", "{}", None, "t"]
+    text = json.dumps([GENESIS, *content], ensure_ascii=False, separators=(",", ":"))
+    assert link(GENESIS, *content) == sha256(text.encode()).hexdigest()  # type: ignore[arg-type]  # a list has one type of item
+
+
+def test_a_reader_does_not_wait_for_the_writer(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """While a transaction is open, others read what was there before it."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    with store.recording(job.repository) as ledger:
+        ledger.fail("in hand", "2026-05-03T12:00:01.000Z", interval=job.interval)
+        assert query("SELECT failures FROM repositories") == [(0,)]
+    assert query("SELECT failures FROM repositories") == [(1,)]
+
+
+def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> None:
+    """After SIGKILL at random moments one clean pass makes mirror and log complete again."""
+    random = Random(7)
+    config = tmp_path / "config.toml"
+    lines: list[dict[str, Any]] = []
+    with Emulator() as swr:
+        config.write_text(
+            f'[[registries]]\nname = "swr"\nendpoint = "{swr.url}"\n'
+            '[[registries.watch]]\nrepositories = ["team/api"]\n'
+        )
+        command = [sys.executable, "-m", "tagsync", "--config", str(config), "sync"]
+        for number in range(400):
+            swr.push("team/api", f"v{number}", f"build {number}")
+        for round_ in range(12):
+            for number in random.sample(range(400), 40):
+                swr.push("team/api", f"v{number}", f"build {number} of round {round_}")
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                # The process takes about this long, so some kills come before, some within and
+                # some after the transaction.
+                process.wait(timeout=random.uniform(0.2, 0.45))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+            _, stderr = process.communicate()
+            lines += _whole_lines(stderr)
+            if database.exists():
+                with closing(sqlite3.connect(database)) as connection:
+                    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+        lines += _whole_lines(done.stderr)
+        expected = swr.tags("team/api")
+    assert_history_is_whole(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert dict(connection.execute("SELECT tag, digest FROM tags")) == expected
+        recorded = {
+            row[0]
+            for row in connection.execute("SELECT id FROM changes WHERE not_before IS NOT NULL")
+        }
+    assert recorded <= {line.get("change_id") for line in lines}
+
+
+def _whole_lines(stderr: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stderr.split(b"\n")[:-1]]
