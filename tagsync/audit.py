@@ -1,8 +1,7 @@
 """Read-only questions to the database; each answer's keys are the columns that people see."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, Final, Self
 
 from sqlite_utils import Database
 
-from tagsync import schema
-from tagsync.errors import StoreError, UnknownRepository, UnusableDatabase
+from tagsync.database import connect_for_reading, in_plain_words
+from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.models import Repository, parse_timestamp
 
 MISSED_INTERVALS: Final = 3
@@ -36,21 +35,10 @@ class Audit:
             UnusableDatabase: there is none, or it is another program's or a newer tagsync's.
             StoreError: it cannot be read.
         """
-        if not path.is_file():
+        if not path.exists():
             raise UnusableDatabase(f"there is no database at {path}: run tagsync sync first")
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-            try:
-                db = Database(connection, execute_plugins=False)
-                schema.check(db, str(path))
-                yield cls(db)
-            finally:
-                connection.close()
-        except sqlite3.DatabaseError as error:
-            name = getattr(error, "sqlite_errorname", "")
-            kind = UnusableDatabase if name == "SQLITE_NOTADB" else StoreError
-            raise kind(f"{path} cannot be read: {error}") from error
+        with in_plain_words(path), closing(connect_for_reading(path)) as db:
+            yield cls(db)
 
     def repositories(self, patterns: Sequence[str]) -> list[Repository]:
         """The recorded repositories whose full names match one of the globs, or all, in order.
@@ -131,8 +119,13 @@ def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> lis
         UnknownRepository: a pattern matches none.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(repository.full_name, pattern) for repository in repositories):
+        if not selected(repositories, [pattern]):
             raise UnknownRepository(pattern, [repository.full_name for repository in repositories])
+    return selected(repositories, patterns)
+
+
+def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
+    """As `matching`, but a pattern may match none."""
     return [
         repository
         for repository in repositories

@@ -8,8 +8,9 @@ import difflib
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -17,7 +18,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tagsync.errors import ConfigError
-from tagsync.models import Credential, NoCredential, Repository, Secret, TokenCredential
+from tagsync.models import (
+    AgencyCredential,
+    Credential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    Repository,
+    Secret,
+    TokenCredential,
+    Watch,
+    is_glob,
+)
 
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
 """Where the configuration is looked for when none is named."""
@@ -36,7 +48,7 @@ class Duration(timedelta):
         Raises:
             ValueError: it is none, or not positive.
         """
-        parts = re.findall(r"(\d+)(ms|s|m|h|d)", text) if isinstance(text, str) else []
+        parts = re.findall(r"(\d{1,9})(ms|s|m|h|d)", text) if isinstance(text, str) else []
         if not parts or "".join(map("".join, parts)) != text:
             raise ValueError(f'{text!r} is no duration; write it like "90s", "5m" or "1h30m"')
         seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
@@ -81,8 +93,8 @@ class SecretName(str):
         return cls(text)
 
 
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
-_Rate = Annotated[float, msgspec.Meta(gt=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -111,10 +123,40 @@ class TokenTable(_Table, tag_field="kind", tag="token"):
     token: SecretName
 
 
+class KeyTable(_Table, tag_field="kind", tag="aksk"):
+    """``[registries.auth]`` with ``kind = "aksk"``."""
+
+    access_key: SecretName
+    secret_key: SecretName
+    security_token: SecretName | None = None
+    project_id: str | None = None
+
+
+class PasswordTable(_Table, tag_field="kind", tag="password"):
+    """``[registries.auth]`` with ``kind = "password"``."""
+
+    iam_endpoint: str
+    username: str
+    password: SecretName
+    domain: str
+    project: str
+
+
+class AgencyTable(_Table, tag_field="kind", tag="ecs"):
+    """``[registries.auth]`` with ``kind = "ecs"``."""
+
+    metadata_endpoint: str = "http://169.254.169.254"
+
+
+AuthTable = NoneTable | TokenTable | KeyTable | PasswordTable | AgencyTable
+
+
 class WatchTable(_Table):
     """``[[registries.watch]]``."""
 
     repositories: list[str]
+    exclude: list[str] = []
+    shared: bool = False
     interval: Duration | None = None
 
 
@@ -124,7 +166,7 @@ class RegistryTable(_Table):
     name: str
     endpoint: str
     kind: str = "swr"
-    auth: NoneTable | TokenTable = msgspec.field(default_factory=NoneTable)
+    auth: AuthTable = msgspec.field(default_factory=NoneTable)
     concurrency: _Positive = 8
     requests_per_second: _Rate = 50.0
     timeout: Duration = Duration(seconds=30)
@@ -140,27 +182,19 @@ class _File(_Table):
     registries: list[RegistryTable] = []
 
 
-class Watched(msgspec.Struct, frozen=True):
-    """A repository to be polled, and how."""
-
-    repository: Repository
-    interval: timedelta
-    agreeing_listings: int
-
-
 class Config(msgspec.Struct, frozen=True):
     """A configuration that makes sense.
 
     Attributes:
         database: the path of the database.
         registries: by name.
-        watched: every repository, each once, in the order of the file.
+        watches: in the order of the file, in which the first that matches has a repository.
         folder: what relative paths in the file are relative to.
     """
 
     database: Path
     registries: Mapping[str, RegistryTable]
-    watched: tuple[Watched, ...]
+    watches: tuple[Watch, ...]
     interval: timedelta
     folder: Path
 
@@ -229,7 +263,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
     return Config(
         database=_database(file.store, env, folder),
         registries={registry.name: registry for registry in file.registries},
-        watched=tuple(_watched(file)),
+        watches=tuple(_watches(file)),
         interval=file.schedule.interval,
         folder=folder,
     )
@@ -241,10 +275,27 @@ def credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) ->
     Raises:
         ConfigError: a secret is missing.
     """
+
+    def read(name: SecretName) -> Secret:
+        return resolve(name, env, folder)
+
     match registry.auth:
         case TokenTable(token=token):
-            return TokenCredential(resolve(token, env, folder))
-        case _:
+            return TokenCredential(read(token))
+        case KeyTable() as keys:
+            return KeyCredential(
+                read(keys.access_key),
+                read(keys.secret_key),
+                read(keys.security_token) if keys.security_token else None,
+                keys.project_id,
+            )
+        case PasswordTable() as user:
+            return PasswordCredential(
+                user.iam_endpoint, user.username, read(user.password), user.domain, user.project
+            )
+        case AgencyTable(metadata_endpoint=endpoint):
+            return AgencyCredential(endpoint)
+        case NoneTable():
             return NoCredential()
 
 
@@ -266,7 +317,7 @@ def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
             )
         try:
             value = (base / where).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(f"the secret {name} cannot be read: {reason}") from error
     if not (value := value.strip()):
@@ -285,26 +336,30 @@ _TABLES: Final[Mapping[str, tuple[type[_Table], ...]]] = {
     "store": (StoreTable,),
     "schedule": (ScheduleTable,),
     "registries": (RegistryTable,),
-    "registries.auth": (NoneTable, TokenTable),
+    "registries.auth": (NoneTable, TokenTable, KeyTable, PasswordTable, AgencyTable),
     "registries.watch": (WatchTable,),
 }
 
 
 def _sentence(error: str) -> str:
     """Says where and what, from msgspec's message, and for an unknown key which one is near."""
-    what, _, where = error.partition(" - at `$")
+    what, _, where = error.rpartition(" - at `$")
+    if not what:
+        what, where = where, ""
     where = where.rstrip("`").lstrip(".")
     at = f"{where}: " if where else ""
-    if match := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
         key = match[1]
         tables = _TABLES[re.sub(r"\[.*?\]", "", where)]
-        known = sorted({field for table in tables for field in table.__struct_fields__} | {"kind"})
+        known = sorted({field for table in tables for field in table.__struct_fields__})
+        known += ["kind"] if len(tables) > 1 else []
         near = difflib.get_close_matches(key, known, n=1, cutoff=0)
         return f"{at}there is no key {key!r}; the nearest is {near[0]!r}"
-    if match := re.fullmatch(r"Object missing required field `(.*)`", what):
+    if match := re.fullmatch(r"Object missing required field `(.*)`", what, re.DOTALL):
         return f"{at}the key {match[1]!r} is missing"
-    if match := re.fullmatch(r"Invalid value '(.*)'", what):
-        return f"{at}there is no {match[1]!r} here; it is one of 'none' and 'token'"
+    if match := re.fullmatch(r"Invalid value '(.*)'", what, re.DOTALL):
+        kinds = ", ".join(repr(table.__struct_config__.tag) for table in _TABLES["registries.auth"])
+        return f"{at}there is no kind {match[1]!r}; it is one of {kinds}"
     return at + what[0].lower() + what[1:].replace("`", "")
 
 
@@ -325,44 +380,66 @@ def _check_registries(registries: list[RegistryTable]) -> None:
 
 
 def _check_endpoint(registry: RegistryTable) -> None:
+    _check_url(f"the endpoint of {registry.name!r}", registry.endpoint, registry.auth)
+    if (urlsplit(registry.endpoint).hostname or "").startswith("swr."):
+        raise ConfigError(
+            f"the endpoint of {registry.name!r} is the Docker registry's host; SWR's API is"
+            f" {registry.endpoint.replace('://swr.', '://swr-api.', 1)}"
+        )
+    if isinstance(registry.auth, PasswordTable):
+        _check_url(
+            f"the iam_endpoint of {registry.name!r}", registry.auth.iam_endpoint, registry.auth
+        )
+    if isinstance(registry.auth, AgencyTable):
+        what = f"the metadata_endpoint of {registry.name!r}"
+        _check_url(what, registry.auth.metadata_endpoint, NoneTable())
+
+
+def _check_url(what: str, endpoint: str, auth: AuthTable) -> None:
     try:
-        url = urlsplit(registry.endpoint)
+        url = urlsplit(endpoint)
         host, _ = url.hostname, url.port
     except ValueError as error:
-        raise ConfigError(f"the endpoint of {registry.name!r} is no URL: {error}") from error
-    if url.scheme not in {"http", "https"} or not host or url.query or url.fragment or url.username:
+        raise ConfigError(f"{what} is no URL: {error}") from error
+    plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
+    if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
+        raise ConfigError(f"{what} has to be a URL like https://swr-api.eu-de.otc.t-systems.com")
+    if url.scheme == "http" and not _is_loopback(host) and not isinstance(auth, NoneTable):
         raise ConfigError(
-            f"the endpoint of {registry.name!r} has to be a URL like"
-            " https://swr-api.eu-de.otc.t-systems.com"
-        )
-    local = host == "localhost" or host.startswith("127.") or host == "::1"
-    if url.scheme == "http" and not local and not isinstance(registry.auth, NoneTable):
-        raise ConfigError(
-            f"the endpoint of {registry.name!r} is http://, which would send its credentials in"
-            " the clear: use https://"
+            f"{what} is http://, which would send credentials in the clear: use https://"
         )
 
 
-def _watched(file: _File) -> list[Watched]:
-    found: dict[Repository, Watched] = {}
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _watches(file: _File) -> Iterator[Watch]:
+    named: set[Repository] = set()
     for registry in file.registries:
         for watch in registry.watch:
             for name in watch.repositories:
                 _check_repository(registry.name, name)
                 repository = Repository(registry.name, name)
-                if repository in found:
+                if repository in named:
                     raise ConfigError(f"{repository.full_name} is named twice: remove one of them")
-                interval = watch.interval or file.schedule.interval
-                found[repository] = Watched(repository, interval, registry.agreeing_listings)
-    return list(found.values())
+                named.add(repository)
+            yield Watch(
+                registry.name,
+                tuple(watch.repositories),
+                tuple(watch.exclude),
+                watch.interval or file.schedule.interval,
+                registry.agreeing_listings,
+                watch.shared,
+            )
 
 
 def _check_repository(registry: str, name: str) -> None:
-    if any(character in name for character in "*?["):
-        raise ConfigError(
-            f"the repository {name!r} of {registry!r} is a glob, which is not expanded yet:"
-            " list each repository by its exact name"
-        )
+    if is_glob(name):
+        return
     segment = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*)"
     if not re.fullmatch(rf"{segment}(?:/{segment})+", name):
         raise ConfigError(
@@ -372,7 +449,8 @@ def _check_repository(registry: str, name: str) -> None:
 
 def _database(store: StoreTable, env: Mapping[str, str], folder: Path) -> Path:
     if store.path is not None:
-        if not store.path:
-            raise ConfigError("store.path: it is empty; name a file, or leave the key out")
+        if not store.path or "\0" in store.path:
+            raise ConfigError("store.path: it names no file; name one, or leave the key out")
         return folder / store.path
-    return Path(env.get("STATE_DIRECTORY", str(folder)).split(":")[0]) / "tagsync.db"
+    # systemd lists several folders with colons between them; the first is ours.
+    return Path(env.get("STATE_DIRECTORY", "").split(":")[0] or folder) / "tagsync.db"

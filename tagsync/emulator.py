@@ -10,17 +10,18 @@ The interface is the vendor's "Querying the List of Image Repository Tags"; wher
 known to differ from it, the constructor's arguments make this one differ in the same way.
 """
 
+import hmac
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlsplit
 
 from tagsync.models import Clock, utc_now
 
@@ -29,8 +30,26 @@ _CONFIG_TYPE: Final = "application/vnd.docker.container.image.v1+json"
 _LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _HOST: Final = "127.0.0.1"
 
+_METADATA_TOKEN: Final = "made-up-metadata-token"  # noqa: S105  the emulator's own
+
 REFERENCE_REPOSITORY: Final = "namespace/busybox"
 """Where the vendor's own example stands."""
+
+
+class Keys(NamedTuple):
+    """The secret half of an access key, and for a temporary key its security token."""
+
+    secret_key: str
+    security_token: str | None = None
+    access_key: str = ""
+
+
+class User(NamedTuple):
+    """Who may sign in to the identity service (IAM)."""
+
+    password: str
+    domain: str
+    project: str
 
 
 class Request(NamedTuple):
@@ -71,6 +90,10 @@ class Emulator:
         self,
         *,
         token: str | None = None,
+        keys: Mapping[str, Keys] | None = None,
+        users: Mapping[str, User] | None = None,
+        agency: Keys | None = None,
+        metadata_tokens: bool = True,
         max_page: int = 1000,
         default_page: int = 100,
         sends_total: bool = True,
@@ -80,7 +103,11 @@ class Emulator:
         """Sets up an empty registry.
 
         Args:
-            token: what ``X-Auth-Token`` has to be; without it everybody is answered.
+            token: what ``X-Auth-Token`` may be. Without any credential everybody is answered.
+            keys: by access key: whose signatures are accepted.
+            users: by name: who may sign in at ``/v3/auth/tokens``, for a token of 24 hours.
+            agency: the temporary keys that the metadata service hands out; they are accepted too.
+            metadata_tokens: whether that service wants a token of its own first.
             max_page: the most rows that a page has, however many were asked for.
             default_page: rows of a page when no ``limit`` is given.
             sends_total: whether ``Content-Range`` is sent.
@@ -88,7 +115,12 @@ class Emulator:
             clock: what ``created`` and ``updated`` are taken from.
         """
         self.requests: list[Request] = []
-        self._token = token
+        self._tokens = {token: datetime.max.replace(tzinfo=UTC)} if token is not None else {}
+        self._keys = dict(keys or {}) | ({agency.access_key: agency} if agency else {})
+        self._users = dict(users or {})
+        self._agency = agency
+        self._metadata_tokens = metadata_tokens
+        self._shared: set[str] = set()
         self._max_page = max_page
         self._default_page = default_page
         self._sends_total = sends_total and not ignores_paging
@@ -115,10 +147,22 @@ class Emulator:
         self._server.server_close()
         self._thread.join()
 
-    def create_repository(self, repository: str) -> None:
-        """Creates an empty repository, ``namespace/name``, and its organization with it."""
+    def create_repository(self, repository: str, *, shared: bool = False) -> None:
+        """Creates an empty repository, ``namespace/name``, and its organization with it.
+
+        Args:
+            repository: its name.
+            shared: whether it belongs to another account, which shares it with this one.
+        """
         with self._lock:
             self._repositories.setdefault(repository, {})
+            if shared:
+                self._shared.add(repository)
+
+    def revoke_tokens(self) -> None:
+        """Makes every token invalid, as a change of the password or of permissions does."""
+        with self._lock:
+            self._tokens = dict.fromkeys(self._tokens, datetime.min.replace(tzinfo=UTC))
 
     def push(self, repository: str, tag: str, content: str, **fields: Any) -> str:
         """Pushes an image under a tag; a tag that exists moves to it.
@@ -185,17 +229,25 @@ class Emulator:
         with self._lock:
             self._canned += [_Canned(Answer(status, raw, headers or {}), matching)] * times
 
-    def respond(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    def respond(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Answer:
         """What the server says to a request; ``target`` is its path and query as they were sent."""
+        headers = {name.lower(): value for name, value in headers.items()}
         parts = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(parts.query, True).items()}
+        query = {
+            name: values[-1]
+            for name, values in parse_qs(parts.query, keep_blank_values=True).items()
+        }
         with self._lock:
             self.requests.append(Request(method, parts.path, query, headers))
             for index, canned in enumerate(self._canned):
                 if canned.matching in target:
                     return self._canned.pop(index).answer
             try:
-                self._authorize(headers)
+                if answer := self._sign_in(method, parts.path, headers, body):
+                    return answer
+                self._authorize(method, parts, headers, body)
                 return self._route(parts.path, query)
             except _Refusal as refusal:
                 return refusal.answer
@@ -223,12 +275,86 @@ class Emulator:
             rows.pop(tag, None)
             rows[tag] = generated | row
 
-    def _authorize(self, headers: Mapping[str, str]) -> None:
-        given = headers.get("X-Auth-Token", "")
-        if self._token is not None and not compare_digest(given.encode(), self._token.encode()):
-            raise _Refusal(_gateway(401, "APIGW.0301", "Incorrect IAM authentication information"))
+    def _sign_in(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | None:
+        """The services that hand out credentials, and ask for none or for their own."""
+        match method, path:
+            case "POST", "/v3/auth/tokens":
+                return self._issue_token(body)
+            case "PUT", "/meta-data/latest/api/token" if self._agency and self._metadata_tokens:
+                if not headers.get("x-metadata-token-ttl-seconds", "").isdigit():
+                    return _json({"error": "a time to live is missing"}, status=400)
+                return Answer(200, _METADATA_TOKEN.encode(), {"Content-Type": "text/plain"})
+            case "PUT", "/meta-data/latest/api/token":
+                return _json({"error": "not allowed"}, status=405)
+            case "GET", "/openstack/latest/securitykey":
+                return self._security_key(headers)
+        return None
+
+    def _issue_token(self, body: bytes) -> Answer:
+        try:
+            auth = json.loads(body)["auth"]
+            given = auth["identity"]["password"]["user"]
+            scope = auth["scope"]["project"]["name"]
+            user = self._users[given["name"]]
+            granted = compare_digest(given["password"].encode(), user.password.encode())
+            granted = granted and (given["domain"]["name"], scope) == (user.domain, user.project)
+        except (ValueError, KeyError, TypeError):
+            granted = False
+        if not granted:
+            error = {
+                "code": 401,
+                "message": "The username or password is wrong.",
+                "title": "Unauthorized",
+            }
+            return _json({"error": error}, status=401)
+        token = f"issued-token-{len(self._tokens)}-{sha256(body).hexdigest()}"
+        expires = self._clock().astimezone(UTC) + timedelta(hours=24)
+        self._tokens[token] = expires
+        expires_at = expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        answer = _json({"token": {"expires_at": expires_at}}, {"X-Subject-Token": token})
+        return answer._replace(status=201)
+
+    def _security_key(self, headers: Mapping[str, str]) -> Answer:
+        if self._agency is None:
+            return _json({"error": "no agency"}, status=404)
+        if self._metadata_tokens and headers.get("x-metadata-token") != _METADATA_TOKEN:
+            return _json({"error": "a token is missing"}, status=401)
+        expires = self._clock().astimezone(UTC) + timedelta(hours=24)
+        credential = {
+            "access": self._agency.access_key,
+            "secret": self._agency.secret_key,
+            "securitytoken": self._agency.security_token,
+            "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        return _json({"credential": credential})
+
+    def _authorize(
+        self, method: str, target: SplitResult, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        if not (self._tokens or self._keys or self._users):
+            return
+        now = self._clock()
+        if "authorization" in headers:
+            fault = _signature_fault(method, target, headers, body, self._keys, now)
+        else:
+            given = headers.get("x-auth-token", "").encode()
+            good = any(
+                compare_digest(given, token.encode()) and now < expires
+                for token, expires in self._tokens.items()
+            )
+            fault = None if good else "Incorrect IAM authentication information"
+        if fault:
+            raise _Refusal(_gateway(401, "APIGW.0301", fault))
 
     def _route(self, path: str, query: Mapping[str, str]) -> Answer:
+        if path == "/v2/manage/namespaces":
+            return self._list_namespaces()
+        if path == "/v2/manage/repos":
+            return self._list_repositories(query)
+        if path == "/v2/manage/shared-repositories":
+            return self._list_shared(query)
         match = re.fullmatch(r"/v2/manage/namespaces/([^/]+)/repos/([^/]+)/tags", path)
         if not match:
             raise _Refusal(_gateway(404, "APIGW.0101", "The API does not exist"))
@@ -238,10 +364,53 @@ class Emulator:
             known = any(key.startswith(f"{namespace}/") for key in self._repositories)
             code, what = ("4040010", "repo") if known else ("4040058", "namespace")
             raise _Refusal(_refusal(404, f"SVCSTG.SWR.{code}", f"{what} not exist"))
-        newest_first = list(reversed(rows.values()))
+        wanted = query.get("tag", "")
+        newest_first = [row for row in reversed(rows.values()) if wanted in row["Tag"]]
         if self._ignores_paging:
             return _json(newest_first)
         return self._page(newest_first, query)
+
+    def _list_namespaces(self) -> Answer:
+        own = (name for name in self._repositories if name not in self._shared)
+        names = dict.fromkeys(name.partition("/")[0] for name in own)
+        rows = [
+            {"id": number, "name": name, "creator_name": "admin", "auth": 7}
+            for number, name in enumerate(names, 1)
+        ]
+        return _json({"namespaces": rows})
+
+    def _list_repositories(self, query: Mapping[str, str]) -> Answer:
+        wanted = query.get("namespace")
+        rows = [
+            self._repository_row(name)
+            for name in sorted(self._repositories)
+            if name not in self._shared and wanted in {None, name.partition("/")[0]}
+        ]
+        return self._page(rows, query)
+
+    def _list_shared(self, query: Mapping[str, str]) -> Answer:
+        if query.get("center") not in {"self", "thirdparty"}:
+            raise _Refusal(_bad_request("center must be self or thirdparty"))
+        shared = sorted(self._shared) if query["center"] == "thirdparty" else []
+        return self._page([self._repository_row(name) for name in shared], query)
+
+    def _repository_row(self, repository: str) -> dict[str, Any]:
+        namespace, _, name = repository.partition("/")
+        rows = self._repositories[repository].values()
+        updated = max((row["updated"] for row in rows), default=None)
+        return {
+            "name": name,
+            "namespace": namespace,
+            "is_public": False,
+            "num_images": len(rows),
+            "size": sum(row["size"] for row in rows),
+            "created_at": min((row["created"] for row in rows), default=None),
+            "updated_at": updated,
+            "path": f"swr.example.com/{repository}",
+            "internal_path": f"10.0.0.1:20202/{repository}",
+            "tags": [row["Tag"] for row in rows],
+            "total_range": len(self._repositories),
+        }
 
     def _page(self, rows: list[dict[str, Any]], query: Mapping[str, str]) -> Answer:
         for pair in (("offset", "limit"), ("order_column", "order_type")):
@@ -276,7 +445,9 @@ def _handler(emulator: Emulator) -> type[BaseHTTPRequestHandler]:
         wbufsize = -1
 
         def do_GET(self) -> None:
-            answer = emulator.respond(self.command, self.path, dict(self.headers.items()))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            answer = emulator.respond(self.command, self.path, dict(self.headers.items()), body)
             self.send_response(answer.status)
             for name, value in {"Content-Type": "application/json", **answer.headers}.items():
                 self.send_header(name, value)
@@ -284,10 +455,68 @@ def _handler(emulator: Emulator) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer.body)
 
+        do_POST = do_PUT = do_GET  # noqa: N815  http.server's own names
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's own name
             """Says nothing: standard error belongs to the program that is being shown or tested."""
 
     return Handler
+
+
+def _signature_fault(  # noqa: PLR0911  one return for each fault that the guide names
+    method: str,
+    target: SplitResult,
+    headers: Mapping[str, str],
+    body: bytes,
+    keys: Mapping[str, Keys],
+    now: datetime,
+) -> str | None:
+    """What is wrong with a signed request, by the vendor's "API signing guide"; null if nothing."""
+    match = re.fullmatch(
+        r"SDK-HMAC-SHA256 Access=(\S+), SignedHeaders=(\S+), Signature=([0-9a-f]{64})",
+        headers["authorization"],
+    )
+    if not match or match[1] not in keys:
+        return "Incorrect IAM authentication information: verify aksk signature fail"
+    key, signed, date = keys[match[1]], match[2].split(";"), headers.get("x-sdk-date", "")
+    needed = {"host", "x-sdk-date"} | ({"x-security-token"} if key.security_token else set())
+    if not needed <= set(signed):
+        return f"these headers have to be signed: {', '.join(sorted(needed))}"
+    if headers.get("x-security-token") != key.security_token:
+        return "Incorrect IAM authentication information: the security token is wrong"
+    try:
+        taken = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return "X-Sdk-Date is not of the form YYYYMMDDTHHMMSSZ"
+    if abs(now - taken) > timedelta(minutes=15):
+        return "The X-Sdk-Date is more than 15 minutes off the server's time"
+    canonical = _canonical_request(method, target, {name: headers[name] for name in signed}, body)
+    text = f"SDK-HMAC-SHA256\n{date}\n{sha256(canonical.encode()).hexdigest()}"
+    expected = hmac.new(key.secret_key.encode(), text.encode(), sha256).hexdigest()
+    if not compare_digest(expected, match[3]):
+        return "Incorrect IAM authentication information: verify aksk signature fail"
+    return None
+
+
+def _canonical_request(
+    method: str, target: SplitResult, signed: Mapping[str, str], body: bytes
+) -> str:
+    path = "/".join(quote(part, safe="~") for part in unquote(target.path).split("/"))
+    query = sorted(
+        (quote(name, safe="~"), quote(value, safe="~"))
+        for name, value in parse_qsl(target.query, keep_blank_values=True)
+    )
+    return "\n".join(
+        (
+            method,
+            path if path.endswith("/") else f"{path}/",
+            "&".join(f"{name}={value}" for name, value in query),
+            *(f"{name}:{value.strip()}" for name, value in signed.items()),
+            "",
+            ";".join(signed),
+            sha256(body).hexdigest(),
+        )
+    )
 
 
 def _json(content: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Answer:

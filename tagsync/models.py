@@ -5,7 +5,8 @@ is the order of time (see `timestamp`). Times that a registry claims stay as it 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 import msgspec
@@ -79,7 +80,32 @@ class TokenCredential(msgspec.Struct, frozen=True):
     token: Secret
 
 
-Credential = NoCredential | TokenCredential
+class KeyCredential(msgspec.Struct, frozen=True):
+    """An access key (AK/SK), permanent, or temporary and with its security token."""
+
+    access_key: Secret
+    secret_key: Secret
+    security_token: Secret | None = None
+    project_id: str | None = None
+
+
+class PasswordCredential(msgspec.Struct, frozen=True):
+    """A user of the vendor's identity service (IAM), and the project to sign in to."""
+
+    iam_endpoint: str
+    username: str
+    password: Secret
+    domain: str
+    project: str
+
+
+class AgencyCredential(msgspec.Struct, frozen=True):
+    """The agency of the cloud host that tagsync runs on, known to its metadata service."""
+
+    metadata_endpoint: str
+
+
+Credential = NoCredential | TokenCredential | KeyCredential | PasswordCredential | AgencyCredential
 """What a registry is asked with."""
 
 
@@ -203,6 +229,56 @@ class Repository(msgspec.Struct, frozen=True, order=True):
     def full_name(self) -> str:
         """``registry/namespace/name``, by which people and patterns call it."""
         return f"{self.registry}/{self.name}"
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Which repositories of a registry to poll, and how.
+
+    Attributes:
+        registry: its configured name.
+        repositories: exact names, ``namespace/name``, and globs in which ``*`` crosses slashes.
+        exclude: exact names and globs that are left out again.
+        interval: how often each is meant to be polled.
+        agreeing_listings: how many listings in a row have to agree on a deletion that is hard to
+            believe.
+        shared: whether what other accounts share is looked for too.
+    """
+
+    registry: str
+    repositories: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    interval: timedelta = timedelta(minutes=5)
+    agreeing_listings: int = 2
+    shared: bool = False
+
+    @property
+    def named(self) -> tuple[Repository, ...]:
+        """The repositories that are spelled out."""
+        names = (name for name in self.repositories if not is_glob(name))
+        return tuple(Repository(self.registry, name) for name in names)
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """The patterns that discovery has to expand."""
+        return tuple(name for name in self.repositories if is_glob(name))
+
+    def has(self, repository: Repository) -> bool:
+        """Whether a repository is among those to be polled."""
+        if repository.registry != self.registry:
+            return False
+        if any(fnmatchcase(repository.name, pattern) for pattern in self.exclude):
+            return False
+        return any(fnmatchcase(repository.name, pattern) for pattern in self.repositories)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a pattern may match more than the name that it spells."""
+    return any(character in pattern for character in "*?[")
+
+
+def watch_of(repository: Repository, watches: Iterable[Watch]) -> Watch | None:
+    """The watch that has a repository: the first one that matches, or null."""
+    return next((watch for watch in watches if watch.has(repository)), None)
 
 
 class RecordedChange(msgspec.Struct, frozen=True):

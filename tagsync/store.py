@@ -1,10 +1,9 @@
 """The only writer of the database: each poll's result in one short transaction.
 
 A `Store` has one connection, which its threads take in turn; other processes wait for its
-transactions at most `BUSY_TIMEOUT` seconds, as it does for theirs.
+transactions at most `tagsync.database.BUSY_TIMEOUT` seconds, as it does for theirs.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,9 +14,8 @@ from typing import Any, Final, Self
 import msgspec
 from sqlite_utils import Database
 
-from tagsync import schema
 from tagsync.chain import GENESIS, link
-from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.database import connect, connect_for_reading, empty_database, in_plain_words
 from tagsync.models import (
     FIELDS,
     Change,
@@ -30,9 +28,6 @@ from tagsync.models import (
     Unchanged,
     parse_timestamp,
 )
-
-BUSY_TIMEOUT: Final = 30.0
-"""Seconds to wait for another process's transaction."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -85,7 +80,7 @@ class Unlogged(msgspec.Struct, frozen=True):
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, db: Database, path: str) -> None:
+    def __init__(self, db: Database, path: Path) -> None:
         """Takes over a connection; use `open`."""
         self._db = db
         self._path = path
@@ -99,17 +94,7 @@ class Store:
             UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
             StoreError: it cannot be read or written.
         """
-        with _sentences(str(path)):
-            db = _connect(str(path), uri=False)
-            try:
-                schema.migrate(db, str(path))
-                # Outside a transaction, and only for a file that is known to be ours.
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = NORMAL")
-            except BaseException:
-                db.close()
-                raise
-            return cls(db, str(path))
+        return cls(connect(path), path)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
@@ -118,18 +103,9 @@ class Store:
         Raises:
             UnusableDatabase, StoreError: as `open`.
         """
-        with _sentences(str(path)):
-            if path.exists() and path.stat().st_size:
-                db = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-                try:
-                    schema.check(db, str(path))
-                except BaseException:
-                    db.close()
-                    raise
-            else:
-                db = _connect(":memory:", uri=False)
-                schema.migrate(db, str(path))
-            return cls(db, str(path))
+        if path.exists() and path.stat().st_size:
+            return cls(connect_for_reading(path), path)
+        return cls(empty_database(), path)
 
     def close(self) -> None:
         """Waits for the transaction in hand, then closes the database for good."""
@@ -142,9 +118,15 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def repositories(self) -> list[Repository]:
+        """Every repository that was ever polled."""
+        with self._lock, in_plain_words(self._path):
+            rows = self._db.execute("SELECT registry, name FROM repositories").fetchall()
+        return [Repository(*row) for row in rows]
+
     def known(self, repository: Repository) -> Known:
         """What is recorded of a repository as a whole."""
-        with self._lock, _sentences(self._path):
+        with self._lock, in_plain_words(self._path):
             return Ledger(self._db, repository).known
 
     @contextmanager
@@ -180,7 +162,7 @@ class Store:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        with self._lock, _sentences(self._path):
+        with self._lock, in_plain_words(self._path):
             self._db.execute(begin)
             try:
                 yield
@@ -415,13 +397,6 @@ class Ledger:
         return dict(zip(columns, row, strict=True)) if row else None
 
 
-def _connect(database: str, *, uri: bool) -> Database:
-    connection = sqlite3.connect(
-        database, uri=uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
-    return Database(connection, execute_plugins=False)
-
-
 _BOOLEANS: Final = tuple(Tag.__struct_fields__.index(name) for name in ("is_trusted", "scanned"))
 
 
@@ -436,30 +411,3 @@ def _tag(row: Sequence[Any]) -> Tag:
 
 def _image_row(image: Image, at: str) -> tuple[Any, ...]:
     return (*msgspec.structs.astuple(image), at)
-
-
-_SENTENCES: Final = {
-    "SQLITE_BUSY": f"another process kept {{path}} locked for {BUSY_TIMEOUT:.0f} s: try again",
-    "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free some and try again",
-    "SQLITE_READONLY": "{path} may not be written by this user: check its owner and permissions",
-    "SQLITE_PERM": "{path} may not be opened by this user: check its owner and permissions",
-    "SQLITE_CANTOPEN": "{path} cannot be opened: check that its folder exists and is permitted",
-    "SQLITE_IOERR": "{path} cannot be read or written ({error}): check the disk",
-    "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
-    "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
-}
-_UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
-
-
-@contextmanager
-def _sentences(path: str) -> Iterator[None]:
-    """Turns what SQLite says of the file into what a person can do about it."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        # The name is missing where Python's own layer refused, as on a closed connection.
-        name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        primary = next((key for key in _SENTENCES if name.startswith(key)), None)
-        sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
-        kind = UnusableDatabase if primary in _UNUSABLE else StoreError
-        raise kind(sentence.format(path=path, error=error)) from error

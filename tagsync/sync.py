@@ -21,6 +21,7 @@ from tagsync.models import (
     Listing,
     Repository,
     Unchanged,
+    Watch,
     timestamp,
     utc_now,
 )
@@ -141,6 +142,36 @@ def sync_all(
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
     return [polls[job.repository] for job in jobs]
+
+
+def discover(
+    watches: Sequence[Watch], registries: Mapping[str, Registry]
+) -> tuple[set[Repository], list[Poll]]:
+    """Finds the repositories that the watches' globs match at their registries.
+
+    A watch whose discovery fails keeps the repositories that are recorded already: what it would
+    have added is unknown, and nothing is taken away.
+
+    Returns:
+        What was found, and for each watch that could not be discovered a failed poll that is named
+        by its globs.
+    """
+    found: set[Repository] = set()
+    failures: list[Poll] = []
+    for watch in watches:
+        if not watch.globs:
+            continue
+        about = {"registry": watch.registry, "repositories": list(watch.globs)}
+        try:
+            names = registries[watch.registry].list_repositories(watch.globs, shared=watch.shared)
+        except RegistryError as error:
+            log.error("discovery.failed", **about, error=str(error))
+            globs = Repository(watch.registry, " ".join(watch.globs))
+            failures.append(Poll(globs, "failed", detail=f"discovery failed: {error}"))
+            continue
+        log.debug("discovery.finished", **about, found=len(names))
+        found |= {Repository(watch.registry, name) for name in names}
+    return found, failures
 
 
 def _read(job: Job, store: Store, clock: Clock) -> Listing | Unchanged:

@@ -1,7 +1,7 @@
 """What several tests stand on: a database, a registry to poll, and a clock that they own."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,6 +113,9 @@ class Scripted:
         if isinstance(step, Exception):
             raise step
         return step
+
+    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
+        return set()
 
     def close(self) -> None:
         pass

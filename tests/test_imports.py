@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "diff": BASE,
     "log": set(),
     "schema": BASE,
-    "store": BASE | {"schema", "chain"},
-    "audit": BASE | {"schema", "chain"},
+    "database": BASE | {"schema"},
+    "store": BASE | {"database", "chain"},
+    "audit": BASE | {"database", "chain"},
     "registries": BASE | {"registries"},
     "sync": BASE | {"registries", "store", "diff"},
     "emulator": BASE,
@@ -28,8 +29,8 @@ ALLOWED: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},
-    "sqlite_utils": {"schema", "store", "audit"},
-    "sqlite3": {"schema", "store", "audit"},
+    "sqlite_utils": {"schema", "database", "store", "audit"},
+    "sqlite3": {"schema", "database", "store", "audit"},
     "click": {"cli"},
     "rich": {"cli"},
 }

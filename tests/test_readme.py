@@ -22,9 +22,8 @@ def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
     (shown,) = blocks("toml")
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
-    assert [str(watched.repository.name) for watched in config.watched] == [
-        "team-a/api",
-        "team-a/web/frontend",
+    assert [watch.repositories for watch in config.watches] == [
+        ("team-a/api", "team-a/web/frontend")
     ]
 
 
@@ -37,7 +36,7 @@ def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
     uncommented = re.sub(r'^# (?!kind = "none")(?=\w+ = )', "", text, flags=re.MULTILINE)
     path.write_text(uncommented)
     explicit = load(path, {})
-    assert explicit.watched == plain.watched
+    assert explicit.watches == plain.watches
     assert [_without_watches(config) for config in (explicit, plain)] == [
         _without_watches(plain)
     ] * 2

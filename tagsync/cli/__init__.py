@@ -100,17 +100,17 @@ def main() -> None:
     """
     try:
         status = tagsync.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "tagsync"
+        _complain(f"{error.format_message().rstrip('.')}: see {command} --help")
+        sys.exit(2)
     except TagsyncError as error:
-        from tagsync.log import harmless  # noqa: PLC0415  structlog, for one sentence of bad news
-
-        click.echo(f"tagsync: {harmless(str(error))}", err=True)
+        _complain(str(error))
         sys.exit(2 if isinstance(error, ConfigError | UnusableDatabase | UnknownRepository) else 1)
-    except BrokenPipeError:
-        # Who reads has seen enough; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # click itself ends quietly when whoever reads our output has seen enough.
+        _complain(f"the output cannot be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("tagsync: interrupted; what was recorded is whole", err=True)
@@ -118,3 +118,9 @@ def main() -> None:
         # recorded: a normal exit would wait for them.
         os._exit(_INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(sentence: str) -> None:
+    from tagsync.log import harmless  # noqa: PLC0415  structlog, for one sentence of bad news
+
+    click.echo(f"tagsync: {harmless(sentence)}", err=True)

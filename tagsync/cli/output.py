@@ -50,6 +50,8 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
         "csv": _csv,
     }
     printers[output_format](picked, columns)
+    # A reader that is gone is noticed here, where it is handled, not when Python exits.
+    sys.stdout.flush()
 
 
 def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from tagsync.audit import Audit, matching
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
-from tagsync.models import Repository, utc_now
+from tagsync.models import Repository, utc_now, watch_of
 
 STATUS_COLUMNS = (
     "repository",
@@ -48,11 +48,13 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
       tagsync status 'swr/team-a/*'
     """
     config = configuration(settings)
-    intervals = {watched.repository: watched.interval for watched in config.watched}
+    named = {repository for watch in config.watches for repository in watch.named}
     with Audit.open(config.database) as audit:
-        everything = sorted({*intervals, *audit.repositories(())})
+        everything = sorted(named | set(audit.repositories(())))
         chosen: dict[Repository, timedelta | None] = {
-            repository: intervals.get(repository) for repository in matching(everything, patterns)
+            repository: watch.interval if watch else None
+            for repository in matching(everything, patterns)
+            for watch in (watch_of(repository, config.watches),)
         }
         show(audit.status(chosen, utc_now()), STATUS_COLUMNS, output_format)
 

@@ -8,15 +8,16 @@ from os import environ
 import click
 import msgspec
 
-from tagsync.audit import matching
+from tagsync.audit import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
-from tagsync.config import Config, Watched, credential
+from tagsync.config import Config, credential
 from tagsync.errors import ConfigError
+from tagsync.models import Repository, Watch, watch_of
 from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
-from tagsync.sync import Job, Options, Poll, sync_all
+from tagsync.sync import Job, Options, Poll, discover, sync_all
 
 COLUMNS = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
 
@@ -70,34 +71,60 @@ def run(
         UnknownRepository: a pattern matches no configured repository.
         StoreError: the database failed.
     """
-    chosen = _chosen(config, patterns)
-    open_store = Store.open_for_reading if options.dry_run else Store.open
-    with ExitStack() as stack:
-        registries = _open_registries(config, chosen, env, stack)
-        store = stack.enter_context(open_store(config.database))
-        jobs = [_job(watched, registries) for watched in chosen]
-        concurrency = {name: config.registries[name].concurrency for name in registries}
-        with _progress(len(jobs)) as on_poll:
-            return sync_all(jobs, store, concurrency, options, on_poll)
-
-
-def _chosen(config: Config, patterns: Sequence[str]) -> list[Watched]:
-    if not config.watched:
+    if not config.watches:
         raise ConfigError(
             "no repository is configured: name some under [[registries.watch]]"
             " (config.example.toml shows how)"
         )
-    wanted = set(matching([watched.repository for watched in config.watched], patterns))
-    return [watched for watched in config.watched if watched.repository in wanted]
+    with ExitStack() as stack:
+        registries = open_registries(config, env, stack)
+        known = {repository for watch in config.watches for repository in watch.named}
+        with Store.open_for_reading(config.database) as recorded:
+            known |= set(recorded.repositories())
+        watched, failures = _watched(config, patterns, known, registries)
+        # What discovery failed to find may be what a pattern means.
+        chosen = (selected if failures else matching)(sorted(watched), patterns)
+        # Only now, so that a command that cannot be carried out leaves no file.
+        open_store = Store.open_for_reading if options.dry_run else Store.open
+        store = stack.enter_context(open_store(config.database))
+        jobs = [_job(repository, watched[repository], registries) for repository in chosen]
+        concurrency = {name: config.registries[name].concurrency for name in registries}
+        with _progress(len(jobs)) as on_poll:
+            return [*failures, *sync_all(jobs, store, concurrency, options, on_poll)]
 
 
-def _open_registries(
-    config: Config, chosen: Sequence[Watched], env: Mapping[str, str], stack: ExitStack
+def _watched(
+    config: Config,
+    patterns: Sequence[str],
+    known: set[Repository],
+    registries: Mapping[str, Registry],
+) -> tuple[dict[Repository, Watch], list[Poll]]:
+    """Every repository to poll, with its watch; and what discovery failed at.
+
+    Patterns that spell out repositories which are known already need no discovery.
+    """
+    found: set[Repository] = set()
+    failures: list[Poll] = []
+    if not patterns or not {repository.full_name for repository in known}.issuperset(patterns):
+        found, failures = discover(config.watches, registries)
+    watched = {
+        repository: watch
+        for repository in known | found
+        if (watch := watch_of(repository, config.watches)) is not None
+    }
+    return watched, failures
+
+
+def open_registries(
+    config: Config, env: Mapping[str, str], stack: ExitStack
 ) -> dict[str, Registry]:
-    """Opens those registries that are needed; all secrets are read before anything is asked."""
+    """Opens all registries, until the stack is left; every secret is read before any is asked.
+
+    Raises:
+        ConfigError: a secret is missing.
+    """
     opened: dict[str, Registry] = {}
-    for name in dict.fromkeys(watched.repository.registry for watched in chosen):
-        table = config.registries[name]
+    for name, table in config.registries.items():
         registry = open_registry(
             table.endpoint,
             credential(table, env, config.folder),
@@ -112,9 +139,9 @@ def _open_registries(
     return opened
 
 
-def _job(watched: Watched, registries: dict[str, Registry]) -> Job:
-    registry = registries[watched.repository.registry]
-    return Job(watched.repository, registry, watched.interval, watched.agreeing_listings)
+def _job(repository: Repository, watch: Watch, registries: Mapping[str, Registry]) -> Job:
+    registry = registries[repository.registry]
+    return Job(repository, registry, watch.interval, watch.agreeing_listings)
 
 
 def row_of(poll: Poll) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """The registries that can be mirrored, all behind one protocol."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from tagsync.models import Credential, Listing, Unchanged
+from tagsync.models import Credential, Listing, Secret, Unchanged
 
 
 class Registry(Protocol):
@@ -21,6 +22,19 @@ class Registry(Protocol):
         Raises:
             tagsync.errors.NotFound: the registry knows no such repository.
             tagsync.errors.RegistryError: any other reason for which there is no such listing.
+        """
+
+    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
+        """Finds the repositories that match one of the globs over ``namespace/name``.
+
+        A literal beginning of a glob narrows what is asked.
+
+        Args:
+            globs: in which ``*`` crosses slashes.
+            shared: whether to look among what other accounts share, too.
+
+        Raises:
+            tagsync.errors.RegistryError: the list could not be had in full.
         """
 
     def close(self) -> None:
@@ -52,7 +66,11 @@ def open_registry(
     from tagsync.registries import auth, http, swr  # noqa: PLC0415  see above
 
     limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
-    signer, secrets = auth.of(credential)
+    signer = auth.of(credential)
+
+    def secrets() -> tuple[Secret, ...]:
+        return signer.secrets if signer else ()
+
     client = http.Client(
         endpoint,
         signer,

@@ -1,26 +1,744 @@
-"""What SWR is asked with, each kind an `httpx.Auth` that does no IO of its own."""
+"""What SWR is asked with: each kind of credential an `httpx.Auth` that does no IO of its own.
 
-from collections.abc import Callable, Generator
+::
+
+    RegistryAuth
+    ├── FixedAuth           at hand from the start
+    │   ├── TokenAuth       an IAM token that somebody else renews
+    │   └── SigningAuth     an access key and its secret, permanent or temporary
+    └── RenewedAuth         fetched, shared by all threads, fetched again before it expires
+        ├── PasswordAuth    an IAM token, for a user's password
+        └── AgencyAuth      temporary keys, from the metadata service of an ECS host
+
+They are generators that yield requests and are sent the answers, so whoever owns the
+`httpx.Client` owns the network too. Two things follow for that client: it must not follow
+redirects (httpx's default), because httpx would repeat ``X-Auth-Token`` to any other host; and it
+must be synchronous, because what is renewed is guarded by a lock of threads.
+
+Sources: the vendor's "API signing guide" (``SDK-HMAC-SHA256``), "IAM: obtaining a user token
+through password authentication" and "ECS: obtaining metadata" (``securitykey``).
+"""
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Annotated, Final, NamedTuple, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 import httpx
+import msgspec
 
-from tagsync.models import Credential, Secret, TokenCredential
+from tagsync.errors import (
+    Busy,
+    ConfigError,
+    MalformedResponse,
+    RegistryError,
+    ResponseTooLarge,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+)
+from tagsync.models import (
+    AgencyCredential,
+    Clock,
+    Credential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    Secret,
+    TokenCredential,
+    utc_now,
+)
+from tagsync.registries import http
+
+RENEW_BEFORE: Final = timedelta(minutes=10)
+"""How long before it expires a credential is renewed."""
+
+KEPT_FOR: Final = timedelta(minutes=1)
+"""How long a new credential is used at least, even if our clock says that it has expired.
+
+Clocks differ, and the registry's 401 renews it anyhow; without this, a clock that is wrong by a
+day would turn every request into two.
+"""
+
+REFUSAL_STANDS: Final = timedelta(minutes=5)
+"""For how long a refusal is repeated without asking again.
+
+Identity services lock an account after a few wrong passwords in a row, and a pass over a thousand
+repositories would try a thousand times.
+"""
+
+MAX_ANSWER_BYTES: Final = 64 * 2**10
+"""How large the answer to a sign-in or of the metadata service may be; tokens are a few KiB."""
+
+ANSWER_WITHIN: Final = timedelta(seconds=30)
+"""How long reading such an answer may take, which httpx's limit on each read does not bound."""
+
+_ALGORITHM: Final = "SDK-HMAC-SHA256"
+_SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
+_SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_WITHIN.total_seconds())
+_METADATA_TIMEOUT: Final = httpx.Timeout(5.0)  # it is on the host itself, or it is not there
+
+_Steps = Generator[httpx.Request, httpx.Response, None]
+_T = TypeVar("_T")
 
 
-class TokenAuth(httpx.Auth):
-    """A token of the identity service (IAM), sent as ``X-Auth-Token``."""
+def canonical_path(path: bytes) -> str:
+    """The path as it is signed: unquoted once, each part quoted again, with a slash at its end.
 
-    def __init__(self, token: Secret) -> None:
-        self._token = token
+    Args:
+        path: as it is sent.
+    """
+    # Bytes, not text: an escape that is not UTF-8 stays what it is.
+    parts = unquote_to_bytes(path).split(b"/")
+    quoted = "/".join(quote(part, safe="~") for part in parts)
+    return quoted if quoted.endswith("/") else quoted + "/"
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Marks the request."""
-        request.headers["X-Auth-Token"] = self._token.reveal()
+
+def canonical_query(query: bytes) -> str:
+    """The query as it is signed, and must be sent: sorted pairs, RFC 3986, space as ``%20``.
+
+    Args:
+        query: in any encoding; ``+`` is a space, which is how httpx writes one.
+    """
+    fields = (field.replace(b"+", b" ").partition(b"=") for field in query.split(b"&") if field)
+    pairs = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in fields)
+    return "&".join(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs)
+
+
+def canonical_request(
+    method: str, path: bytes, query: bytes, headers: Mapping[str, str], body: bytes
+) -> str:
+    """What a request says, in the one form that both sides hash.
+
+    Args:
+        method: as it is sent.
+        path: as it is sent.
+        query: in any encoding and order.
+        headers: those that are signed, by lower-case name.
+        body: the whole of it.
+    """
+    return "\n".join(
+        (
+            method.upper(),
+            canonical_path(path),
+            canonical_query(query),
+            *(f"{name}:{headers[name].strip()}" for name in sorted(headers)),
+            "",
+            ";".join(sorted(headers)),
+            hashlib.sha256(body).hexdigest(),
+        )
+    )
+
+
+def string_to_sign(date: str, canonical: str) -> str:
+    """What the secret key signs.
+
+    Args:
+        date: the request's ``X-Sdk-Date``.
+        canonical: from `canonical_request`.
+    """
+    return f"{_ALGORITHM}\n{date}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def signature(secret_key: Secret, text: str) -> str:
+    """The signature of `string_to_sign`, in hexadecimal."""
+    return hmac.new(secret_key.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+class RegistryAuth(httpx.Auth, ABC):
+    """What any kind of credential can do, for use by many threads at once."""
+
+    @property
+    @abstractmethod
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets now in use, for whoever must keep them out of what a server echoes."""
+
+
+class FixedAuth(RegistryAuth):
+    """A credential that never changes."""
+
+    requires_request_body = True  # a signature covers it
+
+    @abstractmethod
+    def mark(self, request: httpx.Request) -> None:
+        """Puts the credential on a request whose body is read, in place of any older one."""
+
+    def auth_flow(self, request: httpx.Request) -> _Steps:
+        """Marks the request; its answer is the caller's."""
+        self.mark(request)
         yield request
 
 
-def of(credential: Credential) -> tuple[httpx.Auth | None, Callable[[], tuple[Secret, ...]]]:
-    """The signer of requests for a credential, and the secrets that it uses at the moment."""
-    if isinstance(credential, TokenCredential):
-        return TokenAuth(credential.token), lambda: (credential.token,)
-    return None, tuple
+class TokenAuth(FixedAuth):
+    """A token of the identity service (IAM), sent as ``X-Auth-Token``."""
+
+    def __init__(self, token: Secret) -> None:
+        """Takes the token.
+
+        Raises:
+            ConfigError: no HTTP header can carry it.
+        """
+        _check_for_header("token", token.reveal())
+        self._token = token
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The token."""
+        return (self._token,)
+
+    def mark(self, request: httpx.Request) -> None:
+        """Sets ``X-Auth-Token``."""
+        request.headers["X-Auth-Token"] = self._token.reveal()
+
+
+class SigningAuth(FixedAuth):
+    """An access key and its secret (AK/SK), by ``SDK-HMAC-SHA256``.
+
+    The query is sent in the order and encoding in which it is signed. The path is sent as it was
+    built, ``$`` as ``$``: the signature covers its canonical form, as the vendor's SDK does it.
+    """
+
+    def __init__(
+        self,
+        access_key: str,
+        secret_key: Secret,
+        *,
+        security_token: Secret | None = None,
+        project_id: str | None = None,
+        clock: Clock,
+    ) -> None:
+        """Takes the keys.
+
+        Args:
+            access_key: names the key; sent, and not a secret.
+            secret_key: signs; never sent.
+            security_token: what temporary keys come with; sent and signed.
+            project_id: sent as ``X-Project-Id``.
+            clock: dates the requests; may differ by 15 minutes from the registry's.
+
+        Raises:
+            ConfigError: the secret key is no text, or no HTTP header can carry one of the others.
+        """
+        _check_for_header("access_key", access_key)
+        _check_text("secret_key", secret_key)
+        if security_token is not None:
+            _check_for_header("security_token", security_token.reveal())
+        if project_id is not None:
+            _check_for_header("project_id", project_id)
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._security_token = security_token
+        self._project_id = project_id
+        self._clock = clock
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secret key, and the security token if there is one."""
+        if self._security_token is None:
+            return (self._secret_key,)
+        return (self._secret_key, self._security_token)
+
+    def mark(self, request: httpx.Request) -> None:
+        """Dates and signs the request as it is about to be sent."""
+        headers = request.headers
+        date = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        headers["X-Sdk-Date"] = date
+        if self._project_id is not None:
+            headers["X-Project-Id"] = self._project_id
+        if self._security_token is not None:
+            headers["X-Security-Token"] = self._security_token.reveal()
+        query = canonical_query(request.url.query).encode()
+        request.url = request.url.copy_with(query=query or None)
+        signed = {name: headers[name] for name in _SIGNED if name in headers}
+        # Of the URL as httpx has normalised it, which is what it sends.
+        path = request.url.raw_path.partition(b"?")[0]
+        canonical = canonical_request(request.method, path, query, signed, request.content)
+        headers["Authorization"] = (
+            f"{_ALGORITHM} Access={self._access_key}, SignedHeaders={';'.join(sorted(signed))},"
+            f" Signature={signature(self._secret_key, string_to_sign(date, canonical))}"
+        )
+
+
+class _Lease(NamedTuple):
+    """A credential that was fetched, and when to fetch the next one."""
+
+    auth: FixedAuth
+    renew_at: datetime
+
+
+class _Failure(NamedTuple):
+    """Why the last attempt gave none, and when."""
+
+    error: RegistryError
+    at: datetime
+
+
+_Obtaining = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
+_Leasing = Generator[httpx.Request, httpx.Response, _Lease]
+
+
+class RenewedAuth(RegistryAuth):
+    """A credential that is fetched when first needed and again before it expires, once for all.
+
+    One thread fetches it, under a lock that it holds until the answer is read or httpx closes the
+    generator; the others wait, and share its success as well as its failure. On the registry's
+    401 it is fetched anew, unless another thread has done so meanwhile, and the request is sent
+    once more; a second 401 is the caller's.
+
+    The answers that carry credentials are read here, to at most `MAX_ANSWER_BYTES` and within
+    `ANSWER_WITHIN`. A 401 that is followed by another attempt is dropped unread. The answer that
+    the caller gets is not touched.
+    """
+
+    _source: str
+    """The host that gives the credential, for sentences."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._lease: _Lease | None = None
+        self._replaced: _Lease | None = None
+        self._failure: _Failure | None = None
+
+    @abstractmethod
+    def _obtain(self, request: httpx.Request) -> _Obtaining:
+        """Fetches the credential and when it expires, on behalf of a request."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Those of the fetched credential and, for requests under way, of the one before."""
+        leases = (lease for lease in (self._lease, self._replaced) if lease is not None)
+        return tuple(secret for lease in leases for secret in lease.auth.secrets)
+
+    def sync_auth_flow(self, request: httpx.Request) -> _Steps:
+        """Marks the request, and once more with a new credential if the registry answers 401.
+
+        Raises:
+            Unauthorized: the credential was refused, now or within `REFUSAL_STANDS`.
+            Throttled: whoever gives it was asked too often.
+            Busy: whoever gives it cannot answer just now.
+            MalformedResponse: the answer is not what it promises.
+            Unreachable: it came too slowly, or another thread's attempt found no connection.
+        """
+        request.read()
+        lease = yield from self._current(request)
+        lease.auth.mark(request)
+        response = yield request
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return
+        _drop_body(response)
+        lease = yield from self._current(request, refused=lease)
+        lease.auth.mark(request)
+        yield request
+
+    def _current(self, request: httpx.Request, refused: _Lease | None = None) -> _Leasing:
+        """The shared credential; a new one if it is due, missing, or the one just refused."""
+        known = self._failure
+        if (lease := self._usable(refused)) is not None:
+            return lease
+        with self._lock:
+            if (lease := self._usable(refused)) is not None:
+                return lease
+            self._repeat_failure(known)
+            return (yield from self._renew(request))
+
+    def _usable(self, refused: _Lease | None) -> _Lease | None:
+        lease, now = self._lease, self._clock()
+        if lease is None or lease is refused or now >= lease.renew_at:
+            return None
+        return lease
+
+    def _repeat_failure(self, known: _Failure | None) -> None:
+        """Raises what others ran into while this thread waited, or a refusal that still stands."""
+        if (failure := self._failure) is None:
+            return
+        age = abs(self._clock() - failure.at)
+        stands = isinstance(failure.error, Unauthorized) and age < REFUSAL_STANDS
+        if stands or failure is not known:
+            raise _copy_of(failure.error)
+
+    def _renew(self, request: httpx.Request) -> _Leasing:
+        # httpx never throws a broken connection into the generator, it only closes it: without an
+        # error of ours there was no answer.
+        failure: RegistryError | None = Unreachable(f"{self._source} gave no credentials in time")
+        try:
+            auth, expires_at = yield from self._obtain(request)
+            failure = None
+        except RegistryError as error:
+            failure = error
+            raise
+        finally:
+            now = self._clock()
+            self._failure = None if failure is None else _Failure(_copy_of(failure), now)
+        # In this order because the earliest date, which anybody can send, has nothing before it.
+        renew_at = max(expires_at, now + KEPT_FOR + RENEW_BEFORE) - RENEW_BEFORE
+        self._replaced, self._lease = self._lease, _Lease(auth, renew_at)
+        return self._lease
+
+
+def _copy_of(error: RegistryError) -> RegistryError:
+    """The error without its traceback: one object raised in many threads would mix theirs."""
+    return type(error)(
+        str(error), retry_after=error.retry_after, status=error.status, code=error.code
+    )
+
+
+class PasswordAuth(RenewedAuth):
+    """A user's password, for which IAM gives a token scoped to one project.
+
+    ``POST {iam}/v3/auth/tokens?nocatalog=true``; the token comes in ``X-Subject-Token`` and lives
+    24 hours, or less after a change of password or permissions.
+    """
+
+    def __init__(
+        self,
+        iam_endpoint: str,
+        username: str,
+        password: Secret,
+        domain: str,
+        project: str,
+        *,
+        clock: Clock,
+    ) -> None:
+        """Sends nothing yet.
+
+        Args:
+            iam_endpoint: the URL of the identity service, without a path.
+            username: of an IAM user.
+            password: of that user.
+            domain: the account's name, which the user belongs to.
+            project: the project's name, usually the region's.
+            clock: tells when the token is due.
+
+        Raises:
+            ConfigError: the endpoint is no URL, or the password no text.
+        """
+        super().__init__(clock)
+        _check_text("password", password)
+        self._url = _url("iam_endpoint", iam_endpoint, "/v3/auth/tokens?nocatalog=true")
+        self._source = self._url.host
+        self._username = username
+        self._password = password
+        self._domain = domain
+        self._project = project
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The password, and the tokens in use."""
+        return (self._password, *super().secrets)
+
+    def _obtain(self, request: httpx.Request) -> _Obtaining:
+        response = yield self._sign_in(request)
+        _raise_if_passing(response, self._source, self._clock)
+        if response.is_client_error:
+            raise self._refusal(response.status_code)
+        _raise_unless_success(response, self._source, "iam_endpoint")
+        answer = _decode(response, _TokenAnswer, self._source, self._clock)
+        token = response.headers.get("X-Subject-Token", "")
+        if not _fits_header(token):
+            raise MalformedResponse(
+                f"{self._source} answered a sign-in without a usable X-Subject-Token:"
+                " check iam_endpoint",
+                status=response.status_code,
+            )
+        return TokenAuth(Secret(token)), answer.token.expires_at
+
+    def _sign_in(self, request: httpx.Request) -> httpx.Request:
+        user = {
+            "name": self._username,
+            "password": self._password.reveal(),
+            "domain": {"name": self._domain},
+        }
+        identity = {"methods": ["password"], "password": {"user": user}}
+        scope = {"project": {"name": self._project}}
+        # httpx puts the client's timeout on the request that it was given and on no other; without
+        # one, a server that never answers would hold every thread.
+        timeout = request.extensions.get("timeout", _SIGN_IN_TIMEOUT.as_dict())
+        return httpx.Request(
+            "POST",
+            self._url,
+            headers={**_headers_like(request), "Content-Type": "application/json"},
+            content=msgspec.json.encode({"auth": {"identity": identity, "scope": scope}}),
+            extensions={"timeout": timeout},
+        )
+
+    def _refusal(self, status: int) -> Unauthorized:
+        return Unauthorized(
+            f"{self._source} refused to sign in user {self._username!r} of domain"
+            f" {self._domain!r} for project {self._project!r} (status {status}):"
+            " check these names, the password and iam_endpoint",
+            status=status,
+        )
+
+
+class AgencyAuth(RenewedAuth):
+    """The agency of an ECS host, for which its metadata service gives temporary keys."""
+
+    def __init__(
+        self,
+        *,
+        metadata_endpoint: str = "http://169.254.169.254",
+        project_id: str | None = None,
+        clock: Clock,
+    ) -> None:
+        """Sends nothing yet.
+
+        Args:
+            metadata_endpoint: the URL of the metadata service, without a path.
+            project_id: sent as ``X-Project-Id``.
+            clock: dates the requests, and tells when the keys are due.
+
+        Raises:
+            ConfigError: the endpoint is no URL, or no HTTP header can carry the project's id.
+        """
+        super().__init__(clock)
+        if project_id is not None:
+            _check_for_header("project_id", project_id)
+        key, endpoint = "metadata_endpoint", metadata_endpoint
+        self._token_url = _url(key, endpoint, "/meta-data/latest/api/token")
+        self._keys_url = _url(key, endpoint, "/openstack/latest/securitykey")
+        self._source = f"the metadata service {self._keys_url.host}"
+        self._project_id = project_id
+
+    def _obtain(self, request: httpx.Request) -> _Obtaining:
+        headers = _headers_like(request)
+        token = yield from self._metadata_token(headers)
+        if token is not None:
+            headers["X-Metadata-Token"] = token.reveal()
+        response = yield _metadata_request("GET", self._keys_url, headers)
+        _raise_if_passing(response, self._source, self._clock)
+        if response.is_client_error:
+            raise self._refusal(response.status_code)
+        _raise_unless_success(response, self._source, "that this is an ECS host")
+        keys = _decode(response, _KeysAnswer, self._source, self._clock).credential
+        auth = SigningAuth(
+            keys.access,
+            keys.secret,
+            security_token=keys.securitytoken,
+            project_id=self._project_id,
+            clock=self._clock,
+        )
+        return auth, keys.expires_at
+
+    def _metadata_token(
+        self, headers: Mapping[str, str]
+    ) -> Generator[httpx.Request, httpx.Response, Secret | None]:
+        """The token without which a hardened host refuses; null where the service has none."""
+        response = yield _metadata_request(
+            "PUT", self._token_url, {**headers, "X-Metadata-Token-Ttl-Seconds": "21600"}
+        )
+        if response.status_code in {
+            httpx.codes.NOT_FOUND,
+            httpx.codes.METHOD_NOT_ALLOWED,
+            httpx.codes.SERVICE_UNAVAILABLE,
+        }:
+            _drop_body(response)
+            return None
+        _raise_if_passing(response, self._source, self._clock)
+        if response.is_client_error:
+            raise self._refusal(response.status_code)
+        _raise_unless_success(response, self._source, "that this is an ECS host")
+        token = _body(response, self._source, self._clock).decode("ascii", "replace").strip()
+        if not _fits_header(token):
+            raise MalformedResponse(f"{self._source} gave a token that no HTTP header can carry")
+        return Secret(token)
+
+    def _refusal(self, status: int) -> Unauthorized:
+        if status == httpx.codes.NOT_FOUND:
+            return Unauthorized(
+                f"this host has no agency, says {self._source}: give the server an ECS agency that"
+                " may read SWR, or configure another kind of credential",
+                status=status,
+            )
+        return Unauthorized(
+            f"{self._source} refused to give keys (status {status}): check that this is an ECS"
+            " host with an agency",
+            status=status,
+        )
+
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339 with a zone; more than six fractional digits are rounded."""
+
+
+class _Token(msgspec.Struct, frozen=True):
+    expires_at: _Moment
+
+
+class _TokenAnswer(msgspec.Struct, frozen=True):
+    """The body of a sign-in, of which only the expiry matters."""
+
+    token: _Token
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    access: Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
+    secret: Secret
+    securitytoken: Secret
+    expires_at: _Moment
+
+
+class _KeysAnswer(msgspec.Struct, frozen=True):
+    """The body of ``securitykey``."""
+
+    credential: _Keys
+
+
+def _decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock) -> _T:
+    body = _body(response, source, clock)
+    try:
+        return msgspec.json.decode(body, type=kind, dec_hook=_secret_from_json)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Not even as a cause: what cannot be decoded may well be the secret.
+        raise MalformedResponse(
+            f"{source} sent credentials in a form that is not documented",
+            status=response.status_code,
+        ) from None
+
+
+def _secret_from_json(kind: type, value: object) -> Secret:
+    if kind is Secret and isinstance(value, str) and _fits_header(value):
+        return Secret(value)
+    raise ValueError("not a credential")
+
+
+def _fits_header(value: str) -> bool:
+    """Whether a header can carry it, which h11 denies in an error that quotes the value."""
+    return value.isascii() and value.isprintable() and value == value.strip() != ""
+
+
+def _check_for_header(name: str, value: str) -> None:
+    if not _fits_header(value):
+        raise ConfigError(
+            f"{name} is empty, has white space around it, or holds characters that no HTTP header"
+            " can carry: check where it is read from"
+        )
+
+
+def _check_text(name: str, secret: Secret) -> None:
+    # The environment hands over bytes that are no UTF-8 as surrogates, which cannot be encoded.
+    value = secret.reveal()
+    if not value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ConfigError(f"{name} is empty or not UTF-8: check where it is read from")
+
+
+def _url(name: str, endpoint: str, path: str) -> httpx.URL:
+    try:
+        url = httpx.URL(endpoint.rstrip("/") + path)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in {"https", "http"} or not url.host:
+        raise ConfigError(f"{name} is not a URL: write it as https://HOST, without a path")
+    return url
+
+
+def _raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> None:
+    """Raises what may pass by itself."""
+    status = response.status_code
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        error: type[Throttled | Busy] = Throttled
+        reason = "was asked too often to sign in"
+    elif status == httpx.codes.CONFLICT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        error, reason = Busy, "could not sign in just now"
+    else:
+        return
+    retry_after = http.retry_after(response.headers, clock)
+    raise error(f"{source} {reason} (status {status})", retry_after=retry_after, status=status)
+
+
+def _raise_unless_success(response: httpx.Response, source: str, check: str) -> None:
+    """Raises for what is left when neither success nor error was answered, such as a redirect."""
+    if not response.is_success:
+        raise MalformedResponse(
+            f"{source} answered with status {response.status_code}, which is neither a credential"
+            f" nor a refusal, and a redirect is never followed: check {check}",
+            status=response.status_code,
+        )
+
+
+def _headers_like(request: httpx.Request) -> dict[str, str]:
+    return {
+        "User-Agent": request.headers.get("User-Agent", "tagsync"),
+        "Accept": "application/json",
+    }
+
+
+def _metadata_request(method: str, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Request:
+    extensions = {"timeout": _METADATA_TIMEOUT.as_dict()}
+    return httpx.Request(method, url, headers=headers, extensions=extensions)
+
+
+class _BoundedStream(httpx.SyncByteStream):
+    """A body that ends in an error instead of going on for too long."""
+
+    def __init__(self, stream: httpx.SyncByteStream, source: str, clock: Clock) -> None:
+        self._stream = stream
+        self._source = source
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        deadline = self._clock() + ANSWER_WITHIN
+        size = 0
+        for chunk in self._stream:
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise ResponseTooLarge(
+                    f"{self._source} sent more than {MAX_ANSWER_BYTES} bytes of credentials"
+                )
+            if self._clock() > deadline:
+                raise Unreachable(
+                    f"{self._source} did not finish its answer within"
+                    f" {ANSWER_WITHIN.total_seconds():g} s"
+                )
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _body(response: httpx.Response, source: str, clock: Clock) -> bytes:
+    # Nothing compressed was asked for, and what is not unpacked cannot grow beyond the bound.
+    response.headers.pop("Content-Encoding", None)
+    response.stream = _BoundedStream(_sync_stream(response), source, clock)
+    return response.read()
+
+
+def _drop_body(response: httpx.Response) -> None:
+    """Ends an answer that another request follows.
+
+    httpx would read it to its end, however long; and while it is open it keeps a connection that
+    the sign-in may need, for which this thread or the one that it waits for would wait in vain.
+    """
+    _sync_stream(response).close()
+    response.stream = httpx.ByteStream(b"")
+
+
+def _sync_stream(response: httpx.Response) -> httpx.SyncByteStream:
+    if not isinstance(response.stream, httpx.SyncByteStream):
+        raise TypeError("these credentials are for httpx.Client, not for httpx.AsyncClient")
+    return response.stream
+
+
+def of(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
+    """What signs or marks the requests for a credential; null where nobody is asked."""
+    match credential:
+        case NoCredential():
+            return None
+        case TokenCredential(token=token):
+            return TokenAuth(token)
+        case KeyCredential(access_key, secret_key, security_token, project_id):
+            return SigningAuth(
+                access_key.reveal(),
+                secret_key,
+                security_token=security_token,
+                project_id=project_id,
+                clock=clock,
+            )
+        case PasswordCredential(endpoint, username, password, domain, project):
+            return PasswordAuth(endpoint, username, password, domain, project, clock=clock)
+        case AgencyCredential(endpoint):
+            return AgencyAuth(metadata_endpoint=endpoint, clock=clock)

@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from threading import Lock
@@ -21,7 +22,7 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.models import Secret, redact, utc_now
+from tagsync.models import Clock, Secret, redact, utc_now
 
 ATTEMPTS: Final = 6
 """How often a request that fails in passing is sent at most."""
@@ -48,15 +49,20 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait, from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3)."""
-        text = self.headers.get("Retry-After", "").strip()
-        if text.isascii() and text.isdigit():
-            return float(text)
-        try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        return max(0.0, (moment.astimezone(UTC) - utc_now()).total_seconds())
+        """Seconds to wait, if the server named them."""
+        return retry_after(self.headers)
+
+
+def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
+    """Seconds to wait, from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), if any."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+        return max(0.0, (moment.astimezone(UTC) - clock()).total_seconds())
+    except (ValueError, OverflowError):
+        return None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -204,11 +210,20 @@ class Client:
             RegistryError: no answer, one that is too large, or a refusal.
         """
         for attempt in stamina.retry_context(
-            on=self._may_pass, attempts=ATTEMPTS, timeout=self._limits.retry_for, wait_initial=0.2
+            on=self._may_pass,
+            attempts=ATTEMPTS,
+            timeout=self._limits.retry_for,
+            wait_initial=min(0.2, self._limits.retry_for),
+            wait_max=min(5.0, self._limits.retry_for),
         ):
             with attempt:
                 self._pacer.wait(self._limits.retry_for)
-                answer = self._send(path, query, max_bytes)
+                try:
+                    answer = self._send(path, query, max_bytes)
+                except Throttled as error:
+                    # The sign-in was throttled: every request would ask for it again.
+                    self._pacer.throttled(error.retry_after)
+                    raise
                 if answer.status == httpx.codes.OK:
                     self._pacer.answered()
                     return msgspec.structs.replace(answer, requests=attempt.num)
@@ -237,8 +252,8 @@ class Client:
     def _send(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
         deadline = self._monotonic() + self._limits.timeout
         url = self._endpoint + path
+        request = self._client.build_request("GET", url, params=query)
         try:
-            request = self._client.build_request("GET", url, params=query)
             response = self._client.send(request, auth=self._auth, stream=True)
             try:
                 body = self._read(response, max_bytes, deadline)
@@ -247,7 +262,7 @@ class Client:
         except httpx.DecodingError as error:
             raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
         except httpx.HTTPError as error:
-            raise self._no_answer(url, error) from error
+            raise self._no_answer(_asked(error, request), error) from error
         return Answer(url, response.status_code, response.headers, body)
 
     def _read(self, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
@@ -283,6 +298,13 @@ def kind_of_passing(status: int) -> type[Busy] | None:
     """The error of a status that means "later" with every registry, or null."""
     later = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT
     return Busy if later else None
+
+
+def _asked(error: httpx.HTTPError, request: httpx.Request) -> str:
+    """The URL that failed: a sign-in goes to another host, and fails in its own name."""
+    with suppress(RuntimeError):  # httpx's word for an error that knows no request
+        request = error.request
+    return str(request.url.copy_with(query=None))
 
 
 def _is_about_certificates(error: BaseException) -> bool:

@@ -5,9 +5,12 @@ The tag list is "Querying the List of Image Repository Tags" of the vendor's API
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -51,8 +54,16 @@ _ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
 """A fixed order, so that equal listings are equal bytes. Newest first, so that a push between two
 pages repeats a row, which is noticed, and does not skip one."""
 
+_REPOSITORY_ORDER: Final = {"order_column": "name", "order_type": "asc"}
+
+_NAMESPACES: Final = "/v2/manage/namespaces"
+_REPOSITORIES: Final = "/v2/manage/repos"
+_SHARED: Final = "/v2/manage/shared-repositories"
+
 _THROTTLED: Final = frozenset({"SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042"})
 _NO_NAMESPACE: Final = frozenset({"SVCSTG.SWR.4040058", "SVCSTG.SWR.4041061"})
+
+_SKEW_ALLOWED: Final = timedelta(minutes=14)
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -80,22 +91,43 @@ class _Row(msgspec.Struct, gc=False):
     domain_id: str | None = None
 
 
-_decode_rows = msgspec.json.Decoder(list[_Row] | None).decode
+class _RepositoryRow(msgspec.Struct, gc=False):
+    """A row of the list of repositories, or of the shared ones."""
+
+    name: _Name
+    namespace: _Name
 
 
-class _Page:
-    """One answer of the tag list; its rows are decoded when they are first asked for."""
+class _Namespace(msgspec.Struct, gc=False):
+    name: _Name
 
-    def __init__(self, answer: http.Answer) -> None:
+
+class _Namespaces(msgspec.Struct, gc=False):
+    namespaces: list[_Namespace] | None
+
+
+RowT = TypeVar("RowT")
+ReadT = TypeVar("ReadT")
+
+_decode_tags = msgspec.json.Decoder(list[_Row] | None).decode
+_decode_repositories = msgspec.json.Decoder(list[_RepositoryRow] | None).decode
+_decode_namespaces = msgspec.json.Decoder(_Namespaces).decode
+
+
+class _Page(Generic[RowT]):
+    """One answer of a list; its rows are decoded when they are first asked for."""
+
+    def __init__(self, answer: http.Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
         self.answer = answer
         self.content_range = answer.headers.get("Content-Range", "")
-        self._rows: list[_Row] | None = None
+        self._decode = decode
+        self._rows: list[RowT] | None = None
 
     @property
-    def rows(self) -> list[_Row]:
-        """The rows; an empty repository is ``[]`` or ``null``."""
+    def rows(self) -> list[RowT]:
+        """The rows; an empty list is ``[]`` or ``null``."""
         if self._rows is None:
-            self._rows = _decode(_decode_rows, self.answer) or []
+            self._rows = _decoded(self._decode, self.answer) or []
         return self._rows
 
     @property
@@ -105,17 +137,22 @@ class _Page:
         return int(match[1]) if match else None
 
 
-class _Reading:
-    """One attempt to read all pages of a repository's tag list."""
+class _Reading(Generic[RowT]):
+    """One attempt to read all pages of a list."""
 
     def __init__(
-        self, fetch: Callable[[int, int, int], http.Answer], known: str | None, max_bytes: int
+        self,
+        fetch: Callable[[int, int, int], http.Answer],
+        decode: Callable[[bytes], list[RowT] | None],
+        max_bytes: int,
+        known: str | None = None,
     ) -> None:
         self._fetch = fetch
+        self._decode = decode
         self._known = known
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
-        self.pages: list[_Page] = []
+        self.pages: list[_Page[RowT]] = []
         self.requests = 0
         self.size = 0
         self.unchanged = False
@@ -143,21 +180,21 @@ class _Reading:
         else:
             self._read_to_total(first, first.total)
 
-    def _read_to_total(self, first: _Page, total: int) -> None:
+    def _read_to_total(self, first: _Page[RowT], total: int) -> None:
         step, count = len(first.rows), len(first.rows)
         while count < total and not self.unchanged:
             page = self._page(step * len(self.pages), step) if step else None
             if page is None or not page.rows:
-                _contradict(f"the pages end after {count} of {total} tags")
+                _contradict(f"the pages end after {count} of {total} rows")
             if page.total != total:
                 _contradict(f"the total was {total}, then {page.total}")
             count += len(page.rows)
             if count < total and len(page.rows) != step:
-                _contradict(f"a page has {len(page.rows)} tags where {step} were asked for")
+                _contradict(f"a page has {len(page.rows)} rows where {step} were asked for")
         if count > total:
-            _contradict(f"there are {count} tags where the total is {total}")
+            _contradict(f"there are {count} rows where the total is {total}")
 
-    def _read_without_total(self, first: _Page) -> None:
+    def _read_without_total(self, first: _Page[RowT]) -> None:
         step = len(first.rows)
         if step == 0 or step > PAGE:
             return
@@ -175,13 +212,13 @@ class _Reading:
         while not self.unchanged:
             page = self._page(step * len(self.pages), step)
             if len(page.rows) > step:
-                _contradict(f"a page has {len(page.rows)} tags where {step} were asked for")
+                _contradict(f"a page has {len(page.rows)} rows where {step} were asked for")
             if len(page.rows) < step:
                 return
 
-    def _page(self, offset: int, limit: int) -> _Page:
+    def _page(self, offset: int, limit: int) -> _Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
-        page = _Page(answer)
+        page = _Page(answer, self._decode)
         self.requests += answer.requests
         self.size += len(answer.body)
         self._hash.update(f"{len(answer.body)} {page.content_range}\n".encode())
@@ -213,34 +250,76 @@ class Swr:
             RegistryError: any other reason for which there is no complete listing.
         """
         requests = size = 0
-        for read in range(1, READS + 1):
+
+        def read() -> Listing | Unchanged:
+            nonlocal requests, size
             started_at = timestamp(self._clock())
-            reading = _Reading(self._fetcher(repository), known, self._max_bytes)
+            reading = _Reading(
+                self._pages_of(tags_path(repository), _ORDER), _decode_tags, self._max_bytes, known
+            )
             try:
                 reading.read()
-                listing = self._listing(reading, started_at)
-            except InconsistentListing as error:
-                if read == READS:
-                    raise InconsistentListing(
-                        f"{repository} was read {READS} times and contradicted itself: {error}"
-                    ) from error
-            else:
-                return msgspec.structs.replace(
-                    listing, requests=listing.requests + requests, size=listing.size + size
-                )
-            requests += reading.requests
-            size += reading.size
-        raise AssertionError("the last read returns or raises")
+                return self._listing(reading, started_at)
+            finally:
+                requests += reading.requests
+                size += reading.size
+
+        listing = _read_consistently(read, repository)
+        return msgspec.structs.replace(listing, requests=requests, size=size)
+
+    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
+        """Finds the repositories that match, organization by organization.
+
+        Globs that begin with a whole organization's name ask for that one alone, others for every
+        organization whose name fits.
+
+        Args:
+            globs: over ``namespace/name``; ``*`` crosses slashes.
+            shared: whether to look among what other accounts share with this one, too.
+
+        Raises:
+            InconsistentListing, RegistryError: as `list_tags`.
+        """
+        found: set[str] = set()
+        namespaces = self._namespaces(globs) if globs else ()
+        for namespace in namespaces:
+            found |= self._repositories(_REPOSITORIES, {"namespace": namespace})
+        if shared:
+            found |= self._repositories(_SHARED, {"center": "thirdparty"})
+        return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
 
-    def _fetcher(self, repository: str) -> Callable[[int, int, int], http.Answer]:
-        path = tags_path(repository)
+    def _namespaces(self, globs: Sequence[str]) -> list[str]:
+        """The organizations in which a glob may match; those spelled out need not be asked for."""
+        prefixes = [re.split(r"[*?\[]", glob, maxsplit=1)[0] for glob in globs]
+        named = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
+        beginnings = tuple(prefix for prefix in prefixes if "/" not in prefix)
+        if beginnings:
+            answer = self._client.get(_NAMESPACES, {}, self._max_bytes)
+            rows = _decoded(_decode_namespaces, answer).namespaces or []
+            named |= {row.name for row in rows if row.name.startswith(beginnings)}
+        return sorted(named)
 
+    def _repositories(self, path: str, query: Mapping[str, str]) -> set[str]:
+        def read() -> set[str]:
+            fetch = self._pages_of(path, {**query, **_REPOSITORY_ORDER})
+            reading = _Reading(fetch, _decode_repositories, self._max_bytes)
+            reading.read()
+            return {f"{row.namespace}/{row.name}" for page in reading.pages for row in page.rows}
+
+        try:
+            return _read_consistently(read, path)
+        except NamespaceNotFound:
+            return set()
+
+    def _pages_of(
+        self, path: str, parameters: Mapping[str, str]
+    ) -> Callable[[int, int, int], http.Answer]:
         def fetch(offset: int, limit: int, max_bytes: int) -> http.Answer:
-            query: dict[str, str | int] = {"offset": offset, "limit": limit, **_ORDER}
+            query: dict[str, str | int] = {"offset": offset, "limit": limit, **parameters}
             try:
                 return self._client.get(path, query, max_bytes)
             except NotFound as error:
@@ -250,7 +329,7 @@ class Swr:
 
         return fetch
 
-    def _listing(self, reading: _Reading, started_at: str) -> Listing | Unchanged:
+    def _listing(self, reading: _Reading[_Row], started_at: str) -> Listing | Unchanged:
         finished_at = timestamp(self._clock())
         if reading.unchanged:
             return Unchanged(
@@ -273,6 +352,21 @@ class Swr:
         )
 
 
+def _read_consistently(read: Callable[[], ReadT], what: str) -> ReadT:
+    """Reads until the pages agree, at most `READS` times."""
+    for _ in range(READS - 1):
+        try:
+            return read()
+        except InconsistentListing:
+            continue
+    try:
+        return read()
+    except InconsistentListing as error:
+        raise InconsistentListing(
+            f"{what} was read {READS} times and contradicted itself: {error}"
+        ) from error
+
+
 def tags_path(repository: str) -> str:
     """The path of a repository's tag list; SWR writes a slash in a repository's name as ``$``."""
     namespace, _, name = repository.partition("/")
@@ -293,6 +387,10 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
     said = f"{code or 'no code'}: {text}" if text else code or "no readable message"
     sentence = redact(f"{answer.url} answered {answer.status} ({said})", secrets)
     kind, advice = _kind_of_refusal(answer, code or "")
+    if "Docker-Distribution-Api-Version" in answer.headers:
+        advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
+    elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
+        advice = f": the clocks here and there are {skew} apart, set the one here right"
     return kind(sentence + advice, retry_after=answer.retry_after, status=answer.status, code=code)
 
 
@@ -313,6 +411,15 @@ def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError
         403: (Forbidden, ": the credentials are good but do not permit this"),
     }
     return kinds.get(status, (BadRequest, ""))
+
+
+def _clock_skew(answer: http.Answer) -> timedelta:
+    """How far the server's clock and ours are apart; a signature is refused beyond 15 minutes."""
+    try:
+        there = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return abs(utc_now().replace(microsecond=0) - there.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return timedelta()
 
 
 def _code_and_message(body: bytes) -> tuple[str | None, str | None]:
@@ -337,13 +444,17 @@ def _short(value: object) -> str | None:
     return " ".join(str(value).split())[:300] if value else None
 
 
-def _decode(decode: Callable[[bytes], list[_Row] | None], answer: http.Answer) -> Any:
+def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
     try:
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        what = "an empty body" if not answer.body else f"no list of tags: {error}"
+        what = f"something that is not the list asked for: {error}"
     except RecursionError:
         what = "a body that is nested too deeply"
+    if not answer.body:
+        what = "an empty body"
+    elif answer.body.lstrip()[:1] == b"<":
+        what = "an HTML page: check that the endpoint is SWR's API, and the proxy if there is one"
     raise MalformedResponse(f"{answer.url} sent {what}")
 
 

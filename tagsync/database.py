@@ -1,0 +1,111 @@
+"""Connections to the database's file, and in plain words what SQLite says of it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlite_utils import Database
+
+from tagsync import schema
+from tagsync.errors import StoreError, UnusableDatabase
+
+BUSY_TIMEOUT: Final = 30.0
+"""Seconds to wait for another process's transaction."""
+
+_SENTENCES: Final = {
+    "SQLITE_BUSY": f"another process kept {{path}} locked for {BUSY_TIMEOUT:.0f} s: try again",
+    "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free some and try again",
+    "SQLITE_READONLY": "{path} may not be written by this user: check its owner and permissions",
+    "SQLITE_PERM": "{path} may not be opened by this user: check its owner and permissions",
+    "SQLITE_CANTOPEN": "{path} cannot be opened: check that its folder exists, and the permissions",
+    "SQLITE_IOERR": "{path} cannot be read or written ({error}): check the disk",
+    "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
+    "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
+}
+_UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+
+
+def connect(path: Path) -> Database:
+    """Opens a database for writing, creating and migrating it as needed.
+
+    Raises:
+        UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
+        StoreError: it cannot be read or written.
+    """
+    with in_plain_words(path):
+        db = _open(str(path), uri=False)
+        with _closing_on_failure(db):
+            schema.migrate(db, str(path))
+            # Outside a transaction, and only for a file that is known to be ours.
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+        return db
+
+
+def connect_for_reading(path: Path) -> Database:
+    """Opens a database so that nothing can be written, nor a file made beside it that stays.
+
+    Raises:
+        UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
+        StoreError: it cannot be read.
+    """
+    with in_plain_words(path):
+        if not os.access(path, os.R_OK):
+            raise UnusableDatabase(
+                f"{path} may not be read by this user: check its owner and permissions"
+            )
+        # WAL is read through an index in shared memory, a file beside the database. Who may not
+        # make one can still read a database that nobody has open, for then there is no WAL.
+        alone = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        mode = "mode=ro&immutable=1" if alone else "mode=ro"
+        db = _open(f"{path.absolute().as_uri()}?{mode}", uri=True)
+        with _closing_on_failure(db):
+            schema.check(db, str(path))
+        return db
+
+
+def empty_database() -> Database:
+    """A database in memory, as a new file would be."""
+    db = _open(":memory:", uri=False)
+    schema.migrate(db, "memory")
+    return db
+
+
+@contextmanager
+def in_plain_words(path: Path) -> Iterator[None]:
+    """Turns what SQLite says of the file into what a person can do about it.
+
+    Raises:
+        UnusableDatabase, StoreError: for any error of SQLite.
+    """
+    if path.is_dir():
+        raise UnusableDatabase(f"{path} is a folder: let store.path name a file in it")
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The name is missing where Python's own layer refused, as on a closed connection.
+        name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+        primary = next((key for key in _SENTENCES if name.startswith(key)), None)
+        sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
+        kind = UnusableDatabase if primary in _UNUSABLE else StoreError
+        raise kind(sentence.format(path=path, error=error)) from error
+
+
+def _open(database: str, *, uri: bool) -> Database:
+    connection = sqlite3.connect(
+        database, uri=uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    # sqlite-utils' plugins are for its own command line.
+    return Database(connection, execute_plugins=False)
+
+
+@contextmanager
+def _closing_on_failure(db: Database) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        db.close()
+        raise
