@@ -34,6 +34,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds that a registry rests when it throttles without ``Retry-After``; doubled each time."""
 
 
+_LONGEST_REST: Final = 86400.0
+"""Seconds of ``Retry-After`` that are believed: a slip of a server should not silence it."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """One answer, its body read to the end and decompressed.
 
@@ -57,10 +61,11 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Seconds to wait, from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), if any."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), _LONGEST_REST)
     try:
         moment = parsedate_to_datetime(text)
-        return max(0.0, (moment.astimezone(UTC) - clock()).total_seconds())
+        seconds = (moment.astimezone(UTC) - clock()).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_REST)
     except (ValueError, OverflowError):
         return None
 
@@ -133,12 +138,15 @@ class Pacer:
         """Lets the whole registry rest, for as long as it asked or for longer each time."""
         with self._lock:
             seconds = (
-                min(_FIRST_PAUSE * 2**self._pauses, _LONGEST_PAUSE)
+                min(_FIRST_PAUSE * 2 ** min(self._pauses, 10), _LONGEST_PAUSE)
                 if retry_after is None
                 else retry_after
             )
-            self._pauses += 1
-            self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+            now = self._monotonic()
+            # Requests that were under way together are throttled together: that is one pause.
+            if now >= self._paused_until:
+                self._pauses += 1
+            self._paused_until = max(self._paused_until, now + seconds)
 
     def answered(self) -> None:
         """Notes that the registry answers again."""
@@ -190,7 +198,11 @@ class Client:
                 max_connections=limits.connections,
                 max_keepalive_connections=limits.connections,
             ),
-            headers={"User-Agent": "tagsync", "Accept": "application/json"},
+            headers={
+                "User-Agent": "tagsync",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+            },
             follow_redirects=False,
         )
 
@@ -266,6 +278,11 @@ class Client:
         return Answer(url, response.status_code, response.headers, body)
 
     def _read(self, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+        if "," in response.headers.get("Content-Encoding", ""):
+            # Each layer may multiply the one before it a thousandfold before it can be counted.
+            raise MalformedResponse(
+                f"{response.url.copy_with(query=None)} sent a body that is compressed twice"
+            )
         chunks, size = [], 0
         for chunk in response.iter_bytes():
             chunks.append(chunk)

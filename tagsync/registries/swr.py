@@ -144,11 +144,14 @@ class _Reading(Generic[RowT]):
         self,
         fetch: Callable[[int, int, int], http.Answer],
         decode: Callable[[bytes], list[RowT] | None],
+        name_of: Callable[[RowT], str | None],
         max_bytes: int,
         known: str | None = None,
     ) -> None:
         self._fetch = fetch
         self._decode = decode
+        self._name_of = name_of
+        self._seen: set[str | None] = set()
         self._known = known
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
@@ -181,13 +184,15 @@ class _Reading(Generic[RowT]):
             self._read_to_total(first, first.total)
 
     def _read_to_total(self, first: _Page[RowT], total: int) -> None:
-        step, count = len(first.rows), len(first.rows)
+        step = count = len(first.rows)
+        self._take(first)
         while count < total and not self.unchanged:
-            page = self._page(step * len(self.pages), step) if step else None
-            if page is None or not page.rows:
-                _contradict(f"the pages end after {count} of {total} rows")
+            if not step:
+                _contradict(f"there is no row where the total is {total}")
+            page = self._page(step * len(self.pages), step)
             if page.total != total:
                 _contradict(f"the total was {total}, then {page.total}")
+            self._take(page)
             count += len(page.rows)
             if count < total and len(page.rows) != step:
                 _contradict(f"a page has {len(page.rows)} rows where {step} were asked for")
@@ -209,12 +214,24 @@ class _Reading(Generic[RowT]):
             # What is ignored tells nothing new: the next poll needs the first page only.
             self._hash = before
             return
+        self._take(first)
+        ended = False
         while not self.unchanged:
             page = self._page(step * len(self.pages), step)
-            if len(page.rows) > step:
-                _contradict(f"a page has {len(page.rows)} rows where {step} were asked for")
-            if len(page.rows) < step:
+            if not page.rows:
+                self.pages.pop()
                 return
+            if ended or len(page.rows) > step:
+                _contradict(f"a page that should have {step} rows has more or fewer")
+            self._take(page)
+            ended = len(page.rows) < step
+
+    def _take(self, page: _Page[RowT]) -> None:
+        """Makes sure that no row was on a page before: rows moved, or the same page came again."""
+        names = {name for row in page.rows if (name := self._name_of(row)) is not None}
+        if repeated := names & self._seen:
+            _contradict(f"{min(map(str, repeated))!r} is on two pages")
+        self._seen |= names
 
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
@@ -255,7 +272,11 @@ class Swr:
             nonlocal requests, size
             started_at = timestamp(self._clock())
             reading = _Reading(
-                self._pages_of(tags_path(repository), _ORDER), _decode_tags, self._max_bytes, known
+                self._pages_of(tags_path(repository), _ORDER),
+                _decode_tags,
+                lambda row: None if row.deleted else row.Tag,
+                self._max_bytes,
+                known,
             )
             try:
                 reading.read()
@@ -306,9 +327,9 @@ class Swr:
     def _repositories(self, path: str, query: Mapping[str, str]) -> set[str]:
         def read() -> set[str]:
             fetch = self._pages_of(path, {**query, **_REPOSITORY_ORDER})
-            reading = _Reading(fetch, _decode_repositories, self._max_bytes)
+            reading = _Reading(fetch, _decode_repositories, _full_name, self._max_bytes)
             reading.read()
-            return {f"{row.namespace}/{row.name}" for page in reading.pages for row in page.rows}
+            return {_full_name(row) for page in reading.pages for row in page.rows}
 
         try:
             return _read_consistently(read, path)
@@ -339,7 +360,7 @@ class Swr:
         images: dict[str, Image] = {}
         for page in reading.pages:
             for row in page.rows:
-                _add(row, tags, images, page.answer.url, paged=len(reading.pages) > 1)
+                _add(row, tags, images, page.answer.url)
         return Listing(
             tags,
             images,
@@ -383,15 +404,17 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
         answer: its body may have any of the shapes that SWR and its gateway use, or none.
         secrets: what must not appear in the sentence even if the server echoes it.
     """
-    code, text = _code_and_message(answer.body)
-    said = f"{code or 'no code'}: {text}" if text else code or "no readable message"
-    sentence = redact(f"{answer.url} answered {answer.status} ({said})", secrets)
-    kind, advice = _kind_of_refusal(answer, code or "")
+    code, text = (redact(value, secrets) for value in _code_and_message(answer.body))
+    said = ": ".join(filter(None, (_short(code), _short(text)))) or "no readable message"
+    kind, advice = _kind_of_refusal(answer, code)
     if "Docker-Distribution-Api-Version" in answer.headers:
         advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
         advice = f": the clocks here and there are {skew} apart, set the one here right"
-    return kind(sentence + advice, retry_after=answer.retry_after, status=answer.status, code=code)
+    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
+    return kind(
+        sentence, retry_after=answer.retry_after, status=answer.status, code=_short(code) or None
+    )
 
 
 def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError], str]:
@@ -401,7 +424,7 @@ def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError
     if later := http.kind_of_passing(status):
         return later, ""
     if 300 <= status < 400:  # noqa: PLR2004
-        return BadRequest, f"; it points to {answer.headers.get('Location', 'nowhere')!r}"
+        return BadRequest, f"; it points to {_short(answer.headers.get('Location', 'nowhere'))}"
     if status == 404:  # noqa: PLR2004
         if code.startswith("APIGW"):
             return EndpointNotFound, ": check the endpoint"
@@ -422,26 +445,27 @@ def _clock_skew(answer: http.Answer) -> timedelta:
         return timedelta()
 
 
-def _code_and_message(body: bytes) -> tuple[str | None, str | None]:
-    """Finds the code and the message in every shape of error body that has been seen."""
+def _code_and_message(body: bytes) -> tuple[str, str]:
+    """Finds the code and the message, or nothing, in every shape of error body that is known."""
     try:
-        content: Any = msgspec.json.decode(body[:65536])
+        content: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, None
+        return "", ""
     if isinstance(content, dict) and isinstance(content.get("errors"), list):
         content = content["errors"]
     if isinstance(content, list):
         content = content[0] if content else {}
     if not isinstance(content, dict):
-        return None, None
-    code = content.get("errorCode") or content.get("error_code")
-    text = content.get("errorMessage") or content.get("error_msg")
-    return _short(code), _short(text)
+        return "", ""
+    code = content.get("errorCode") or content.get("error_code") or ""
+    text = content.get("errorMessage") or content.get("error_msg") or ""
+    return str(code), str(text)
 
 
-def _short(value: object) -> str | None:
-    """The beginning of what a server says of itself, on one line."""
-    return " ".join(str(value).split())[:300] if value else None
+def _short(text: str) -> str:
+    """The beginning of what a server says of itself, on one line and without control characters."""
+    line = " ".join(text.split())[:300]
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
@@ -458,19 +482,16 @@ def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
     raise MalformedResponse(f"{answer.url} sent {what}")
 
 
-def _add(
-    row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str, *, paged: bool
-) -> None:
-    """Takes one row into the listing.
+def _full_name(row: _RepositoryRow) -> str:
+    return f"{row.namespace}/{row.name}"
 
-    A row that says when it was deleted is a tag that is gone. The same name twice within one
-    answer is malformed; on two pages it is a sign that rows moved while they were read.
-    """
+
+def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> None:
+    """Takes one row into the listing; one that says when it was deleted is a tag that is gone."""
     if row.deleted:
         return
     if row.Tag in tags:
-        sentence = f"{url} listed the tag {row.Tag!r} twice"
-        raise InconsistentListing(sentence) if paged else MalformedResponse(sentence)
+        raise MalformedResponse(f"{url} listed the tag {row.Tag!r} twice")
     digest = row.digest or None
     tags[row.Tag] = Tag(
         row.Tag,
