@@ -64,7 +64,10 @@ _AS_USUAL: Final = Options()
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """What one poll came to; the counts are of what was recorded, or in a dry run would be."""
+    """What one poll came to; the counts are of what was recorded, or in a dry run would be.
+
+    ``error`` is what failed at the registry, if something did.
+    """
 
     repository: Repository
     outcome: Outcome
@@ -73,6 +76,7 @@ class Poll(msgspec.Struct, frozen=True):
     updated: int = 0
     deleted: int = 0
     detail: str | None = None
+    error: RegistryError | None = None
     requests: int = 0
     size: int = 0
     seconds: float = 0.0
@@ -97,7 +101,8 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
         listing = _read(job, store, clock)
         poll = _record(job, store, listing, options, clock)
     except (RegistryError, ClockBehindRecord) as error:
-        poll = Poll(job.repository, "failed", detail=str(error))
+        failure = error if isinstance(error, RegistryError) else None
+        poll = Poll(job.repository, "failed", detail=str(error), error=failure)
         if not options.dry_run:
             with store.recording(job.repository) as ledger:
                 ledger.fail(str(error), timestamp(clock()), interval=job.interval)
@@ -167,7 +172,9 @@ def discover(
         except RegistryError as error:
             log.error("discovery.failed", **about, error=str(error))
             globs = Repository(watch.registry, " ".join(watch.globs))
-            failures.append(Poll(globs, "failed", detail=f"discovery failed: {error}"))
+            failures.append(
+                Poll(globs, "failed", detail=f"discovery failed: {error}", error=error)
+            )
             continue
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}

@@ -2,7 +2,7 @@ import gzip
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -577,3 +577,76 @@ def test_refusals_are_the_callers() -> None:
     with pytest.raises(Unauthorized) as caught:
         get(client_of(handler))
     assert caught.value.status == 401
+
+
+def test_a_thousand_rests_in_a_row(pacer: http.Pacer, time: Time) -> None:
+    """However often a registry throttles, the rest has a bound."""
+    for _ in range(1100):
+        pacer.throttled(None)
+        time.now += 3600
+    pacer.throttled(None)
+    with pytest.raises(Throttled) as caught:
+        pacer.wait(0.0)
+    assert caught.value.retry_after == pytest.approx(60.0)
+
+
+def test_throttled_together_is_one_rest(pacer: http.Pacer) -> None:
+    """Requests that were under way at once lengthen the rest once."""
+    for _ in range(8):
+        pacer.throttled(None)
+    with pytest.raises(Throttled) as caught:
+        pacer.wait(0.0)
+    assert (caught.value.retry_after or 0) <= 2.0
+
+
+def test_no_rest_is_longer_than_a_day() -> None:
+    """A Retry-After of years, or beyond numbers, does not silence a registry for good."""
+    assert answer_with("9" * 400).retry_after == 86400.0
+    assert answer_with("Wed, 21 Oct 2400 07:28:00 GMT").retry_after == 86400.0
+
+
+def test_a_body_that_is_compressed_twice_is_refused() -> None:
+    """A bomb within a bomb is not unpacked at all."""
+    body = gzip.compress(gzip.compress(bytes(10**6)))
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip, gzip"}, stream=Stream(body))
+
+    with pytest.raises(MalformedResponse, match="twice"):
+        get(client_of(handler))
+
+
+class Stream(httpx.SyncByteStream):
+    """A body as it is on the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.body
+
+
+class ThrottledSignIn(httpx.Auth):
+    """A sign-in that is asked for too often."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        raise Throttled("the sign-in", retry_after=7.0)
+        yield request
+
+
+def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
+    """When signing in is throttled, no request tries it again before the time."""
+    pacer = http.Pacer(1000.0, monotonic=time.monotonic, sleep=time.sleep)
+    handler, requests = answers()
+    client = http.Client(
+        "http://127.0.0.1",
+        ThrottledSignIn(),
+        lambda answer: BadRequest(str(answer.status)),
+        http.Limits(retry_for=60.0),
+        transport=httpx.MockTransport(handler),
+        pacer=pacer,
+    )
+    with pytest.raises(Throttled):
+        client.get("/", {}, 1000)
+    assert requests == []
+    assert time.now >= 7.0 * (http.ATTEMPTS - 1)

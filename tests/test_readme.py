@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tagsync.config import Config, RegistryTable, load
 from tagsync.store import Store
@@ -19,12 +20,18 @@ def blocks(language: str) -> list[str]:
 
 def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
     """The configuration in the README is one that tagsync takes."""
-    (shown,) = blocks("toml")
+    shown, *_ = blocks("toml")
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
-    assert [watch.repositories for watch in config.watches] == [
-        ("team-a/api", "team-a/web/frontend")
-    ]
+    assert [watch.repositories for watch in config.watches] == [("team-a/*", "team-b/web/frontend")]
+
+
+@pytest.mark.parametrize("auth", blocks("toml")[1:])
+def test_each_credential_shown_is_accepted(tmp_path: Path, auth: str) -> None:
+    """Each section on credentials shows one that tagsync takes as it stands."""
+    registry = '[[registries]]\nname = "swr"\nendpoint = "https://swr-api.example.com"\n'
+    (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
+    assert load(tmp_path / "config.toml", {}).registries["swr"].auth
 
 
 def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
@@ -33,7 +40,7 @@ def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
     plain = load(path, {})
-    uncommented = re.sub(r'^# (?!kind = "none")(?=\w+ = )', "", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (?!kind = )(?=\w+ = )", "", text, flags=re.MULTILINE)
     path.write_text(uncommented)
     explicit = load(path, {})
     assert explicit.watches == plain.watches

@@ -705,3 +705,80 @@ def test_any_honest_server_is_read_whole(
         return response(page, first if sends_total else None)
 
     assert len(listing(ask(handler)).tags) == first
+
+
+def test_a_server_that_honours_only_the_limit() -> None:
+    """Pages that repeat end the read at once, however large the bound is."""
+    rows = rows_of(range(30))
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return response(rows[: int(request.url.params["limit"])])
+
+    with pytest.raises(InconsistentListing):
+        ask(handler)
+    assert len(asked) <= 4 * swr.READS
+
+
+def test_a_tag_that_moves_during_the_probe() -> None:
+    """A server that ignores paging and changes between two answers is simply read again."""
+    answers: list[httpx.Response] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        rows = rows_of(range(30))
+        if not answers:
+            rows[0]["updated"] = "2018-07-06T06:18:55Z"
+        answers.append(response(rows))
+        return answers[-1]
+
+    assert len(listing(ask(handler)).tags) == 30
+    assert len(answers) < 8
+
+
+def test_a_short_page_amid_others_is_no_end() -> None:
+    """Without a total only an empty page ends a listing of several."""
+    pages = {0: range(100), 100: range(100, 150), 200: range(150, 160)}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+        return response(rows_of(list(pages.get(offset, ()))[:limit]))
+
+    with pytest.raises(InconsistentListing):
+        ask(handler)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ({"errorCode": "x made-up-secret-1", "errorMessage": "m"}, {}),
+        ({"errorCode": "c", "errorMessage": "m" * 285 + " made-up-secret-1"}, {}),
+        (b"", {"Location": "http://127.0.0.1/?t=made-up-secret-1"}),
+    ],
+)
+def test_no_part_of_a_secret_survives_in_a_refusal(body: object, headers: dict[str, str]) -> None:
+    """A secret that a server echoes is gone from sentence and code, wherever it stood."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = http.Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), raw)
+    error = swr.refusal_of(answer, (Secret("made-up-secret-1"),))
+    assert "made-up" not in f"{error} {error.code}"
+
+
+def test_a_refusal_holds_no_control_character() -> None:
+    """What a server says of an error cannot colour a terminal."""
+    error = refusal(400, {"errorCode": "a\x1b[31mb", "errorMessage": "c\u202ed"})
+    assert str(error).isprintable()
+    assert (error.code or "").isprintable()
+
+
+def test_the_docker_registry_is_told_apart() -> None:
+    """Whoever names the Docker registry's host is told which host is meant."""
+    headers = {"Docker-Distribution-Api-Version": "registry/2.0"}
+    assert "swr-api" in str(refusal(401, b"", headers))
+
+
+def test_a_clock_that_is_wrong_is_named() -> None:
+    """A refusal by a server whose clock differs says that the clocks do."""
+    error = refusal(401, b"", {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    assert "clocks" in str(error)
+    assert "clocks" not in str(refusal(401, b""))

@@ -14,6 +14,7 @@ import click
 from tagsync.errors import ConfigError, TagsyncError, UnknownRepository, UnusableDatabase
 
 _COMMANDS: Final = {
+    "check": "tagsync.cli.check",
     "demo": "tagsync.cli.demo",
     "log": "tagsync.cli.query",
     "status": "tagsync.cli.query",
@@ -22,6 +23,7 @@ _COMMANDS: Final = {
 }
 
 _HELP: Final = {
+    "check": "Check the configuration, then each registry.",
     "demo": "Show what tagsync does, on an emulated registry.",
     "log": "Show the changes, oldest first.",
     "status": "Show how fresh each repository is.",

@@ -15,7 +15,16 @@ def configuration(settings: Settings) -> Config:
         ConfigError: there is none, or it is wrong.
     """
     log.configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # click checked it
-    return load(find(settings.config, os.environ), os.environ)
+    return load(find_configuration(settings), os.environ)
+
+
+def find_configuration(settings: Settings) -> Path:
+    """Which file is the configuration.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return find(settings.config, os.environ)
 
 
 def named(path: Path) -> str:
