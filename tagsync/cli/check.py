@@ -64,8 +64,8 @@ def _check(name: str, registry: Registry, watches: Iterable[Watch]) -> dict[str,
     watches = list(watches)
     row: dict[str, object] = dict.fromkeys(COLUMNS) | {"registry": name}
     found, failures = discover(watches, {name: registry})
-    named = [repository for watch in watches for repository in watch.named]
-    matched = sorted({*named, *found}, key=lambda repository: repository not in named)
+    named = {repository for watch in watches for repository in watch.named}
+    matched = [*sorted(named), *sorted(found - named)]
     matched = [repository for repository in matched if watch_of(repository, watches)]
     row["repositories"] = len(matched)
     if failures:
