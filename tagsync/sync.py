@@ -172,9 +172,7 @@ def discover(
         except RegistryError as error:
             log.error("discovery.failed", **about, error=str(error))
             globs = Repository(watch.registry, " ".join(watch.globs))
-            failures.append(
-                Poll(globs, "failed", detail=f"discovery failed: {error}", error=error)
-            )
+            failures.append(Poll(globs, "failed", detail=f"discovery failed: {error}", error=error))
             continue
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}
