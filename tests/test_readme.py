@@ -1,7 +1,10 @@
 """The README's promises that no command of its own proves."""
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -66,3 +69,29 @@ def test_the_questions_are_answered(tmp_path: Path) -> None:
             connection.execute(statement).fetchall()
     finally:
         connection.close()
+
+
+def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:
+    """Each command that follows the demo works as it stands, and the output shown is real."""
+    (shown,) = blocks("console")
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(command: str) -> str:
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=30,
+        ).stdout
+
+    run("tagsync demo")
+    for example in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
+        # A command goes on for as long as its lines are indented; the rest is what it prints.
+        match = re.fullmatch(r"(.*\n(?: +.*\n)*)((?:.*\n)*)", example)
+        assert match
+        output = run(match[1])
+        assert output
+        assert not match[2] or output == match[2]

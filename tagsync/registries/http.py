@@ -198,6 +198,8 @@ class Client:
                 max_connections=limits.connections,
                 max_keepalive_connections=limits.connections,
             ),
+            # What a cloud host says of itself, its keys among it, is no business of a proxy.
+            mounts={"all://169.254.169.254": None},
             headers={
                 "User-Agent": "tagsync",
                 "Accept": "application/json",
