@@ -46,7 +46,7 @@ def connect(path: Path) -> Database:
 
 
 def connect_for_reading(path: Path) -> Database:
-    """Opens a database so that nothing can be written, nor a file made beside it that stays.
+    """Opens a database so that nothing can be written to it.
 
     Raises:
         UnusableDatabase: the file is no database, another program's, or a newer tagsync's.

@@ -44,7 +44,7 @@ def doubt(known: int, deleted: Iterable[str]) -> str | None:
         deleted: the names that the listing lacks.
 
     Returns:
-        A sentence that ends in a fingerprint of the names: two listings agree when their sentences
+        A sentence that holds a fingerprint of the names: two listings agree when their sentences
         are equal.
     """
     names = sorted(deleted)
@@ -52,7 +52,10 @@ def doubt(known: int, deleted: Iterable[str]) -> str | None:
     if not count or (count < known and not (count >= 10 and 2 * count > known)):  # noqa: PLR2004  the rule above, in its own figures
         return None
     fingerprint = sha256("\0".join(names).encode()).hexdigest()[:12]
-    return f"the listing would delete {count} of {known} tags (set {fingerprint})"
+    return (
+        f"the listing would delete {count} of {known} tags (set {fingerprint}): if that is meant,"
+        " tagsync sync --accept-deletions records it at once"
+    )
 
 
 def _change(old: Tag | None, new: Tag | None) -> Change:

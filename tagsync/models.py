@@ -11,6 +11,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+GONE: Final = "the registry answers that the repository does not exist"
+"""What the observation of a repository says that was known and is no more."""
+
 Clock = Callable[[], datetime]
 """Gives the present moment, aware of its time zone; injected so that tests own the time."""
 
@@ -64,9 +67,9 @@ class Secret:
 
 def redact(text: str, secrets: Iterable[Secret]) -> str:
     """The text with every secret in it replaced by stars."""
-    for secret in secrets:
-        if value := secret.reveal():
-            text = text.replace(value, "***")
+    # The longest first: one may be the beginning of another.
+    for value in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
+        text = text.replace(value, "***") if value else text
     return text
 
 
@@ -175,6 +178,7 @@ class Listing(msgspec.Struct, frozen=True):
         pages: how many answers it was read from; above one it is no snapshot.
         requests: how many requests were sent, those tried again included.
         size: bytes of all bodies.
+        unverified: the tags whose manifest is not what its digest or its image_id says.
         exists: false where the registry answered that there is no such repository.
     """
 
@@ -186,6 +190,7 @@ class Listing(msgspec.Struct, frozen=True):
     pages: int = 1
     requests: int = 1
     size: int = 0
+    unverified: tuple[str, ...] = ()
     exists: bool = True
 
 

@@ -18,6 +18,7 @@ from tagsync.chain import GENESIS, link
 from tagsync.database import connect, connect_for_reading, empty_database, in_plain_words
 from tagsync.models import (
     FIELDS,
+    GONE,
     Change,
     Image,
     Listing,
@@ -67,12 +68,13 @@ class Unlogged(msgspec.Struct, frozen=True):
     """Changes that are committed and whose log lines may not have been written.
 
     Attributes:
-        baseline: how many tags were there when the repository was first listed.
+        baseline: how many tags were there when the repository was first listed; null where that
+            is not news.
         changes: what happened after that, oldest first.
         through: the newest of them all, for `Store.acknowledge`.
     """
 
-    baseline: int
+    baseline: int | None
     changes: Sequence[RecordedChange]
     through: int
 
@@ -119,9 +121,13 @@ class Store:
         self.close()
 
     def repositories(self) -> list[Repository]:
-        """Every repository that was ever polled."""
+        """Every repository that was ever polled, but those whose registry says they are gone."""
         with self._lock, in_plain_words(self._path):
-            rows = self._db.execute("SELECT registry, name FROM repositories").fetchall()
+            rows = self._db.execute(
+                "SELECT registry, name FROM repositories AS r WHERE coalesce((SELECT detail"
+                " FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), '') <> ?",
+                (GONE,),
+            ).fetchall()
         return [Repository(*row) for row in rows]
 
     def known(self, repository: Repository) -> Known:
@@ -200,22 +206,22 @@ class Ledger:
         ).fetchone()
         return int(row[0])
 
-    def held_in_a_row(self, detail: str) -> int:
-        """How many of the newest listings were held for exactly this reason.
+    def held_in_a_row(self, detail: str) -> tuple[int, str | None]:
+        """How many of the newest listings were held for exactly this reason, and when the last was.
 
         Failed polls in between do not count and do not break the row: they gave no listing.
         """
         rows = self._db.execute(
-            "SELECT outcome, detail, polls FROM observations"
+            "SELECT outcome, detail, polls, last_at FROM observations"
             " WHERE repository_id = ? AND outcome <> 'failed' ORDER BY id DESC",
             (self.known.id,),
         )
-        count = 0
-        for outcome, reason, polls in rows:
+        count, last = 0, None
+        for outcome, reason, polls, last_at in rows:
             if outcome != "held" or reason != detail:
                 break
-            count += polls
-        return count
+            count, last = count + polls, last or last_at
+        return count, last
 
     def complete(
         self,
@@ -280,12 +286,19 @@ class Ledger:
         )
         self._observe(repository_id, "held", detail, at, interval, tags)
 
-    def fail(self, detail: str, at: str, *, interval: timedelta) -> None:
-        """Records that a poll gave no listing, and why; everything else stays."""
+    def fail(self, error: str, detail: str, at: str, *, interval: timedelta) -> None:
+        """Records that a poll gave no listing, and why; everything else stays.
+
+        Args:
+            error: the whole sentence.
+            detail: what of it stays the same while the reason does, so that an outage is one row.
+            at: when it was known.
+            interval: how often the repository is meant to be polled.
+        """
         repository_id = self._attempt(at)
         self._db.execute(
             "UPDATE repositories SET failures = failures + 1, last_error = ? WHERE id = ?",
-            (detail, repository_id),
+            (error, repository_id),
         )
         self._observe(repository_id, "failed", detail, at, interval, None)
 
@@ -298,8 +311,8 @@ class Ledger:
             return None
         fresh = "FROM changes WHERE id >= ? AND repository_id = +?"
         parameters = (row[0], self.known.id)
-        baseline, through = self._db.execute(
-            f"SELECT count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",
+        first, baseline, through = self._db.execute(
+            f"SELECT count(*), count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",
             parameters,
         ).fetchone()
         rows = self._db.execute(
@@ -307,22 +320,25 @@ class Ledger:
             f" {fresh} AND not_before IS NOT NULL ORDER BY id",
             parameters,
         )
-        return Unlogged(baseline, [RecordedChange(*row) for row in rows], through)
+        if not first:
+            # Marked without a change: the first listing, of an empty repository.
+            return Unlogged(0, (), row[0] - 1)
+        return Unlogged(baseline or None, [RecordedChange(*change) for change in rows], through)
 
     def acknowledge(self, through: int) -> None:
         """See `Store.acknowledge`."""
         self._db.execute(
             "UPDATE repositories SET unlogged_from ="
             " (SELECT min(id) FROM changes WHERE id > ? AND repository_id = +repositories.id)"
-            " WHERE id = ?",
-            (through, self.known.id),
+            " WHERE id = ? AND unlogged_from <= ?",
+            (through, self.known.id, through + 1),
         )
 
     def _attempt(self, at: str) -> int:
         self._db.execute(
             "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
             " ON CONFLICT (registry, name)"
-            " DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
+            " DO UPDATE SET last_attempt_at = max(last_attempt_at, excluded.last_attempt_at)",
             (self._repository.registry, self._repository.name, at),
         )
         if self.known.id is not None:
@@ -337,7 +353,10 @@ class Ledger:
         )
 
     def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
-        """Appends to the history and returns the first new id, or null where there is none."""
+        """Appends to the history; returns from where on log lines are owed, or null if none are.
+
+        A first listing is owed a line even if it is empty.
+        """
         last = self._db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
         last_id, head = last or (0, GENESIS)
         not_before, name = self.known.not_before, self._repository.full_name
@@ -348,7 +367,7 @@ class Ledger:
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
         self._db.conn.executemany(_INSERT_CHANGE, rows)
-        return last_id + 1 if rows else None
+        return last_id + 1 if rows or not_before is None else None
 
     def _mirror(self, repository_id: int, listing: Listing, changes: Sequence[Change]) -> None:
         at = listing.finished_at
@@ -378,7 +397,8 @@ class Ledger:
             and parse_timestamp(at) - parse_timestamp(last["last_at"]) <= 2 * interval
         ):
             self._db.execute(
-                "UPDATE observations SET last_at = ?, polls = polls + 1, tags = ? WHERE id = ?",
+                "UPDATE observations SET last_at = max(last_at, ?), polls = polls + 1, tags = ?"
+                " WHERE id = ?",
                 (at, tags, last["id"]),
             )
             return

@@ -16,6 +16,7 @@ import structlog
 from tagsync.diff import diff, doubt
 from tagsync.errors import ClockBehindRecord, NotFound, RegistryError
 from tagsync.models import (
+    GONE,
     Change,
     Clock,
     Listing,
@@ -105,7 +106,7 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
         poll = Poll(job.repository, "failed", detail=str(error), error=failure)
         if not options.dry_run:
             with store.recording(job.repository) as ledger:
-                ledger.fail(str(error), timestamp(clock()), interval=job.interval)
+                ledger.fail(str(error), _reason(error), timestamp(clock()), interval=job.interval)
     poll = msgspec.structs.replace(poll, seconds=(clock() - began).total_seconds())
     if not options.dry_run:
         _log_changes(job.repository, store)
@@ -158,8 +159,7 @@ def discover(
     have added is unknown, and nothing is taken away.
 
     Returns:
-        What was found, and for each watch that could not be discovered a failed poll that is named
-        by its globs.
+        What was found, and for each glob that could not be expanded a failed poll of its name.
     """
     found: set[Repository] = set()
     failures: list[Poll] = []
@@ -210,6 +210,7 @@ def _either(first: Listing, second: Listing) -> Listing:
         second,
         tags={**first.tags, **second.tags},
         images={**first.images, **second.images},
+        unverified=tuple({*first.unverified, *second.unverified}),
         started_at=first.started_at,
         fingerprint=second.fingerprint if first.tags.keys() <= second.tags.keys() else None,
         requests=first.requests + second.requests,
@@ -229,7 +230,7 @@ def _record(
         with store.recording(job.repository) as ledger:
             decision = _decide(ledger, listing, job, options, clock)
             count = _act(ledger, listing, decision, job)
-    _log_unverified(job.repository, listing, decision)
+    _log_unverified(job.repository, listing)
     kinds = Counter(change.kind for change in decision.changes)
     return Poll(
         job.repository,
@@ -263,8 +264,11 @@ def _decide(
     changes = diff(mirrored, listing.tags)
     reason = doubt(len(mirrored), (change.tag for change in changes if change.kind == "deleted"))
     if reason and not options.accept_deletions:
-        agreeing = ledger.held_in_a_row(reason) + 1
-        if agreeing < job.agreeing_listings:
+        agreeing, held_at = ledger.held_in_a_row(reason)
+        if held_at is not None and listing.started_at < held_at:
+            # Two that were read at the same time are one look at the registry, not two.
+            return _Decision("dropped", detail="a newer listing was held meanwhile")
+        if agreeing + 1 < job.agreeing_listings:
             return _Decision("held", detail=reason)
     return _Decision("ok", changes, _remark(listing))
 
@@ -287,31 +291,34 @@ def _act(ledger: Ledger, listing: Listing | Unchanged, decision: _Decision, job:
 def _remark(listing: Listing) -> str | None:
     """What an observation should say of a listing that was recorded."""
     if not listing.exists:
-        return "the registry answers that the repository does not exist"
-    bad = {image.digest for image in listing.images.values() if image.verified is False}
-    if not bad:
+        return GONE
+    if not listing.unverified:
         return None
-    names = sorted(tag.tag for tag in listing.tags.values() if tag.digest in bad)
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"the manifest of {names[0]}{more} is not what its digest or image_id says"
+    first, *others = sorted(listing.unverified)
+    more = f" and {len(others)} more" if others else ""
+    return f"the manifest of {first[:128]}{more} is not what its digest or image_id says"
 
 
-def _log_unverified(
-    repository: Repository, listing: Listing | Unchanged, decision: _Decision
-) -> None:
+def _reason(error: RegistryError | ClockBehindRecord) -> str:
+    """What of an error stays the same from poll to poll: a server's text may hold request ids."""
+    if isinstance(error, RegistryError) and error.status is not None:
+        return f"{type(error).__name__}: status {error.status}, code {error.code or 'none'}"
+    return str(error)
+
+
+def _log_unverified(repository: Repository, listing: Listing | Unchanged) -> None:
     if isinstance(listing, Unchanged):
         return
-    for change in decision.changes:
-        image = listing.images.get(change.new_digest or "")
-        if image is not None and image.verified is False:
-            log.warning(
-                "image.unverified",
-                registry=repository.registry,
-                repository=repository.full_name,
-                tag=change.tag,
-                digest=image.digest,
-                image_id=image.image_id,
-            )
+    for name in listing.unverified:
+        tag = listing.tags[name]
+        log.warning(
+            "image.unverified",
+            registry=repository.registry,
+            repository=repository.full_name,
+            tag=name,
+            digest=tag.digest,
+            image_id=tag.image_id,
+        )
 
 
 def _log_changes(repository: Repository, store: Store) -> None:
@@ -320,7 +327,7 @@ def _log_changes(repository: Repository, store: Store) -> None:
     if unlogged is None:
         return
     about = {"registry": repository.registry, "repository": repository.full_name}
-    if unlogged.baseline:
+    if unlogged.baseline is not None:
         log.info("repository.baselined", **about, tags=unlogged.baseline)
     for change in unlogged.changes:
         moved = {"moved": change.moved} if change.kind == "updated" else {}

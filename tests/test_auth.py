@@ -904,8 +904,10 @@ def test_known_secrets() -> None:
     assert redact(text, agency.secrets) == "*** *** *** ***"
     token = Secret("made-up-token-9")
     assert TokenAuth(token).secrets == (token,)
-    assert SigningAuth("AK", token, clock=clock).secrets == (token,)
-    assert SigningAuth("AK", token, security_token=token, clock=clock).secrets == (token, token)
+    assert SigningAuth("AK", token, clock=clock).secrets[1:] == (token,)
+    temporary = SigningAuth("AK", token, security_token=token, clock=clock)
+    assert temporary.secrets[0].reveal() == "AK"
+    assert temporary.secrets[1:] == (token, token)
 
 
 @pytest.mark.parametrize("bad", ["", "made-up\n", " made-up", "made-up\xe9", "made-up\r\nX: y"])
@@ -951,7 +953,7 @@ def test_unfit_endpoint(bad: str) -> None:
         (
             KeyCredential(Secret("MADEUP"), Secret("made-up-2"), Secret("made-up-3"), "project"),
             SigningAuth,
-            {"made-up-2", "made-up-3"},
+            {"MADEUP", "made-up-2", "made-up-3"},
         ),
         (
             PasswordCredential("https://iam.example", "robot", Secret("made-up-4"), "d", "p"),

@@ -130,7 +130,7 @@ def test_a_reader_does_not_wait_for_the_writer(
     scripted.then("a")
     sync(job, store, clock=clock)
     with store.recording(job.repository) as ledger:
-        ledger.fail("in hand", "2026-05-03T12:00:01.000Z", interval=job.interval)
+        ledger.fail("in hand", "in hand", "2026-05-03T12:00:01.000Z", interval=job.interval)
         assert query("SELECT failures FROM repositories") == [(0,)]
     assert query("SELECT failures FROM repositories") == [(1,)]
 

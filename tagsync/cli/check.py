@@ -97,7 +97,7 @@ def _judged(error: RegistryError | None) -> Mapping[str, object]:
     """What a failure says of the registry and of the credentials; null where it says nothing."""
     if isinstance(error, Unreachable | Untrusted):
         return {"reachable": False}
-    if isinstance(error, NotFound):
+    if isinstance(error, NotFound) and error.code:
         return {"reachable": True, "accepted": True}
     accepted = False if error is not None and error.status in {401, 403} else None
     return {"reachable": True, "accepted": accepted}

@@ -15,9 +15,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
-_UNBOUNDED: Final = 1_000_000
-"""Columns of a table that is not shown on a terminal."""
-
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -55,24 +52,31 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
 
 
 def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415  only a table needs it
+    (_table_on_terminal if sys.stdout.isatty() else _plain_table)(rows, columns)
+
+
+def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
+    """A table for files and pipes: there is no width to keep to, and half a digest is of no use."""
+    cells = [[harmless(_text(row[column])) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
+    from rich.console import Console  # noqa: PLC0415  only a terminal needs it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    shorten = console.is_terminal
-    if not console.is_terminal:
-        # Off a terminal there is no width to keep to, and half a digest is of no use.
-        console = Console(highlight=False, width=_UNBOUNDED)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        whole = column in {"id", "kind"} or column.endswith(("_at", "not_before"))
+        table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
-        values = (
-            _abbreviated(column, row[column]) if shorten else row[column] for column in columns
-        )
+        values = (_abbreviated(column, row[column]) for column in columns)
         table.add_row(*(Text(harmless(_text(value))) for value in values))
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
 def _abbreviated(column: str, value: object) -> object:

@@ -1,5 +1,6 @@
 """``sync``: one pass over the configured repositories."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -77,6 +78,7 @@ def run(
             " (config.example.toml shows how)"
         )
     with ExitStack() as stack:
+        config = _concerned(config, patterns)
         registries = open_registries(config, env, stack)
         known = {repository for watch in config.watches for repository in watch.named}
         with Store.open_for_reading(config.database) as recorded:
@@ -91,6 +93,24 @@ def run(
         concurrency = {name: config.registries[name].concurrency for name in registries}
         with _progress(len(jobs)) as on_poll:
             return [*failures, *sync_all(jobs, store, concurrency, options, on_poll)]
+
+
+def _concerned(config: Config, patterns: Sequence[str]) -> Config:
+    """The configuration without the registries that no pattern can mean."""
+    beginnings = [re.split(r"[*?\[]", pattern, maxsplit=1)[0] for pattern in patterns]
+    names = {
+        name
+        for name in config.registries
+        if not patterns
+        or any(b.startswith(f"{name}/") or f"{name}/".startswith(b) for b in beginnings)
+    }
+    if not names:
+        return config
+    return msgspec.structs.replace(
+        config,
+        registries={name: config.registries[name] for name in config.registries if name in names},
+        watches=tuple(watch for watch in config.watches if watch.registry in names),
+    )
 
 
 def _watched(

@@ -214,7 +214,7 @@ class SigningAuth(FixedAuth):
         """Takes the keys.
 
         Args:
-            access_key: names the key; sent, and not a secret.
+            access_key: names the key; sent, and told to nobody else all the same.
             secret_key: signs; never sent.
             security_token: what temporary keys come with; sent and signed.
             project_id: sent as ``X-Project-Id``.
@@ -237,10 +237,9 @@ class SigningAuth(FixedAuth):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The secret key, and the security token if there is one."""
-        if self._security_token is None:
-            return (self._secret_key,)
-        return (self._secret_key, self._security_token)
+        """The access key, the secret key, and the security token if there is one."""
+        keys = (Secret(self._access_key), self._secret_key)
+        return keys if self._security_token is None else (*keys, self._security_token)
 
     def mark(self, request: httpx.Request) -> None:
         """Dates and signs the request as it is about to be sent."""

@@ -127,7 +127,8 @@ class Pacer:
                     break
             if now + pause > started + patience:
                 raise Throttled(
-                    f"the registry asked for a rest and is not asked again for {pause:.0f} s",
+                    "the registry asked for a rest that is longer than retry_for, and is not asked"
+                    " before it is over",
                     retry_after=pause,
                 )
             self._sleep(pause)

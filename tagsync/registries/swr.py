@@ -210,7 +210,7 @@ class _Reading(Generic[RowT]):
         self.pages.pop()
         if not probe.rows or self.unchanged:
             return
-        if probe.answer.body == first.answer.body:
+        if list(map(self._name_of, probe.rows)) == list(map(self._name_of, first.rows)):
             # What is ignored tells nothing new: the next poll needs the first page only.
             self._hash = before
             return
@@ -230,7 +230,7 @@ class _Reading(Generic[RowT]):
         """Makes sure that no row was on a page before: rows moved, or the same page came again."""
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
-            _contradict(f"{min(map(str, repeated))!r} is on two pages")
+            _contradict(f"{_short(min(map(str, repeated)))!r} is on two pages")
         self._seen |= names
 
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
@@ -358,9 +358,12 @@ class Swr:
             )
         tags: dict[str, Tag] = {}
         images: dict[str, Image] = {}
-        for page in reading.pages:
-            for row in page.rows:
-                _add(row, tags, images, page.answer.url)
+        unverified = tuple(
+            row.Tag
+            for page in reading.pages
+            for row in page.rows
+            if not _add(row, tags, images, page.answer.url)
+        )
         return Listing(
             tags,
             images,
@@ -370,6 +373,7 @@ class Swr:
             pages=len(reading.pages),
             requests=reading.requests,
             size=reading.size,
+            unverified=unverified,
         )
 
 
@@ -411,6 +415,7 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
         advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
         advice = f": the clocks here and there are {skew} apart, set the one here right"
+    advice = _short(redact(advice, secrets))
     sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
     return kind(
         sentence, retry_after=answer.retry_after, status=answer.status, code=_short(code) or None
@@ -424,11 +429,12 @@ def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError
     if later := http.kind_of_passing(status):
         return later, ""
     if 300 <= status < 400:  # noqa: PLR2004
-        return BadRequest, f"; it points to {_short(answer.headers.get('Location', 'nowhere'))}"
+        return BadRequest, f"; it points to {answer.headers.get('Location', 'nowhere')}"
     if status == 404:  # noqa: PLR2004
         if code.startswith("APIGW"):
             return EndpointNotFound, ": check the endpoint"
-        return (NamespaceNotFound if code in _NO_NAMESPACE else RepositoryNotFound), ""
+        kind = NamespaceNotFound if code in _NO_NAMESPACE else RepositoryNotFound
+        return kind, "" if code else ": if the repository exists, check the endpoint"
     kinds: dict[int, tuple[type[RegistryError], str]] = {
         401: (Unauthorized, ": check the credentials"),
         403: (Forbidden, ": the credentials are good but do not permit this"),
@@ -486,12 +492,16 @@ def _full_name(row: _RepositoryRow) -> str:
     return f"{row.namespace}/{row.name}"
 
 
-def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> None:
-    """Takes one row into the listing; one that says when it was deleted is a tag that is gone."""
+def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> bool:
+    """Takes one row into the listing; one that says when it was deleted is a tag that is gone.
+
+    Returns:
+        Whether the row's manifest, if it has one, is what it claims to be.
+    """
     if row.deleted:
-        return
+        return True
     if row.Tag in tags:
-        raise MalformedResponse(f"{url} listed the tag {row.Tag!r} twice")
+        raise MalformedResponse(f"{url} listed the tag {_short(row.Tag)!r} twice")
     digest = row.digest or None
     tags[row.Tag] = Tag(
         row.Tag,
@@ -510,10 +520,18 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
         row.created,
         row.updated,
     )
-    if digest and digest not in images:
-        images[digest] = manifest.image(
+    if not digest:
+        return True
+    known = images.get(digest)
+    # One look at equal bytes is enough; of unequal ones those are kept that are what they claim.
+    if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
+        image = manifest.image(
             digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
         )
+        if known is None or image.verified:
+            images[digest] = image
+        known = image
+    return known.verified is not False
 
 
 def _contradict(what: str) -> NoReturn:
