@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import stamina
 from sqlite_utils import Database
 
 from tagsync import schema
@@ -39,8 +40,7 @@ def connect(path: Path) -> Database:
         db = _open(str(path), uri=False)
         with _closing_on_failure(db):
             schema.migrate(db, str(path))
-            # Outside a transaction, and only for a file that is known to be ours.
-            db.execute("PRAGMA journal_mode = WAL")
+            _use_wal(db)
             db.execute("PRAGMA synchronous = NORMAL")
         return db
 
@@ -100,6 +100,27 @@ def _open(database: str, *, uri: bool) -> Database:
     )
     # sqlite-utils' plugins are for its own command line.
     return Database(connection, execute_plugins=False)
+
+
+def _use_wal(db: Database) -> None:
+    """Sets the journal's mode, outside a transaction, for a file that is known to be ours.
+
+    Where another process does the same SQLite says "busy" at once instead of waiting, so we wait.
+    """
+    for attempt in stamina.retry_context(
+        on=_is_busy,
+        attempts=None,
+        timeout=BUSY_TIMEOUT,
+        wait_initial=0.01,
+        wait_max=0.5,
+        wait_jitter=0.05,
+    ):
+        with attempt:
+            db.execute("PRAGMA journal_mode = WAL")
+
+
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def _make_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
     structlog.get_logger().debug(
-        "request.failed",
+        "attempt.failed",
         error=str(details.caused_by),
         attempt=details.retry_num,
         next_in=round(details.wait_for, 3),
