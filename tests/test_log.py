@@ -165,6 +165,6 @@ def test_a_request_that_is_tried_again_is_logged_for_debugging() -> None:
                 if attempt.num == 1:
                     raise OSError("no route")
     (line,) = map(json.loads, stream.getvalue().splitlines())
-    assert line["event"] == "request.failed"
+    assert line["event"] == "attempt.failed"
     assert line["level"] == "debug"
     assert (line["error"], line["attempt"]) == ("no route", 1)

@@ -15,7 +15,7 @@ import pytest
 
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
-from tagsync.errors import RepositoryNotFound, StoreError, Unreachable
+from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
 from tagsync.models import Change, Repository, Tag
 from tagsync.registries import Registry
 from tagsync.store import Store
@@ -425,3 +425,95 @@ def test_a_closed_store_refuses_in_a_sentence(
     scripted.then("a")
     with pytest.raises(StoreError, match="could not be used"):
         sync(job, store, clock=clock)
+
+
+def test_two_looks_at_the_same_time_do_not_agree(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A listing that was read while another was held is no second look at the registry."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    scripted.then()
+    scripted.then(started_at="2026-05-03T12:04:59.000Z", finished_at="2026-05-03T12:05:01.000Z")
+    outcomes = [sync(job, store, clock=clock).outcome for _ in range(2)]
+    assert outcomes == ["held", "dropped"]
+    assert query("SELECT count(*) FROM tags") == [(1,)]
+
+
+def test_an_empty_repository_has_a_baseline(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, logged: Events
+) -> None:
+    """The first listing is logged once, also when there is nothing in it."""
+    for _ in range(2):
+        scripted.then()
+        sync(job, store, clock=clock)
+    baselines = [entry for entry in logged if entry["event"] == "repository.baselined"]
+    assert [entry["tags"] for entry in baselines] == [0]
+
+
+def test_an_outage_is_one_observation(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """What a server says differently each time does not begin a row each time."""
+    for number in range(3):
+        error = Busy(f"answered 500 (request {number})", status=500, code="SVCSTG.SWR.5000001")
+        scripted.script.append(error)
+        sync(job, store, clock=clock)
+    assert query("SELECT detail, polls FROM observations") == [
+        ("Busy: status 500, code SVCSTG.SWR.5000001", 3)
+    ]
+    assert query("SELECT failures, last_error FROM repositories") == [
+        (3, "answered 500 (request 2)")
+    ]
+
+
+def test_observations_do_not_run_backwards(job: Job, store: Store, query: Query) -> None:
+    """A poll that is recorded late does not take back when another was."""
+    with store.recording(REPOSITORY) as ledger:
+        ledger.fail("x", "x", "2026-05-03T12:00:10.000Z", interval=job.interval)
+    with store.recording(REPOSITORY) as ledger:
+        ledger.fail("x", "x", "2026-05-03T12:00:09.000Z", interval=job.interval)
+    assert query("SELECT last_at FROM observations") == [("2026-05-03T12:00:10.000Z",)]
+    assert query("SELECT last_attempt_at FROM repositories") == [("2026-05-03T12:00:10.000Z",)]
+
+
+def test_a_late_acknowledgement_takes_nothing_back(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A process that is slow to say what it logged does not have newer lines logged again."""
+    scripted.then("a")
+    scripted.then("a", "b")
+    for _ in range(2):
+        sync(job, store, clock=clock)
+        clock.advance(minutes=5)
+    store.acknowledge(REPOSITORY, 1)
+    assert query("SELECT unlogged_from FROM repositories") == [(None,)]
+
+
+def test_a_repository_that_is_gone_is_no_longer_recorded_as_present(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """What the registry says is gone is left to discovery to find again."""
+    scripted.then("a")
+    scripted.script += [RepositoryNotFound("no such repository")] * 2
+    for _ in range(3):
+        assert store.repositories() in ([], [REPOSITORY])
+        sync(job, store, clock=clock)
+    assert store.repositories() == []
+
+
+def test_bytes_that_change_under_a_digest_are_noticed(
+    connect: Callable[..., Registry], store: Store, query: Query, logged: Events
+) -> None:
+    """A manifest that is altered under a digest that is known is logged and observed."""
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "good")
+        job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
+        sync(job, store)
+        swr.push("team/api", "v2", "good", manifest='{"altered":true}')
+        sync(job, store)
+    assert [e["tag"] for e in logged if e["event"] == "image.unverified"] == ["v2"]
+    assert query("SELECT verified FROM images") == [(1,)]
+    details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
+    assert details == [None, "the manifest of v2 is not what its digest or image_id says"]
