@@ -168,3 +168,13 @@ def test_a_request_that_is_tried_again_is_logged_for_debugging() -> None:
     assert line["event"] == "attempt.failed"
     assert line["level"] == "debug"
     assert (line["error"], line["attempt"]) == ("no route", 1)
+
+
+def test_a_short_hostile_name_is_harmless_on_the_console() -> None:
+    """Also a value that needs no quotes is written out, not obeyed."""
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure("console", "info")
+        structlog.get_logger().info("tag.added", tag="\x1b[31mred")
+    assert "\x1b" not in stream.getvalue()
+    assert r"\x1b[31mred" in stream.getvalue()

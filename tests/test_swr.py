@@ -782,3 +782,12 @@ def test_a_clock_that_is_wrong_is_named() -> None:
     error = refusal(401, b"", {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"})
     assert "clocks" in str(error)
     assert "clocks" not in str(refusal(401, b""))
+
+
+def test_where_a_redirect_points_is_shortened() -> None:
+    """The place that a redirect names is shown in part, and without control characters."""
+    headers = httpx.Headers([(b"Location", b"https://elsewhere.example/\x1b[2J" + b"x" * 5000)])
+    error = swr.refusal_of(http.Answer("http://127.0.0.1/x", 302, headers, b""))
+    assert "elsewhere" in str(error)
+    assert str(error).isprintable()
+    assert len(str(error)) < 500

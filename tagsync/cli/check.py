@@ -69,7 +69,8 @@ def _check(name: str, registry: Registry, watches: Iterable[Watch]) -> dict[str,
     matched = [repository for repository in matched if watch_of(repository, watches)]
     row["repositories"] = len(matched)
     if failures:
-        return {**row, **_judged(failures[0].error), "detail": failures[0].detail}
+        details = dict.fromkeys(failure.detail for failure in failures)
+        return {**row, **_judged(failures[0].error), "detail": "; ".join(filter(None, details))}
     if not matched:
         detail = "no repository matches: check the names under [[registries.watch]]"
         return {**row, "reachable": bool(watches) or None, "detail": detail}

@@ -308,9 +308,14 @@ class Client:
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{url} did not answer within {self._limits.timeout:g} s")
         if _is_about_certificates(error):
-            return Untrusted(f"{url} showed a certificate that is not trusted: {reason}")
+            return Untrusted(
+                f"{url} showed a certificate that is not trusted ({reason}): check the host, and name"
+                " the file of a CA of your own in $SSL_CERT_FILE"
+            )
         if isinstance(error, httpx.ConnectError):
-            return Unreachable(f"{url} could not be reached: {reason}")
+            return Unreachable(
+                f"{url} could not be reached ({reason}): check the host's name, and the network"
+            )
         return Unreachable(f"the connection to {url} broke: {reason}")
 
 
