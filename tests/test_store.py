@@ -105,8 +105,9 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-def test_many_create_one_database_at_once(database: Path) -> None:
-    """Whoever comes second finds the schema done."""
+@pytest.mark.parametrize("round_", range(25))
+def test_many_create_one_database_at_once(database: Path, round_: int) -> None:
+    """Whoever comes second finds the schema done; a race is run more than once."""
     with ThreadPoolExecutor(8) as pool:
         for store in pool.map(Store.open, [database] * 8):
             store.close()

@@ -309,8 +309,8 @@ class Client:
             return Unreachable(f"{url} did not answer within {self._limits.timeout:g} s")
         if _is_about_certificates(error):
             return Untrusted(
-                f"{url} showed a certificate that is not trusted ({reason}): check the host, and name"
-                " the file of a CA of your own in $SSL_CERT_FILE"
+                f"{url} showed a certificate that is not trusted ({reason}): check the host; the"
+                " file of a CA of your own is named in $SSL_CERT_FILE"
             )
         if isinstance(error, httpx.ConnectError):
             return Unreachable(
