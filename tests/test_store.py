@@ -105,16 +105,17 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-@pytest.mark.parametrize("round_", range(25))
-def test_many_create_one_database_at_once(database: Path, round_: int) -> None:
+def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
-    with ThreadPoolExecutor(8) as pool:
-        for store in pool.map(Store.open, [database] * 8):
-            store.close()
-    with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        applied = connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
-    assert applied == (2,)
+    for number in range(25):
+        database = tmp_path / f"{number}.db"
+        with ThreadPoolExecutor(8) as pool:
+            for store in pool.map(Store.open, [database] * 8):
+                store.close()
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            applied = connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
+        assert applied == (2,)
 
 
 def test_the_chain_as_the_readme_says() -> None:
