@@ -138,11 +138,12 @@ def test_a_table_off_a_terminal_keeps_every_digit() -> None:
 
 def test_a_table_on_a_terminal_is_short() -> None:
     """A person sees the first digits of a digest, and the names of the fields that changed."""
-    row = {"digest": DIGEST, "fields": '{"path": ["a", "b"], "size": [1, 2]}', "id": 7}
+    row = {"kind": "updated", "digest": DIGEST, "fields": '{"path": ["a", "b"], "size": [1, 2]}'}
     text = shown("table", row, terminal=True)
     assert "sha256:0123456789ab " in text
     assert DIGEST not in text
     assert "path, size" in text
+    assert "path" not in shown("table", {**row, "kind": "added"}, terminal=True)
 
 
 def test_a_hostile_tag_on_a_terminal_brings_no_escapes() -> None:

@@ -1,6 +1,7 @@
 """``demo``: what tagsync does, shown on an emulated registry within seconds."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -56,7 +57,10 @@ def demo(settings: Settings, directory: Path | None) -> None:
     Example:
       tagsync demo
     """
-    log.configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # click checked it
+    # On a terminal the tables tell the same story, and the log's lines would bury them.
+    quiet = settings.log_level == "info" and sys.stderr.isatty()
+    level = "warning" if quiet else settings.log_level
+    log.configure(settings.log_format, level)  # type: ignore[arg-type]  # click checked it
     folder = _make_folder(directory)
     with Emulator(token=TOKEN) as swr:
         _fill(swr)

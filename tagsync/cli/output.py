@@ -74,20 +74,25 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
         whole = column in {"id", "kind"} or column.endswith(("_at", "not_before"))
         table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
-        values = (_abbreviated(column, row[column]) for column in columns)
+        values = (_abbreviated(column, row) for column in columns)
         table.add_row(*(Text(harmless(_text(value))) for value in values))
     Console(highlight=False).print(table)
 
 
-def _abbreviated(column: str, value: object) -> object:
-    """A value as short as a person needs it: digests by their first digits, changes by field."""
+def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
+    """A value as short as a person needs it; files, pipes and the other formats have all of it.
+
+    Digests are shown by their first digits, times that we took without milliseconds, and what
+    changed by the fields' names, unless all did because the tag came or went.
+    """
+    value = row[column]
     if not isinstance(value, str):
         return value
     if column == "fields":
-        return ", ".join(json.loads(value))
+        return ", ".join(json.loads(value)) if row.get("kind") == "updated" else ""
     if match := re.fullmatch(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}", value):
         return match[1]
-    return value
+    return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}Z$", r"\1Z", value)
 
 
 def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001
