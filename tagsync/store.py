@@ -61,7 +61,7 @@ class Known(msgspec.Struct, frozen=True):
     last_complete_at: str | None = None
     listing_hash: str | None = None
     not_before: str | None = None
-    failures: int = 0
+    unlogged_from: int | None = None
 
 
 class Unlogged(msgspec.Struct, frozen=True):
@@ -185,7 +185,7 @@ class Ledger:
         self._db = db
         self._repository = repository
         row = db.execute(
-            "SELECT id, last_complete_at, listing_hash, not_before, failures FROM repositories"
+            "SELECT id, last_complete_at, listing_hash, not_before, unlogged_from FROM repositories"
             " WHERE registry = ? AND name = ?",
             (repository.registry, repository.name),
         ).fetchone()
@@ -304,13 +304,10 @@ class Ledger:
 
     def unlogged(self) -> Unlogged | None:
         """See `Store.unlogged`."""
-        row = self._db.execute(
-            "SELECT unlogged_from FROM repositories WHERE id = ?", (self.known.id,)
-        ).fetchone()
-        if row is None or row[0] is None:
+        if self.known.unlogged_from is None:
             return None
         fresh = "FROM changes WHERE id >= ? AND repository_id = +?"
-        parameters = (row[0], self.known.id)
+        parameters = (self.known.unlogged_from, self.known.id)
         first, baseline, through = self._db.execute(
             f"SELECT count(*), count(*) FILTER (WHERE not_before IS NULL), max(id) {fresh}",
             parameters,
@@ -322,7 +319,7 @@ class Ledger:
         )
         if not first:
             # Marked without a change: the first listing, of an empty repository.
-            return Unlogged(0, (), row[0] - 1)
+            return Unlogged(0, (), self.known.unlogged_from - 1)
         return Unlogged(baseline or None, [RecordedChange(*change) for change in rows], through)
 
     def acknowledge(self, through: int) -> None:

@@ -171,8 +171,11 @@ def discover(
             names = registries[watch.registry].list_repositories(watch.globs, shared=watch.shared)
         except RegistryError as error:
             log.error("discovery.failed", **about, error=str(error))
-            globs = Repository(watch.registry, " ".join(watch.globs))
-            failures.append(Poll(globs, "failed", detail=f"discovery failed: {error}", error=error))
+            detail = f"discovery failed: {error}"
+            failures += [
+                Poll(Repository(watch.registry, glob), "failed", detail=detail, error=error)
+                for glob in watch.globs
+            ]
             continue
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}

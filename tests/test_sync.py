@@ -16,10 +16,10 @@ import pytest
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
 from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
-from tagsync.models import Change, Repository, Tag
+from tagsync.models import Change, Repository, Tag, Watch
 from tagsync.registries import Registry
 from tagsync.store import Store
-from tagsync.sync import Job, Options, Poll, sync, sync_all
+from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
 from tests.conftest import REPOSITORY, FakeClock, Scripted
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -517,3 +517,18 @@ def test_bytes_that_change_under_a_digest_are_noticed(
     assert query("SELECT verified FROM images") == [(1,)]
     details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
     assert details == [None, "the manifest of v2 is not what its digest or image_id says"]
+
+
+def test_each_glob_that_cannot_be_expanded_is_a_failure_of_its_name(
+    connect: Callable[..., Registry],
+) -> None:
+    """A watch whose discovery fails has a failed row for each glob, and none for exact names."""
+    watch = Watch("swr", ("a/*", "b/exact", "c/?"))
+    with Emulator() as swr:
+        registry = connect(swr.url)
+        swr.answer_next(403, {"error_code": "SVCSTG.SWR.4030170"}, times=9)
+        found, failures = discover([watch], {"swr": registry})
+    assert found == set()
+    assert [poll.repository.full_name for poll in failures] == ["swr/a/*", "swr/c/?"]
+    assert {poll.outcome for poll in failures} == {"failed"}
+    assert all("4030170" in (poll.detail or "") for poll in failures)

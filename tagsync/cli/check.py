@@ -1,6 +1,6 @@
 """``check``: whether the configuration will work, and what it will cost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from os import environ
 from time import monotonic
@@ -9,7 +9,7 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
-from tagsync.cli.sync import open_registries
+from tagsync.cli.sync import FAILED, open_registries
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
 from tagsync.models import Listing, Repository, Watch, watch_of
@@ -27,8 +27,6 @@ COLUMNS = (
     "seconds",
     "detail",
 )
-
-FAILED = 1
 
 
 @click.command()
@@ -59,9 +57,8 @@ def check(settings: Settings, output_format: str) -> int:
     return FAILED if any(row["detail"] for row in rows) else 0
 
 
-def _check(name: str, registry: Registry, watches: Iterable[Watch]) -> dict[str, object]:
+def _check(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str, object]:
     """Discovers, and lists the first repository: what that takes is what every poll takes."""
-    watches = list(watches)
     row: dict[str, object] = dict.fromkeys(COLUMNS) | {"registry": name}
     found, failures = discover(watches, {name: registry})
     named = {repository for watch in watches for repository in watch.named}

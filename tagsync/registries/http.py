@@ -33,7 +33,6 @@ _BURST: Final = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds that a registry rests when it throttles without ``Retry-After``; doubled each time."""
 
-
 _LONGEST_REST: Final = 86400.0
 """Seconds of ``Retry-After`` that are believed: a slip of a server should not silence it."""
 
@@ -236,13 +235,11 @@ class Client:
                 try:
                     answer = self._send(path, query, max_bytes)
                 except Throttled as error:
-                    # The sign-in was throttled: every request would ask for it again.
+                    # By the registry or by the sign-in, which every request would ask for again.
                     self._pacer.throttled(error.retry_after)
                     raise
-                if answer.status == httpx.codes.OK:
-                    self._pacer.answered()
-                    return msgspec.structs.replace(answer, requests=attempt.num)
-                raise self._refused(answer)
+                self._pacer.answered()
+                return msgspec.structs.replace(answer, requests=attempt.num)
         raise AssertionError("stamina ends with a return or an exception")
 
     def _may_pass(self, error: Exception) -> bool | float:
@@ -258,12 +255,6 @@ class Client:
             return 0.0
         return True if error.retry_after is None else error.retry_after
 
-    def _refused(self, answer: Answer) -> RegistryError:
-        error = self._refusal(answer)
-        if isinstance(error, Throttled):
-            self._pacer.throttled(error.retry_after)
-        return error
-
     def _send(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
         deadline = self._monotonic() + self._limits.timeout
         url = self._endpoint + path
@@ -278,7 +269,10 @@ class Client:
             raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
         except httpx.HTTPError as error:
             raise self._no_answer(_asked(error, request), error) from error
-        return Answer(url, response.status_code, response.headers, body)
+        answer = Answer(url, response.status_code, response.headers, body)
+        if answer.status != httpx.codes.OK:
+            raise self._refusal(answer)
+        return answer
 
     def _read(self, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
         if "," in response.headers.get("Content-Encoding", ""):

@@ -151,7 +151,7 @@ class _Reading(Generic[RowT]):
         self._fetch = fetch
         self._decode = decode
         self._name_of = name_of
-        self._seen: set[str | None] = set()
+        self._seen: set[str] = set()
         self._known = known
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
@@ -230,7 +230,7 @@ class _Reading(Generic[RowT]):
         """Makes sure that no row was on a page before: rows moved, or the same page came again."""
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
-            _contradict(f"{_short(min(map(str, repeated)))!r} is on two pages")
+            _contradict(f"{_short(min(repeated))!r} is on two pages")
         self._seen |= names
 
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
