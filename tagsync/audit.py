@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from sqlite_utils import Database
 
 from tagsync.database import connect_for_reading, in_plain_words
 from tagsync.errors import UnknownRepository, UnusableDatabase
-from tagsync.models import Repository, parse_timestamp
-
-MISSED_INTERVALS: Final = 3
-"""After how many intervals without a complete listing a repository is stale."""
+from tagsync.models import Repository, Watch
+from tagsync.schedule import stale
 
 Row = dict[str, Any]
 
@@ -49,12 +47,12 @@ class Audit:
         rows = self._db.execute("SELECT registry, name FROM repositories ORDER BY registry, name")
         return matching([Repository(*row) for row in rows], patterns)
 
-    def status(self, intervals: Mapping[Repository, timedelta | None], now: datetime) -> list[Row]:
+    def status(self, watches: Mapping[Repository, Watch | None], now: datetime) -> list[Row]:
         """How fresh each repository is.
 
         Args:
-            intervals: the repositories in question, and how often each is meant to be polled;
-                no interval where it is no longer configured, which is neither stale nor fresh.
+            watches: the repositories in question, and the watch that has each; none where it is no
+                longer configured, which is neither stale nor fresh.
             now: the present.
 
         Returns:
@@ -79,10 +77,16 @@ class Audit:
             {
                 "repository": repository.full_name,
                 **(row := recorded.get(repository, never)),
-                "stale": _stale(row["last_complete_at"], interval, now),
+                "stale": None if watch is None else stale(watch, row["last_complete_at"], now),
             }
-            for repository, interval in intervals.items()
+            for repository, watch in watches.items()
         ]
+
+    def last_attempt_at(self, repositories: Sequence[Repository]) -> str | None:
+        """When one of these was polled last, successfully or not; null where none ever was."""
+        rows = self._db.execute("SELECT registry, name, last_attempt_at FROM repositories")
+        attempts = {Repository(*row[:2]): str(row[2]) for row in rows}
+        return max((attempts[each] for each in repositories if each in attempts), default=None)
 
     def tags(self, patterns: Sequence[str]) -> Iterator[Row]:
         """What each tag points to now.
@@ -131,11 +135,3 @@ def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> lis
         for repository in repositories
         if not patterns or any(fnmatchcase(repository.full_name, p) for p in patterns)
     ]
-
-
-def _stale(last_complete_at: str | None, interval: timedelta | None, now: datetime) -> bool | None:
-    if interval is None:
-        return None
-    if last_complete_at is None:
-        return True
-    return now - parse_timestamp(last_complete_at) > MISSED_INTERVALS * interval

@@ -9,13 +9,14 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from cronsim import CronSim, CronSimError
 
 from tagsync.errors import ConfigError
 from tagsync.models import (
@@ -57,6 +58,10 @@ class Duration(timedelta):
         return cls(seconds=seconds)
 
 
+_INTERVAL: Final = Duration(minutes=5)
+_JITTER: Final = Duration(seconds=10)
+
+
 class Size(int):
     """A number of bytes, written as ``"64MiB"``."""
 
@@ -71,6 +76,32 @@ class Size(int):
         if not match or not int(match[1]):
             raise ValueError(f'{text!r} is no size; write it like "512KiB" or "64MiB"')
         return cls(int(match[1]) * _SIZES[match[2]])
+
+
+class Crontab(str):
+    """When to poll, as the first five fields of a crontab's line; Debian's cron, in UTC."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> "Crontab":
+        """Reads the five fields.
+
+        Raises:
+            ValueError: they are no such fields, or name a moment that never comes.
+        """
+        advice = 'write minute, hour, day, month and weekday like "*/10 8-18 * * 1-5"'
+        if not isinstance(text, str) or len(text.split()) != 5:  # noqa: PLR2004  a crontab's five
+            raise ValueError(f"{text!r} is no cron expression; {advice}")
+        try:
+            # Backwards as well: how far polls are apart is told from those before.
+            for reverse in (False, True):
+                next(CronSim(text, datetime.now(UTC), reverse=reverse))
+        except CronSimError as error:
+            raise ValueError(f"{text!r} is no cron expression ({error}); {advice}") from error
+        except StopIteration:
+            raise ValueError(f"{text!r} names a moment that never comes; {advice}") from None
+        return cls(text)
 
 
 class SecretName(str):
@@ -110,7 +141,16 @@ class StoreTable(_Table):
 class ScheduleTable(_Table):
     """``[schedule]``."""
 
-    interval: Duration = Duration(minutes=5)
+    interval: Duration | None = None
+    cron: Crontab | None = None
+    jitter: Duration | None = None
+    discovery_interval: Duration = Duration(minutes=15)
+
+
+class MetricsTable(_Table):
+    """``[metrics]``."""
+
+    listen: str | None = None
 
 
 class NoneTable(_Table, tag_field="kind", tag="none"):
@@ -158,6 +198,9 @@ class WatchTable(_Table):
     exclude: list[str] = []
     shared: bool = False
     interval: Duration | None = None
+    cron: Crontab | None = None
+    jitter: Duration | None = None
+    discovery_interval: Duration | None = None
 
 
 class RegistryTable(_Table):
@@ -179,6 +222,7 @@ class RegistryTable(_Table):
 class _File(_Table):
     store: StoreTable = msgspec.field(default_factory=StoreTable)
     schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
+    metrics: MetricsTable = msgspec.field(default_factory=MetricsTable)
     registries: list[RegistryTable] = []
 
 
@@ -189,13 +233,14 @@ class Config(msgspec.Struct, frozen=True):
         database: the path of the database.
         registries: by name.
         watches: in the order of the file, in which the first that matches has a repository.
+        listen: host and port of the daemon's metrics; null for none.
         folder: what relative paths in the file are relative to.
     """
 
     database: Path
     registries: Mapping[str, RegistryTable]
     watches: tuple[Watch, ...]
-    interval: timedelta
+    listen: tuple[str, int] | None
     folder: Path
 
 
@@ -264,7 +309,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
         database=_database(file.store, env, folder),
         registries={registry.name: registry for registry in file.registries},
         watches=tuple(_watches(file)),
-        interval=file.schedule.interval,
+        listen=_listen(file.metrics.listen),
         folder=folder,
     )
 
@@ -326,7 +371,7 @@ def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
 
 
 def _decode(kind: type, value: object) -> Any:
-    if kind in (Duration, Size, SecretName):
+    if kind in (Duration, Size, SecretName, Crontab):
         return kind.parse(value)
     raise NotImplementedError(f"no way to read a {kind}")
 
@@ -335,6 +380,7 @@ _TABLES: Final[Mapping[str, tuple[type[_Table], ...]]] = {
     "": (_File,),
     "store": (StoreTable,),
     "schedule": (ScheduleTable,),
+    "metrics": (MetricsTable,),
     "registries": (RegistryTable,),
     "registries.auth": (NoneTable, TokenTable, KeyTable, PasswordTable, AgencyTable),
     "registries.watch": (WatchTable,),
@@ -427,14 +473,50 @@ def _watches(file: _File) -> Iterator[Watch]:
                 if repository in named:
                     raise ConfigError(f"{repository.full_name} is named twice: remove one of them")
                 named.add(repository)
+            interval, cron, jitter = _times(watch, file.schedule, registry.name)
             yield Watch(
                 registry.name,
                 tuple(watch.repositories),
                 tuple(watch.exclude),
-                watch.interval or file.schedule.interval,
-                registry.agreeing_listings,
-                watch.shared,
+                interval=interval,
+                cron=cron,
+                jitter=jitter,
+                discovery_interval=watch.discovery_interval or file.schedule.discovery_interval,
+                agreeing_listings=registry.agreeing_listings,
+                shared=watch.shared,
             )
+
+
+def _times(
+    watch: WatchTable, schedule: ScheduleTable, registry: str
+) -> tuple[timedelta, str | None, timedelta]:
+    """When a watch's repositories are polled: interval, cron and jitter.
+
+    What a watch says of interval or cron takes the place of both in the schedule.
+    """
+    for table, where in ((watch, f"a watch of {registry!r}"), (schedule, "schedule")):
+        if table.interval and table.cron:
+            raise ConfigError(f"{where} has both interval and cron: keep one of them")
+    own = watch if watch.interval or watch.cron else schedule
+    interval = own.interval or _INTERVAL
+    jitter = watch.jitter or schedule.jitter
+    if jitter is None:
+        return interval, own.cron, min(_JITTER, interval / 10)
+    if own.cron is None and jitter > interval / 2:
+        raise ConfigError(
+            f"a watch of {registry!r} has a jitter of more than half its interval, which would"
+            " leave holes in the observations: shorten it"
+        )
+    return interval, own.cron, jitter
+
+
+def _listen(address: str | None) -> tuple[str, int] | None:
+    if address is None:
+        return None
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})", address)
+    if not match or int(match[3]) > 65535:  # noqa: PLR2004  the last port there is
+        raise ConfigError(f'metrics.listen: {address!r} is no address; write it like ":9180"')
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def _check_repository(registry: str, name: str) -> None:

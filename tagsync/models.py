@@ -60,6 +60,12 @@ class Secret:
     def __str__(self) -> str:
         return "***"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def reveal(self) -> str:
         """The value itself, for the one request that needs it."""
         return self._value
@@ -243,7 +249,10 @@ class Watch(msgspec.Struct, frozen=True):
         registry: its configured name.
         repositories: exact names, ``namespace/name``, and globs in which ``*`` crosses slashes.
         exclude: exact names and globs that are left out again.
-        interval: how often each is meant to be polled.
+        interval: how often each is meant to be polled, unless ``cron`` says when.
+        cron: the five fields of a crontab's line, in UTC.
+        jitter: by how much each poll is put off at random, at most.
+        discovery_interval: how often the globs are expanded again.
         agreeing_listings: how many listings in a row have to agree on a deletion that is hard to
             believe.
         shared: whether what other accounts share is looked for too.
@@ -253,6 +262,9 @@ class Watch(msgspec.Struct, frozen=True):
     repositories: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     interval: timedelta = timedelta(minutes=5)
+    cron: str | None = None
+    jitter: timedelta = timedelta()
+    discovery_interval: timedelta = timedelta(minutes=15)
     agreeing_listings: int = 2
     shared: bool = False
 

@@ -62,6 +62,7 @@ class Known(msgspec.Struct, frozen=True):
     listing_hash: str | None = None
     not_before: str | None = None
     unlogged_from: int | None = None
+    failures: int = 0
 
 
 class Unlogged(msgspec.Struct, frozen=True):
@@ -130,6 +131,17 @@ class Store:
             ).fetchall()
         return [Repository(*row) for row in rows]
 
+    def freshness(self) -> dict[Repository, tuple[str | None, int]]:
+        """The same repositories, each with when it was last listed in full and its tags then."""
+        with self._lock, in_plain_words(self._path):
+            rows = self._db.execute(
+                "SELECT registry, name, last_complete_at,"
+                " (SELECT count(*) FROM tags WHERE repository_id = r.id)"
+                " FROM repositories AS r"
+            ).fetchall()
+        known = {Repository(*row[:2]): (row[2], row[3]) for row in rows}
+        return {repository: known[repository] for repository in self.repositories()}
+
     def known(self, repository: Repository) -> Known:
         """What is recorded of a repository as a whole."""
         with self._lock, in_plain_words(self._path):
@@ -185,8 +197,8 @@ class Ledger:
         self._db = db
         self._repository = repository
         row = db.execute(
-            "SELECT id, last_complete_at, listing_hash, not_before, unlogged_from FROM repositories"
-            " WHERE registry = ? AND name = ?",
+            "SELECT id, last_complete_at, listing_hash, not_before, unlogged_from, failures"
+            " FROM repositories WHERE registry = ? AND name = ?",
             (repository.registry, repository.name),
         ).fetchone()
         self.known: Final = Known(*row) if row else Known()

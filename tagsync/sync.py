@@ -67,7 +67,8 @@ _AS_USUAL: Final = Options()
 class Poll(msgspec.Struct, frozen=True):
     """What one poll came to; the counts are of what was recorded, or in a dry run would be.
 
-    ``error`` is what failed at the registry, if something did.
+    ``error`` is what failed at the registry, if something did; ``recovered_from`` how many polls in
+    a row had failed before this one did not.
     """
 
     repository: Repository
@@ -78,6 +79,7 @@ class Poll(msgspec.Struct, frozen=True):
     deleted: int = 0
     detail: str | None = None
     error: RegistryError | None = None
+    recovered_from: int = 0
     requests: int = 0
     size: int = 0
     seconds: float = 0.0
@@ -233,6 +235,7 @@ def _record(
         with store.recording(job.repository) as ledger:
             decision = _decide(ledger, listing, job, options, clock)
             count = _act(ledger, listing, decision, job)
+    dropped = decision.outcome == "dropped"
     _log_unverified(job.repository, listing)
     kinds = Counter(change.kind for change in decision.changes)
     return Poll(
@@ -243,6 +246,7 @@ def _record(
         updated=kinds["updated"],
         deleted=kinds["deleted"],
         detail=decision.detail,
+        recovered_from=0 if dropped else ledger.known.failures,
         requests=listing.requests,
         size=listing.size,
     )
@@ -357,6 +361,8 @@ def _log_poll(poll: Poll) -> None:
         "deleted": poll.deleted,
     }
     cost = {"requests": poll.requests, "bytes": poll.size, "seconds": round(poll.seconds, 3)}
+    if poll.recovered_from:
+        log.info("sync.recovered", **about, failures=poll.recovered_from)
     match poll.outcome:
         case "ok":
             level = log.info if poll.added or poll.updated or poll.deleted else log.debug

@@ -36,6 +36,11 @@ path = "mirror/tags.db"
 
 [schedule]
 interval = "1h30m"
+jitter = "15s"
+discovery_interval = "1h"
+
+[metrics]
+listen = ":9180"
 
 [[registries]]
 name = "swr-1.eu"
@@ -58,6 +63,9 @@ interval = "30s"
 
 [[registries.watch]]
 repositories = ["team_b/x.y-z"]
+cron = "*/10 8-18 * * 1-5"
+jitter = "90s"
+discovery_interval = "5m"
 
 [[registries]]
 name = "other"
@@ -97,7 +105,7 @@ def with_token(token: str, endpoint: str = "https://swr-api.example.com") -> str
 def test_an_empty_file_is_a_configuration() -> None:
     """Without a single key everything has its default, and nothing is watched."""
     config = parsed("")
-    assert config == Config(FOLDER / "tagsync.db", {}, (), timedelta(minutes=5), FOLDER)
+    assert config == Config(FOLDER / "tagsync.db", {}, (), None, FOLDER)
 
 
 def test_the_defaults_of_a_registry() -> None:
@@ -116,7 +124,7 @@ def test_every_key_is_taken() -> None:
     """Each documented key reaches the configuration with its value."""
     config = parsed(EVERYTHING)
     assert config.database == FOLDER / "mirror/tags.db"
-    assert config.interval == timedelta(minutes=90)
+    assert config.listen == ("127.0.0.1", 9180)
     assert config.folder == FOLDER
     assert list(config.registries) == ["swr-1.eu", "other"]
     registry = config.registries["swr-1.eu"]
@@ -134,9 +142,55 @@ def test_the_watched_repositories_keep_the_order_of_the_file() -> None:
     watches = parsed(EVERYTHING).watches
     assert [(w.registry, w.repositories, w.interval, w.agreeing_listings) for w in watches] == [
         ("swr-1.eu", ("team-a/api", "team-a/web/frontend"), timedelta(seconds=30), 4),
-        ("swr-1.eu", ("team_b/x.y-z",), timedelta(minutes=90), 4),
+        ("swr-1.eu", ("team_b/x.y-z",), timedelta(minutes=5), 4),
         ("other", ("team-a/api",), timedelta(minutes=90), 2),
     ]
+    cron = "*/10 8-18 * * 1-5"
+    second, minute = timedelta(seconds=1), timedelta(minutes=1)
+    assert [(w.cron, w.jitter, w.discovery_interval) for w in watches] == [
+        (None, 15 * second, 60 * minute),
+        (cron, 90 * second, 5 * minute),
+        (None, 15 * second, 60 * minute),
+    ]
+
+
+def test_the_jitter_that_is_left_out() -> None:
+    """Without a jitter polls are put off by a tenth of the interval, and by ten seconds at most."""
+    watch = f'{MINIMAL}[[registries.watch]]\nrepositories = ["a/b"]\ninterval = '
+    (short,), (long,) = parsed(f'{watch}"20s"').watches, parsed(f'{watch}"1h"').watches
+    assert (short.jitter, long.jitter) == (timedelta(seconds=2), timedelta(seconds=10))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "watch", "said"),
+    [
+        ('interval = "5m"\ncron = "* * * * *"', "", "schedule has both interval and cron"),
+        ("", 'interval = "5m"\ncron = "* * * * *"', "a watch of 'swr' has both"),
+        ('jitter = "40s"', 'interval = "1m"', "jitter of more than half its interval"),
+        ("", 'cron = "* * * *"', "is no cron expression; write minute"),
+        ("", 'cron = "* * * * * *"', "is no cron expression; write minute"),
+        ("", 'cron = "61 * * * *"', "is no cron expression (Bad minute)"),
+        ("", 'cron = "0 0 31 4 *"', "(Bad day-of-month)"),
+        ("", "cron = 5", "is no cron expression"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense(schedule: str, watch: str, said: str) -> None:
+    """Contradictory, malformed and impossible times are refused with what to write instead."""
+    table = f'[[registries.watch]]\nrepositories = ["a/b"]\n{watch}\n'
+    assert said in refusal(f"[schedule]\n{schedule}\n{MINIMAL}{table}")
+
+
+@pytest.mark.parametrize("listen", ["9180", "host:", "host:99999", "a b:1", "http://x:1", ""])
+def test_an_address_that_is_none(listen: str) -> None:
+    """What is no host and port is refused, with an example."""
+    sentence = refusal(f'[metrics]\nlisten = "{listen}"\n')
+    assert "is no address; write it like" in sentence
+
+
+def test_an_address_without_a_host_is_on_loopback() -> None:
+    """Metrics are for this host unless another address is asked for by name."""
+    listens = [parsed(f'[metrics]\nlisten = "{each}"').listen for each in (":1", "[::1]:2", "h:3")]
+    assert listens == [("127.0.0.1", 1), ("::1", 2), ("h", 3)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``status``, ``tags`` and ``log``: what the database knows."""
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime
 
 import click
 
@@ -8,7 +9,8 @@ from tagsync.audit import Audit, matching
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
-from tagsync.models import Repository, utc_now, watch_of
+from tagsync.models import Repository, Watch, utc_now, watch_of
+from tagsync.schedule import stale
 
 STATUS_COLUMNS = (
     "repository",
@@ -40,8 +42,9 @@ LOG_COLUMNS = (
 def status(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
     """Show how fresh each repository is.
 
-    A repository is stale when it has had no complete listing for three of its intervals. PATTERN is
-    a glob over registry/namespace/repository.
+    A repository is stale when it has had no complete listing for three of its intervals. That
+    nobody has been looking is said on standard error. PATTERN is a glob over
+    registry/namespace/repository.
 
     \b
     Example:
@@ -51,12 +54,27 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
     named = {repository for watch in config.watches for repository in watch.named}
     with Audit.open(config.database) as audit:
         everything = sorted(named | set(audit.repositories(())))
-        chosen: dict[Repository, timedelta | None] = {
-            repository: watch.interval if watch else None
+        chosen = {
+            repository: watch_of(repository, config.watches)
             for repository in matching(everything, patterns)
-            for watch in (watch_of(repository, config.watches),)
         }
-        show(audit.status(chosen, utc_now()), STATUS_COLUMNS, output_format)
+        now = utc_now()
+        show(audit.status(chosen, now), STATUS_COLUMNS, output_format)
+        _say_if_nobody_looks(audit, chosen, now)
+
+
+def _say_if_nobody_looks(
+    audit: Audit, chosen: Mapping[Repository, Watch | None], now: datetime
+) -> None:
+    """Tells an outage of the registry, which is polled in vain, from one of tagsync itself."""
+    watches = [watch for watch in chosen.values() if watch is not None]
+    last = audit.last_attempt_at(list(chosen))
+    if watches and all(stale(watch, last, now) for watch in watches):
+        click.echo(
+            f"tagsync: nobody has looked since {last or 'ever'}: is the daemon running, or the"
+            " timer of tagsync sync?",
+            err=True,
+        )
 
 
 @click.command()

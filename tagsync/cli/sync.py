@@ -13,10 +13,11 @@ from tagsync.audit import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
-from tagsync.config import Config, credential
+from tagsync.config import Config, RegistryTable, credential
 from tagsync.errors import ConfigError
-from tagsync.models import Repository, Watch, watch_of
+from tagsync.models import Credential, Repository, Watch, utc_now, watch_of
 from tagsync.registries import Registry, open_registry
+from tagsync.schedule import spacing
 from tagsync.store import Store
 from tagsync.sync import Job, Options, Poll, discover, sync_all
 
@@ -72,11 +73,7 @@ def run(
         UnknownRepository: a pattern matches no configured repository.
         StoreError: the database failed.
     """
-    if not config.watches:
-        raise ConfigError(
-            "no repository is configured: name some under [[registries.watch]]"
-            " (config.example.toml shows how)"
-        )
+    check_watches(config)
     with ExitStack() as stack:
         config = _concerned(config, patterns)
         registries = open_registries(config, env, stack)
@@ -93,6 +90,19 @@ def run(
         concurrency = {name: config.registries[name].concurrency for name in registries}
         with _progress(len(jobs)) as on_poll:
             return [*failures, *sync_all(jobs, store, concurrency, options, on_poll)]
+
+
+def check_watches(config: Config) -> None:
+    """Makes sure that there is something to poll.
+
+    Raises:
+        ConfigError: there is nothing.
+    """
+    if not config.watches:
+        raise ConfigError(
+            "no repository is configured: name some under [[registries.watch]]"
+            " (config.example.toml shows how)"
+        )
 
 
 def _concerned(config: Config, patterns: Sequence[str]) -> Config:
@@ -145,23 +155,27 @@ def open_registries(
     """
     opened: dict[str, Registry] = {}
     for name, table in config.registries.items():
-        registry = open_registry(
-            table.endpoint,
-            credential(table, env, config.folder),
-            timeout=table.timeout.total_seconds(),
-            retry_for=table.retry_for.total_seconds(),
-            max_listing_bytes=table.max_listing_size,
-            requests_per_second=table.requests_per_second,
-            connections=table.concurrency,
-        )
-        stack.callback(registry.close)
-        opened[name] = registry
+        opened[name] = open_one(table, credential(table, env, config.folder))
+        stack.callback(opened[name].close)
     return opened
+
+
+def open_one(table: RegistryTable, asked_with: Credential) -> Registry:
+    """Opens a registry as the configuration has it; whoever asked closes it."""
+    return open_registry(
+        table.endpoint,
+        asked_with,
+        timeout=table.timeout.total_seconds(),
+        retry_for=table.retry_for.total_seconds(),
+        max_listing_bytes=table.max_listing_size,
+        requests_per_second=table.requests_per_second,
+        connections=table.concurrency,
+    )
 
 
 def _job(repository: Repository, watch: Watch, registries: Mapping[str, Registry]) -> Job:
     registry = registries[repository.registry]
-    return Job(repository, registry, watch.interval, watch.agreeing_listings)
+    return Job(repository, registry, spacing(watch, utc_now()), watch.agreeing_listings)
 
 
 def row_of(poll: Poll) -> dict[str, object]:
