@@ -68,6 +68,9 @@ _NAMED_IN_HEALTH: Final = 20
 _STEP: Final = timedelta(seconds=5)
 """By how much the clock has to jump back to be called set back."""
 
+Order = Literal["stop", "reload"]
+"""What the daemon can be told to do."""
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
@@ -181,7 +184,7 @@ class Daemon:
         self._manager = manager
         self._clock = clock
         self._random = random or Random()  # noqa: S311  no secret depends on it
-        self._orders: SimpleQueue[Literal["stop", "reload"]] = SimpleQueue()
+        self._orders: SimpleQueue[Order] = SimpleQueue()
         # Guards all that follows, and tells when a poll has ended.
         self._changed = Condition()
         self._watched: dict[str, _Watched] = {}
@@ -207,19 +210,28 @@ class Daemon:
         """Works until SIGTERM or SIGINT; to be called in the main thread.
 
         Returns:
-            Whether everything has ended; if not, threads still wait for a registry that does not
-            answer. They hold nothing that should be recorded.
+            As `stop`.
 
         Raises:
             StoreError: what is recorded already could not be read.
         """
         for number, order in _ORDERS.items():
-            signal.signal(number, lambda *_, order=order: self._orders.put(order))
+            signal.signal(number, lambda *_, order=order: self.order(order))
+        self.start()
+        self.obey()
+        return self.stop()
+
+    def start(self) -> None:
+        """Has everything polled from here on, in threads of its own.
+
+        Raises:
+            StoreError: what is recorded already could not be read.
+        """
         _forward_complaints()
         self._metrics.ask(self.census)
         # Paused, or each repository that is added would wake it.
         self._scheduler.start(paused=True)
-        self._adopt(self._plan)
+        self.adopt(self._plan)
         beat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
         self._scheduler.add_job(
             self._give_sign_of_life, _Regular(beat), next_run_time=self._clock()
@@ -227,8 +239,6 @@ class Daemon:
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size())
         self._manager.ready(self.summary())
-        self._obey()
-        return self._stop()
 
     def census(self) -> list[Census]:
         """How the repositories of each registry are."""
@@ -272,9 +282,9 @@ class Daemon:
             f"{self._complaint}"
         )
 
-    # --- signals ---------------------------------------------------------------------------------
+    # --- orders ----------------------------------------------------------------------------------
 
-    def _obey(self) -> None:
+    def obey(self) -> None:
         """Carries orders out until one says stop; in between, minds the clock."""
         ahead = _offset(self._clock)
         while True:
@@ -290,23 +300,17 @@ class Daemon:
                 return
             self._renew()
 
-    def _renew(self) -> None:
-        """Takes a new plan; one that is wrong leaves all as it was."""
-        self._manager.reloading()
-        try:
-            plan = self._reload()
-        except TagsyncError as error:
-            log.error("config.rejected", error=str(error))
-            self._complaint = f" The configuration was not reloaded: {error}."
-            self._metrics.reloaded(failed=True)
-        else:
-            self._complaint = ""
-            self._metrics.reloaded(failed=False)
-            self._adopt(plan)
-            log.info("config.reloaded", **self._size())
-        self._manager.ready(self.summary())
+    def order(self, what: Order) -> None:
+        """Gives an order, from any thread or signal handler."""
+        self._orders.put(what)
 
-    def _stop(self) -> bool:
+    def stop(self) -> bool:
+        """Finishes the transaction in hand, and stops within five seconds.
+
+        Returns:
+            Whether everything has ended; if not, threads still wait for a registry that does not
+            answer. They hold nothing that should be recorded.
+        """
         log.info("daemon.stopping")
         self._manager.stopping()
         with self._changed:
@@ -322,6 +326,22 @@ class Daemon:
         log.info("daemon.stopped", abandoned_polls=abandoned)
         return not abandoned and not closing.is_alive()
 
+    def _renew(self) -> None:
+        """Takes a new plan; one that is wrong leaves all as it was."""
+        self._manager.reloading()
+        try:
+            plan = self._reload()
+        except TagsyncError as error:
+            log.error("config.rejected", error=str(error))
+            self._complaint = f" The configuration was not reloaded: {error}."
+            self._metrics.reloaded(failed=True)
+        else:
+            self._complaint = ""
+            self._metrics.reloaded(failed=False)
+            self.adopt(plan)
+            log.info("config.reloaded", **self._size())
+        self._manager.ready(self.summary())
+
     def _catch_up(self, by: timedelta) -> None:
         """Polls everything soon after the clock was set back.
 
@@ -336,7 +356,7 @@ class Daemon:
 
     # --- what is watched -------------------------------------------------------------------------
 
-    def _adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: Plan) -> None:
         """Makes a plan the one in force: what did not change is not disturbed."""
         with self._changed:
             before, self._plan = self._plan, plan
@@ -593,7 +613,7 @@ class Daemon:
         return {"registries": len(self._plan.sources), "repositories": len(self._watched)}
 
 
-_ORDERS: Final[Mapping[signal.Signals, Literal["stop", "reload"]]] = {
+_ORDERS: Final[Mapping[signal.Signals, Order]] = {
     signal.SIGTERM: "stop",
     signal.SIGINT: "stop",
     signal.SIGHUP: "reload",

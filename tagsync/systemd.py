@@ -57,4 +57,5 @@ class ServiceManager:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             # Never wait: the one who tells is the scheduler's own thread.
             channel.setblocking(False)
-            channel.sendto("\n".join(lines).encode(), self._address)
+            text = "\n".join(" ".join(line.splitlines()) for line in lines)
+            channel.sendto(text.encode(), self._address)
