@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": BASE | {"sync", "log"},
     "daemon": BASE | {"registries", "store", "sync", "schedule", "metrics", "systemd"},
     "emulator": BASE,
+    "questions": set(),
 }
 """For each part of tagsync, the parts that it may import; the command line may import all."""
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import msgspec
 import pytest
 
 from tagsync.config import Config, RegistryTable, load
-from tagsync.store import Store
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,20 +53,6 @@ def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
 
 def _without_watches(config: Config) -> list[RegistryTable]:
     return [msgspec.structs.replace(table, watch=[]) for table in config.registries.values()]
-
-
-def test_the_questions_are_answered(tmp_path: Path) -> None:
-    """Each question of the README is SQL that the database answers."""
-    Store.open(tmp_path / "tagsync.db").close()
-    (questions,) = blocks("sql")
-    statements = [part for part in questions.split(";") if part.strip()]
-    assert len(statements) == 5
-    connection = sqlite3.connect(tmp_path / "tagsync.db")
-    try:
-        for statement in statements:
-            connection.execute(statement).fetchall()
-    finally:
-        connection.close()
 
 
 def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:

@@ -1,0 +1,235 @@
+"""Ten questions that people ask of the record, as SQL that any SQLite from 3.32 on can answer.
+
+The README shows them, and ``tagsync web`` has them ready to click. A parameter that is left empty,
+or not bound at all, takes the default that the explanation names, so that a question pasted into
+``sqlite3`` works as it stands. The time that an answer takes grows with the rows of the tables it
+reads: what a tag was before is one step in an index, never a join of the history with itself.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """What may be set in a question.
+
+    Attributes:
+        name: ``sql`` writes it with a colon before it.
+        default: the number that is taken if it is left empty; null for text, which has none.
+    """
+
+    name: str
+    default: int | None = None
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A question with its answer in SQL.
+
+    Attributes:
+        slug: its name in an address.
+        title: the question itself.
+        explanation: one sentence that says what a row of the answer means.
+        sql: one statement that only reads, without a semicolon at its end.
+        parameters: in the order in which a form asks for them.
+    """
+
+    slug: str
+    title: str
+    explanation: str
+    sql: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+QUESTIONS: Final = (
+    Question(
+        "moved-last-week",
+        "What moved last week?",
+        "A tag that was made to point to something else within the last `:days` days, 7 if left"
+        " empty; it happened after `not_before` and no later than `observed_at`.",
+        """\
+SELECT repository, tag, old_digest, new_digest, not_before, observed_at
+FROM change_log
+WHERE moved
+  AND observed_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                             '-' || coalesce(nullif(:days, ''), 7) || ' days')
+ORDER BY id DESC""",
+        (Parameter("days", 7),),
+    ),
+    Question(
+        "moved-more-than-once",
+        "Which tags moved more than once?",
+        "A tag that pointed to something else than before at least twice, be it that it was deleted"
+        " in between, with the moments by which the first and the last move were seen.",
+        """\
+SELECT repository, tag, count(*) AS moves,
+       min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
+FROM change_log AS c
+WHERE not_before IS NOT NULL
+  AND new_digest <> coalesce(old_digest, (
+        SELECT p.new_digest FROM changes AS p
+        WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
+          AND p.new_digest IS NOT NULL
+        ORDER BY p.id DESC LIMIT 1))
+GROUP BY repository_id, tag
+HAVING count(*) > 1
+ORDER BY moves DESC, repository, tag""",
+    ),
+    Question(
+        "rollbacks",
+        "Which tags were rolled back?",
+        "A tag that came back to a digest which it had pointed to before it pointed to another:"
+        " `left_at` is when it was last seen to leave that digest, `returned_at` when it was back.",
+        """\
+SELECT registry || '/' || name AS repository, tag, new_digest AS digest, previous AS instead_of,
+       came_before_at, a.not_before, observed_at
+FROM (
+    SELECT c.*,
+           lag(observed_at) OVER (PARTITION BY repository_id, tag, new_digest ORDER BY id)
+               AS came_before_at,
+           coalesce(old_digest, (
+               SELECT p.new_digest FROM changes AS p
+               WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
+                 AND p.new_digest IS NOT NULL
+               ORDER BY p.id DESC LIMIT 1)) AS previous
+    FROM changes AS c
+    WHERE new_digest IS NOT NULL AND old_digest IS NOT new_digest
+) AS a
+JOIN repositories AS r ON r.id = repository_id
+WHERE came_before_at IS NOT NULL AND new_digest <> previous
+ORDER BY a.id DESC""",
+    ),
+    Question(
+        "tags-with-layer",
+        "Which tags contain this layer?",
+        "A tag whose image has the layer `:layer` (its whole digest), directly or in one of the"
+        " platforms of an index whose manifests are recorded.",
+        """\
+WITH holders AS (
+    SELECT digest FROM image_layers WHERE layer_digest = :layer
+)
+SELECT repository, tag, digest, changed_at
+FROM current_tags
+WHERE digest IN (
+    SELECT digest FROM holders
+    UNION
+    SELECT index_digest FROM image_platforms WHERE manifest_digest IN (SELECT digest FROM holders)
+)
+ORDER BY repository, tag""",
+        (Parameter("layer"),),
+    ),
+    Question(
+        "same-image-elsewhere",
+        "Which images are tagged in more than one repository?",
+        "An image that tags of different repositories point to now, and all those tags.",
+        """\
+SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
+       group_concat(repository || ':' || tag, ', ') AS tagged_as
+FROM current_tags
+WHERE digest IS NOT NULL
+GROUP BY digest
+HAVING count(DISTINCT repository) > 1
+ORDER BY repositories DESC, tags DESC, digest""",
+    ),
+    Question(
+        "deleted",
+        "What was deleted, and by how many hours may we be off?",
+        "A tag that was there at `not_before` and gone at `observed_at`, which are"
+        " `hours_uncertain` apart, with the digest that it last pointed to.",
+        """\
+SELECT repository, tag, old_digest, not_before, observed_at,
+       round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
+FROM change_log
+WHERE kind = 'deleted'
+ORDER BY id DESC""",
+    ),
+    Question(
+        "immutable-tags-that-moved",
+        "Which tags moved whose names promise that they never do?",
+        "A tag named like a full version, a date or a commit that pointed to something else than"
+        " before, be it that it was deleted in between.",
+        """\
+SELECT repository, tag, previous AS old_digest, new_digest, not_before, observed_at
+FROM (
+    SELECT c.*, replace(tag, 'sha-', '') AS bare,
+           coalesce(old_digest, (
+               SELECT p.new_digest FROM changes AS p
+               WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
+                 AND p.new_digest IS NOT NULL
+               ORDER BY p.id DESC LIMIT 1)) AS previous
+    FROM change_log AS c
+    WHERE not_before IS NOT NULL
+)
+WHERE (bare GLOB '[0-9]*.[0-9]*.[0-9]*' OR bare GLOB 'v[0-9]*.[0-9]*.[0-9]*'
+       OR bare GLOB '*20[0-9][0-9][01][0-9][0-3][0-9]*'
+       OR bare GLOB '*20[0-9][0-9]-[01][0-9]-[0-3][0-9]*'
+       OR length(bare) BETWEEN 7 AND 64 AND bare GLOB '*[0-9]*' AND bare NOT GLOB '*[^0-9a-f]*')
+  AND new_digest <> previous
+ORDER BY id DESC""",
+    ),
+    Question(
+        "biggest-images",
+        "Which images are the biggest?",
+        "One of the `:count` biggest images, 20 if left empty, that a tag points to now: its size"
+        " as the registry says it, layers that images share being counted in each.",
+        """\
+SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
+       min(repository || ':' || tag) AS tagged_as
+FROM current_tags
+WHERE size IS NOT NULL AND digest IS NOT NULL
+GROUP BY digest
+ORDER BY size DESC, digest
+LIMIT coalesce(nullif(:count, ''), 20)""",
+        (Parameter("count", 20),),
+    ),
+    Question(
+        "stale-repositories",
+        "Which repositories are stale?",
+        "A repository without a complete listing for `:hours` hours, 1 if left empty, or ever, and"
+        " why; one whose registry says that it is gone is not counted.",
+        """\
+SELECT registry || '/' || name AS repository, last_complete_at,
+       round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
+       failures, last_attempt_at, last_error
+FROM repositories AS r
+WHERE (last_complete_at IS NULL
+       OR last_complete_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                      '-' || coalesce(nullif(:hours, ''), 1) || ' hours'))
+  AND coalesce((SELECT detail FROM observations
+                WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), '')
+      <> 'the registry answers that the repository does not exist'
+ORDER BY last_complete_at, repository""",
+        (Parameter("hours", 1),),
+    ),
+    Question(
+        "holes",
+        "When did we not see the tags?",
+        "A time of more than `:minutes` minutes, 10 if left empty, between two listings of a"
+        " repository, all or the one named `:repository`: polls that failed or were held in it show"
+        " that we looked in vain, none that nobody looked; without an end it lasts until now.",
+        """\
+WITH spells AS (  -- each begins with an observation that saw the tags
+    SELECT repository_id, outcome, first_at, last_at, polls,
+           sum(outcome = 'ok') OVER (PARTITION BY repository_id ORDER BY id) AS spell
+    FROM observations
+    WHERE nullif(:repository, '') IS NULL
+       OR repository_id IN (SELECT id FROM repositories WHERE registry || '/' || name = :repository)
+), holes AS (
+    SELECT repository_id, spell, max(last_at) FILTER (WHERE outcome = 'ok') AS unseen_from,
+           lead(min(first_at)) OVER (PARTITION BY repository_id ORDER BY spell) AS unseen_until,
+           total(polls) FILTER (WHERE outcome <> 'ok') AS polls_in_vain
+    FROM spells
+    GROUP BY repository_id, spell
+)
+SELECT registry || '/' || name AS repository, unseen_from, unseen_until,
+       round((julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 24, 2) AS hours,
+       CAST(polls_in_vain AS INTEGER) AS polls_in_vain
+FROM holes
+JOIN repositories ON repositories.id = repository_id
+WHERE spell > 0
+  AND (julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 1440
+      > coalesce(nullif(:minutes, ''), 10) + 0
+ORDER BY unseen_from DESC, repository""",
+        (Parameter("minutes", 10), Parameter("repository")),
+    ),
+)
