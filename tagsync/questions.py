@@ -78,8 +78,8 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that came back to a digest which it had pointed to before it pointed to another:"
-        " `left_at` is when it was last seen to leave that digest, `returned_at` when it was back.",
+        "A tag that came back to a digest from another one: it had come to that digest before at"
+        " `came_before_at`, and was back after `not_before` and no later than `observed_at`.",
         """\
 SELECT registry || '/' || name AS repository, tag, new_digest AS digest, previous AS instead_of,
        came_before_at, a.not_before, observed_at

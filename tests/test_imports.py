@@ -29,6 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "daemon": BASE | {"registries", "store", "sync", "schedule", "metrics", "systemd"},
     "emulator": BASE,
     "questions": set(),
+    "spreadsheet": set(),
+    "web": BASE | {"audit", "database", "log", "questions", "spreadsheet", "web"},
 }
 """For each part of tagsync, the parts that it may import; the command line may import all."""
 
@@ -41,6 +43,8 @@ ONLY_IN: dict[str, set[str]] = {
     "cronsim": {"config", "schedule"},
     "click": {"cli"},
     "rich": {"cli"},
+    "datasette": {"web"},
+    "uvicorn": {"web"},
 }
 """For each library that has one place, that place."""
 

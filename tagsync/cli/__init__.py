@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "status": "tagsync.cli.query",
     "sync": "tagsync.cli.sync",
     "tags": "tagsync.cli.query",
+    "web": "tagsync.cli.web",
 }
 
 _HELP: Final = {
@@ -31,6 +32,7 @@ _HELP: Final = {
     "status": "Show how fresh each repository is.",
     "sync": "Poll the configured repositories once.",
     "tags": "Show what each tag points to.",
+    "web": "Show the record in a browser.",
 }
 
 _INTERRUPTED: Final = 130

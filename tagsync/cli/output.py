@@ -10,13 +10,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from tagsync.log import harmless
+from tagsync.spreadsheet import inert
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def format_option(command: Command) -> Command:
@@ -128,6 +126,5 @@ def _text(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection")."""
     text = harmless(_text(value))
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+    return inert(text) if isinstance(value, str) else text
