@@ -37,7 +37,7 @@ def web(settings: Settings, host: str, port: int) -> None:
     try:
         from tagsync.web import serve  # noqa: PLC0415  an extra, and slow to import
     except ModuleNotFoundError as error:
-        if error.name not in {"datasette", "uvicorn"}:
+        if (error.name or "").partition(".")[0] not in {"datasette", "uvicorn"}:
             raise
         raise ConfigError(
             "tagsync web needs Datasette, which is not installed: install tagsync with its extra"

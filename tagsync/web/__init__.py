@@ -1,7 +1,7 @@
 """``tagsync web``: Datasette on the database, with pages of our own for those who audit.
 
 Needs the extra ``web``. Nothing that is shown can change anything: the database is opened for
-reading only, only GET and HEAD are answered, and no page may run a script (see `tagsync.web.guard`).
+reading only, only GET and HEAD are answered, and no page may run a script, see `tagsync.web.guard`.
 """
 
 import signal
@@ -57,8 +57,18 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
     with Audit.open(database):
         pass
     with _listen(host, port) as listener:
-        datasette = _datasette(database)
-        server = uvicorn.Server(
+        server = _Server(_datasette(database))
+        bound, at = listener.getsockname()[:2]
+        ready(f"http://{f'[{bound}]' if ':' in bound else bound}:{at}/")
+        with _signals_end_quietly():
+            server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server whose queries end when it is told to."""
+
+    def __init__(self, datasette: Datasette) -> None:
+        super().__init__(
             uvicorn.Config(
                 Guard(datasette.app()),
                 lifespan="on",
@@ -69,11 +79,12 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
                 timeout_graceful_shutdown=_GRACE,
             )
         )
-        bound, at = listener.getsockname()[:2]
-        ready(f"http://{f'[{bound}]' if ':' in bound else bound}:{at}/")
-        with _signals_end_quietly():
-            server.run(sockets=[listener])
-        datasette.get_database(pages.DATABASE).interrupt()
+        self._database = datasette.get_database(pages.DATABASE)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes the connections, once what is being answered has been, or had its time."""
+        self._database.end()
+        await super().shutdown(sockets)
 
 
 def _datasette(database: Path) -> Datasette:

@@ -13,6 +13,7 @@ from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
 from tagsync.database import connect_for_reading, in_plain_words
+from tagsync.errors import StoreError
 
 Answer = TypeVar("Answer")
 
@@ -39,6 +40,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         super().__init__(datasette, path=str(path), is_mutable=True)
         self._file = path
         self._busy: set[Any] = set()
+        self._ended = False
         self._lock = Lock()
 
     async def execute_fn(self, fn: Callable[[Any], Answer]) -> Answer:
@@ -84,9 +86,10 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
 
         return await self.execute_fn(within)
 
-    def interrupt(self) -> None:
-        """Ends the queries that are under way, so that the process can end."""
+    def end(self) -> None:
+        """Ends the queries that are under way and answers no more, so that the process can end."""
         with self._lock:
+            self._ended = True
             for connection in self._busy:
                 connection.interrupt()
 
@@ -94,6 +97,8 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         with closing(connect_for_reading(self._file)) as db:
             self.ds._prepare_connection(db.conn, self.name)  # noqa: SLF001  as Database does
             with self._lock:
+                if self._ended:
+                    raise StoreError("tagsync web is ending: start it again and ask once more")
                 self._busy.add(db.conn)
             try:
                 return fn(db.conn)

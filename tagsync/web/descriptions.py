@@ -74,7 +74,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "schema": "the Docker protocol's version, 1 or 2",
             "size": "bytes, as the registry says",
             "manifest": "its exact text",
-            "verified": "1 if the text hashes to the digest, 0 if it does not, empty without a text",
+            "verified": "1 if the text hashes to the digest, 0 if not, empty without a text",
             "first_observed_at": "the first listing that showed it",
         },
     },

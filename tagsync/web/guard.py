@@ -18,8 +18,10 @@ HEADERS: Final = (
     # No script at all, ours included: whatever a registry sends can only ever be text.
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
-        b" base-uri 'none'; frame-ancestors 'none'",
+        (
+            b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
+            b" base-uri 'none'; frame-ancestors 'none'"
+        ),
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -41,6 +43,7 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or has it answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -89,7 +92,8 @@ def _without_port(host: str) -> str:
 def _is_text(start: Message) -> bool:
     """Whether an answer is text, as CSV is when a browser should show it, or CSV by name."""
     return any(
-        bytes(name).lower() == b"content-type" and bytes(value).startswith((b"text/plain", b"text/csv"))
+        bytes(name).lower() == b"content-type"
+        and bytes(value).startswith((b"text/plain", b"text/csv"))
         for name, value in start.get("headers", ())
     )
 

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import structlog
 from datasette import hookimpl as _hookimpl
 from datasette.app import Datasette
-from datasette.utils.asgi import Base400, BadRequest, NotFound, Request, Response
+from datasette.utils.asgi import BadRequest, Base400, NotFound, Request, Response
 from datasette.views.base import DatasetteError
 from jinja2 import Environment
 from markupsafe import Markup, escape
@@ -58,7 +58,9 @@ async def front(datasette: Datasette, request: Request) -> Response:
     """``/``: how fresh the record is, the latest changes, the repositories."""
     needle, after = request.args.get("q") or "", request.args.get("after") or ""
     context = await _ask(datasette, lambda ask: record.front(ask, needle, after))
-    return await _page(datasette, request, "front.html", {**context, "needle": needle, "after": after})
+    return await _page(
+        datasette, request, "front.html", {**context, "needle": needle, "after": after}
+    )
 
 
 async def repository(datasette: Datasette, request: Request) -> Response:
@@ -143,7 +145,10 @@ async def _failure(datasette: Datasette, request: Request, exception: Exception)
 def _explanation(exception: Exception) -> tuple[int, str]:
     if isinstance(exception, DatasetteError):
         if exception.message_is_html:
-            return 400, f"The query took longer than {TIME_LIMIT:.0f} s and was ended: ask for less."
+            return (
+                400,
+                f"The query took longer than {TIME_LIMIT:.0f} s and was ended: ask for less.",
+            )
         return exception.status, str(exception.message)
     if isinstance(exception, Base400):
         sentence = str(exception.args[0]) if exception.args else ""

@@ -19,6 +19,9 @@ PAGE: Final = 100
 HISTORY: Final = 1000
 """How many of a tag's changes its page shows."""
 
+_NEVER: Final = "9999"
+"""After every moment."""
+
 _HOLES: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
 
 _REPOSITORIES: Final = """
@@ -123,7 +126,7 @@ def tag(ask: Ask, name: str, tag_name: str) -> Row | None:
         Null if nothing was ever recorded of it.
     """
     changes = ask(
-        f"{_CHANGES} WHERE tag = :tag AND repository_id ="
+        f"{_CHANGES} WHERE tag = :tag AND repository_id ="  # noqa: S608  constants
         " (SELECT id FROM repositories WHERE registry || '/' || name = :name)"
         " ORDER BY id DESC LIMIT :limit",
         {"name": name, "tag": tag_name, "limit": HISTORY + 1},
@@ -140,8 +143,9 @@ def tag(ask: Ask, name: str, tag_name: str) -> Row | None:
         "changes": [{**row, "what": what(row)} for row in shown],
         "more_changes": len(changes) > HISTORY,
         "holes": [
-            hole for hole in holes(ask, name) if hole["unseen_until"] is None
-            or hole["unseen_until"] > since
+            hole
+            for hole in holes(ask, name)
+            if hole["unseen_until"] is None or hole["unseen_until"] > since
         ],
     }
 
@@ -189,11 +193,9 @@ def timeline(
     entries += [
         {**hole, "entry": "hole"}
         for hole in unseen
-        if (hole["unseen_until"] is None and until is None)
-        or (hole["unseen_until"] is not None and oldest <= hole["unseen_until"])
-        and (until is None or (hole["unseen_until"] or "") < until)
+        if oldest <= (ended := hole["unseen_until"] or _NEVER) and (not until or ended < until)
     ]
-    # One that lasts ends now; a change and the end of a hole at one moment are told in that order.
+    # A change that ended a hole is told above it.
     entries.sort(key=_when, reverse=True)
     if listed:
         at = listed["first_observed_at"]
@@ -203,7 +205,7 @@ def timeline(
 
 def _when(entry: Row) -> tuple[str, int]:
     if entry["entry"] == "hole":
-        return entry["unseen_until"] or "9999", 0
+        return entry["unseen_until"] or _NEVER, 0
     return entry["observed_at"], entry["id"]
 
 
