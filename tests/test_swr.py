@@ -131,6 +131,24 @@ def pushed(emulator: Emulator, tags: int) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [response(rows_of(range(10))), response([])],
+        [response(rows_of(range(10))), response(rows_of([10])), response([])],
+    ],
+    ids=["to the probe", "after the probe"],
+)
+def test_an_end_that_a_further_answer_tells_is_no_snapshot(
+    answers: Sequence[httpx.Response],
+) -> None:
+    """Without a total the end is known from another answer, between which tags may have moved."""
+    handler, _ = in_order(*answers)
+    found = listing(ask(handler))
+    assert len(found.tags) == 10
+    assert found.pages == len(answers)
+
+
 @pytest.mark.parametrize("sends_total", [True, False])
 @pytest.mark.parametrize("tags", [0, 1, 99, 100, 101, 200, 250])
 def test_a_server_that_caps_the_page(tags: int, sends_total: bool) -> None:

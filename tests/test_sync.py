@@ -255,6 +255,22 @@ def test_a_deletion_in_pages_needs_a_second_look(
     assert scripted.script == []
 
 
+def test_a_tag_that_slipped_over_the_end_of_a_page_is_not_deleted(
+    connect: Callable[..., Registry], store: Store, database: Path
+) -> None:
+    """Without a total, a row that moves up before the next page is asked for was never deleted."""
+    with Emulator(max_page=10, sends_total=False) as swr:
+        for number in range(11):
+            swr.push("team/api", f"v{number}")
+        job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
+        sync(job, store)
+        swr.push("team/api", "v10", "moved")
+        # As after a deletion on the first page: the eleventh row is the tenth by then.
+        swr.answer_next(200, [], matching="offset=10&")
+        assert counts(sync(job, store)) == ("ok", 0, 1, 0)
+    assert_history_is_whole(database)
+
+
 def test_a_second_look_that_fails_deletes_nothing(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
 ) -> None:

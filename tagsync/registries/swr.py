@@ -138,7 +138,15 @@ class _Page(Generic[RowT]):
 
 
 class _Reading(Generic[RowT]):
-    """One attempt to read all pages of a list."""
+    """One attempt to read all pages of a list.
+
+    Attributes:
+        pages: those that have rows of it.
+        answers: how many it rests on, an empty one that says "that was all" among them.
+        requests: how many were sent, those tried again included.
+        size: bytes of all bodies.
+        unchanged: whether it is the recorded one.
+    """
 
     def __init__(
         self,
@@ -156,6 +164,7 @@ class _Reading(Generic[RowT]):
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
         self.pages: list[_Page[RowT]] = []
+        self.answers = 0
         self.requests = 0
         self.size = 0
         self.unchanged = False
@@ -213,6 +222,7 @@ class _Reading(Generic[RowT]):
         if list(map(self._name_of, probe.rows)) == list(map(self._name_of, first.rows)):
             # What is ignored tells nothing new: the next poll needs the first page only.
             self._hash = before
+            self.answers -= 1
             return
         self._take(first)
         ended = False
@@ -236,6 +246,7 @@ class _Reading(Generic[RowT]):
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
         page = _Page(answer, self._decode)
+        self.answers += 1
         self.requests += answer.requests
         self.size += len(answer.body)
         self._hash.update(f"{len(answer.body)} {page.content_range}\n".encode())
@@ -370,7 +381,7 @@ class Swr:
             started_at,
             finished_at,
             reading.fingerprint,
-            pages=len(reading.pages),
+            pages=reading.answers,
             requests=reading.requests,
             size=reading.size,
             unverified=unverified,

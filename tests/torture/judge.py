@@ -1,0 +1,269 @@
+"""What the database and the logs claim, held against what the registries really held.
+
+Every check gives sentences of what is wrong; none of them is wrong when all of these hold:
+
+* the database is sound, the hash chain verifies, and the changes replayed give the mirror;
+* the mirror is what the registries answer, in every field;
+* each change leads from what the tag was before, changes something, and its digest and those
+  fields were the tag's own, at moments between ``not_before`` and ``observed_at``, the old ones
+  before the new ones; no two changes of a tag rest on the same version of it. So no tag was
+  recorded as deleted that was there throughout, nothing is recorded twice or out of order;
+* each change is in the log of a process, word for word, and nothing is in a log that is not in the
+  history;
+* every image hashes to its digest;
+* no process ended with a traceback or an exit status of its own, and no secret is anywhere.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tagsync.emulator.faults import Told
+from tests.test_sync import assert_history_is_whole
+from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
+
+Row = Mapping[str, Any]
+
+CHANGES = """
+    SELECT c.id, registry || '/' || name AS repository, tag, kind, old_digest, new_digest, fields,
+           c.not_before, observed_at
+    FROM changes AS c JOIN repositories AS r ON r.id = repository_id ORDER BY c.id
+"""
+LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
+RENAMED = {"Tag": "tag", "id": "registry_id", "repo_id": "registry_repo_id"}
+LEFT_OUT = {"manifest", "deleted"}
+
+
+class Log(NamedTuple):
+    """The standard error of one process."""
+
+    name: str
+    text: str
+    killed: bool
+
+
+class Evidence(NamedTuple):
+    """All that there is to judge by.
+
+    Attributes:
+        database: closed by everybody.
+        journal: what the registries held.
+        answers: the rows of each repository, as its registry gives them in the end.
+        lies: by registry, what it told wrongly.
+        logs: of every process.
+        secrets: that must be nowhere.
+    """
+
+    database: Path
+    journal: Journal
+    answers: Mapping[str, Sequence[Row]]
+    lies: Mapping[str, Sequence[Told]]
+    logs: Sequence[Log]
+    secrets: Sequence[str]
+
+
+def judge(evidence: Evidence) -> list[str]:
+    """Everything that is wrong, a sentence each; an empty list is what is hoped for."""
+    try:
+        with closing(sqlite3.connect(evidence.database)) as connection:
+            connection.row_factory = sqlite3.Row
+            changes = [dict(row) for row in connection.execute(CHANGES)]
+            found = [
+                *_unsound(connection),
+                *_unlike_the_registries(connection, evidence.answers),
+                *_unlike_the_history(connection, changes),
+                *_bad_images(connection),
+            ]
+        assert_history_is_whole(evidence.database)
+    except (sqlite3.Error, AssertionError) as error:
+        return [f"the history cannot be read, or is not whole: {error!r}"]
+    found += _untrue(changes, evidence)
+    found += _out_of_order(changes)
+    found += _badly_logged(changes, evidence)
+    found += _secrets_shown(evidence)
+    return found
+
+
+def _unsound(connection: sqlite3.Connection) -> Iterator[str]:
+    for pragma in ("integrity_check", "foreign_key_check"):
+        rows = [tuple(row) for row in connection.execute(f"PRAGMA {pragma}")]
+        if rows not in ([], [("ok",)]):
+            yield f"{pragma} says {rows}"
+    for row in connection.execute("SELECT * FROM observations WHERE first_at > last_at"):
+        yield f"an observation ends before it begins: {dict(row)}"
+
+
+def _unlike_the_registries(
+    connection: sqlite3.Connection, answers: Mapping[str, Sequence[Row]]
+) -> Iterator[str]:
+    mirror: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in connection.execute("SELECT * FROM current_tags"):
+        mirror[row["repository"]][row["tag"]] = dict(row)
+    for repository in mirror.keys() | answers.keys():
+        held = {row["Tag"]: _as_mirrored(row) for row in answers.get(repository, ())}
+        mirrored = mirror[repository]
+        if held.keys() != mirrored.keys():
+            yield f"{repository} has {sorted(held)} and the mirror {sorted(mirrored)}"
+        for tag in held.keys() & mirrored.keys():
+            wrong = {
+                name: (value, mirrored[tag][name])
+                for name, value in held[tag].items()
+                if mirrored[tag][name] != value
+            }
+            if wrong:
+                yield f"{repository}:{tag} differs from the mirror: {wrong}"
+
+
+def _as_mirrored(row: Row) -> Row:
+    return {RENAMED.get(name, name): value for name, value in row.items() if name not in LEFT_OUT}
+
+
+def _unlike_the_history(connection: sqlite3.Connection, changes: Sequence[Row]) -> Iterator[str]:
+    """Each change has to begin where the one before ended, and the mirror's times to be theirs."""
+    fields: dict[tuple[str, str], dict[str, Any]] = {}
+    times: dict[tuple[str, str], tuple[str, str]] = {}
+    for change in changes:
+        key = change["repository"], change["tag"]
+        before = fields.get(key)
+        if (before is None) != (change["kind"] == "added"):
+            yield f"change {change['id']} of {key} is {change['kind']} where the tag was {before}"
+        differing = json.loads(change["fields"])
+        state = dict(before or {})
+        for name, (old, new) in differing.items():
+            if old == new or state.get(name) != old:
+                was = state.get(name)
+                yield f"change {change['id']} of {key} says {name} was {old!r} where it was {was!r}"
+            state[name] = new
+        if not differing:
+            yield f"change {change['id']} of {key} changes nothing"
+        at = change["observed_at"]
+        if change["kind"] == "deleted":
+            fields.pop(key, None)
+            times.pop(key, None)
+        else:
+            fields[key] = state
+            times[key] = (times.get(key, (at,))[0], at)
+    query = "SELECT repository, tag, first_observed_at, changed_at FROM current_tags"
+    mirrored = {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(query)}
+    if differing := set(mirrored.items()) ^ set(times.items()):
+        yield f"the mirror's times are not the history's: {differing}"
+
+
+def _bad_images(connection: sqlite3.Connection) -> Iterator[str]:
+    for row in connection.execute("SELECT digest, manifest, verified FROM images"):
+        if f"sha256:{sha256(row['manifest'].encode()).hexdigest()}" != row["digest"]:
+            yield f"the manifest of {row['digest']} is another's"
+        if row["verified"] != 1:
+            yield f"{row['digest']} is not verified"
+    query = "SELECT new_digest FROM changes EXCEPT SELECT digest FROM images EXCEPT SELECT NULL"
+    for (digest,) in connection.execute(query):
+        yield f"{digest} is recorded without its image"
+
+
+def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
+    """Walks along each tag's true versions; every change has to lead further on."""
+    places: dict[tuple[str, str], int] = defaultdict(int)
+    states: dict[tuple[str, str], State | None] = defaultdict(lambda: None)
+    for change in changes:
+        key = change["repository"], change["tag"]
+        old, new = states[key], _state_after(states[key], change)
+        window = _window(change)
+        before = evidence.journal.seen(key, old, places[key], window)
+        if before is None and old is None and _was_lied_about(key[0], window, evidence):
+            # Said to be absent while it was not: nobody who had not seen it could have known.
+            before = places[key]
+        start = places[key] if before is None else before
+        after = evidence.journal.seen(key, new, start + 1, window)
+        if before is None or after is None:
+            what = "was not what it is said to have been" if before is None else "never became that"
+            versions = evidence.journal.versions(key)
+            yield f"{key} {what}: {dict(change)}, its versions are {versions}"
+        states[key] = new
+        places[key] = after if after is not None else places[key]
+
+
+def _state_after(before: State | None, change: Row) -> State | None:
+    if change["kind"] == "deleted":
+        return None
+    fields = {name: new for name, (_, new) in json.loads(change["fields"]).items()}
+    trusted = fields.get("is_trusted", before.is_trusted if before else False)
+    return State(change["new_digest"], is_trusted=trusted)
+
+
+def _window(change: Row) -> Window:
+    begins = change["not_before"]
+    ends = datetime.fromisoformat(change["observed_at"]) + RESOLUTION
+    return Window(datetime.fromisoformat(begins) if begins else ALWAYS, ends)
+
+
+def _was_lied_about(repository: str, window: Window, evidence: Evidence) -> bool:
+    registry, _, name = repository.partition("/")
+    return any(
+        told.repository == name and window.begins <= told.at <= window.ends
+        for told in evidence.lies[registry]
+    )
+
+
+def _out_of_order(changes: Sequence[Row]) -> Iterator[str]:
+    last: dict[str, tuple[str, str]] = {}
+    for number, change in enumerate(changes, 1):
+        repository = change["repository"]
+        first_look = last.get(repository, ("", change["observed_at"]))[1] == change["observed_at"]
+        times = change["not_before"] or "", change["observed_at"]
+        if change["id"] != number or times[0] > times[1]:
+            yield f"change {change['id']} is number {number}, from {times[0]} to {times[1]}"
+        if repository in last and any(a < b for a, b in zip(times, last[repository], strict=True)):
+            yield f"change {change['id']} of {repository} is older than the one before"
+        if change["not_before"] is None and not first_look:
+            yield f"change {change['id']} of {repository} has no beginning and is no baseline"
+        last[repository] = times
+
+
+def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
+    recorded = {change["id"]: change for change in changes}
+    logged: set[int] = set()
+    baselined: set[str] = set()
+    for log in evidence.logs:
+        for event in _events(log):
+            if isinstance(event, str):
+                yield event
+            elif event["event"] == "repository.baselined":
+                baselined.add(event["repository"])
+            elif event["event"].startswith("tag."):
+                logged.add(event["change_id"])
+                change = recorded.get(event["change_id"], {})
+                if event["event"] != f"tag.{change.get('kind')}" or any(
+                    event[name] != change[name] for name in LOGGED
+                ):
+                    yield f"{log.name} tells of {event}, and the history of {change}"
+    for change in changes:
+        told = change["id"] in logged if change["not_before"] else change["repository"] in baselined
+        if not told:
+            yield f"no log tells of {change}"
+
+
+def _events(log: Log) -> Iterator[dict[str, Any] | str]:
+    """The events of a log; a line that is none is told of, but for one that a kill broke off."""
+    *lines, rest = log.text.split("\n")
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            yield f"{log.name} has a line that is no event: {line}"
+    if rest and not log.killed:
+        yield f"{log.name} ends within a line: {rest}"
+
+
+def _secrets_shown(evidence: Evidence) -> Iterator[str]:
+    files = {path.name: path.read_bytes() for path in evidence.database.parent.glob("*.db*")}
+    files |= {log.name: log.text.encode() for log in evidence.logs}
+    for name, content in files.items():
+        for secret in evidence.secrets:
+            if secret.encode() in content:
+                yield f"{name} holds a secret"

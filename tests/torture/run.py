@@ -1,0 +1,205 @@
+"""One run of the torture: a seed, so many seconds, and a verdict."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+
+from tests.torture.judge import Evidence, Log, judge
+from tests.torture.processes import PATIENCE, Process, an_end, environment
+from tests.torture.registries import SECRETS, World
+
+SLOTS: Final = ("run", "sync", "sync")
+"""What is at work at once; each is begun again when it has ended."""
+
+OPERATIONS_PER_SECOND: Final = 25.0
+
+_STEP: Final = 0.002
+_RENEWAL: Final = 0.05
+_BY_ITSELF: Final = {"sync": {0, 1, 3}, "run": set[int]()}
+_ASKED: Final = {0, -15}  # -15 is before it could know of signals
+
+
+class Outcome(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        seed: of all that was random.
+        wrong: a sentence for each thing that is.
+        figures: counts, by what they count.
+        faults: how often each happened.
+    """
+
+    seed: int
+    wrong: list[str]
+    figures: Mapping[str, int]
+    faults: Mapping[str, int]
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{count} {what}" for what, count in self.figures.items())
+        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        return f"seed {self.seed}: {figures}; faults: {sum(self.faults.values())} ({faults})"
+
+
+def torture(seed: int, seconds: float, folder: Path) -> Outcome:
+    """Makes one run in an empty folder, which keeps its database and logs."""
+    run = _Run(seed, folder)
+    with run.world.serving():
+        run.begin()
+        run.go_on(seconds)
+        run.settle()
+        return run.outcome()
+
+
+class _Run:
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.world = World(str(seed))
+        self._seed = seed
+        self._folder = folder
+        self._database = folder / "tagsync.db"
+        self._config = folder / "config.toml"
+        self._pauses = Random(f"{seed} pauses")
+        self._ends = [Random(f"{seed} ends {slot}") for slot in range(len(SLOTS))]
+        self._running: dict[int, Process] = {}
+        self._ended: list[Process] = []
+        self._wrong: list[str] = []
+
+    def begin(self) -> None:
+        self._config.write_text(self.world.config())
+
+    def go_on(self, seconds: float) -> None:
+        """Lets everything happen at once."""
+        now = time.monotonic()
+        until, act_at, renew_at = now + seconds, now, now
+        try:
+            while now < until:
+                if now >= act_at:
+                    self.world.act()
+                    act_at += self._pauses.expovariate(OPERATIONS_PER_SECOND)
+                if now >= renew_at:
+                    self._renew_lies()
+                    renew_at = now + _RENEWAL
+                for slot in range(len(SLOTS)):
+                    self._tend(slot)
+                time.sleep(_STEP)
+                now = time.monotonic()
+        finally:
+            for process in self._running.values():
+                process.kill()
+                self._ended.append(process)
+
+    def settle(self) -> None:
+        """An honest pass, and another one for what the first has held."""
+        for faults in self.world.faults.values():
+            faults.on = False
+        known = self._completed()
+        for repository in self.world.repositories:
+            if repository not in known:
+                self.world.restore(repository)
+        statuses = [self._honest_pass(number) for number in (1, 2)]
+        if statuses[0] not in {0, 3} or statuses[1] != 0:
+            self._wrong.append(f"the honest passes ended with {statuses}")
+
+    def outcome(self) -> Outcome:
+        self._judge_exits()
+        logs = [self._log(process.log, killed=process.killed) for process in self._ended]
+        logs += [self._log(path, killed=False) for path in self._folder.glob("honest-*.log")]
+        evidence = Evidence(
+            self._database,
+            self.world.journal,
+            {name: self.world.answers(name) for name in self.world.repositories},
+            {name: faults.lies for name, faults in self.world.faults.items()},
+            logs,
+            list(SECRETS.values()),
+        )
+        faults: Counter[str] = Counter()
+        for plan in self.world.faults.values():
+            faults.update({str(kind): count for kind, count in plan.counts.items()})
+        return Outcome(self._seed, self._wrong + judge(evidence), self._figures(), faults)
+
+    def _tend(self, slot: int) -> None:
+        """Kills what is due in a slot, and begins anew what has ended."""
+        process = self._running.get(slot)
+        if process is not None:
+            process.tend()
+            if process.status is None:
+                return
+            self._ended.append(process)
+        command = SLOTS[slot]
+        log = self._folder / f"{command}-{slot}-{len(self._ended)}.log"
+        end = an_end(self._ends[slot], command)
+        self._running[slot] = Process(command, self._config, log, environment(**SECRETS), end)
+
+    def _renew_lies(self) -> None:
+        """Allows another lie where a listing that was read after the last one is recorded.
+
+        Whoever heard the lie has either recorded it before that listing, or is too late.
+        """
+        for repository, at in self._completed().items():
+            registry, _, name = repository.partition("/")
+            self.world.faults[registry].renew(name, at)
+
+    def _completed(self) -> dict[str, datetime]:
+        """When the last recorded listing of each repository had been read."""
+        if not self._database.exists():
+            return {}
+        # Closed each time: a kill that leaves nobody behind is one more thing to recover from.
+        with closing(sqlite3.connect(self._database)) as connection:
+            if not connection.execute("PRAGMA application_id").fetchone()[0]:
+                return {}
+            rows = connection.execute(
+                "SELECT registry || '/' || name, last_complete_at FROM repositories"
+                " WHERE last_complete_at IS NOT NULL"
+            )
+            return {name: datetime.fromisoformat(at) for name, at in rows}
+
+    def _honest_pass(self, number: int) -> int:
+        with (self._folder / f"honest-{number}.log").open("wb") as stderr:
+            return subprocess.run(
+                [sys.executable, "-m", "tagsync", "--config", str(self._config), "sync"],
+                cwd=self._folder,
+                env=environment(**SECRETS),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=PATIENCE,
+                check=False,
+            ).returncode
+
+    def _judge_exits(self) -> None:
+        for process in self._ended:
+            expected = _ASKED if process.asked else _BY_ITSELF[process.command]
+            if not process.killed and process.status not in expected:
+                self._wrong.append(f"{process.log.name} ended with {process.status}")
+
+    @staticmethod
+    def _log(path: Path, *, killed: bool) -> Log:
+        return Log(path.name, path.read_text(), killed)
+
+    def _figures(self) -> dict[str, int]:
+        with closing(sqlite3.connect(self._database)) as connection:
+            polls: dict[str, int] = dict(
+                connection.execute("SELECT outcome, sum(polls) FROM observations GROUP BY outcome")
+            )
+            ((baseline, changes),) = connection.execute(
+                "SELECT count(*) FILTER (WHERE not_before IS NULL),"
+                " count(*) FILTER (WHERE not_before IS NOT NULL) FROM changes"
+            )
+        return {
+            "operations": self.world.journal.operations(),
+            "requests": sum(len(each.requests) for each in self.world.emulators.values()),
+            "processes": len(self._ended),
+            "kills": sum(process.killed for process in self._ended),
+            "polls": sum(polls.values()),
+            "of them failed": polls.get("failed", 0),
+            "held": polls.get("held", 0),
+            "tags at first": baseline,
+            "changes": changes,
+        }
