@@ -10,9 +10,11 @@ from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import islice
 from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from tagsync.errors import (
@@ -25,6 +27,7 @@ from tagsync.errors import (
     NotFound,
     RegistryError,
     RepositoryNotFound,
+    ResponseTooLarge,
     Throttled,
     Unauthorized,
 )
@@ -46,6 +49,12 @@ PAGE: Final = 1000
 
 READS: Final = 3
 """How often a listing whose pages contradict each other is read before it is given up."""
+
+MAX_ROWS: Final = 1_000_000
+"""Rows that one list may have: in memory a small row takes twenty times its bytes on the wire."""
+
+MAX_PAGES: Final = 10_000
+"""Pages that one list may have: of pages with a row each, bytes alone would allow millions."""
 
 _DECODING: Final = b"swr 1\n"
 """Part of each fingerprint: to be changed when more is taken from the same bytes than before."""
@@ -118,7 +127,8 @@ class _Page(Generic[RowT]):
     """One answer of a list; its rows are decoded when they are first asked for."""
 
     def __init__(self, answer: http.Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
-        self.answer = answer
+        # A thousand pages need not keep a thousand heads, each of which may have 100 KiB.
+        self.answer = msgspec.structs.replace(answer, headers=httpx.Headers())
         self.content_range = answer.headers.get("Content-Range", "")
         self._decode = decode
         self._rows: list[RowT] | None = None
@@ -160,6 +170,7 @@ class _Reading(Generic[RowT]):
         self._decode = decode
         self._name_of = name_of
         self._seen: set[str] = set()
+        self._rows = 0
         self._known = known
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
@@ -195,6 +206,8 @@ class _Reading(Generic[RowT]):
     def _read_to_total(self, first: _Page[RowT], total: int) -> None:
         step = count = len(first.rows)
         self._take(first)
+        if total > MAX_ROWS:
+            _too_many(first.answer, MAX_ROWS, "rows")
         while count < total and not self.unchanged:
             if not step:
                 _contradict(f"there is no row where the total is {total}")
@@ -237,7 +250,15 @@ class _Reading(Generic[RowT]):
             ended = len(page.rows) < step
 
     def _take(self, page: _Page[RowT]) -> None:
-        """Makes sure that no row was on a page before: rows moved, or the same page came again."""
+        """Makes sure that no row was on a page before: rows moved, or the same page came again.
+
+        Raises:
+            InconsistentListing: one was.
+            ResponseTooLarge: there are more rows than any list has.
+        """
+        self._rows += len(page.rows)
+        if self._rows > MAX_ROWS:
+            _too_many(page.answer, MAX_ROWS, "rows")
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
             _contradict(f"{_short(min(repeated))!r} is on two pages")
@@ -246,6 +267,8 @@ class _Reading(Generic[RowT]):
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
         page = _Page(answer, self._decode)
+        if len(self.pages) == MAX_PAGES:
+            _too_many(answer, MAX_PAGES, "pages")
         self.answers += 1
         self.requests += answer.requests
         self.size += len(answer.body)
@@ -340,7 +363,11 @@ class Swr:
             fetch = self._pages_of(path, {**query, **_REPOSITORY_ORDER})
             reading = _Reading(fetch, _decode_repositories, _full_name, self._max_bytes)
             reading.read()
-            return {_full_name(row) for page in reading.pages for row in page.rows}
+            return {
+                _full_name(_placeable(row, page.answer.url))
+                for page in reading.pages
+                for row in page.rows
+            }
 
         try:
             return _read_consistently(read, path)
@@ -486,6 +513,12 @@ def _short(text: str) -> str:
 
 
 def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
+    # No row is shorter than ten bytes, and each begins with this, which no text within it holds: it
+    # counts them before there are objects.
+    if len(answer.body) > 10 * MAX_ROWS:
+        begun = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
+        if begun > MAX_ROWS:
+            _too_many(answer, MAX_ROWS, "rows")
     try:
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -497,6 +530,20 @@ def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
     elif answer.body.lstrip()[:1] == b"<":
         what = "an HTML page: check that the endpoint is SWR's API, and the proxy if there is one"
     raise MalformedResponse(f"{answer.url} sent {what}")
+
+
+def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
+    """The row, if its names can stand in a path without meaning another one.
+
+    Raises:
+        MalformedResponse: they are dots, which lead upwards, or hold what SWR writes for a slash.
+    """
+    dots = {".", ".."} & {row.namespace, row.name}
+    if dots or "/" in row.namespace or "$" in row.name:
+        raise MalformedResponse(
+            f"{url} listed the repository {_short(_full_name(row))!r}, which no path can name"
+        )
+    return row
 
 
 def _full_name(row: _RepositoryRow) -> str:
@@ -547,3 +594,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
 
 def _contradict(what: str) -> NoReturn:
     raise InconsistentListing(what)
+
+
+def _too_many(answer: http.Answer, limit: int, what: str) -> NoReturn:
+    raise ResponseTooLarge(f"{answer.url} lists more than the {limit} {what} that are believed")
