@@ -7,9 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
-from sqlite_utils import Database
-
-from tagsync.database import connect_for_reading, in_plain_words
+from tagsync.database import Connection, connect_for_reading, in_plain_words
 from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.models import Repository, Watch
 from tagsync.schedule import stale
@@ -20,7 +18,7 @@ Row = dict[str, Any]
 class Audit:
     """The database, open for reading only, also beside one who writes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Connection) -> None:
         """Takes over a connection; use `open`."""
         self._db = db
 

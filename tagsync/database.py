@@ -2,13 +2,10 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-import stamina
-from sqlite_utils import Database
+from typing import Any, Final
 
 from tagsync import schema
 from tagsync.errors import StoreError, UnusableDatabase
@@ -29,7 +26,19 @@ _SENTENCES: Final = {
 _UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
 
 
-def connect(path: Path) -> Database:
+class Connection(sqlite3.Connection):
+    """SQLite's own connection, which can also give rows by the names of their columns."""
+
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of an answer, each as a dictionary, as they are read."""
+        cursor = self.execute(sql, parameters)
+        columns = [column for column, *_ in cursor.description]
+        return (dict(zip(columns, row, strict=True)) for row in cursor)
+
+
+def connect(path: Path) -> Connection:
     """Opens a database for writing, creating and migrating it as needed.
 
     Raises:
@@ -45,7 +54,7 @@ def connect(path: Path) -> Database:
         return db
 
 
-def connect_for_reading(path: Path) -> Database:
+def connect_for_reading(path: Path) -> Connection:
     """Opens a database so that nothing can be written to it.
 
     Raises:
@@ -67,7 +76,7 @@ def connect_for_reading(path: Path) -> Database:
         return db
 
 
-def empty_database() -> Database:
+def empty_database() -> Connection:
     """A database in memory, as a new file would be."""
     db = _open(":memory:", uri=False)
     schema.migrate(db, "memory")
@@ -81,11 +90,12 @@ def in_plain_words(path: Path) -> Iterator[None]:
     Raises:
         UnusableDatabase, StoreError: for any error of SQLite.
     """
-    if path.is_dir():
-        raise UnusableDatabase(f"{path} is a folder: let store.path name a file in it")
     try:
         yield
     except sqlite3.Error as error:
+        if path.is_dir():
+            sentence = f"{path} is a folder: let store.path name a file in it"
+            raise UnusableDatabase(sentence) from error
         # The name is missing where Python's own layer refused, as on a closed connection.
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         primary = next((key for key in _SENTENCES if name.startswith(key)), None)
@@ -94,19 +104,24 @@ def in_plain_words(path: Path) -> Iterator[None]:
         raise kind(sentence.format(path=path, error=error)) from error
 
 
-def _open(database: str, *, uri: bool) -> Database:
-    connection = sqlite3.connect(
-        database, uri=uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+def _open(database: str, *, uri: bool) -> Connection:
+    return sqlite3.connect(
+        database,
+        uri=uri,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
     )
-    # sqlite-utils' plugins are for its own command line.
-    return Database(connection, execute_plugins=False)
 
 
-def _use_wal(db: Database) -> None:
+def _use_wal(db: Connection) -> None:
     """Sets the journal's mode, outside a transaction, for a file that is known to be ours.
 
     Where another process does the same SQLite says "busy" at once instead of waiting, so we wait.
     """
+    import stamina  # noqa: PLC0415  a fiftieth of a second, which readers need not pay
+
     for attempt in stamina.retry_context(
         on=_is_busy,
         attempts=None,
@@ -124,7 +139,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 @contextmanager
-def _closing_on_failure(db: Database) -> Iterator[None]:
+def _closing_on_failure(db: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:

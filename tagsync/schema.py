@@ -4,17 +4,19 @@ A migration that has been released is never edited: a change of the schema is a 
 Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived systems can read it.
 """
 
-from typing import Final
-
-from sqlite_utils import Database, Migrations
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from tagsync.errors import UnusableDatabase
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 APPLICATION_ID: Final = 0x74677379
 """``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
 
 _MIGRATION_SET: Final = "tagsync"
-_MIGRATIONS: Final = ("tables_and_triggers", "views_for_people")
 
 _TABLES: Final = (
     """
@@ -189,24 +191,19 @@ _VIEWS: Final = {
     """,
 }
 
-migrations = Migrations(_MIGRATION_SET)
+
+_MIGRATIONS: Final[Mapping[str, Sequence[str]]] = {
+    "tables_and_triggers": (
+        *_TABLES,
+        *_APPEND_ONLY,
+        f"PRAGMA application_id = {APPLICATION_ID}",
+    ),
+    "views_for_people": [f"CREATE VIEW {name} AS {query}" for name, query in _VIEWS.items()],
+}
+"""The statements of each migration, oldest first."""
 
 
-@migrations(name=_MIGRATIONS[0])
-def _tables_and_triggers(db: Database) -> None:
-    # One by one: sqlite3's executescript would commit the transaction that makes this atomic.
-    for statement in (*_TABLES, *_APPEND_ONLY):
-        db.execute(statement)
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-@migrations(name=_MIGRATIONS[1])
-def _views_for_people(db: Database) -> None:
-    for name, query in _VIEWS.items():
-        db.create_view(name, query)
-
-
-def migrate(db: Database, path: str) -> None:
+def migrate(db: sqlite3.Connection, path: str) -> None:
     """Brings the database to this version's schema; writes nothing to one that has it.
 
     Runs in one write transaction, so that of several processes one migrates and the others find it
@@ -225,14 +222,34 @@ def migrate(db: Database, path: str) -> None:
     try:
         if not is_new(db):
             check(db, path)
-        migrations.apply(db)
+        _apply(db)
         db.execute("COMMIT")
     except BaseException:
         db.rollback()
         raise
 
 
-def is_new(db: Database) -> bool:
+def _apply(db: sqlite3.Connection) -> None:
+    # sqlite-utils takes a tenth of a second to import, which is paid once in a database's life.
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415  see above
+
+    migrations = Migrations(_MIGRATION_SET)
+    for name, statements in _MIGRATIONS.items():
+        migrations(name=name)(_step(statements))
+    # sqlite-utils' plugins are for its own command line.
+    migrations.apply(Database(db, execute_plugins=False))
+
+
+def _step(statements: Sequence[str]) -> Callable[["Database"], None]:
+    def carry_out(db: "Database") -> None:
+        # One by one: sqlite3's executescript would commit the transaction that makes this atomic.
+        for statement in statements:
+            db.execute(statement)
+
+    return carry_out
+
+
+def is_new(db: sqlite3.Connection) -> bool:
     """Whether the file holds nothing yet, neither ours nor anybody's."""
     return (
         _pragma(db, "application_id") == 0
@@ -240,12 +257,12 @@ def is_new(db: Database) -> bool:
     )
 
 
-def is_current(db: Database) -> bool:
+def is_current(db: sqlite3.Connection) -> bool:
     """Whether the database is ours and has exactly the migrations that this version knows."""
     return _pragma(db, "application_id") == APPLICATION_ID and _applied(db) == set(_MIGRATIONS)
 
 
-def check(db: Database, path: str) -> None:
+def check(db: sqlite3.Connection, path: str) -> None:
     """Makes sure that the database is ours and that this version understands it.
 
     Args:
@@ -265,9 +282,12 @@ def check(db: Database, path: str) -> None:
         )
 
 
-def _applied(db: Database) -> set[str]:
-    return {migration.name for migration in migrations.applied(db)}
+def _applied(db: sqlite3.Connection) -> set[str]:
+    rows = db.execute(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_MIGRATION_SET,)
+    )
+    return {name for (name,) in rows}
 
 
-def _pragma(db: Database, name: str) -> int:
+def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -12,10 +12,15 @@ from threading import Lock
 from typing import Any, Final, Self
 
 import msgspec
-from sqlite_utils import Database
 
 from tagsync.chain import GENESIS, link
-from tagsync.database import connect, connect_for_reading, empty_database, in_plain_words
+from tagsync.database import (
+    Connection,
+    connect,
+    connect_for_reading,
+    empty_database,
+    in_plain_words,
+)
 from tagsync.models import (
     FIELDS,
     GONE,
@@ -83,7 +88,7 @@ class Unlogged(msgspec.Struct, frozen=True):
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, db: Database, path: Path) -> None:
+    def __init__(self, db: Connection, path: Path) -> None:
         """Takes over a connection; use `open`."""
         self._db = db
         self._path = path
@@ -193,7 +198,7 @@ class Store:
 class Ledger:
     """One repository's records within one transaction of the store."""
 
-    def __init__(self, db: Database, repository: Repository) -> None:
+    def __init__(self, db: Connection, repository: Repository) -> None:
         self._db = db
         self._repository = repository
         row = db.execute(
@@ -357,7 +362,7 @@ class Ledger:
     def _insert_images(self, listing: Listing, changes: Sequence[Change]) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
         images = (image for digest, image in listing.images.items() if digest in fresh)
-        self._db.conn.executemany(
+        self._db.executemany(
             _INSERT_IMAGE, [_image_row(image, listing.finished_at) for image in images]
         )
 
@@ -375,16 +380,16 @@ class Ledger:
             happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
-        self._db.conn.executemany(_INSERT_CHANGE, rows)
+        self._db.executemany(_INSERT_CHANGE, rows)
         return last_id + 1 if rows or not_before is None else None
 
     def _mirror(self, repository_id: int, listing: Listing, changes: Sequence[Change]) -> None:
         at = listing.finished_at
         kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
-        self._db.conn.executemany(
+        self._db.executemany(
             _UPSERT_TAG, ((repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept)
         )
-        self._db.conn.executemany(
+        self._db.executemany(
             "DELETE FROM tags WHERE repository_id = ? AND tag = ?",
             ((repository_id, change.tag) for change in changes if change.kind == "deleted"),
         )

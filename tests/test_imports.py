@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},
-    "sqlite_utils": {"schema", "database", "store", "audit"},
+    "sqlite_utils": {"schema"},
     "sqlite3": {"schema", "database", "store", "audit"},
     "apscheduler": {"daemon"},
     "prometheus_client": {"metrics"},
