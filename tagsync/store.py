@@ -174,9 +174,11 @@ class Store:
         They are marked by the transaction that records them, so that a kill between the commit and
         the line makes the next poll write it.
         """
+        # One query tells nearly always that there is nothing to tell.
+        if self.known(repository).unlogged_from is None:
+            return None
         with self._transaction("BEGIN"):
-            ledger = Ledger(self._db, repository)
-            return ledger.unlogged()
+            return Ledger(self._db, repository).unlogged()
 
     def acknowledge(self, repository: Repository, through: int) -> None:
         """Notes that the log lines of a repository's changes, up to this one, were written."""
@@ -256,16 +258,18 @@ class Ledger:
             interval: how often the repository is meant to be polled.
             detail: what the observation should say of it.
         """
-        repository_id = self._attempt(listing.finished_at)
         at = listing.finished_at
+        repository_id = self._id(at)
         self._insert_images(listing, changes)
         first = self._append(repository_id, changes, at)
         self._mirror(repository_id, listing, changes)
-        self._db.execute(
-            "UPDATE repositories SET first_observed_at = coalesce(first_observed_at, ?),"
-            " last_complete_at = ?, listing_hash = ?, not_before = ?, failures = 0,"
-            " last_error = NULL, unlogged_from = coalesce(unlogged_from, ?) WHERE id = ?",
-            (at, at, listing.fingerprint, listing.started_at, first, repository_id),
+        self._attempted(
+            repository_id,
+            at,
+            "first_observed_at = coalesce(first_observed_at, ?), last_complete_at = ?,"
+            " listing_hash = ?, not_before = ?, failures = 0, last_error = NULL,"
+            " unlogged_from = coalesce(unlogged_from, ?)",
+            (at, at, listing.fingerprint, listing.started_at, first),
         )
         self._observe(repository_id, "ok", detail, at, interval, len(listing.tags))
 
@@ -275,12 +279,13 @@ class Ledger:
         Returns:
             How many tags that is.
         """
-        repository_id = self._attempt(listing.finished_at)
         at = listing.finished_at
-        self._db.execute(
-            "UPDATE repositories SET last_complete_at = ?, not_before = ?, failures = 0,"
-            " last_error = NULL WHERE id = ?",
-            (at, listing.started_at, repository_id),
+        repository_id = self._id(at)
+        self._attempted(
+            repository_id,
+            at,
+            "last_complete_at = ?, not_before = ?, failures = 0, last_error = NULL",
+            (at, listing.started_at),
         )
         last = self._last_observation("WHERE repository_id = ? AND outcome = 'ok'", repository_id)
         detail, tags = (last["detail"], last["tags"]) if last else (None, self.count())
@@ -296,11 +301,8 @@ class Ledger:
             tags: how many it had.
             interval: how often the repository is meant to be polled.
         """
-        repository_id = self._attempt(at)
-        self._db.execute(
-            "UPDATE repositories SET failures = 0, last_error = ? WHERE id = ?",
-            (detail, repository_id),
-        )
+        repository_id = self._id(at)
+        self._attempted(repository_id, at, "failures = 0, last_error = ?", (detail,))
         self._observe(repository_id, "held", detail, at, interval, tags)
 
     def fail(self, error: str, detail: str, at: str, *, interval: timedelta) -> None:
@@ -312,11 +314,8 @@ class Ledger:
             at: when it was known.
             interval: how often the repository is meant to be polled.
         """
-        repository_id = self._attempt(at)
-        self._db.execute(
-            "UPDATE repositories SET failures = failures + 1, last_error = ? WHERE id = ?",
-            (error, repository_id),
-        )
+        repository_id = self._id(at)
+        self._attempted(repository_id, at, "failures = failures + 1, last_error = ?", (error,))
         self._observe(repository_id, "failed", detail, at, interval, None)
 
     def unlogged(self) -> Unlogged | None:
@@ -348,16 +347,25 @@ class Ledger:
             (through, self.known.id, through + 1),
         )
 
-    def _attempt(self, at: str) -> int:
-        self._db.execute(
-            "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (registry, name)"
-            " DO UPDATE SET last_attempt_at = max(last_attempt_at, excluded.last_attempt_at)",
-            (self._repository.registry, self._repository.name, at),
-        )
+    def _id(self, at: str) -> int:
+        """The repository's key; a repository that was never polled gets its row."""
         if self.known.id is not None:
             return self.known.id
-        return int(self._db.execute("SELECT last_insert_rowid()").fetchone()[0])
+        inserted = self._db.execute(
+            "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)",
+            (self._repository.registry, self._repository.name, at),
+        )
+        assert inserted.lastrowid is not None, "an INSERT that worked has a row"  # noqa: S101  tells the type checker
+        return inserted.lastrowid
+
+    def _attempted(
+        self, repository_id: int, at: str, assignments: str, values: tuple[Any, ...]
+    ) -> None:
+        self._db.execute(
+            f"UPDATE repositories SET last_attempt_at = max(last_attempt_at, ?), {assignments}"  # noqa: S608  constants
+            " WHERE id = ?",
+            (at, *values, repository_id),
+        )
 
     def _insert_images(self, listing: Listing, changes: Sequence[Change]) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
