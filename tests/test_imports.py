@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "config": BASE,
     "schedule": BASE,
     "diff": BASE,
-    "log": set(),
+    "log": {"terminal"},
+    "terminal": set(),
     "schema": BASE,
     "database": BASE | {"schema"},
     "store": BASE | {"database", "chain"},
@@ -25,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "registries": BASE | {"registries"},
     "sync": BASE | {"registries", "store", "diff"},
     "systemd": set(),
-    "metrics": BASE | {"sync", "log"},
+    "metrics": BASE | {"sync", "terminal"},
     "daemon": BASE | {"registries", "store", "sync", "schedule", "metrics", "systemd"},
     "emulator": BASE,
 }

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tagsync.log import harmless
+from tagsync.terminal import harmless
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import click
 from tagsync.audit import Audit, matching
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
-from tagsync.cli.wiring import configuration
+from tagsync.cli.wiring import configuration_of_questions
 from tagsync.models import Repository, Watch, utc_now, watch_of
 from tagsync.schedule import stale
 
@@ -50,7 +50,7 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
     Example:
       tagsync status 'swr/team-a/*'
     """
-    config = configuration(settings)
+    config = configuration_of_questions(settings)
     named = {repository for watch in config.watches for repository in watch.named}
     with Audit.open(config.database) as audit:
         everything = sorted(named | set(audit.repositories(())))
@@ -90,7 +90,7 @@ def tags(settings: Settings, patterns: tuple[str, ...], output_format: str) -> N
     Example:
       tagsync tags 'swr/team-a/*' --format csv
     """
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         show(audit.tags(patterns), TAGS_COLUMNS, output_format)
 
 
@@ -109,5 +109,5 @@ def log(settings: Settings, patterns: tuple[str, ...], output_format: str) -> No
     Example:
       tagsync log swr/team-a/api --format jsonl
     """
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         show(audit.log(patterns), LOG_COLUMNS, output_format)
