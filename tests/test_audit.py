@@ -584,16 +584,21 @@ class Rememberer(RuleBasedStateMachine):
     @rule()
     def kill_after_the_commit(self) -> None:
         started = self.list_all(5)
-        ticks = iter(range(3))
 
-        def clock_that_kills() -> Any:
-            # It is read before the listing, twice, and then to tell how long all of it took.
-            if next(ticks) == 2:
-                raise Killed
-            return self.clock.now
+        def kill(*_: Any) -> Any:
+            raise Killed
 
-        with pytest.raises(Killed):
-            sync(self.job, self.store, Options(accept_deletions=True), clock_that_kills)
+        # The first line of a poll's log follows its commit.
+        structlog.configure(
+            processors=[kill],
+            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            with pytest.raises(Killed):
+                sync(self.job, self.store, Options(accept_deletions=True), self.clock)
+        finally:
+            structlog.reset_defaults()
         self.remember(started)
         self.restart()
 
