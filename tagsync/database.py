@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,10 +53,7 @@ def connect_for_reading(path: Path) -> Database:
         StoreError: it cannot be read.
     """
     with in_plain_words(path):
-        if not os.access(path, os.R_OK):
-            raise UnusableDatabase(
-                f"{path} may not be read by this user: check its owner and permissions"
-            )
+        _check_readable(path)
         # WAL is read through an index in shared memory, a file beside the database. Who may not
         # make one can still read a database that nobody has open, for then there is no WAL.
         alone = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
@@ -65,6 +62,33 @@ def connect_for_reading(path: Path) -> Database:
         with _closing_on_failure(db):
             schema.check(db, str(path))
         return db
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Database]:
+    """Opens a database for questions, all of which see it as it is at this moment.
+
+    No file is created. Beside somebody who has the database open it is read through their WAL.
+    With nobody there it is read as a file that does not change, and if it did, that is said.
+
+    Raises:
+        UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
+        StoreError: it cannot be read, or changed meanwhile.
+    """
+    with in_plain_words(path):
+        _check_readable(path)
+        alone = not any(_has_content(Path(f"{path}{ending}")) for ending in ("-wal", "-journal"))
+        before = _fingerprint(path)
+        try:
+            mode = "mode=ro&immutable=1" if alone else "mode=ro"
+            with closing(_open(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
+                schema.check(db, str(path))
+                db.execute("BEGIN")
+                yield db
+        finally:
+            # Whatever was read or went wrong means nothing if the file changed under it.
+            if alone and _fingerprint(path) != before:
+                raise StoreError(f"{path} was written to while it was read: ask again")
 
 
 def empty_database() -> Database:
@@ -92,6 +116,22 @@ def in_plain_words(path: Path) -> Iterator[None]:
         sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
         kind = UnusableDatabase if primary in _UNUSABLE else StoreError
         raise kind(sentence.format(path=path, error=error)) from error
+
+
+def _check_readable(path: Path) -> None:
+    if not os.access(path, os.R_OK):
+        raise UnusableDatabase(
+            f"{path} may not be read by this user: check its owner and permissions"
+        )
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _open(database: str, *, uri: bool) -> Database:

@@ -4,6 +4,7 @@
 
     TagsyncError
     ├── ConfigError                 the configuration or the command line is wrong
+    ├── UnclearQuestion             a moment or a digest that can mean nothing, or too much
     ├── StoreError                  the database did not take or give what was asked
     │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
     │   ├── UnknownRepository       a pattern matches no repository
@@ -38,6 +39,10 @@ class TagsyncError(Exception):
 
 class ConfigError(TagsyncError):
     """The configuration or the command line is wrong; nothing was done."""
+
+
+class UnclearQuestion(TagsyncError):
+    """What was asked for, a moment or a digest, can mean nothing, or more than one thing."""
 
 
 class StoreError(TagsyncError):

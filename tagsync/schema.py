@@ -9,12 +9,15 @@ from typing import Final
 from sqlite_utils import Database, Migrations
 
 from tagsync.errors import UnusableDatabase
+from tagsync.parts import image_parts
 
 APPLICATION_ID: Final = 0x74677379
 """``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
 
+INSERT_PART: Final = "INSERT OR IGNORE INTO image_parts (part, image) VALUES (?, ?)"
+
 _MIGRATION_SET: Final = "tagsync"
-_MIGRATIONS: Final = ("tables_and_triggers", "views_for_people")
+_MIGRATIONS: Final = ("tables_and_triggers", "views_for_people", "indexes_for_the_audit")
 
 _TABLES: Final = (
     """
@@ -189,6 +192,36 @@ _VIEWS: Final = {
     """,
 }
 
+_INDEXES: Final = (
+    "CREATE INDEX changes_of_digest ON changes (new_digest)",
+    "CREATE INDEX changes_in_time ON changes (observed_at)",
+    # Which images name a digest, both as the numbers that tagsync.parts makes of digests.
+    """
+    CREATE TABLE image_parts (
+        part INTEGER NOT NULL,            -- a configuration, a layer, or a manifest of an index
+        image INTEGER NOT NULL,           -- the image that names it
+        PRIMARY KEY (part, image)
+    ) WITHOUT ROWID
+    """,
+)
+
+# The change that ended each is looked up for it, so that whatever the view is asked for, a tag, a
+# digest or a time, SQLite begins with the index of that.
+_TAG_HISTORY: Final = """
+    SELECT r.registry || '/' || r.name AS repository, c.tag, c.new_digest AS digest, c.not_before,
+           c.observed_at AS valid_from, e.observed_at AS valid_to, c.repository_id,
+           iif(e.id IS NULL, r.not_before, e.not_before) AS still_at
+    FROM changes AS c
+    JOIN repositories AS r ON r.id = c.repository_id
+    LEFT JOIN changes AS e ON e.id = (
+        SELECT n.id FROM changes AS n
+        WHERE n.repository_id = c.repository_id AND n.tag = c.tag AND n.id > c.id
+              AND (n.kind <> 'updated' OR n.old_digest IS NOT n.new_digest)
+        ORDER BY n.id LIMIT 1
+    )
+    WHERE c.kind = 'added' OR c.kind = 'updated' AND c.old_digest IS NOT c.new_digest
+"""
+
 migrations = Migrations(_MIGRATION_SET)
 
 
@@ -204,6 +237,15 @@ def _tables_and_triggers(db: Database) -> None:
 def _views_for_people(db: Database) -> None:
     for name, query in _VIEWS.items():
         db.create_view(name, query)
+
+
+@migrations(name=_MIGRATIONS[2])
+def _indexes_for_the_audit(db: Database) -> None:
+    for statement in _INDEXES:
+        db.execute(statement)
+    rows = db.execute("SELECT digest, manifest, image_id FROM images")
+    db.conn.executemany(INSERT_PART, (pair for row in rows for pair in image_parts(*row)))
+    db.create_view("tag_history", _TAG_HISTORY, replace=True)
 
 
 def migrate(db: Database, path: str) -> None:
@@ -263,6 +305,29 @@ def check(db: Database, path: str) -> None:
         raise UnusableDatabase(
             f"{path} was written by a newer tagsync (its schema has {newer[0]}): upgrade this one"
         )
+
+
+def check_current(db: Database, path: str) -> None:
+    """Makes sure that the database has everything that this version asks for.
+
+    Args:
+        db: a connection that may read, to a database that `check` accepted.
+        path: how messages call the file.
+
+    Raises:
+        UnusableDatabase: it was last written by an older tagsync.
+    """
+    if not is_current(db):
+        raise UnusableDatabase(
+            f"{path} was last written by an older tagsync: run tagsync sync, which brings it up to"
+            " date"
+        )
+
+
+def triggers(db: Database) -> dict[str, str]:
+    """The triggers by which tables are append-only: their names and their SQL."""
+    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    return dict(rows.fetchall())
 
 
 def _applied(db: Database) -> set[str]:

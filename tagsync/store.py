@@ -4,7 +4,7 @@ A `Store` has one connection, which its threads take in turn; other processes wa
 transactions at most `tagsync.database.BUSY_TIMEOUT` seconds, as it does for theirs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,8 @@ from tagsync.models import (
     Unchanged,
     parse_timestamp,
 )
+from tagsync.parts import image_parts
+from tagsync.schema import INSERT_PART
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,6 +65,16 @@ class Known(msgspec.Struct, frozen=True):
     not_before: str | None = None
     unlogged_from: int | None = None
     failures: int = 0
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the chain of changes: what a witness outside the database has to remember.
+
+    ``change_id`` is 0, and ``hash`` that before the first change, where there is none yet.
+    """
+
+    change_id: int
+    hash: str
 
 
 class Unlogged(msgspec.Struct, frozen=True):
@@ -141,6 +153,11 @@ class Store:
             ).fetchall()
         known = {Repository(*row[:2]): (row[2], row[3]) for row in rows}
         return {repository: known[repository] for repository in self.repositories()}
+
+    def head(self) -> Head:
+        """The newest change of all repositories."""
+        with self._lock, in_plain_words(self._path):
+            return _head(self._db)
 
     def known(self, repository: Repository) -> Known:
         """What is recorded of a repository as a whole."""
@@ -356,9 +373,21 @@ class Ledger:
 
     def _insert_images(self, listing: Listing, changes: Sequence[Change]) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
-        images = (image for digest, image in listing.images.items() if digest in fresh)
+        images = [image for digest, image in listing.images.items() if digest in fresh]
         self._db.conn.executemany(
             _INSERT_IMAGE, [_image_row(image, listing.finished_at) for image in images]
+        )
+        self._index(images)
+
+    def _index(self, images: Iterable[Image]) -> None:
+        """Lets images be found by what they name."""
+        self._db.conn.executemany(
+            INSERT_PART,
+            [
+                pair
+                for image in images
+                for pair in image_parts(image.digest, image.manifest, image.image_id)
+            ],
         )
 
     def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
@@ -366,17 +395,17 @@ class Ledger:
 
         A first listing is owed a line even if it is empty.
         """
-        last = self._db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
-        last_id, head = last or (0, GENESIS)
+        last = _head(self._db)
+        head = last.hash
         not_before, name = self.known.not_before, self._repository.full_name
         rows: list[tuple[Any, ...]] = []
-        for change_id, change in enumerate(changes, last_id + 1):
+        for change_id, change in enumerate(changes, last.change_id + 1):
             fields = _encode(change.fields).decode()
             happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
         self._db.conn.executemany(_INSERT_CHANGE, rows)
-        return last_id + 1 if rows or not_before is None else None
+        return last.change_id + 1 if rows or not_before is None else None
 
     def _mirror(self, repository_id: int, listing: Listing, changes: Sequence[Change]) -> None:
         at = listing.finished_at
@@ -424,6 +453,11 @@ class Ledger:
             (repository_id,),
         ).fetchone()
         return dict(zip(columns, row, strict=True)) if row else None
+
+
+def _head(db: Database) -> Head:
+    row = db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
+    return Head(*row) if row else Head(0, GENESIS)
 
 
 _BOOLEANS: Final = tuple(Tag.__struct_fields__.index(name) for name in ("is_trusted", "scanned"))

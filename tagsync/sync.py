@@ -5,7 +5,7 @@ that will carry it out, and nothing is written before it is decided.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from typing import Final, Literal
@@ -149,6 +149,8 @@ def sync_all(
     finally:
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+    if not options.dry_run:
+        _log_pass(polls.values(), store)
     return [polls[job.repository] for job in jobs]
 
 
@@ -350,6 +352,23 @@ def _log_changes(repository: Repository, store: Store) -> None:
             change_id=change.id,
         )
     store.acknowledge(repository, unlogged.through)
+
+
+def _log_pass(polls: Collection[Poll], store: Store) -> None:
+    """Writes the head of the chain, which makes the log a witness of all changes until then."""
+    head = store.head()
+    outcomes = Counter(poll.outcome for poll in polls)
+    log.info(
+        "pass.finished",
+        repositories=len(polls),
+        failed=outcomes["failed"],
+        held=outcomes["held"],
+        added=sum(poll.added for poll in polls),
+        updated=sum(poll.updated for poll in polls),
+        deleted=sum(poll.deleted for poll in polls),
+        change_id=head.change_id,
+        head=head.hash,
+    )
 
 
 def _log_poll(poll: Poll) -> None:

@@ -114,8 +114,9 @@ def test_many_create_one_database_at_once(tmp_path: Path) -> None:
                 store.close()
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            applied = connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
-        assert applied == (2,)
+            applied = connection.execute("SELECT name FROM _sqlite_migrations").fetchall()
+        assert applied
+        assert len(set(applied)) == len(applied)
 
 
 def test_the_chain_as_the_readme_says() -> None:

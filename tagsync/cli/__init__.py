@@ -11,29 +11,46 @@ from typing import Final
 
 import click
 
-from tagsync.errors import ConfigError, TagsyncError, UnknownRepository, UnusableDatabase
+from tagsync.errors import (
+    ConfigError,
+    TagsyncError,
+    UnclearQuestion,
+    UnknownRepository,
+    UnusableDatabase,
+)
 
 _COMMANDS: Final = {
     "check": "tagsync.cli.check",
+    "coverage": "tagsync.cli.audit",
     "demo": "tagsync.cli.demo",
+    "diff": "tagsync.cli.audit",
+    "find": "tagsync.cli.audit",
     "log": "tagsync.cli.query",
     "run": "tagsync.cli.run",
     "status": "tagsync.cli.query",
     "sync": "tagsync.cli.sync",
     "tags": "tagsync.cli.query",
+    "verify": "tagsync.cli.audit",
 }
 
 _HELP: Final = {
     "check": "Check the configuration, then each registry.",
+    "coverage": "Show when somebody was looking, and the holes.",
     "demo": "Show what tagsync does, on an emulated registry.",
+    "diff": "Show the net difference between two moments.",
+    "find": "Show every tag that leads to a digest, or ever did.",
     "log": "Show the changes, oldest first.",
     "run": "Poll every repository on its own schedule, until SIGTERM or Ctrl-C.",
     "status": "Show how fresh each repository is.",
     "sync": "Poll the configured repositories once.",
-    "tags": "Show what each tag points to.",
+    "tags": "Show what each tag points to, or did.",
+    "verify": "Prove that the record is what was recorded.",
 }
 
 _INTERRUPTED: Final = 130
+
+_REFUSED: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnusableDatabase)
+"""What the command line, or the configuration that it names, is to blame for."""
 
 
 class _Lazy(click.Group):
@@ -99,8 +116,8 @@ class Settings:
 def main() -> None:
     """Runs the command line; here, and only here, an error becomes a sentence on standard error.
 
-    Exit status: 0 done; 1 a repository failed, or the database did; 2 the command line or the
-    configuration is wrong; 3 a listing was held and nothing failed.
+    Exit status: 0 done; 1 a repository failed, the database did, or the record has a fault; 2 the
+    command line or the configuration is wrong; 3 a listing was held and nothing failed.
     """
     try:
         status = tagsync.main(standalone_mode=False)
@@ -110,7 +127,7 @@ def main() -> None:
         sys.exit(2)
     except TagsyncError as error:
         _complain(str(error))
-        sys.exit(2 if isinstance(error, ConfigError | UnusableDatabase | UnknownRepository) else 1)
+        sys.exit(2 if isinstance(error, _REFUSED) else 1)
     except OSError as error:
         # click itself ends quietly when whoever reads our output has seen enough.
         _complain(f"the output cannot be written: {error.strerror}")

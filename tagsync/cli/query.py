@@ -7,6 +7,7 @@ import click
 
 from tagsync.audit import Audit, matching
 from tagsync.cli import Settings
+from tagsync.cli.moment import parse_moment, parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
 from tagsync.models import Repository, Watch, utc_now, watch_of
@@ -22,6 +23,7 @@ STATUS_COLUMNS = (
     "stale",
 )
 TAGS_COLUMNS = ("repository", "tag", "digest", "image_id", "size", "updated", "changed_at")
+CERTAINTY_COLUMNS = ("certainty", "unsure_from", "unsure_until")
 LOG_COLUMNS = (
     "id",
     "observed_at",
@@ -79,35 +81,74 @@ def _say_if_nobody_looks(
 
 @click.command()
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@click.option("--at", metavar="TIME", help="What it pointed to then, and how sure that is.")
 @format_option
 @click.pass_obj
-def tags(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
-    """Show what each tag points to.
+def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_format: str) -> None:
+    """Show what each tag points to, or did.
 
-    PATTERN is a glob over registry/namespace/repository.
+    PATTERN is a glob over registry/namespace/repository, TIME is ISO 8601 (UTC unless it says
+    otherwise) or an age such as 2h or 3d.
+
+    With --at, certainty is "certain"; "uncertain" for a tag that changed between the two listings
+    around TIME, which then has a row for each possibility; "not observed" where nobody was looking,
+    and the row is what was last known; or "unknown" before the first listing. Nothing surer is
+    known between unsure_from and unsure_until; present is no where there may have been no such tag.
 
     \b
     Example:
       tagsync tags 'swr/team-a/*' --format csv
+      tagsync tags swr/team-a/api --at 2026-05-03T12:00
     """
+    moment = at and parse_moment(at, utc_now())
     with Audit.open(configuration(settings).database) as audit:
-        show(audit.tags(patterns), TAGS_COLUMNS, output_format)
+        if moment:
+            columns = (*TAGS_COLUMNS, "present", *CERTAINTY_COLUMNS)
+            show(audit.tags_at(patterns, moment), columns, output_format)
+        else:
+            show(audit.tags(patterns), TAGS_COLUMNS, output_format)
 
 
 @click.command()
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@since_option
+@until_option
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(["added", "updated", "deleted"]),
+    multiple=True,
+    help="Only these; may be given more than once.",
+)
+@click.option("--tag", metavar="GLOB", help="Only tags of this name, or that match this glob.")
 @format_option
 @click.pass_obj
-def log(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
+def log(
+    settings: Settings,
+    patterns: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    kinds: tuple[str, ...],
+    tag: str | None,
+    output_format: str,
+) -> None:
     """Show the changes, oldest first.
 
     A change happened after not_before and no later than observed_at; without not_before the tag was
     there when its repository was first listed. PATTERN is a glob over
-    registry/namespace/repository.
+    registry/namespace/repository, TIME is ISO 8601 (UTC unless it says otherwise) or an age such
+    as 2h or 3d.
+
+    What may have happened between --since and --until is shown, so at both ends a change may have
+    happened outside.
 
     \b
     Example:
       tagsync log swr/team-a/api --format jsonl
+      tagsync log --since 7d --kind deleted
+      tagsync log --since 2026-05-03 --until 2026-05-04 --tag 'v1.*'
     """
+    start, end = parse_span(since, until, utc_now())
     with Audit.open(configuration(settings).database) as audit:
-        show(audit.log(patterns), LOG_COLUMNS, output_format)
+        rows = audit.log(patterns, since=start, until=end, kinds=kinds, tag=tag)
+        show(rows, LOG_COLUMNS, output_format)

@@ -1,0 +1,72 @@
+"""The moments that a command line names: ISO 8601, or an age."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from tagsync.config import Duration
+from tagsync.errors import UnclearQuestion
+from tagsync.models import timestamp
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def parse_moment(text: str, now: datetime) -> str:
+    """The moment that is meant, as `timestamp` writes it.
+
+    Args:
+        text: ISO 8601, in UTC unless it says otherwise, a date alone being its first moment; or an
+            age such as ``2h``, ``3d`` or ``1w``.
+        now: the present.
+
+    Raises:
+        UnclearQuestion: it is neither, or in the future, of which nothing can be known.
+    """
+    try:
+        moment = _ago(text, now) if re.fullmatch(r"(\d+[a-z]+)+", text) else _iso(text)
+    except (ValueError, OverflowError):
+        raise UnclearQuestion(
+            f"{text!r} is no moment: write it as 2026-05-03, as 2026-05-03T12:00 (UTC),"
+            " as 2026-05-03T12:00+02:00, or as an age such as 90m, 2h, 3d or 1w"
+        ) from None
+    if moment > now:
+        raise UnclearQuestion(
+            f"{text!r} is in the future, of which nothing can be known: it is {timestamp(now)}"
+        )
+    return timestamp(moment)
+
+
+def parse_span(
+    since: str | None, until: str | None, now: datetime
+) -> tuple[str | None, str | None]:
+    """Two moments, either of which may be left open.
+
+    Raises:
+        UnclearQuestion: as `parse_moment`, or the second is before the first.
+    """
+    start, end = (text and parse_moment(text, now) for text in (since, until))
+    if start and end and end < start:
+        raise UnclearQuestion(f"{until!r} is before {since!r}: give the earlier moment first")
+    return start, end
+
+
+def since_option(command: Command) -> Command:
+    """Gives a command its ``--since``."""
+    return click.option("--since", metavar="TIME", help="Leave out what was over before.")(command)
+
+
+def until_option(command: Command) -> Command:
+    """Gives a command its ``--until``."""
+    return click.option("--until", metavar="TIME", help="Leave out what came later.")(command)
+
+
+def _ago(text: str, now: datetime) -> datetime:
+    return now - Duration.parse(text)
+
+
+def _iso(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,112 @@
+"""Pure: which digests an image names, and the numbers under which the database finds them again.
+
+An image names its configuration, its layers and, if it is an index, the manifests of its platforms.
+The table ``image_parts`` holds for each of them a pair of numbers, and so finds a digest of which
+only the beginning is known, without a second copy of every digest.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+Role = Literal["manifest", "config", "layer"]
+"""What a digest is to the tag that leads to it."""
+
+KEY_DIGITS: Final = 15
+"""How many hexadecimal digits make a key: as many as a signed number of 64 bits can hold."""
+
+_HEXADECIMAL: Final = re.compile(rf"(?:[a-z0-9+._-]+:)?([0-9a-f]{{{KEY_DIGITS}}})[0-9a-f]*")
+
+
+class Platform(msgspec.Struct):
+    """For which system a manifest of an index is; attributes as the OCI image index has them."""
+
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+class Descriptor(msgspec.Struct):
+    """Names something by its digest."""
+
+    digest: str | None = None
+    platform: Platform | None = None
+
+
+class _OldLayer(msgspec.Struct, rename={"digest": "blobSum"}):
+    digest: str | None = None
+
+
+class Parts(msgspec.Struct, rename={"old_layers": "fsLayers"}):
+    """What a manifest of any kind names.
+
+    Attributes:
+        config: the configuration of an image.
+        layers: its layers.
+        old_layers: its layers in a manifest of schema 1.
+        manifests: the platforms of an index.
+    """
+
+    config: Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    old_layers: list[_OldLayer] | None = None
+    manifests: list[Descriptor] | None = None
+
+    def named(self) -> Iterator[tuple[Role, str]]:
+        """Each digest that is named, and as what."""
+        groups: tuple[tuple[Role, list[Descriptor | _OldLayer]], ...] = (
+            ("config", [self.config] if self.config else []),
+            ("layer", [*(self.layers or ()), *(self.old_layers or ())]),
+            ("manifest", [*(self.manifests or ())]),
+        )
+        for role, descriptors in groups:
+            for descriptor in descriptors:
+                if descriptor.digest:
+                    yield role, descriptor.digest
+
+
+_decode = msgspec.json.Decoder(Parts).decode
+
+
+def parts(manifest: str | None) -> Parts:
+    """What a manifest names: nothing, if it is none or cannot be understood."""
+    if manifest is None:
+        return Parts()
+    try:
+        return _decode(manifest)
+    except (msgspec.DecodeError, RecursionError):
+        return Parts()
+
+
+def image_parts(digest: str, manifest: str | None, image_id: str | None) -> list[tuple[int, int]]:
+    """The rows of ``image_parts`` for an image: everything that it names, and itself.
+
+    ``image_id`` is its configuration, whether or not there is a manifest that names it.
+    """
+    image = key(digest)
+    if image is None:
+        return []
+    named = {key(part) for _, part in parts(manifest).named()}
+    named.add(key(image_id or ""))
+    return [(part, image) for part in named if part is not None]
+
+
+def key(digest: str) -> int | None:
+    """The number under which a digest is found, or null for what is not hexadecimal.
+
+    Args:
+        digest: with or without ``sha256:``.
+    """
+    match = _HEXADECIMAL.fullmatch(digest)
+    return int(match[1], 16) if match else None
+
+
+def key_range(beginning: str) -> tuple[int, int]:
+    """The smallest and the largest key of all digests that begin with these hexadecimal digits."""
+    digits = beginning[:KEY_DIGITS]
+    return int(digits.ljust(KEY_DIGITS, "0"), 16), int(digits.ljust(KEY_DIGITS, "f"), 16)

@@ -1,0 +1,292 @@
+"""Whether the record is what was recorded: every promise that a tampered file would break.
+
+Each check reads the database once, in an order in which it needs to remember little, and names the
+first thing that does not fit.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+from sqlite_utils import Database
+
+from tagsync import schema
+from tagsync.chain import GENESIS, link
+from tagsync.database import empty_database
+from tagsync.models import FIELDS
+from tagsync.parts import image_parts, key
+from tagsync.registries import manifest
+
+Row = dict[str, Any]
+
+
+class _Misfit(Exception):
+    """The first thing that does not fit, in a sentence."""
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """A change as it is read back; attributes as the columns, and its repository's full name."""
+
+    id: int
+    repository: str | None
+    tag: str
+    kind: str
+    old_digest: str | None
+    new_digest: str | None
+    fields: str
+    not_before: str | None
+    observed_at: str
+    hash: str
+
+    def __str__(self) -> str:
+        return (
+            f"change {self.id} ({self.repository} tag {self.tag!r} {self.kind},"
+            f" observed {self.observed_at})"
+        )
+
+
+_CHANGES: Final = (
+    "SELECT c.id, r.registry || '/' || r.name, c.tag, c.kind, c.old_digest, c.new_digest, c.fields,"
+    " c.not_before, c.observed_at, c.hash FROM changes AS c"
+    " LEFT JOIN repositories AS r ON r.id = c.repository_id"
+)
+
+_decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
+
+
+def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
+    """Checks the whole record.
+
+    Args:
+        db: one that `schema.check_current` accepts, in a transaction.
+        heads: hashes of changes that a witness outside the database remembers.
+
+    Returns:
+        A row for each check: ``check``, ``rows`` that were looked at, ``result`` (``ok`` or
+        ``fault``), and as ``detail`` what does not fit, or what is worth knowing.
+    """
+    checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
+        ("triggers", partial(_check_triggers, db)),
+        ("chain", partial(_check_chain, db, heads)),
+        ("images", partial(_check_images, db)),
+        ("tags", partial(_check_tags, db)),
+        ("observations", partial(_check_observations, db)),
+    )
+    for name, check in checks:
+        seen: Counter[str] = Counter()
+        try:
+            result, detail = "ok", check(seen)
+        except _Misfit as misfit:
+            result, detail = "fault", str(misfit)
+        yield {"check": name, "rows": seen[""], "result": result, "detail": detail}
+
+
+def _check_triggers(db: Database, seen: Counter[str]) -> None:
+    """The triggers that keep the history append-only are what a new database has."""
+    present = schema.triggers(db)
+    with empty_database() as new:
+        wanted = schema.triggers(new)
+    for name, sql in wanted.items():
+        seen[""] += 1
+        if present.get(name) != sql:
+            raise _Misfit(f"the trigger {name} is {'altered' if name in present else 'missing'}")
+
+
+def _check_chain(db: Database, heads: Collection[str], seen: Counter[str]) -> str:
+    """Each change's hash follows from its content and the hash before it, from the first to now."""
+    wanted = set(heads) - {GENESIS}
+    head, last = GENESIS, 0
+    for row in db.execute(f"{_CHANGES} ORDER BY c.id"):
+        change = _Change(*row)
+        seen[""] += 1
+        if change.id != last + 1:
+            raise _Misfit(f"change {last + 1} is missing before {change}")
+        if change.repository is None:
+            raise _Misfit(f"the repository of {change} is missing")
+        head, last = link(head, *row[:-1]), change.id
+        if head != change.hash:
+            raise _Misfit(
+                f"{change} does not have the hash that its content and the change before it give"
+            )
+        wanted.discard(head)
+    if wanted:
+        raise _Misfit(
+            f"no change has the hash {min(wanted)}: what was recorded when it was the head has been"
+            " cut off or rewritten"
+        )
+    return f"head {head}"
+
+
+def _check_images(db: Database, seen: Counter[str]) -> str | None:
+    """Each manifest is what was found of it when it came, and some change or index brought it."""
+    false = 0
+    rows = db.execute(
+        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at FROM images"
+        " ORDER BY digest"
+    )
+    for digest, text, image_id, version, size, verified, first_observed_at in rows:
+        seen[""] += 1
+        image = manifest.image(digest, text, image_id=image_id, schema=version, size=size)
+        if image.verified != (None if verified is None else bool(verified)):
+            fits = {True: "is", False: "is not", None: "is missing and so cannot be"}
+            raise _Misfit(
+                f"image {digest}: its manifest {fits[image.verified]} what its digest and image_id"
+                f" say, and verified is {verified}"
+            )
+        false += verified == 0
+        _check_image_is_indexed(db, digest, text, image_id)
+        _check_image_was_brought(db, digest, first_observed_at)
+    _check_images_are_there(db)
+    return f"{false} were not what their digests say when they came" if false else None
+
+
+def _check_image_is_indexed(
+    db: Database, digest: str, text: str | None, image_id: str | None
+) -> None:
+    pairs = image_parts(digest, text, image_id)
+    if not pairs:
+        return
+    (indexed,) = db.execute(
+        "SELECT count(*) FROM image_parts WHERE image = ?"
+        " AND part IN (SELECT value FROM json_each(?))",
+        (pairs[0][1], msgspec.json.encode([part for part, _ in pairs]).decode()),
+    ).fetchone()
+    if indexed != len(pairs):
+        raise _Misfit(f"image {digest}: image_parts lacks something that it names")
+
+
+def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) -> None:
+    change = db.execute(
+        "SELECT observed_at FROM changes WHERE new_digest = ? ORDER BY id LIMIT 1", (digest,)
+    ).fetchone()
+    if change and change[0] == first_observed_at:
+        return
+    if db.execute("SELECT 1 FROM image_parts WHERE part = ? LIMIT 1", (key(digest),)).fetchone():
+        return
+    if change:
+        raise _Misfit(
+            f"image {digest} was first observed at {first_observed_at}, and the first change to it"
+            f" at {change[0]}"
+        )
+    raise _Misfit(f"image {digest}: the change that brought it is missing")
+
+
+def _check_images_are_there(db: Database) -> None:
+    row = db.execute(
+        f"{_CHANGES} WHERE c.new_digest IS NOT NULL"  # noqa: S608  a constant
+        " AND NOT EXISTS (SELECT 1 FROM images WHERE digest = c.new_digest) ORDER BY c.id LIMIT 1"
+    ).fetchone()
+    if row:
+        change = _Change(*row)
+        raise _Misfit(f"image {change.new_digest}, which {change} brought, is missing")
+
+
+def _check_tags(db: Database, seen: Counter[str]) -> None:
+    """The changes, replayed tag by tag, give exactly the rows of ``tags``."""
+    columns = ("tag", *FIELDS, "first_observed_at", "changed_at")
+    rows = db.execute(
+        f"SELECT repository_id, {', '.join(columns)} FROM tags ORDER BY repository_id, tag"  # noqa: S608  constants
+    )
+    mirror = next(rows, None)
+    for repository_id, tag, replayed in _replay(db):
+        seen[""] += replayed is not None
+        place = (repository_id, tag)
+        if mirror and tuple(mirror[:2]) < place:
+            raise _Misfit(f"{_called(db, mirror)} is in tags, and no change brought it")
+        if mirror is None or tuple(mirror[:2]) > place:
+            if replayed is not None:
+                raise _Misfit(f"{_called(db, place)} is missing in tags, and no change deleted it")
+            continue
+        if replayed is None:
+            raise _Misfit(f"{_called(db, place)} is in tags, and a change deleted it")
+        for name, value in zip(columns[1:], mirror[2:], strict=True):
+            if value != replayed.get(name):
+                raise _Misfit(
+                    f"{_called(db, place)} has {value!r} as {name} in tags, and"
+                    f" {replayed.get(name)!r} by its changes"
+                )
+        mirror = next(rows, None)
+    if mirror:
+        raise _Misfit(f"{_called(db, mirror)} is in tags, and no change brought it")
+
+
+def _replay(db: Database) -> Iterator[tuple[int, str, Row | None]]:
+    """What the changes of each tag come to, in the order of repositories and tags."""
+    rows = db.execute(
+        _CHANGES.replace("SELECT ", "SELECT c.repository_id, ", 1)
+        + " ORDER BY c.repository_id, c.tag, c.id"
+    )
+    for (repository_id, tag), changes in groupby(rows, key=lambda row: (row[0], row[3])):
+        state: Row | None = None
+        for _, *change in changes:
+            state = _after(state, _Change(*change))
+        yield repository_id, tag, state
+
+
+def _after(state: Row | None, change: _Change) -> Row | None:
+    """What a tag is after a change, if the change fits what it was before."""
+    if (change.kind == "added") != (state is None):
+        raise _Misfit(f"{change} does not fit the changes of the tag before it")
+    before = state or {}
+    try:
+        fields = _decode(change.fields)
+    except msgspec.DecodeError:
+        raise _Misfit(f"{change} has fields that are not the JSON of pairs") from None
+    fits = before.get("digest") == change.old_digest and all(
+        before.get(name) == old for name, (old, _) in fields.items()
+    )
+    after = {**before, **{name: new for name, (_, new) in fields.items()}}
+    if not fits or (after.get("digest") != change.new_digest):
+        raise _Misfit(f"{change} does not fit the changes of the tag before it")
+    if change.kind == "deleted":
+        return None
+    return {"first_observed_at": change.observed_at, **after, "changed_at": change.observed_at}
+
+
+def _called(db: Database, place: Sequence[Any]) -> str:
+    """A tag as people call it."""
+    row = db.execute(
+        "SELECT registry || '/' || name FROM repositories WHERE id = ?", (place[0],)
+    ).fetchone()
+    return f"{row[0] if row else 'a repository that is missing'} tag {place[1]!r}"
+
+
+def _check_observations(db: Database, seen: Counter[str]) -> None:
+    """Each change was seen by a complete listing, and each repository's records agree on them."""
+    repositories = db.execute(
+        "SELECT id, registry || '/' || name, first_observed_at, last_complete_at,"
+        " (SELECT count(*) FROM tags WHERE repository_id = r.id),"
+        " (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'"
+        "  ORDER BY id DESC LIMIT 1) FROM repositories AS r ORDER BY id"
+    ).fetchall()
+    for number, name, first, last, tags, listed in repositories:
+        runs = db.execute(
+            "SELECT first_at, last_at FROM observations WHERE repository_id = ? AND outcome = 'ok'"
+            " ORDER BY first_at",
+            (number,),
+        ).fetchall()
+        seen[""] += len(runs)
+        ends = (runs[0][0], max(end for _, end in runs)) if runs else (None, None)
+        if ends != (first, last):
+            raise _Misfit(
+                f"{name} was listed from {first} until {last} by its own row, and from {ends[0]}"
+                f" until {ends[1]} by its observations"
+            )
+        if runs and listed != tags:
+            raise _Misfit(f"{name} has {tags} tags, and its last complete listing had {listed}")
+        _check_changes_were_observed(db, number, runs)
+
+
+def _check_changes_were_observed(
+    db: Database, repository_id: int, runs: Sequence[tuple[str, str]]
+) -> None:
+    firsts = [first for first, _ in runs]
+    for row in db.execute(f"{_CHANGES} WHERE c.repository_id = ?", (repository_id,)):
+        change = _Change(*row)
+        run = bisect_right(firsts, change.observed_at) - 1
+        if run < 0 or change.observed_at > runs[run][1]:
+            raise _Misfit(f"no complete listing was observed when {change} was")
