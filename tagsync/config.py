@@ -35,7 +35,7 @@ from tagsync.models import (
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
 """Where the configuration is looked for when none is named."""
 
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -49,7 +49,7 @@ class Duration(timedelta):
         Raises:
             ValueError: it is none, or not positive.
         """
-        parts = re.findall(r"(\d{1,9})(ms|s|m|h|d|w)", text) if isinstance(text, str) else []
+        parts = re.findall(r"(\d{1,9})(ms|s|m|h|d)", text) if isinstance(text, str) else []
         if not parts or "".join(map("".join, parts)) != text:
             raise ValueError(f'{text!r} is no duration; write it like "90s", "5m" or "1h30m"')
         seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)

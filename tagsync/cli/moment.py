@@ -64,7 +64,8 @@ def until_option(command: Command) -> Command:
 
 
 def _ago(text: str, now: datetime) -> datetime:
-    return now - Duration.parse(text)
+    # An age may well be of weeks, which no interval or timeout of the configuration is.
+    return now - Duration.parse(re.sub(r"(\d+)w", lambda week: f"{7 * int(week[1])}d", text))
 
 
 def _iso(text: str) -> datetime:
