@@ -381,10 +381,11 @@ def _timeline(
     observations: Iterable[Mapping[str, Any]], since: str | None, until: str | None
 ) -> Iterator[Row]:
     """The observations and the holes between them; of what is before and after, as is asked."""
-    reached = since
+    reached: str | None = None
     for row in observations:
-        if reached is not None and reached < row["first_at"]:
-            yield _hole(reached, row["first_at"])
+        before = since if reached is None else reached
+        if before is not None and before < row["first_at"]:
+            yield _hole(before, row["first_at"])
         yield {
             "from": row["first_at"],
             "to": row["last_at"],
@@ -393,8 +394,9 @@ def _timeline(
             "detail": row["detail"],
         }
         reached = max(reached or "", row["last_at"])
-    if reached is not None and until is not None and reached < until:
-        yield _hole(reached, until)
+    before = since if reached is None else reached
+    if before is not None and until is not None and before < until:
+        yield _hole(before, until)
 
 
 def _hole(start: str, end: str) -> Row:

@@ -1,5 +1,6 @@
 """Where a digest is, and ever was: which tags lead to a manifest, a configuration or a layer."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -7,7 +8,7 @@ from typing import Any, Final
 from sqlite_utils import Database
 
 from tagsync.errors import UnclearQuestion
-from tagsync.parts import Role, key, key_range, parts
+from tagsync.parts import Role, digits_of, key, key_range, parts
 
 LEAST_DIGITS: Final = 6
 """How many hexadecimal digits of a digest have to be given."""
@@ -29,7 +30,7 @@ def _of_key(digest: str, algorithm: str, number: str) -> str:
 
 HOLDERS: Final = f"""
     WITH RECURSIVE holder (image, via) AS (
-        SELECT ?, NULL
+        SELECT :key, NULL
         UNION
         SELECT p.image, h.image FROM holder AS h CROSS JOIN image_parts AS p ON p.part = h.image
     ),
@@ -39,11 +40,23 @@ HOLDERS: Final = f"""
     FROM holder CROSS JOIN algorithm
     CROSS JOIN images AS i ON {_of_key("i.digest", "algorithm.name", "holder.image")}
     CROSS JOIN tag_history AS h ON h.digest = i.digest
-    WHERE holder.via IS NULL OR instr(i.manifest, printf('%015x', holder.via))
-          OR instr(i.image_id, printf('%015x', holder.via))
+    WHERE holder.via IS NULL
+          OR instr(i.manifest, iif(holder.via = :key, :digits, printf('%015x', holder.via)))
+          OR instr(i.image_id, :digits)
     ORDER BY h.repository, h.tag, h.valid_from
 """  # noqa: S608  constants
 """Every tag that points, or pointed, to what has this key or names it, by however many steps."""
+
+UNEXPLAINED: Final = f"""
+    WITH algorithm (name) AS (VALUES ('sha256'), ('sha512'))
+    SELECT i.manifest, i.image_id FROM image_parts AS p CROSS JOIN algorithm
+    CROSS JOIN images AS i ON {_of_key("i.digest", "algorithm.name", "p.image")}
+    WHERE p.part = ? AND NOT EXISTS (
+        SELECT 1 FROM json_each(?) AS name
+        WHERE instr(i.manifest, name.value) OR instr(i.image_id, name.value)
+    ) LIMIT 1
+"""  # noqa: S608  constants
+"""An image that names something of this key, but none of what is known already."""
 
 Row = dict[str, Any]
 
@@ -67,7 +80,7 @@ def find(db: Database, text: str) -> Iterator[Row]:
     if found is None:
         return
     role, digest = found
-    for row in db.query(HOLDERS, (key(digest),)):
+    for row in db.query(HOLDERS, {"key": key(digest), "digits": digits_of(digest)}):
         yield {
             "repository": row["repository"],
             "tag": row["tag"],
@@ -115,33 +128,32 @@ def _images(db: Database, algorithms: Sequence[str], digits: str) -> dict[str, R
 
 def _named(db: Database, algorithms: Sequence[str], digits: str) -> dict[str, Role]:
     """What images name that begins so."""
-    found: dict[str, Role] = {}
     rows = db.execute(
-        "SELECT part, min(image) FROM image_parts WHERE part BETWEEN ? AND ? GROUP BY part LIMIT ?",
+        "SELECT DISTINCT part FROM image_parts WHERE part BETWEEN ? AND ? LIMIT ?",
         (*key_range(digits), _ENOUGH),
     ).fetchall()
-    for part, image in rows:
-        found |= {
-            digest: role
-            for digest, role in _names_of(db, part, image)
-            if any(digest.startswith(f"{algorithm}:{digits}") for algorithm in algorithms)
-        }
+    return {
+        digest: role
+        for (part,) in rows
+        for digest, role in _names(db, part).items()
+        if any(digest.startswith(f"{algorithm}:{digits}") for algorithm in algorithms)
+    }
+
+
+def _names(db: Database, part: int) -> dict[str, Role]:
+    """The digests of a key, which is one unless somebody made another up to look like it."""
+    found: dict[str, Role] = {}
+    while len(found) < _ENOUGH:
+        row = db.execute(UNEXPLAINED, (part, json.dumps([digits_of(name) for name in found])))
+        manifest, image_id = row.fetchone() or (None, None)
+        fresh: dict[str, Role] = {name: role for role, name in parts(manifest).named()}
+        if image_id:
+            fresh[f"sha256:{digits_of(image_id)}"] = "config"
+        fresh = {name: role for name, role in fresh.items() if key(name) == part}
+        if fresh.keys() <= found.keys():
+            break
+        found |= fresh
     return found
-
-
-def _names_of(db: Database, part: int, image: int) -> Iterator[tuple[str, Role]]:
-    """The digests of a key that an image names."""
-    for algorithm in _ALGORITHMS:
-        rows = db.execute(
-            f"SELECT manifest, image_id FROM images WHERE {_of_key('digest', '?1', '?2')}",  # noqa: S608  constants
-            (algorithm, image),
-        )
-        for manifest, image_id in rows:
-            for role, digest in parts(manifest).named():
-                if key(digest) == part:
-                    yield digest, role
-            if image_id and key(image_id) == part:
-                yield image_id if ":" in image_id else f"sha256:{image_id}", "config"
 
 
 def _platform(index: str | None, via: int | None) -> str | None:

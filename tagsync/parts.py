@@ -106,6 +106,11 @@ def key(digest: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
+def digits_of(digest: str) -> str:
+    """A digest without ``sha256:``."""
+    return digest.rpartition(":")[2]
+
+
 def key_range(beginning: str) -> tuple[int, int]:
     """The smallest and the largest key of all digests that begin with these hexadecimal digits."""
     digits = beginning[:KEY_DIGITS]

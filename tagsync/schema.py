@@ -195,6 +195,8 @@ _VIEWS: Final = {
 _INDEXES: Final = (
     "CREATE INDEX changes_of_digest ON changes (new_digest)",
     "CREATE INDEX changes_in_time ON changes (observed_at)",
+    # By which the views find a repository; its two names are one there.
+    "CREATE INDEX repositories_by_full_name ON repositories (registry || '/' || name)",
     # Which images name a digest, both as the numbers that tagsync.parts makes of digests.
     """
     CREATE TABLE image_parts (

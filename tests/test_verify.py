@@ -1,0 +1,424 @@
+"""Whether the record can be altered without being found out."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tagsync.audit import Audit
+from tagsync.chain import GENESIS, link
+from tagsync.emulator import Emulator
+from tagsync.models import NoCredential, Repository
+from tagsync.registries import Registry, open_registry
+from tagsync.registries.manifest import image
+from tagsync.schema import triggers
+from tagsync.store import Store
+from tagsync.sync import Job, Options, sync
+from tests.conftest import FakeClock, Scripted
+
+Edit = Callable[[sqlite3.Connection], object]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of two repositories, with every kind of change and true manifests."""
+    path = tmp_path_factory.mktemp("original") / "tagsync.db"
+    with Emulator() as swr, Store.open(path) as store:
+        registry = open_at(swr.url)
+        jobs = [
+            Job(Repository("swr", name), registry, timedelta(minutes=5))
+            for name in ("team/api", "team/web")
+        ]
+
+        def look() -> None:
+            for job in jobs:
+                assert sync(job, store).outcome == "ok"
+
+        swr.push("team/api", "v1", "one")
+        swr.push("team/api", "v2", "two")
+        swr.push("team/web", "v1", "web one")
+        swr.push("team/web", "old", "old")
+        look()
+        swr.push("team/api", "v1", "three")
+        swr.delete("team/web", "old")
+        look()
+        swr.push("team/api", "v3", "four")
+        swr.set_fields("team/web", "v1", is_trusted=True)
+        look()
+        swr.push("team/web", "v1", "web newest")
+        look()
+        registry.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    return path
+
+
+def open_at(endpoint: str) -> Registry:
+    return open_registry(
+        endpoint,
+        NoCredential(),
+        timeout=5.0,
+        retry_for=1.0,
+        max_listing_bytes=2**26,
+        requests_per_second=10_000.0,
+        connections=1,
+    )
+
+
+def checked(database: Path, *heads: str) -> dict[str, str | None]:
+    """What each check found wrong."""
+    with Audit.open(database) as audit:
+        rows = list(audit.verify(heads))
+    assert [row["check"] for row in rows] == ["triggers", "chain", "images", "tags", "observations"]
+    return {row["check"]: row["detail"] for row in rows if row["result"] == "fault"}
+
+
+def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
+    """A copy in which somebody made changes with the triggers dropped, and put them back after."""
+    to.write_bytes(original.read_bytes())
+    with closing(sqlite3.connect(to)) as connection, connection:
+        kept = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall()
+        for name, _ in kept:
+            connection.execute(f"DROP TRIGGER {name}")
+        for edit in edits:
+            if callable(edit):
+                edit(connection)
+            else:
+                assert connection.execute(edit).rowcount, edit
+        for _, sql in kept:
+            connection.execute(sql)
+    return to
+
+
+def chain_anew(connection: sqlite3.Connection) -> None:
+    """Gives every change the hash that fits, as somebody would who knows the canonical form."""
+    head = GENESIS
+    rows = connection.execute(
+        "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
+        " c.not_before, observed_at FROM changes AS c JOIN repositories AS r"
+        " ON r.id = repository_id ORDER BY c.id"
+    ).fetchall()
+    for row in rows:
+        head = link(head, *row)
+        connection.execute("UPDATE changes SET hash = ? WHERE id = ?", (head, row[0]))
+
+
+def mirror_before_the_newest(connection: sqlite3.Connection) -> None:
+    """Puts the row of the tag that moved last back to what it was before."""
+    tag, fields = connection.execute(
+        "SELECT tag, fields FROM changes ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    (before,) = connection.execute(
+        "SELECT max(observed_at) FROM changes WHERE repository_id = 2 AND tag = ?"
+        " AND id < (SELECT max(id) FROM changes)",
+        (tag,),
+    ).fetchone()
+    for name, (old, _) in json.loads(fields).items():
+        connection.execute(
+            f"UPDATE tags SET {name} = ?, changed_at = ? WHERE repository_id = 2 AND tag = ?",
+            (old, before, tag),
+        )
+
+
+INVENTED = (
+    "INSERT INTO tags (repository_id, tag, first_observed_at, changed_at) VALUES ({}, '{}', 1, 1)"
+)
+NEWEST = "DELETE FROM changes WHERE id = (SELECT max(id) FROM changes)"
+
+TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
+    "a tag of a change": (("UPDATE changes SET tag = 'v9' WHERE id = 2",), "chain", "change 2 "),
+    "a digest of a change": (
+        ("UPDATE changes SET new_digest = 'sha256:0' WHERE id = 5",),
+        "chain",
+        "change 5 ",
+    ),
+    "the kind of a change": (
+        ("UPDATE changes SET kind = 'deleted' WHERE id = 5",),
+        "chain",
+        "change 5 ",
+    ),
+    "the time of a change": (
+        ("UPDATE changes SET observed_at = '2020-01-01T00:00:00.000Z' WHERE id = 3",),
+        "chain",
+        "change 3 ",
+    ),
+    "the other time of a change": (
+        ("UPDATE changes SET not_before = NULL WHERE id = 6",),
+        "chain",
+        "change 6 ",
+    ),
+    "the fields of a change": (
+        ("UPDATE changes SET fields = replace(fields, 'true', 'null') WHERE kind = 'updated'",),
+        "chain",
+        "change ",
+    ),
+    "the repository of a change": (
+        ("UPDATE changes SET repository_id = 2 WHERE id = 1",),
+        "chain",
+        "change 1 ",
+    ),
+    "a hash": (("UPDATE changes SET hash = hash || '0' WHERE id = 4",), "chain", "change 4 "),
+    "the first change deleted": (("DELETE FROM changes WHERE id = 1",), "chain", "change 1 is"),
+    "a change in the middle deleted": (
+        ("DELETE FROM changes WHERE id = 5",),
+        "chain",
+        "change 5 is missing",
+    ),
+    "one deleted, the others moved up": (
+        ("DELETE FROM changes WHERE id = 5", "UPDATE changes SET id = id - 1 WHERE id > 5"),
+        "chain",
+        "change 5 ",
+    ),
+    "one inserted": (
+        (
+            (
+                "INSERT INTO changes SELECT max(id) + 1, 1, 'v7', 'added', NULL, NULL, '{}',"
+                " observed_at, observed_at, hash FROM changes"
+            ),
+        ),
+        "chain",
+        "change 10 ",
+    ),
+    "two swapped": (
+        (
+            "UPDATE changes SET id = 99 WHERE id = 5",
+            "UPDATE changes SET id = 5 WHERE id = 6",
+            "UPDATE changes SET id = 6 WHERE id = 99",
+        ),
+        "chain",
+        "change 5 ",
+    ),
+    "a repository renamed": (
+        ("UPDATE repositories SET name = 'team/other' WHERE id = 2",),
+        "chain",
+        "change ",
+    ),
+    "a repository deleted": (
+        ("DELETE FROM repositories WHERE id = 2",),
+        "chain",
+        "the repository of change ",
+    ),
+    "the newest deleted": ((NEWEST,), "tags", "swr/team/web tag 'v1' has "),
+    "the newest deleted, the mirror put back": (
+        (mirror_before_the_newest, NEWEST),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "one rewritten with the whole chain": (
+        (
+            "UPDATE changes SET fields = replace(fields, 'api:v2', 'api:v8') WHERE tag = 'v2'",
+            chain_anew,
+        ),
+        "tags",
+        "swr/team/api tag 'v2' has ",
+    ),
+    "a deletion taken out with the whole chain": (
+        (
+            "DELETE FROM changes WHERE kind = 'deleted'",
+            "UPDATE changes SET id = id - 1 WHERE id > 6",
+            chain_anew,
+        ),
+        "tags",
+        "tag 'old' is missing in tags",
+    ),
+    "a manifest": (
+        ("UPDATE images SET manifest = manifest || ' ' WHERE verified",),
+        "images",
+        "is not what its digest",
+    ),
+    "a manifest taken away": (
+        ("UPDATE images SET manifest = NULL",),
+        "images",
+        "is missing and so cannot be",
+    ),
+    "the identity of an image": (
+        (f"UPDATE images SET image_id = '{'0' * 64}'",),
+        "images",
+        "is not what its digest",
+    ),
+    "a verdict": (("UPDATE images SET verified = 0",), "images", "is what its digest"),
+    "when an image came": (
+        ("UPDATE images SET first_observed_at = '2020-01-01T00:00:00.000Z'",),
+        "images",
+        "was first observed at 2020",
+    ),
+    "an image deleted": (
+        ("DELETE FROM images WHERE digest = (SELECT min(digest) FROM images)",),
+        "images",
+        "is missing",
+    ),
+    "what images name": (("DELETE FROM image_parts",), "images", "image_parts lacks"),
+    "a row of the mirror": (
+        ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
+        "tags",
+        "swr/team/api tag 'v3' has 'sha256:0' as digest",
+    ),
+    "a field of the mirror": (
+        ("UPDATE tags SET is_trusted = 1 WHERE tag = 'v3'",),
+        "tags",
+        "as is_trusted in tags",
+    ),
+    "a time of the mirror": (
+        ("UPDATE tags SET changed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
+        "tags",
+        "as changed_at in tags",
+    ),
+    "the other time of the mirror": (
+        ("UPDATE tags SET first_observed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
+        "tags",
+        "as first_observed_at in tags",
+    ),
+    "a row of the mirror deleted": (
+        ("DELETE FROM tags WHERE tag = 'v2'",),
+        "tags",
+        "swr/team/api tag 'v2' is missing in tags",
+    ),
+    "the last row of the mirror deleted": (
+        ("DELETE FROM tags WHERE repository_id = 2",),
+        "tags",
+        "swr/team/web tag 'v1' is missing in tags",
+    ),
+    "a row of the mirror added": (
+        (INVENTED.format(1, "a"),),
+        "tags",
+        "swr/team/api tag 'a' is in tags, and no change brought it",
+    ),
+    "a last row of the mirror added": (
+        (INVENTED.format(2, "z"),),
+        "tags",
+        "swr/team/web tag 'z' is in tags, and no change brought it",
+    ),
+    "a deleted tag put back": (
+        (INVENTED.format(2, "old"),),
+        "tags",
+        "swr/team/web tag 'old' is in tags, and a change deleted it",
+    ),
+    "observations deleted": (
+        ("DELETE FROM observations WHERE repository_id = 1",),
+        "observations",
+        "swr/team/api was listed from",
+    ),
+    "an observation cut short": (
+        ("UPDATE observations SET last_at = first_at WHERE repository_id = 2",),
+        "observations",
+        "swr/team/web was listed from",
+    ),
+    "an observation that hides a hole in which something happened": (
+        (
+            (
+                "INSERT INTO observations SELECT 99, repository_id, outcome, detail, first_at,"
+                " first_at, 1, tags FROM observations WHERE id = 1"
+            ),
+            "UPDATE observations SET first_at = last_at WHERE id = 1",
+        ),
+        "observations",
+        "no complete listing was observed when change",
+    ),
+    "how many tags were listed": (
+        ("UPDATE observations SET tags = 7",),
+        "observations",
+        "its last complete listing had 7",
+    ),
+}
+
+
+def test_a_true_record_verifies(original: Path) -> None:
+    """Nothing is wrong with what nobody altered; the head is told, and is its own witness."""
+    assert checked(original) == {}
+    with Audit.open(original) as audit:
+        chain = next(row for row in audit.verify() if row["check"] == "chain")
+    with Store.open_for_reading(original) as store:
+        head = store.head()
+    assert (chain["rows"], chain["detail"]) == (head.change_id, f"head {head.hash}")
+    assert checked(original, head.hash, GENESIS) == {}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_caught(original: Path, database: Path, name: str) -> None:
+    """Whatever is altered with the triggers out of the way, what does not fit is named."""
+    edits, check, named = TAMPERINGS[name]
+    faults = checked(tampered(original, database, *edits))
+    assert named in (faults[check] or "")
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "CREATE TRIGGER {name} BEFORE DELETE ON changes BEGIN SELECT 1; END"]
+)
+def test_a_trigger_that_is_gone_is_caught(original: Path, database: Path, sql: str) -> None:
+    """The triggers are part of what is checked: one that is missing, or does nothing, is named."""
+    database.write_bytes(original.read_bytes())
+    name = "changes_are_never_deleted"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(sql.format(name=name))
+    assert name in (checked(database)["triggers"] or "")
+
+
+def test_a_head_proves_that_nothing_was_cut_off(original: Path, database: Path) -> None:
+    """A record that fits itself in everything still lacks what a witness remembers."""
+
+    def forget_the_newest(connection: sqlite3.Connection) -> None:
+        (digest,) = connection.execute(
+            "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        mirror_before_the_newest(connection)
+        connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
+        connection.execute(NEWEST)
+
+    with Store.open_for_reading(original) as store:
+        head = store.head()
+    forgotten = tampered(original, database, forget_the_newest)
+    assert checked(forgotten) == {}
+    assert head.hash in (checked(forgotten, head.hash)["chain"] or "")
+    with Store.open_for_reading(forgotten) as store:
+        assert checked(original, store.head().hash) == {}
+
+
+def test_the_head_spans_restarts_and_processes(
+    scripted: Scripted, clock: FakeClock, database: Path
+) -> None:
+    """Whoever appends goes on with the chain of all the others; an empty one has a head too."""
+    with Store.open(database) as store:
+        assert (store.head().change_id, store.head().hash) == (0, GENESIS)
+    for number in range(4):
+        with Store.open(database) as one, Store.open(database) as other:
+            for store, name in ((one, "team/a"), (other, "team/b")):
+                scripted.then(f"v{number}")
+                job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
+                assert sync(job, store, Options(accept_deletions=True), clock).outcome == "ok"
+            assert one.head() == other.head()
+    assert checked(database) == {}
+    with Store.open_for_reading(database) as store:
+        assert store.head().change_id == 14
+
+
+def test_a_check_names_what_it_guards(original: Path) -> None:
+    """All triggers are known to the check, so that a new one is not forgotten."""
+    with Audit.open(original) as audit:
+        (row,) = (row for row in audit.verify() if row["check"] == "triggers")
+    with Store.open_for_reading(original) as store:
+        assert row["rows"] == len(triggers(store._db))  # noqa: SLF001  nobody else asks
+
+
+def test_bytes_that_never_fitted_are_no_fault(
+    scripted: Scripted, clock: FakeClock, job: Job, store: Store, database: Path
+) -> None:
+    """An image that was recorded as not what its digest says is told, and is no tampering."""
+    wrong = image("sha256:a", "{}", image_id=None, schema=None, size=None)
+    scripted.then("a")
+    listing: Any = scripted.script.pop()
+    scripted.script.append(msgspec.structs.replace(listing, images={"sha256:a": wrong}))
+    sync(job, store, clock=clock)
+    assert wrong.verified is False
+    assert checked(database) == {}
+    with Audit.open(database) as audit:
+        (row,) = (row for row in audit.verify() if row["check"] == "images")
+    assert row["detail"] == "1 were not what their digests say when they came"
