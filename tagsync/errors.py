@@ -6,8 +6,7 @@
     ├── ConfigError                 the configuration or the command line is wrong
     ├── StoreError                  the database did not take or give what was asked
     │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
-    │   ├── UnknownRepository       a pattern matches no repository
-    │   └── ClockBehindRecord       the clock is earlier than what is already recorded
+    │   └── UnknownRepository       a pattern matches no repository
     └── RegistryError               a listing could not be had
         ├── Unreachable        *    no connection, a broken one, or a timeout
         ├── Untrusted               the certificate is not one to trust
@@ -58,10 +57,6 @@ class UnknownRepository(StoreError):
             + (f"the nearest is {near[0]}" if near else "there are none yet")
             + "; a pattern is matched against registry/namespace/repository"
         )
-
-
-class ClockBehindRecord(StoreError):
-    """The system's clock is earlier than the newest recorded listing; nothing was recorded."""
 
 
 class RegistryError(TagsyncError):

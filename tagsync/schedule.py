@@ -58,6 +58,9 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
     if last_complete_at is None:
         return True
     last = parse_timestamp(last_complete_at)
+    if last - now > MISSED * spacing(watch, now):
+        # How long ago that was cannot be told while the clock is so far behind the record.
+        return True
     if watch.cron is None:
         return now - last > MISSED * watch.interval
     *_, third = islice(CronSim(watch.cron, last), MISSED)

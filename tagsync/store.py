@@ -28,6 +28,7 @@ from tagsync.models import (
     Tag,
     Unchanged,
     parse_timestamp,
+    timestamp,
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -51,18 +52,25 @@ _INSERT_IMAGE: Final = """
 """
 
 
+_BEHIND: Final = "the clock was behind the record"
+"""What an observation says of listings whose times tell their order only."""
+
+
 class Known(msgspec.Struct, frozen=True):
     """What the database holds of a repository as a whole; attributes as its columns.
 
-    ``id`` is null for a repository that was never polled.
+    ``id`` is null for a repository that was never polled. ``looks`` is the newest complete listing,
+    recorded or held: as long as it is the same, there was none in between, whatever clocks said.
     """
 
     id: int | None = None
+    last_attempt_at: str | None = None
     last_complete_at: str | None = None
     listing_hash: str | None = None
     not_before: str | None = None
     unlogged_from: int | None = None
     failures: int = 0
+    looks: str | None = None
 
 
 class Unlogged(msgspec.Struct, frozen=True):
@@ -125,8 +133,9 @@ class Store:
         """Every repository that was ever polled, but those whose registry says they are gone."""
         with self._lock, in_plain_words(self._path):
             rows = self._db.execute(
-                "SELECT registry, name FROM repositories AS r WHERE coalesce((SELECT detail"
-                " FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), '') <> ?",
+                "SELECT registry, name FROM repositories AS r WHERE instr(coalesce((SELECT detail"
+                " FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), ''), ?)"
+                " <> 1",
                 (GONE,),
             ).fetchall()
         return [Repository(*row) for row in rows]
@@ -197,8 +206,10 @@ class Ledger:
         self._db = db
         self._repository = repository
         row = db.execute(
-            "SELECT id, last_complete_at, listing_hash, not_before, unlogged_from, failures"
-            " FROM repositories WHERE registry = ? AND name = ?",
+            "SELECT id, last_attempt_at, last_complete_at, listing_hash, not_before, unlogged_from,"
+            " failures, (SELECT id || ':' || polls FROM observations WHERE repository_id = r.id"
+            "  AND outcome <> 'failed' ORDER BY id DESC LIMIT 1)"
+            " FROM repositories AS r WHERE registry = ? AND name = ?",
             (repository.registry, repository.name),
         ).fetchone()
         self.known: Final = Known(*row) if row else Known()
@@ -218,22 +229,22 @@ class Ledger:
         ).fetchone()
         return int(row[0])
 
-    def held_in_a_row(self, detail: str) -> tuple[int, str | None]:
-        """How many of the newest listings were held for exactly this reason, and when the last was.
+    def held_in_a_row(self, detail: str) -> int:
+        """How many of the newest listings were held for exactly this reason.
 
         Failed polls in between do not count and do not break the row: they gave no listing.
         """
         rows = self._db.execute(
-            "SELECT outcome, detail, polls, last_at FROM observations"
+            "SELECT outcome, detail, polls FROM observations"
             " WHERE repository_id = ? AND outcome <> 'failed' ORDER BY id DESC",
             (self.known.id,),
         )
-        count, last = 0, None
-        for outcome, reason, polls, last_at in rows:
-            if outcome != "held" or reason != detail:
+        count = 0
+        for outcome, reason, polls in rows:
+            if outcome != "held" or _reason(reason) != detail:
                 break
-            count, last = count + polls, last or last_at
-        return count, last
+            count += polls
+        return count
 
     def complete(
         self,
@@ -245,40 +256,43 @@ class Ledger:
     ) -> None:
         """Records a listing: its changes and images, the mirror, and that we looked.
 
+        It was read after all that is recorded (see `Known.looks`). If the clock says otherwise it
+        was set back, and the record goes on from where it was, so that its times stay in order.
+
         Args:
             listing: what was read.
             changes: what it changes in the mirror.
             interval: how often the repository is meant to be polled.
             detail: what the observation should say of it.
         """
-        repository_id = self._attempt(listing.finished_at)
-        at = listing.finished_at
-        self._insert_images(listing, changes)
+        at, detail = self._in_order(listing.finished_at, detail)
+        repository_id = self._attempt(at)
+        self._insert_images(listing, changes, at)
         first = self._append(repository_id, changes, at)
-        self._mirror(repository_id, listing, changes)
+        self._mirror(repository_id, listing, changes, at)
         self._db.execute(
             "UPDATE repositories SET first_observed_at = coalesce(first_observed_at, ?),"
             " last_complete_at = ?, listing_hash = ?, not_before = ?, failures = 0,"
             " last_error = NULL, unlogged_from = coalesce(unlogged_from, ?) WHERE id = ?",
-            (at, at, listing.fingerprint, listing.started_at, first, repository_id),
+            (at, at, listing.fingerprint, _beginning(listing), first, repository_id),
         )
         self._observe(repository_id, "ok", detail, at, interval, len(listing.tags))
 
     def confirm(self, listing: Unchanged, *, interval: timedelta) -> int:
-        """Records that a listing was the last recorded one again.
+        """Records that a listing was the last recorded one again, in order as `complete` does.
 
         Returns:
             How many tags that is.
         """
-        repository_id = self._attempt(listing.finished_at)
-        at = listing.finished_at
+        last = self._last_observation("AND outcome = 'ok'")
+        detail, tags = (_reason(last["detail"]), last["tags"]) if last else (None, self.count())
+        at, detail = self._in_order(listing.finished_at, detail)
+        repository_id = self._attempt(at)
         self._db.execute(
             "UPDATE repositories SET last_complete_at = ?, not_before = ?, failures = 0,"
             " last_error = NULL WHERE id = ?",
-            (at, listing.started_at, repository_id),
+            (at, _beginning(listing), repository_id),
         )
-        last = self._last_observation("WHERE repository_id = ? AND outcome = 'ok'", repository_id)
-        detail, tags = (last["detail"], last["tags"]) if last else (None, self.count())
         self._observe(repository_id, "ok", detail, at, interval, tags)
         return int(tags)
 
@@ -291,12 +305,13 @@ class Ledger:
             tags: how many it had.
             interval: how often the repository is meant to be polled.
         """
+        at, remark = self._in_order(at, detail)
         repository_id = self._attempt(at)
         self._db.execute(
             "UPDATE repositories SET failures = 0, last_error = ? WHERE id = ?",
             (detail, repository_id),
         )
-        self._observe(repository_id, "held", detail, at, interval, tags)
+        self._observe(repository_id, "held", remark, at, interval, tags)
 
     def fail(self, error: str, detail: str, at: str, *, interval: timedelta) -> None:
         """Records that a poll gave no listing, and why; everything else stays.
@@ -307,6 +322,8 @@ class Ledger:
             at: when it was known.
             interval: how often the repository is meant to be polled.
         """
+        # Two that fail together are told of in either order, which is no matter of the clock.
+        at = max(at, self.known.last_attempt_at or at)
         repository_id = self._attempt(at)
         self._db.execute(
             "UPDATE repositories SET failures = failures + 1, last_error = ? WHERE id = ?",
@@ -343,23 +360,34 @@ class Ledger:
             (through, self.known.id, through + 1),
         )
 
+    def _in_order(self, at: str, detail: str | None) -> tuple[str, str | None]:
+        """When something is recorded, and what the observation says of it.
+
+        Where the clock is behind the record, the time is the next one after the record, and the
+        observation keeps what the clock said: such times tell the order, and nothing else.
+        """
+        last = self.known.last_attempt_at
+        if last is None or at >= last:
+            return at, detail
+        behind = f"{_BEHIND}: it said {at} after {last}"
+        after = timestamp(parse_timestamp(last) + timedelta(milliseconds=1))
+        return after, f"{detail}; {behind}" if detail else behind
+
     def _attempt(self, at: str) -> int:
         self._db.execute(
             "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
             " ON CONFLICT (registry, name)"
-            " DO UPDATE SET last_attempt_at = max(last_attempt_at, excluded.last_attempt_at)",
+            " DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
             (self._repository.registry, self._repository.name, at),
         )
         if self.known.id is not None:
             return self.known.id
         return int(self._db.execute("SELECT last_insert_rowid()").fetchone()[0])
 
-    def _insert_images(self, listing: Listing, changes: Sequence[Change]) -> None:
+    def _insert_images(self, listing: Listing, changes: Sequence[Change], at: str) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
         images = (image for digest, image in listing.images.items() if digest in fresh)
-        self._db.conn.executemany(
-            _INSERT_IMAGE, [_image_row(image, listing.finished_at) for image in images]
-        )
+        self._db.conn.executemany(_INSERT_IMAGE, [_image_row(image, at) for image in images])
 
     def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
         """Appends to the history; returns from where on log lines are owed, or null if none are.
@@ -378,8 +406,9 @@ class Ledger:
         self._db.conn.executemany(_INSERT_CHANGE, rows)
         return last_id + 1 if rows or not_before is None else None
 
-    def _mirror(self, repository_id: int, listing: Listing, changes: Sequence[Change]) -> None:
-        at = listing.finished_at
+    def _mirror(
+        self, repository_id: int, listing: Listing, changes: Sequence[Change], at: str
+    ) -> None:
         kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
         self._db.conn.executemany(
             _UPSERT_TAG, ((repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept)
@@ -399,15 +428,15 @@ class Ledger:
         tags: int | None,
     ) -> None:
         """Lets the newest observation grow, or begins one after a difference or a hole."""
-        last = self._last_observation("WHERE repository_id = ?", repository_id)
+        last = self._last_observation("")
         if (
             last
-            and (last["outcome"], last["detail"]) == (outcome, detail)
+            and last["outcome"] == outcome
+            and _same_but_for_times(last["detail"], detail)
             and parse_timestamp(at) - parse_timestamp(last["last_at"]) <= 2 * interval
         ):
             self._db.execute(
-                "UPDATE observations SET last_at = max(last_at, ?), polls = polls + 1, tags = ?"
-                " WHERE id = ?",
+                "UPDATE observations SET last_at = ?, polls = polls + 1, tags = ? WHERE id = ?",
                 (at, tags, last["id"]),
             )
             return
@@ -417,13 +446,31 @@ class Ledger:
             (repository_id, outcome, detail, at, at, tags),
         )
 
-    def _last_observation(self, where: str, repository_id: int) -> dict[str, Any] | None:
+    def _last_observation(self, condition: str) -> dict[str, Any] | None:
         columns = ("id", "outcome", "detail", "last_at", "tags")
         row = self._db.execute(
-            f"SELECT {', '.join(columns)} FROM observations {where} ORDER BY id DESC LIMIT 1",  # noqa: S608  constants
-            (repository_id,),
+            f"SELECT {', '.join(columns)} FROM observations WHERE repository_id = ? {condition}"  # noqa: S608  constants
+            " ORDER BY id DESC LIMIT 1",
+            (self.known.id,),
         ).fetchone()
         return dict(zip(columns, row, strict=True)) if row else None
+
+
+def _beginning(listing: Listing | Unchanged) -> str:
+    """When a listing began; no later than it ended, if the clock was set back between the two."""
+    return min(listing.started_at, listing.finished_at)
+
+
+def _reason(detail: str | None) -> str | None:
+    """What an observation says, without what the clock said."""
+    reason, behind, _ = (detail or "").partition(_BEHIND)
+    return reason.removesuffix("; ") or None if behind else detail
+
+
+def _same_but_for_times(one: str | None, other: str | None) -> bool:
+    """Whether two observations say the same, the clock being behind in both or in neither."""
+    behind = [_BEHIND in (detail or "") for detail in (one, other)]
+    return behind[0] == behind[1] and _reason(one) == _reason(other)
 
 
 _BOOLEANS: Final = tuple(Tag.__struct_fields__.index(name) for name in ("is_trusted", "scanned"))

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
+from time import monotonic
 from typing import Final, Literal
 
 import msgspec
 import structlog
 
 from tagsync.diff import diff, doubt
-from tagsync.errors import ClockBehindRecord, NotFound, RegistryError
+from tagsync.errors import NotFound, RegistryError
 from tagsync.models import (
     GONE,
     Change,
@@ -27,10 +28,10 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.registries import Registry
-from tagsync.store import Ledger, Store
+from tagsync.store import Known, Ledger, Store
 
 Outcome = Literal["ok", "failed", "held", "dropped"]
-"""How a poll ended; ``dropped`` where another process had recorded a newer listing meanwhile."""
+"""How a poll ended; ``dropped`` where another process had recorded a listing meanwhile."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
@@ -99,17 +100,17 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
     Raises:
         StoreError: the database failed; nothing of this poll was recorded.
     """
-    began = clock()
+    began = monotonic()
+    known = store.known(job.repository)
     try:
-        listing = _read(job, store, clock)
-        poll = _record(job, store, listing, options, clock)
-    except (RegistryError, ClockBehindRecord) as error:
-        failure = error if isinstance(error, RegistryError) else None
-        poll = Poll(job.repository, "failed", detail=str(error), error=failure)
+        listing = _read(job, store, known, clock)
+        poll = _record(job, store, known, listing, options)
+    except RegistryError as error:
+        poll = Poll(job.repository, "failed", detail=str(error), error=error)
         if not options.dry_run:
             with store.recording(job.repository) as ledger:
                 ledger.fail(str(error), _reason(error), timestamp(clock()), interval=job.interval)
-    poll = msgspec.structs.replace(poll, seconds=(clock() - began).total_seconds())
+    poll = msgspec.structs.replace(poll, seconds=monotonic() - began)
     if not options.dry_run:
         _log_changes(job.repository, store)
     _log_poll(poll)
@@ -184,9 +185,8 @@ def discover(
     return found, failures
 
 
-def _read(job: Job, store: Store, clock: Clock) -> Listing | Unchanged:
+def _read(job: Job, store: Store, known: Known, clock: Clock) -> Listing | Unchanged:
     """Reads a listing, and where its pages were no snapshot, a second one to confirm deletions."""
-    known = store.known(job.repository)
     began = timestamp(clock())
     try:
         listing = job.registry.list_tags(job.repository.name, known.listing_hash)
@@ -224,19 +224,29 @@ def _either(first: Listing, second: Listing) -> Listing:
 
 
 def _record(
-    job: Job, store: Store, listing: Listing | Unchanged, options: Options, clock: Clock
+    job: Job, store: Store, known: Known, listing: Listing | Unchanged, options: Options
 ) -> Poll:
-    """Decides what the listing means, and unless this is a dry run, carries it out."""
+    """Decides what the listing means, and unless this is a dry run, carries it out.
+
+    Args:
+        job: which repository.
+        store: where it is recorded.
+        known: what was recorded before the listing was begun.
+        listing: what was read.
+        options: how the pass is made.
+    """
     if options.dry_run:
         with store.reading(job.repository) as ledger:
-            decision = _decide(ledger, listing, job, options, clock)
+            decision = _decide(ledger, known, listing, job, options)
             count = ledger.count() if isinstance(listing, Unchanged) else len(listing.tags)
     else:
         with store.recording(job.repository) as ledger:
-            decision = _decide(ledger, listing, job, options, clock)
+            decision = _decide(ledger, known, listing, job, options)
             count = _act(ledger, listing, decision, job)
     dropped = decision.outcome == "dropped"
     _log_unverified(job.repository, listing)
+    if decision.outcome != "dropped":
+        _log_clock(job.repository, ledger.known, listing)
     kinds = Counter(change.kind for change in decision.changes)
     return Poll(
         job.repository,
@@ -253,30 +263,23 @@ def _record(
 
 
 def _decide(
-    ledger: Ledger, listing: Listing | Unchanged, job: Job, options: Options, clock: Clock
+    ledger: Ledger, known: Known, listing: Listing | Unchanged, job: Job, options: Options
 ) -> _Decision:
-    last = ledger.known.last_complete_at
-    if last is not None and listing.started_at < last:
-        if timestamp(clock()) < last:
-            raise ClockBehindRecord(
-                f"the clock is behind the last listing of {job.repository.full_name}, recorded at"
-                f" {last}: set the clock right"
-            )
-        return _Decision("dropped", detail="a newer listing was recorded meanwhile")
+    # What began after the last look was recorded is newer than it, and nothing else surely is. No
+    # clock is asked: it may have been set in between.
+    if ledger.known.looks != known.looks:
+        return _Decision("dropped", detail="another listing was recorded meanwhile")
     if isinstance(listing, Unchanged):
-        if listing.fingerprint != ledger.known.listing_hash:
-            return _Decision("dropped", detail="another listing was recorded meanwhile")
         return _Decision("ok")
     mirrored = ledger.tags()
     changes = diff(mirrored, listing.tags)
     reason = doubt(len(mirrored), (change.tag for change in changes if change.kind == "deleted"))
-    if reason and not options.accept_deletions:
-        agreeing, held_at = ledger.held_in_a_row(reason)
-        if held_at is not None and listing.started_at < held_at:
-            # Two that were read at the same time are one look at the registry, not two.
-            return _Decision("dropped", detail="a newer listing was held meanwhile")
-        if agreeing + 1 < job.agreeing_listings:
-            return _Decision("held", detail=reason)
+    if (
+        reason
+        and not options.accept_deletions
+        and ledger.held_in_a_row(reason) + 1 < job.agreeing_listings
+    ):
+        return _Decision("held", detail=reason)
     return _Decision("ok", changes, _remark(listing))
 
 
@@ -306,9 +309,9 @@ def _remark(listing: Listing) -> str | None:
     return f"the manifest of {first[:128]}{more} is not what its digest or image_id says"
 
 
-def _reason(error: RegistryError | ClockBehindRecord) -> str:
+def _reason(error: RegistryError) -> str:
     """What of an error stays the same from poll to poll: a server's text may hold request ids."""
-    if isinstance(error, RegistryError) and error.status is not None:
+    if error.status is not None:
         return f"{type(error).__name__}: status {error.status}, code {error.code or 'none'}"
     return str(error)
 
@@ -325,6 +328,17 @@ def _log_unverified(repository: Repository, listing: Listing | Unchanged) -> Non
             tag=name,
             digest=tag.digest,
             image_id=tag.image_id,
+        )
+
+
+def _log_clock(repository: Repository, known: Known, listing: Listing | Unchanged) -> None:
+    if known.last_attempt_at is not None and listing.finished_at < known.last_attempt_at:
+        log.warning(
+            "clock.behind",
+            registry=repository.registry,
+            repository=repository.full_name,
+            clock=listing.finished_at,
+            recorded=known.last_attempt_at,
         )
 
 

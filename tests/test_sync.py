@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -16,7 +16,7 @@ import pytest
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
 from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
-from tagsync.models import Change, Repository, Tag, Watch
+from tagsync.models import Change, Listing, Repository, Tag, Unchanged, Watch, timestamp
 from tagsync.registries import Registry
 from tagsync.store import Store
 from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
@@ -25,6 +25,26 @@ from tests.conftest import REPOSITORY, FakeClock, Scripted
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
 TEN = [f"v{number}" for number in range(10)]
+
+
+class Overtaken:
+    """A registry that answers, and another poll is over before the answer is recorded."""
+
+    def __init__(self, registry: Registry, other: Callable[[], Poll]) -> None:
+        self._registry = registry
+        self._other = other
+        self.meanwhile: list[str] = []
+
+    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+        answer = self._registry.list_tags(repository, known)
+        self.meanwhile.append(self._other().outcome)
+        return answer
+
+    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
+        return self._registry.list_repositories(globs, shared=shared)
+
+    def close(self) -> None:
+        self._registry.close()
 
 
 def counts(poll: Poll) -> tuple[str, int, int, int]:
@@ -270,27 +290,199 @@ def test_a_second_look_that_fails_deletes_nothing(
 def test_an_older_listing_is_dropped(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
 ) -> None:
-    """A listing that began before the last recorded one was read is never recorded."""
+    """A listing that was begun before another was recorded is never recorded after it."""
     scripted.then("a", "b")
     sync(job, store, clock=clock)
-    scripted.then("a", started_at="2026-05-03T11:59:59.999Z")
-    clock.advance(seconds=1)
-    assert sync(job, store, clock=clock).outcome == "dropped"
-    assert query("SELECT count(*) FROM tags") == [(2,)]
+    scripted.then("a")
+    scripted.then("a", "b", "c")
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    assert query("SELECT tag, kind FROM changes ORDER BY id") == [
+        ("a", "added"),
+        ("b", "added"),
+        ("c", "added"),
+    ]
 
 
-def test_a_clock_that_went_back_fails_the_poll(
+def test_an_older_unchanged_listing_is_dropped(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
 ) -> None:
-    """While the clock is behind the record nothing is recorded, and the error says why."""
+    """That a listing is the recorded one says nothing once another was recorded meanwhile."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    unchanged = Unchanged(timestamp(clock.now), timestamp(clock.now), "the fingerprint")
+    scripted.script.append(unchanged)
+    scripted.then("a", "b")
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    assert sync(msgspec.structs.replace(job, registry=slow), store, clock=clock).outcome == (
+        "dropped"
+    )
+    assert query("SELECT polls, tags FROM observations") == [(2, 2)]
+
+
+def test_a_first_listing_is_dropped_after_another(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Of two that list a new repository at once, one takes the baseline."""
+    scripted.then("a", "b")
+    scripted.then("a")
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    assert query("SELECT tag FROM tags") == [("a",)]
+
+
+def test_a_failure_meanwhile_drops_nothing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """Another process's poll that failed saw nothing, and does not make a listing old."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    scripted.then("a", "b")
+    scripted.script.append(Unreachable("for a moment"))
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (poll.outcome, poll.added, slow.meanwhile) == ("ok", 1, ["failed"])
+
+
+@pytest.mark.parametrize("back", [{"hours": 1}, {"seconds": 1}, {"milliseconds": 1}])
+def test_a_clock_that_goes_back_makes_no_hole(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    query: Query,
+    database: Path,
+    logged: Events,
+    back: dict[str, float],
+) -> None:
+    """After a jump back polls are recorded on, in order, and marked until the clock has caught up.
+
+    A change seen then lies after the clock's own time of the look before it, however early that is,
+    so that its interval is too wide rather than too narrow.
+    """
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(**{unit: -by for unit, by in back.items()})
+    set_back = timestamp(clock.now)
+    for tags in ("ab", "abc", "abc", "bc"):
+        scripted.then(*tags)
+        assert sync(job, store, clock=clock).outcome == "ok"
+    clock.advance(hours=2)
+    scripted.then("c")
+    sync(job, store, clock=clock)
+    assert query("SELECT tag, kind, not_before, observed_at FROM changes ORDER BY id") == [
+        ("a", "added", None, "2026-05-03T12:00:00.000Z"),
+        ("b", "added", "2026-05-03T12:00:00.000Z", "2026-05-03T12:00:00.001Z"),
+        ("c", "added", set_back, "2026-05-03T12:00:00.002Z"),
+        ("a", "deleted", set_back, "2026-05-03T12:00:00.004Z"),
+        ("b", "deleted", set_back, timestamp(clock.now)),
+    ]
+    mark = f"the clock was behind the record: it said {set_back} after 2026-05-03T12:00:00.000Z"
+    assert query("SELECT detail, polls, last_at FROM observations ORDER BY id") == [
+        (None, 1, "2026-05-03T12:00:00.000Z"),
+        (mark, 4, "2026-05-03T12:00:00.004Z"),
+        (None, 1, timestamp(clock.now)),
+    ]
+    assert [entry["clock"] for entry in logged if entry["event"] == "clock.behind"] == (
+        [set_back] * 4
+    )
+    assert_history_is_whole(database)
+
+
+def test_a_clock_that_was_far_ahead_for_once_does_not_blind(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """One poll by a clock that is years ahead does not end the history of all polls after it."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(days=3650)
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(days=-3650)
+    for tags in ("ab", "b", "bc"):
+        clock.advance(minutes=5)
+        scripted.then(*tags)
+        assert sync(job, store, clock=clock).outcome == "ok"
+    times = [at for (at,) in query("SELECT observed_at FROM changes ORDER BY id")]
+    assert times == sorted(times)
+    assert query("SELECT tag FROM tags ORDER BY tag") == [("b",), ("c",)]
+
+
+def test_a_clock_that_jumps_ahead_shows_a_hole(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Time that the clock skips is time in which nobody was looking: more is not known."""
+    for tags in ("a", "ab"):
+        scripted.then(*tags)
+        sync(job, store, clock=clock)
+        clock.advance(hours=1)
+    assert query("SELECT first_at FROM observations") == [
+        ("2026-05-03T12:00:00.000Z",),
+        ("2026-05-03T13:00:00.000Z",),
+    ]
+    assert query("SELECT not_before, observed_at FROM changes WHERE tag = 'b'") == [
+        ("2026-05-03T12:00:00.000Z", "2026-05-03T13:00:00.000Z")
+    ]
+
+
+def test_a_clock_that_goes_back_during_a_listing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A listing that seems to end before it began bounds what comes next by its earlier time."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    ahead, now = "2026-05-03T13:05:00.000Z", timestamp(clock.now)
+    scripted.then("a", started_at=ahead, finished_at=now)
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    assert query("SELECT not_before, observed_at FROM changes WHERE tag = 'b'") == [
+        (now, timestamp(clock.now))
+    ]
+
+
+def test_what_is_held_agrees_whatever_the_clock_says(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """Two listings that agree on a deletion do so also if the clock went back between them."""
     scripted.then("a")
     sync(job, store, clock=clock)
     clock.advance(hours=-1)
-    scripted.then("a", "b")
-    poll = sync(job, store, clock=clock)
-    assert poll.outcome == "failed"
-    assert "clock" in (poll.detail or "")
-    assert query("SELECT count(*) FROM changes") == [(1,)]
+    scripted.then()
+    assert sync(job, store, clock=clock).outcome == "held"
+    clock.advance(hours=2)
+    scripted.then()
+    assert counts(sync(job, store, clock=clock)) == ("ok", 0, 0, 1)
+
+
+def test_a_repository_that_goes_while_the_clock_is_behind_is_gone(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """What the observation says of the clock does not hide what it says of the repository."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(hours=-1)
+    scripted.script += [RepositoryNotFound("no such repository")] * 2
+    assert [sync(job, store, clock=clock).outcome for _ in range(2)] == ["held", "ok"]
+    assert store.repositories() == []
+
+
+def test_failures_are_in_order_too(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """A poll that fails after the clock went back is observed after what is recorded."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(hours=-1)
+    scripted.script.append(Unreachable("the connection broke"))
+    sync(job, store, clock=clock)
+    assert query("SELECT first_at FROM observations WHERE outcome = 'failed'") == [
+        ("2026-05-03T12:00:00.000Z",)
+    ]
 
 
 def test_a_dry_run_tells_and_records_nothing(
@@ -435,9 +627,10 @@ def test_two_looks_at_the_same_time_do_not_agree(
     sync(job, store, clock=clock)
     clock.advance(minutes=5)
     scripted.then()
-    scripted.then(started_at="2026-05-03T12:04:59.000Z", finished_at="2026-05-03T12:05:01.000Z")
-    outcomes = [sync(job, store, clock=clock).outcome for _ in range(2)]
-    assert outcomes == ["held", "dropped"]
+    scripted.then()
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (poll.outcome, slow.meanwhile) == ("dropped", ["held"])
     assert query("SELECT count(*) FROM tags") == [(1,)]
 
 
