@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},
+    "httpcore": {"registries"},
     "sqlite_utils": {"schema", "database", "store", "audit"},
     "sqlite3": {"schema", "database", "store", "audit"},
     "apscheduler": {"daemon"},

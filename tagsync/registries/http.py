@@ -23,6 +23,7 @@ from tagsync.errors import (
     Untrusted,
 )
 from tagsync.models import Clock, Secret, redact, utc_now
+from tagsync.registries.deadline import bounded, within
 
 ATTEMPTS: Final = 6
 """How often a request that fails in passing is sent at most."""
@@ -191,21 +192,23 @@ class Client:
         self._secrets = secrets
         self._pacer = pacer or Pacer(limits.requests_per_second)
         self._monotonic = monotonic
-        self._client = httpx.Client(
-            transport=transport,
-            timeout=limits.timeout,
-            limits=httpx.Limits(
-                max_connections=limits.connections,
-                max_keepalive_connections=limits.connections,
-            ),
-            # What a cloud host says of itself, its keys among it, is no business of a proxy.
-            mounts={"all://169.254.169.254": None},
-            headers={
-                "User-Agent": "tagsync",
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-            },
-            follow_redirects=False,
+        self._client = bounded(
+            httpx.Client(
+                transport=transport,
+                timeout=limits.timeout,
+                limits=httpx.Limits(
+                    max_connections=limits.connections,
+                    max_keepalive_connections=limits.connections,
+                ),
+                # What a cloud host says of itself, its keys among it, is no business of a proxy.
+                mounts={"all://169.254.169.254": None},
+                headers={
+                    "User-Agent": "tagsync",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
+                },
+                follow_redirects=False,
+            )
         )
 
     def close(self) -> None:
@@ -256,15 +259,15 @@ class Client:
         return True if error.retry_after is None else error.retry_after
 
     def _send(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
-        deadline = self._monotonic() + self._limits.timeout
         url = self._endpoint + path
         request = self._client.build_request("GET", url, params=query)
         try:
-            response = self._client.send(request, auth=self._auth, stream=True)
-            try:
-                body = self._read(response, max_bytes, deadline)
-            finally:
-                response.close()
+            with within(self._limits.timeout, self._monotonic):
+                response = self._client.send(request, auth=self._auth, stream=True)
+                try:
+                    body = self._read(response, max_bytes)
+                finally:
+                    response.close()
         except httpx.DecodingError as error:
             raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
         except httpx.HTTPError as error:
@@ -274,11 +277,13 @@ class Client:
             raise self._refusal(answer)
         return answer
 
-    def _read(self, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
-        if "," in response.headers.get("Content-Encoding", ""):
-            # Each layer may multiply the one before it a thousandfold before it can be counted.
+    def _read(self, response: httpx.Response, max_bytes: int) -> bytes:
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.strip().lower() not in {"gzip", "identity", ""}:
+            # Two layers, or a denser kind, may multiply 64 KiB a millionfold before it is counted.
             raise MalformedResponse(
-                f"{response.url.copy_with(query=None)} sent a body that is compressed twice"
+                f"{response.url.copy_with(query=None)} sent a body that is compressed twice, or in"
+                " a way that was not asked for"
             )
         chunks, size = [], 0
         for chunk in response.iter_bytes():
@@ -289,18 +294,12 @@ class Client:
                     f"{response.url.copy_with(query=None)} sent more than the"
                     f" {self._limits.max_listing_bytes} bytes that max_listing_size allows"
                 )
-            # httpx bounds each read, which a server that drips byte by byte never exceeds.
-            if self._monotonic() > deadline:
-                raise Unreachable(
-                    f"{response.url.copy_with(query=None)} did not finish its answer within"
-                    f" {self._limits.timeout:g} s"
-                )
         return b"".join(chunks)
 
     def _no_answer(self, url: str, error: httpx.HTTPError) -> RegistryError:
         reason = redact(str(error), self._secrets()) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
-            return Unreachable(f"{url} did not answer within {self._limits.timeout:g} s")
+            return Unreachable(f"{url} did not finish its answer within {self._limits.timeout:g} s")
         if _is_about_certificates(error):
             return Untrusted(
                 f"{url} showed a certificate that is not trusted ({reason}): check the host; the"

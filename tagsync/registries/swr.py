@@ -10,9 +10,11 @@ from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import islice
 from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from tagsync.errors import (
@@ -25,6 +27,7 @@ from tagsync.errors import (
     NotFound,
     RegistryError,
     RepositoryNotFound,
+    ResponseTooLarge,
     Throttled,
     Unauthorized,
 )
@@ -46,6 +49,12 @@ PAGE: Final = 1000
 
 READS: Final = 3
 """How often a listing whose pages contradict each other is read before it is given up."""
+
+MAX_ROWS: Final = 1_000_000
+"""Rows that one list may have: in memory a small row takes twenty times its bytes on the wire."""
+
+MAX_PAGES: Final = 10_000
+"""Pages that one list may have: of pages with a row each, bytes alone would allow millions."""
 
 _DECODING: Final = b"swr 1\n"
 """Part of each fingerprint: to be changed when more is taken from the same bytes than before."""
@@ -118,7 +127,8 @@ class _Page(Generic[RowT]):
     """One answer of a list; its rows are decoded when they are first asked for."""
 
     def __init__(self, answer: http.Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
-        self.answer = answer
+        # A thousand pages need not keep a thousand heads, each of which may have 100 KiB.
+        self.answer = msgspec.structs.replace(answer, headers=httpx.Headers())
         self.content_range = answer.headers.get("Content-Range", "")
         self._decode = decode
         self._rows: list[RowT] | None = None
@@ -152,6 +162,7 @@ class _Reading(Generic[RowT]):
         self._decode = decode
         self._name_of = name_of
         self._seen: set[str] = set()
+        self._rows = 0
         self._known = known
         self._max_bytes = max_bytes
         self._hash = sha256(_DECODING)
@@ -186,6 +197,8 @@ class _Reading(Generic[RowT]):
     def _read_to_total(self, first: _Page[RowT], total: int) -> None:
         step = count = len(first.rows)
         self._take(first)
+        if total > MAX_ROWS:
+            _too_many(first.answer, MAX_ROWS, "rows")
         while count < total and not self.unchanged:
             if not step:
                 _contradict(f"there is no row where the total is {total}")
@@ -227,7 +240,15 @@ class _Reading(Generic[RowT]):
             ended = len(page.rows) < step
 
     def _take(self, page: _Page[RowT]) -> None:
-        """Makes sure that no row was on a page before: rows moved, or the same page came again."""
+        """Makes sure that no row was on a page before: rows moved, or the same page came again.
+
+        Raises:
+            InconsistentListing: one was.
+            ResponseTooLarge: there are more rows than any list has.
+        """
+        self._rows += len(page.rows)
+        if self._rows > MAX_ROWS:
+            _too_many(page.answer, MAX_ROWS, "rows")
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
             _contradict(f"{_short(min(repeated))!r} is on two pages")
@@ -236,6 +257,8 @@ class _Reading(Generic[RowT]):
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
         page = _Page(answer, self._decode)
+        if len(self.pages) == MAX_PAGES:
+            _too_many(answer, MAX_PAGES, "pages")
         self.requests += answer.requests
         self.size += len(answer.body)
         self._hash.update(f"{len(answer.body)} {page.content_range}\n".encode())
@@ -475,6 +498,12 @@ def _short(text: str) -> str:
 
 
 def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
+    # No row is shorter than ten bytes, and each begins with this, which no text within it holds: it
+    # counts them before there are objects.
+    if len(answer.body) > 10 * MAX_ROWS:
+        begun = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
+        if begun > MAX_ROWS:
+            _too_many(answer, MAX_ROWS, "rows")
     try:
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -536,3 +565,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
 
 def _contradict(what: str) -> NoReturn:
     raise InconsistentListing(what)
+
+
+def _too_many(answer: http.Answer, limit: int, what: str) -> NoReturn:
+    raise ResponseTooLarge(f"{answer.url} lists more than the {limit} {what} that are believed")
