@@ -352,7 +352,11 @@ class Swr:
             fetch = self._pages_of(path, {**query, **_REPOSITORY_ORDER})
             reading = _Reading(fetch, _decode_repositories, _full_name, self._max_bytes)
             reading.read()
-            return {_full_name(row) for page in reading.pages for row in page.rows}
+            return {
+                _full_name(_placeable(row, page.answer.url))
+                for page in reading.pages
+                for row in page.rows
+            }
 
         try:
             return _read_consistently(read, path)
@@ -515,6 +519,20 @@ def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
     elif answer.body.lstrip()[:1] == b"<":
         what = "an HTML page: check that the endpoint is SWR's API, and the proxy if there is one"
     raise MalformedResponse(f"{answer.url} sent {what}")
+
+
+def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
+    """The row, if its names can stand in a path without meaning another one.
+
+    Raises:
+        MalformedResponse: they are dots, which lead upwards, or hold what SWR writes for a slash.
+    """
+    dots = {".", ".."} & {row.namespace, row.name}
+    if dots or "/" in row.namespace or "$" in row.name:
+        raise MalformedResponse(
+            f"{url} listed the repository {_short(_full_name(row))!r}, which no path can name"
+        )
+    return row
 
 
 def _full_name(row: _RepositoryRow) -> str:
