@@ -15,8 +15,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\\t", "\\r", "\\n")
+"""What a spreadsheet takes for the beginning of a formula, in full width as well; the last three
+are tab and ends of lines as `harmless` writes them."""
 
 
 def format_option(command: Command) -> Command:
@@ -128,6 +129,16 @@ def _text(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection")."""
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection").
+
+    Nor any part of it, where a spreadsheet takes semicolons for the ends of cells.
+    """
     text = harmless(_text(value))
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+    if not isinstance(value, str):
+        return text
+    first, *others = text.split(";")
+    return ";".join([_inert(first), *map(_inert, others)])
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
