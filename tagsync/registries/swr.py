@@ -509,6 +509,7 @@ def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
         if begun > MAX_ROWS:
             _too_many(answer, MAX_ROWS, "rows")
     try:
+        answer.body.decode()  # what msgspec skips, such as unknown keys, it does not check
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         what = f"something that is not the list asked for: {error}"
