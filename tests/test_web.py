@@ -161,6 +161,7 @@ def hostile(trap: Trap) -> tuple[str, ...]:
         "{{ 7 * 7 }}",
         "=cmd()",
         "v1\u202egnp",
+        f"{trap.url}looks-like-a-link",
     )
 
 
@@ -299,6 +300,8 @@ def test_a_question_is_asked_by_clicking(browser: Browser, site: str) -> None:
     browser.get(site)
     follow(browser, By.LINK_TEXT, "What moved last week?")
     assert ["swr/team/api", "latest"] in [row[:2] for row in cells(browser)]
+    target = browser.find_element(By.LINK_TEXT, "latest").get_attribute("href")
+    assert target == f"{site}{page_of('tag', repository='swr/team/api', tag='latest')}"
     days = browser.find_element(By.NAME, "days")
     assert days.get_attribute("placeholder") == "7"
     days.send_keys("0")
