@@ -53,7 +53,7 @@ FROM change_log
 WHERE moved
   AND observed_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
                              '-' || coalesce(nullif(:days, ''), 7) || ' days')
-ORDER BY id DESC""",
+ORDER BY observed_at DESC, id DESC""",
         (Parameter("days", 7),),
     ),
     Question(

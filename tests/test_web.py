@@ -608,8 +608,8 @@ def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path
     Store.open(path).close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
         assert client.get(site).status_code == 200
-        for file in tmp_path.glob("tagsync.db*"):
-            file.unlink()
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        path.unlink()
         for page in PAGES:
             gone = client.get(f"{site}{page}")
             assert gone.status_code == (200 if page == "/questions" else 503), page
@@ -703,8 +703,7 @@ def test_a_database_that_is_not_ours(
     with pytest.raises(UnusableDatabase, match=expected):
         serve(path, "127.0.0.1", 0, pytest.fail)
     after = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
-    assert {name: after[name] for name in before} == before
-    assert after.keys() - before.keys() <= {"tagsync.db-wal", "tagsync.db-shm"}
+    assert after == before
 
 
 def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:

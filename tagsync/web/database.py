@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -12,7 +11,7 @@ from datasette.database import Database, Results
 from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
-from tagsync.database import connect_for_reading, in_plain_words
+from tagsync.database import in_plain_words, reading
 from tagsync.errors import StoreError
 
 Answer = TypeVar("Answer")
@@ -31,9 +30,8 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     """A database file that is opened anew for each answer, for reading only.
 
     Datasette would keep a connection for each of its threads. One that was opened while nobody
-    wrote may have to be of a kind that never looks at the file again (see
-    `tagsync.database.connect_for_reading`), and one whose file was replaced would go on with the
-    old one; opening takes less than a millisecond.
+    wrote is of a kind that never looks at the file again (see `tagsync.database.reading`), and one
+    whose file was replaced would go on with the old one; opening takes about a millisecond.
     """
 
     def __init__(self, datasette: Datasette, path: Path) -> None:
@@ -81,7 +79,6 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
                 return [dict(row) for row in connection.execute(sql, parameters)]
 
             with in_plain_words(self._file), sqlite_timelimit(connection, TIME_LIMIT * 1000):
-                connection.execute("BEGIN")
                 return answer(ask)
 
         return await self.execute_fn(within)
@@ -94,14 +91,21 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
                 connection.interrupt()
 
     def _with_connection(self, fn: Callable[[Any], Answer]) -> Answer:
-        with closing(connect_for_reading(self._file)) as db:
+        failure: Exception | None = None
+        with reading(self._file) as db:
             self.ds._prepare_connection(db.conn, self.name)  # noqa: SLF001  as Database does
             with self._lock:
                 if self._ended:
                     raise StoreError("tagsync web is ending: start it again and ask once more")
                 self._busy.add(db.conn)
             try:
-                return fn(db.conn)
+                answer = fn(db.conn)
+            except Exception as error:  # noqa: BLE001  raised below
+                failure = error
             finally:
                 with self._lock:
                     self._busy.remove(db.conn)
+        # Not within, where what SQL got wrong would be laid at the file's door.
+        if failure:
+            raise failure
+        return answer

@@ -138,6 +138,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "not_before": _NOT_BEFORE,
             "valid_from": "and no later than this moment, when a listing first showed it",
             "valid_to": "the first listing without it; empty: it lasts",
+            "still_at": "the last moment at which it is known to have pointed to it",
             "repository_id": _REPOSITORY_ID,
         },
     },
@@ -148,6 +149,13 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "position": "0 is the lowest",
             "layer_digest": "the layer's digest",
             "size": "bytes; empty where the manifest does not say",
+        },
+    },
+    "image_parts": {
+        "description": "By which tagsync find looks digests up: numbers that are made of them.",
+        "columns": {
+            "part": "of a configuration, a layer, or a manifest of an index",
+            "image": "of the image that names it",
         },
     },
     "image_platforms": {
