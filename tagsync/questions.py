@@ -84,7 +84,7 @@ ORDER BY moves DESC, repository, tag""",
 SELECT registry || '/' || name AS repository, tag, new_digest AS digest, previous AS instead_of,
        came_before_at, a.not_before, observed_at
 FROM (
-    SELECT c.*,
+    SELECT id, repository_id, tag, new_digest, not_before, observed_at,
            lag(observed_at) OVER (PARTITION BY repository_id, tag, new_digest ORDER BY id)
                AS came_before_at,
            coalesce(old_digest, (
