@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tagsync.models import Credential, Listing, Secret, Unchanged
+from tagsync.models import EVERYTHING, Credential, Listing, Scope, Secret, Unchanged
 
 
 class Registry(Protocol):
     """One configured endpoint, safe to be used by many threads at once."""
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
         """Reads all tags of a repository.
 
         Args:
             repository: ``namespace/name``.
-            known: the fingerprint of the last recorded listing; equal bytes give `Unchanged`.
+            known: the fingerprint of the last recorded listing; finding the same gives `Unchanged`.
+            scope: what is wanted beyond the tags' names.
 
         Returns:
             A listing that is complete and does not contradict itself.
