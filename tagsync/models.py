@@ -4,6 +4,7 @@ Times that tagsync took are text, ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC, so that t
 is the order of time (see `timestamp`). Times that a registry claims stay as it sent them.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+
+OCI_REPOSITORY: Final = re.compile(
+    r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
+)
+"""What an OCI registry may call a repository (distribution specification, "Pulling manifests")."""
 
 GONE: Final = "the registry answers that the repository does not exist"
 """What the observation of a repository says that was known and is no more."""
