@@ -71,7 +71,7 @@ RENEW_BEFORE: Final = timedelta(seconds=10)
 LOGIN_KEPT_FOR: Final = timedelta(minutes=10)
 """For how long Docker's configuration and its helpers are not asked again."""
 
-TOKENS_KEPT: Final = 1024
+TOKENS_KEPT: Final = 256
 """For how many repositories tokens are kept, so that their number does not grow with the watches;
 whoever asks for more fetches some of them once more."""
 
