@@ -24,7 +24,7 @@ from tagsync.errors import (
     Throttled,
     Unauthorized,
 )
-from tagsync.models import EVERYTHING, Listing, Scope, Secret, Tag, Unchanged
+from tagsync.models import EVERYTHING, Clock, Listing, Scope, Secret, Tag, Unchanged, utc_now
 from tagsync.registries import answers, http, manifest, oci
 from tests.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
 
@@ -104,7 +104,9 @@ def index(*manifests: bytes) -> bytes:
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
 
-def registry_of(handler: Handler, bound: int = BOUND, concurrency: int = 4) -> oci.Oci:
+def registry_of(
+    handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
+) -> oci.Oci:
     client = http.Client(
         "http://127.0.0.1",
         None,
@@ -113,7 +115,7 @@ def registry_of(handler: Handler, bound: int = BOUND, concurrency: int = 4) -> o
         transport=httpx.MockTransport(handler),
         pacer=http.Pacer(1e9),
     )
-    return oci.Oci(client, bound, concurrency)
+    return oci.Oci(client, bound, concurrency, clock)
 
 
 def ask(
