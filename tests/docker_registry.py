@@ -38,7 +38,10 @@ def digest_of(content: bytes) -> str:
 class DockerRegistry:
     """A running registry, and a client of its own to fill it with."""
 
-    def __init__(self, host: str, scheme: str, headers: Mapping[str, str], verify: Any) -> None:
+    def __init__(
+        self, data: Path, host: str, scheme: str, headers: Mapping[str, str], verify: Any
+    ) -> None:
+        self._data = data
         self.host = host
         self.url = f"{scheme}://{host}"
         # A transport of our own also keeps a proxy of the environment out.
@@ -89,6 +92,13 @@ class DockerRegistry:
         self.client.put(path, content=manifest, headers=headers).raise_for_status()
         return digest_of(manifest)
 
+    def tag(self, repository: str, tag: str, digest: str) -> None:
+        """Lets a tag point to a manifest, in the registry's own files: thousands take a moment."""
+        manifests = self._data / f"docker/registry/v2/repositories/{repository}/_manifests"
+        link = manifests / "tags" / tag / "current" / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text(digest)
+
     def manifest(self, repository: str, reference: str) -> bytes:
         headers = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
         path = f"/v2/{repository}/manifests/{reference}"
@@ -108,10 +118,10 @@ def running(
     verify: Any = True,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[DockerRegistry]:
-    """A registry that keeps everything in memory, on a port that the system chose.
+    """A registry of its own, on a port that the system chose.
 
     Args:
-        folder: where its configuration goes.
+        folder: where its files go.
         auth: its ``auth`` section.
         tls: the files of its certificate and key.
         verify: what its certificate is verified with, by the client that fills it.
@@ -120,10 +130,11 @@ def running(
     http: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "made-up"}
     if tls:
         http["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
+    data = folder / "data"
     configuration = {
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": True}},
-        "storage": {"inmemory": {}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
         "http": http,
         **({"auth": auth} if auth else {}),
     }
@@ -140,7 +151,7 @@ def running(
     try:
         host = _address(process, log)
         scheme = "https" if tls else "http"
-        registry = DockerRegistry(host, scheme, headers or {}, verify)
+        registry = DockerRegistry(data, host, scheme, headers or {}, verify)
         with registry.client:
             yield registry
     finally:
