@@ -75,7 +75,7 @@ class _Helped(msgspec.Struct):
     secret: str = msgspec.field(name="Secret")
 
 
-def docker_login(path: Path, host: str) -> Login | None:
+def docker_login(path: Path, host: str, within: float = HELPER_WITHIN) -> Login | None:
     """What Docker is logged in to a registry with; null where it is not.
 
     A helper goes before what stands in the file, one for this registry before one for all.
@@ -83,6 +83,7 @@ def docker_login(path: Path, host: str) -> Login | None:
     Args:
         path: Docker's ``config.json``.
         host: the registry's, with its port if it has one.
+        within: seconds that a helper has.
 
     Raises:
         ConfigError: the file or a helper does not give what it should; the sentence holds nothing
@@ -92,7 +93,7 @@ def docker_login(path: Path, host: str) -> Login | None:
     host = _HUB if host in _HUB_HOSTS else host
     helpers = {_host(key): name for key, name in (config.cred_helpers or {}).items()}
     helper = helpers.get(host) or config.creds_store
-    if helper and (login := _ask_helper(helper, _HUB_KEY if host == _HUB else host)):
+    if helper and (login := _ask_helper(helper, _HUB_KEY if host == _HUB else host, within)):
         return login
     auths = {_host(key): auth for key, auth in (config.auths or {}).items()}
     entry = auths.get(host)
@@ -146,12 +147,12 @@ def _login_in(entry: _Auth, path: Path, host: str) -> Login | None:
     return Login(username, Secret(password.rstrip("\0")))
 
 
-def _ask_helper(name: str, server: str) -> Login | None:
+def _ask_helper(name: str, server: str, within: float) -> Login | None:
     """What a credential helper has for a registry; null where it has nothing."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ConfigError(f"{name[:64]!r} is no name of a credential helper of Docker's")
     program = f"docker-credential-{name}"
-    status, output = _run([program, "get"], server.encode())
+    status, output = _run([program, "get"], server.encode(), within)
     if status:
         if b"credentials not found" in output:
             return None
@@ -166,7 +167,7 @@ def _ask_helper(name: str, server: str) -> Login | None:
     return Login(username, Secret(helped.secret))
 
 
-def _run(command: list[str], given: bytes) -> tuple[int, bytes]:
+def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
     """Runs a program on given input; returns its status and output.
 
     It gets a session of its own, so that whatever it started ends with it when its time is over.
@@ -189,13 +190,14 @@ def _run(command: list[str], given: bytes) -> tuple[int, bytes]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
-    timer = Timer(HELPER_WITHIN, end)
+    timer = Timer(within, end)
     timer.daemon = True
     timer.start()
     assert process.stdin is not None, "a pipe was asked for"  # noqa: S101  tells the type checker
     assert process.stdout is not None, "a pipe was asked for"  # noqa: S101  as above
     try:
-        with process.stdin, suppress(BrokenPipeError):
+        # In this order, for what is not written yet is written when the pipe is closed.
+        with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(given)
         with process.stdout:
             output = process.stdout.read(MAX_HELPER_BYTES + 1)
@@ -207,7 +209,7 @@ def _run(command: list[str], given: bytes) -> tuple[int, bytes]:
     if len(output) > MAX_HELPER_BYTES:
         raise ConfigError(f"{command[0]} said more than {MAX_HELPER_BYTES} bytes")
     if status == -signal.SIGKILL:
-        raise ConfigError(f"{command[0]} did not answer within {HELPER_WITHIN:g} s")
+        raise ConfigError(f"{command[0]} did not answer within {within:g} s")
     return status, output
 
 
