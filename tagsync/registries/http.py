@@ -309,7 +309,8 @@ class Client:
         if path.startswith("/"):
             return self._endpoint + path
         here, there = httpx.URL(self._endpoint), httpx.URL(path)
-        if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
+        same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+        if not same or there.userinfo:
             raise MalformedResponse(
                 f"{self._endpoint} points to another host for what follows, {there.scheme}://"
                 f"{there.host}, which is not asked"
