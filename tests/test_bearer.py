@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Lock
+from threading import Barrier, Event, Lock
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -202,11 +202,18 @@ def test_a_token_that_is_refused_is_fetched_again_once(opened: Open, clock: Fake
 
 
 def test_threads_share_a_token(opened: Open, clock: FakeClock) -> None:
-    """Many threads at once fetch one token for a repository."""
+    """Many threads at once fetch one token for a repository, though all of them were challenged."""
     fake = Fake(clock)
-    registry = opened(fake)
+    together = Barrier(8, timeout=10)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "Authorization" not in request.headers:
+            together.wait()
+        return fake(request)
+
+    registry = opened(handler)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: registry.list_tags("team/a"), range(32)))
+        list(pool.map(lambda _: registry.list_tags("team/a"), range(8)))
     assert len(fake.sign_ins) == 1
 
 
@@ -283,7 +290,18 @@ def test_wrong_credentials_are_tried_once(opened: Open, clock: FakeClock) -> Non
     """A thousand repositories do not try a password a thousand times, not even many at once."""
     fake = Fake(clock)
     fake.answer = httpx.Response(401)
-    registry = opened(fake)
+    second = Event()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = fake(request)
+        if fake.sign_ins[1:]:
+            second.set()
+        elif fake.sign_ins and request.url.host != "registry.example.com":
+            # As slow as a sign-in may be, so that others come while it is under way.
+            second.wait(0.2)
+        return answer
+
+    registry = opened(handler)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: refusal(registry, f"team/r{number}"), range(32)))
     assert len(fake.sign_ins) == 1
