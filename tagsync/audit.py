@@ -114,9 +114,11 @@ class Audit:
         """
         for repository in self.repositories(patterns):
             yield from self._db.query(
-                "SELECT r.registry || '/' || r.name AS repository, tag, digest, image_id, size,"
+                "SELECT r.registry || '/' || r.name AS repository, tag, t.digest,"
+                " coalesce(t.image_id, i.image_id) AS image_id, coalesce(t.size, i.size) AS size,"
                 " updated, changed_at FROM tags AS t JOIN repositories AS r"
-                " ON r.id = t.repository_id WHERE r.registry = ? AND r.name = ? ORDER BY tag",
+                " ON r.id = t.repository_id LEFT JOIN images AS i ON i.digest = t.digest"
+                " WHERE r.registry = ? AND r.name = ? ORDER BY tag",
                 (repository.registry, repository.name),
             )
 

@@ -10,9 +10,8 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,8 +19,11 @@ from cronsim import CronSim, CronSimError
 
 from tagsync.errors import ConfigError
 from tagsync.models import (
+    OCI_REPOSITORY,
     AgencyCredential,
+    BasicCredential,
     Credential,
+    DockerCredential,
     KeyCredential,
     NoCredential,
     PasswordCredential,
@@ -30,6 +32,7 @@ from tagsync.models import (
     TokenCredential,
     Watch,
     is_glob,
+    is_loopback,
 )
 
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
@@ -188,7 +191,22 @@ class AgencyTable(_Table, tag_field="kind", tag="ecs"):
     metadata_endpoint: str = "http://169.254.169.254"
 
 
-AuthTable = NoneTable | TokenTable | KeyTable | PasswordTable | AgencyTable
+class BasicTable(_Table, tag_field="kind", tag="basic"):
+    """``[registries.auth]`` with ``kind = "basic"``."""
+
+    username: str
+    password: SecretName
+
+
+class DockerTable(_Table, tag_field="kind", tag="docker"):
+    """``[registries.auth]`` with ``kind = "docker"``."""
+
+    path: str | None = None
+
+
+AuthTable = (
+    NoneTable | TokenTable | KeyTable | PasswordTable | AgencyTable | BasicTable | DockerTable
+)
 
 
 class WatchTable(_Table):
@@ -201,6 +219,8 @@ class WatchTable(_Table):
     cron: Crontab | None = None
     jitter: Duration | None = None
     discovery_interval: Duration | None = None
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
 
 
 class RegistryTable(_Table):
@@ -209,6 +229,7 @@ class RegistryTable(_Table):
     name: str
     endpoint: str
     kind: str = "swr"
+    ca_file: str | None = None
     auth: AuthTable = msgspec.field(default_factory=NoneTable)
     concurrency: _Positive = 8
     requests_per_second: _Rate = 50.0
@@ -314,7 +335,9 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
     )
 
 
-def credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
+def credential(  # noqa: PLR0911  one for each kind
+    registry: RegistryTable, env: Mapping[str, str], folder: Path
+) -> Credential:
     """What a registry is asked with, its secrets read.
 
     Raises:
@@ -340,8 +363,24 @@ def credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) ->
             )
         case AgencyTable(metadata_endpoint=endpoint):
             return AgencyCredential(endpoint)
+        case BasicTable(username=username, password=password):
+            return BasicCredential(username, read(password))
+        case DockerTable(path=path):
+            return DockerCredential(_docker_config(env) if path is None else _path(path, folder))
         case NoneTable():
             return NoCredential()
+
+
+def _docker_config(env: Mapping[str, str]) -> Path:
+    """Where Docker itself looks for its ``config.json``."""
+    return _path(env.get("DOCKER_CONFIG") or "~/.docker", Path()) / "config.json"
+
+
+def _path(text: str, folder: Path) -> Path:
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"there is no home folder for {text!r}: name a path without ~") from error
 
 
 def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
@@ -382,7 +421,7 @@ _TABLES: Final[Mapping[str, tuple[type[_Table], ...]]] = {
     "schedule": (ScheduleTable,),
     "metrics": (MetricsTable,),
     "registries": (RegistryTable,),
-    "registries.auth": (NoneTable, TokenTable, KeyTable, PasswordTable, AgencyTable),
+    "registries.auth": get_args(AuthTable),
     "registries.watch": (WatchTable,),
 }
 
@@ -409,6 +448,13 @@ def _sentence(error: str) -> str:
     return at + what[0].lower() + what[1:].replace("`", "")
 
 
+_AUTHS: Final[Mapping[str, tuple[type[_Table], ...]]] = {
+    "swr": (NoneTable, TokenTable, KeyTable, PasswordTable, AgencyTable),
+    "oci": (NoneTable, BasicTable, DockerTable),
+}
+"""For each kind of registry, what it can be asked with."""
+
+
 def _check_registries(registries: list[RegistryTable]) -> None:
     names = Counter(registry.name for registry in registries)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -418,16 +464,34 @@ def _check_registries(registries: list[RegistryTable]) -> None:
             raise ConfigError(
                 f"the registry's name {registry.name!r} may have letters, digits, '.', '_' and '-'"
             )
-        if registry.kind != "swr":
+        if registry.kind not in _AUTHS:
             raise ConfigError(
-                f"the registry {registry.name!r} has kind {registry.kind!r}; it is 'swr'"
+                f"the registry {registry.name!r} has kind {registry.kind!r}; it is 'swr' or 'oci'"
             )
+        if not isinstance(registry.auth, _AUTHS[registry.kind]):
+            kinds = [table.__struct_config__.tag for table in _AUTHS[registry.kind]]
+            raise ConfigError(
+                f"the registry {registry.name!r} of kind {registry.kind!r} cannot be asked with"
+                f" auth of kind {registry.auth.__struct_config__.tag!r}; it is one of"
+                f" {', '.join(map(repr, kinds))}"
+            )
+        if registry.ca_file is not None and (not registry.ca_file or "\0" in registry.ca_file):
+            raise ConfigError(f"the ca_file of {registry.name!r} names no file")
         _check_endpoint(registry)
+
+
+_HUB: Final = "https://registry-1.docker.io"
+_HUB_SITES: Final = frozenset({"docker.io", "www.docker.com", "hub.docker.com", "index.docker.io"})
 
 
 def _check_endpoint(registry: RegistryTable) -> None:
     _check_url(f"the endpoint of {registry.name!r}", registry.endpoint, registry.auth)
-    if (urlsplit(registry.endpoint).hostname or "").startswith("swr."):
+    host = urlsplit(registry.endpoint).hostname or ""
+    if registry.kind == "oci" and host in _HUB_SITES:
+        raise ConfigError(
+            f"the endpoint of {registry.name!r} is Docker Hub's site; the registry is {_HUB}"
+        )
+    if registry.kind == "swr" and host.startswith("swr."):
         raise ConfigError(
             f"the endpoint of {registry.name!r} is the Docker registry's host; SWR's API is"
             f" {registry.endpoint.replace('://swr.', '://swr-api.', 1)}"
@@ -450,17 +514,10 @@ def _check_url(what: str, endpoint: str, auth: AuthTable) -> None:
     plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
     if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
         raise ConfigError(f"{what} has to be a URL like https://swr-api.eu-de.otc.t-systems.com")
-    if url.scheme == "http" and not _is_loopback(host) and not isinstance(auth, NoneTable):
+    if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoneTable):
         raise ConfigError(
             f"{what} is http://, which would send credentials in the clear: use https://"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _watches(file: _File) -> Iterator[Watch]:
@@ -468,12 +525,13 @@ def _watches(file: _File) -> Iterator[Watch]:
     for registry in file.registries:
         for watch in registry.watch:
             for name in watch.repositories:
-                _check_repository(registry.name, name)
+                _check_repository(registry, name)
                 repository = Repository(registry.name, name)
                 if repository in named:
                     raise ConfigError(f"{repository.full_name} is named twice: remove one of them")
                 named.add(repository)
             interval, cron, jitter = _times(watch, file.schedule, registry.name)
+            _check_scope(registry, watch)
             yield Watch(
                 registry.name,
                 tuple(watch.repositories),
@@ -484,6 +542,8 @@ def _watches(file: _File) -> Iterator[Watch]:
                 discovery_interval=watch.discovery_interval or file.schedule.discovery_interval,
                 agreeing_listings=registry.agreeing_listings,
                 shared=watch.shared,
+                tags=watch.tags,
+                manifests=watch.manifests,
             )
 
 
@@ -519,13 +579,42 @@ def _listen(address: str | None) -> tuple[str, int] | None:
     return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
-def _check_repository(registry: str, name: str) -> None:
+def _check_scope(registry: RegistryTable, watch: WatchTable) -> None:
+    if registry.kind == "swr" and (watch.tags != ("*",) or watch.manifests):
+        raise ConfigError(
+            f"tags and manifests limit what is asked of registries of kind 'oci'; the list of"
+            f" {registry.name!r} has every digest and manifest in it: remove them"
+        )
+    if registry.kind == "oci" and watch.shared:
+        raise ConfigError(
+            f"shared is for registries of kind 'swr'; {registry.name!r} has one list for all"
+        )
+
+
+def _check_repository(registry: RegistryTable, name: str) -> None:
     if is_glob(name):
+        return
+    if registry.kind == "oci":
+        _check_oci_repository(registry, name)
         return
     segment = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*)"
     if not re.fullmatch(rf"{segment}(?:/{segment})+", name):
         raise ConfigError(
-            f"the repository {name!r} of {registry!r} is not of the form namespace/name"
+            f"the repository {name!r} of {registry.name!r} is not of the form namespace/name"
+        )
+
+
+def _check_oci_repository(registry: RegistryTable, name: str) -> None:
+    if not OCI_REPOSITORY.fullmatch(name):
+        raise ConfigError(
+            f"the repository {name!r} of {registry.name!r} is no name of one: it has lower-case"
+            " letters and digits, with '.', '_' or '-' within, and slashes between; its tags are"
+            " chosen by the key tags"
+        )
+    if "/" not in name and registry.endpoint.rstrip("/") == _HUB:
+        raise ConfigError(
+            f"the repository {name!r} of {registry.name!r} lacks its namespace; Docker Hub's own"
+            f" images are in library: write 'library/{name}'"
         )
 
 

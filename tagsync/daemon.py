@@ -465,7 +465,14 @@ class Daemon:
             self._in_hand[source.registry] += 1
             pause = max(spacing(watch, began), self._rest_of(watched))
         try:
-            job = Job(watched.repository, source.registry, pause, watch.agreeing_listings)
+            job = Job(
+                watched.repository,
+                source.registry,
+                pause,
+                watch.agreeing_listings,
+                watch.tags,
+                watch.manifests,
+            )
             return _Polled(watched, self._sync(job), began)
         finally:
             with self._changed:

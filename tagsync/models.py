@@ -4,12 +4,20 @@ Times that tagsync took are text, ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC, so that t
 is the order of time (see `timestamp`). Times that a registry claims stay as it sent them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+
+OCI_REPOSITORY: Final = re.compile(
+    r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
+)
+"""What an OCI registry may call a repository (distribution specification, "Pulling manifests")."""
 
 GONE: Final = "the registry answers that the repository does not exist"
 """What the observation of a repository says that was known and is no more."""
@@ -114,7 +122,28 @@ class AgencyCredential(msgspec.Struct, frozen=True):
     metadata_endpoint: str
 
 
-Credential = NoCredential | TokenCredential | KeyCredential | PasswordCredential | AgencyCredential
+class BasicCredential(msgspec.Struct, frozen=True):
+    """A user of an OCI registry, or of whoever gives tokens for it."""
+
+    username: str
+    password: Secret
+
+
+class DockerCredential(msgspec.Struct, frozen=True):
+    """Whatever Docker is logged in with: its ``config.json``, and the helpers that this names."""
+
+    path: Path
+
+
+Credential = (
+    NoCredential
+    | TokenCredential
+    | KeyCredential
+    | PasswordCredential
+    | AgencyCredential
+    | BasicCredential
+    | DockerCredential
+)
 """What a registry is asked with."""
 
 
@@ -171,20 +200,56 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     verified: bool | None = None
 
 
+def _none_recorded(_: Collection[str]) -> Set[str]:
+    return frozenset()
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What of a repository's tags is wanted beyond their names, where it has to be asked for.
+
+    A registry whose list of tags holds digests and manifests gives them all.
+
+    Attributes:
+        tags: globs over the names of the tags that are resolved; the digest of others is null.
+        manifests: whether the manifests of the digests are fetched, and of the images that an
+            index names.
+        recorded: which of some digests need no manifest, because it is recorded already.
+        seen: tags that another read has resolved just before, and that are taken as they are.
+    """
+
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
+    recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
+    seen: Mapping[str, Tag] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether a tag of this name is to be resolved."""
+        return any(fnmatchcase(name, glob) for glob in self.tags)
+
+
+EVERYTHING: Final = Scope()
+"""Every tag resolved, and no manifest that is not sent unasked."""
+
+
 class Listing(msgspec.Struct, frozen=True):
     """One complete read of a repository's tags, checked.
 
     Attributes:
         tags: by name.
-        images: by digest, each once.
+        images: what the tags point to, by digest, each once.
+        children: what the indexes among these name and was fetched with them, by digest.
         started_at: when the first request was sent.
         finished_at: when the last byte was read: each tag was seen between the two.
-        fingerprint: of the bytes that were read; equal fingerprints are equal listings. Null
-            where the listing was put together from more than one read.
+        fingerprint: of what was read; equal fingerprints are equal listings. Null where the
+            listing was put together from more than one read, or is to be read again.
         pages: how many answers it was read from; above one it is no snapshot.
+        steady: false where the registry may list other tags when asked twice in a row, so that
+            even a single page is no snapshot.
         requests: how many requests were sent, those tried again included.
         size: bytes of all bodies.
         unverified: the tags whose manifest is not what its digest or its image_id says.
+        missing: the tags that are listed and whose manifest the registry denies to have.
+        unfetched: why manifests that are wanted could not be had yet; null if all were.
         exists: false where the registry answered that there is no such repository.
     """
 
@@ -198,16 +263,28 @@ class Listing(msgspec.Struct, frozen=True):
     size: int = 0
     unverified: tuple[str, ...] = ()
     exists: bool = True
+    children: Mapping[str, Image] = {}
+    steady: bool = True
+    missing: tuple[str, ...] = ()
+    unfetched: str | None = None
 
 
 class Unchanged(msgspec.Struct, frozen=True):
-    """A complete read whose bytes are those of the last recorded listing; attributes as there."""
+    """A complete read that found the last recorded listing again; attributes as there."""
 
     started_at: str
     finished_at: str
     fingerprint: str
     requests: int = 1
     size: int = 0
+
+
+def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:
+    """Whether a change tells that a tag points to something else than before.
+
+    From or to a null digest it tells no more than that tagsync began or ceased to resolve the tag.
+    """
+    return kind == "updated" and None not in {old_digest, new_digest} and old_digest != new_digest
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -226,8 +303,8 @@ class Change(msgspec.Struct, frozen=True):
 
     @property
     def moved(self) -> bool:
-        """Whether the tag points to something else than before."""
-        return self.kind == "updated" and self.old_digest != self.new_digest
+        """Whether the tag points to something else than before; see `is_move`."""
+        return is_move(self.kind, self.old_digest, self.new_digest)
 
 
 class Repository(msgspec.Struct, frozen=True, order=True):
@@ -256,6 +333,8 @@ class Watch(msgspec.Struct, frozen=True):
         agreeing_listings: how many listings in a row have to agree on a deletion that is hard to
             believe.
         shared: whether what other accounts share is looked for too.
+        tags: globs over the tags that are resolved, see `Scope`.
+        manifests: whether manifests are fetched, see `Scope`.
     """
 
     registry: str
@@ -267,6 +346,8 @@ class Watch(msgspec.Struct, frozen=True):
     discovery_interval: timedelta = timedelta(minutes=15)
     agreeing_listings: int = 2
     shared: bool = False
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
 
     @property
     def named(self) -> tuple[Repository, ...]:
@@ -286,6 +367,14 @@ class Watch(msgspec.Struct, frozen=True):
         if any(fnmatchcase(repository.name, pattern) for pattern in self.exclude):
             return False
         return any(fnmatchcase(repository.name, pattern) for pattern in self.repositories)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine itself, which no network lies before."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_glob(pattern: str) -> bool:
@@ -318,5 +407,5 @@ class RecordedChange(msgspec.Struct, frozen=True):
 
     @property
     def moved(self) -> bool:
-        """Whether the tag points to something else than before."""
-        return self.kind == "updated" and self.old_digest != self.new_digest
+        """Whether the tag points to something else than before; see `is_move`."""
+        return is_move(self.kind, self.old_digest, self.new_digest)

@@ -17,7 +17,12 @@ APPLICATION_ID: Final = 0x74677379
 INSERT_PART: Final = "INSERT OR IGNORE INTO image_parts (part, image) VALUES (?, ?)"
 
 _MIGRATION_SET: Final = "tagsync"
-_MIGRATIONS: Final = ("tables_and_triggers", "views_for_people", "indexes_for_the_audit")
+_MIGRATIONS: Final = (
+    "tables_and_triggers",
+    "views_for_people",
+    "indexes_for_the_audit",
+    "manifests_that_come_later",
+)
 
 _TABLES: Final = (
     """
@@ -224,6 +229,47 @@ _TAG_HISTORY: Final = """
     WHERE c.kind = 'added' OR c.kind = 'updated' AND c.old_digest IS NOT c.new_digest
 """
 
+# An image may be recorded before its manifest could be had. That it is filled in later, once, is
+# the one thing that may happen to an image: its bytes come, verified, and with them what they say.
+_FILL_IN: Final = """
+    CREATE TRIGGER images_are_only_filled_in BEFORE UPDATE ON images
+    WHEN NOT (
+        OLD.manifest IS NULL AND typeof(NEW.manifest) = 'text'
+        AND OLD.verified IS NULL AND NEW.verified IS 1
+        AND NEW.rowid IS OLD.rowid
+        AND NEW.digest IS OLD.digest
+        AND NEW.first_observed_at IS OLD.first_observed_at
+        AND (OLD.image_id IS NULL OR NEW.image_id IS OLD.image_id)
+        AND (OLD.media_type IS NULL OR NEW.media_type IS OLD.media_type)
+        AND (OLD.schema IS NULL OR NEW.schema IS OLD.schema)
+        AND (OLD.size IS NULL OR NEW.size IS OLD.size)
+    )
+    BEGIN SELECT RAISE(ABORT, 'images is append-only'); END
+"""
+
+_VIEWS_OF_WHAT_IS_RESOLVED: Final = {
+    # What a registry's list does not say of a tag may be known of its image.
+    "current_tags": """
+        SELECT r.registry || '/' || r.name AS repository, t.tag, t.digest,
+               coalesce(t.image_id, i.image_id) AS image_id, i.media_type,
+               coalesce(t.schema, i.schema) AS schema, coalesce(t.size, i.size) AS size, t.path,
+               t.internal_path, t.is_trusted, t.tag_type, t.scanned, t.registry_id,
+               t.registry_repo_id, t.domain_id, t.created, t.updated, t.first_observed_at,
+               t.changed_at, i.verified, t.repository_id
+        FROM tags AS t
+        JOIN repositories AS r ON r.id = t.repository_id
+        LEFT JOIN images AS i ON i.digest = t.digest
+    """,
+    # From or to a null digest nothing moved: the tag began or ceased to be resolved.
+    "change_log": """
+        SELECT c.id, c.observed_at, c.not_before, r.registry || '/' || r.name AS repository, c.tag,
+               c.kind, c.kind = 'updated' AND coalesce(c.old_digest <> c.new_digest, 0) AS moved,
+               c.old_digest, c.new_digest, c.fields, c.hash, c.repository_id
+        FROM changes AS c
+        JOIN repositories AS r ON r.id = c.repository_id
+    """,
+}
+
 migrations = Migrations(_MIGRATION_SET)
 
 
@@ -248,6 +294,14 @@ def _indexes_for_the_audit(db: Database) -> None:
     rows = db.execute("SELECT digest, manifest, image_id FROM images")
     db.conn.executemany(INSERT_PART, (pair for row in rows for pair in image_parts(*row)))
     db.create_view("tag_history", _TAG_HISTORY, replace=True)
+
+
+@migrations(name=_MIGRATIONS[3])
+def _manifests_that_come_later(db: Database) -> None:
+    db.execute("DROP TRIGGER images_are_never_updated")
+    db.execute(_FILL_IN)
+    for name, query in _VIEWS_OF_WHAT_IS_RESOLVED.items():
+        db.create_view(name, query, replace=True)
 
 
 def migrate(db: Database, path: str) -> None:

@@ -4,7 +4,7 @@ A `Store` has one connection, which its threads take in turn; other processes wa
 transactions at most `tagsync.database.BUSY_TIMEOUT` seconds, as it does for theirs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +51,11 @@ _INSERT_IMAGE: Final = """
     INSERT OR IGNORE INTO images (digest, image_id, media_type, schema, size, manifest, verified,
                                   first_observed_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_FILL_IN_IMAGE: Final = """
+    UPDATE images SET manifest = ?, verified = 1, image_id = coalesce(image_id, ?),
+        media_type = coalesce(media_type, ?), schema = coalesce(schema, ?), size = coalesce(size, ?)
+    WHERE digest = ?
 """
 
 
@@ -172,6 +177,16 @@ class Store:
         """What is recorded of a repository as a whole."""
         with self._lock, in_plain_words(self._path):
             return Ledger(self._db, repository).known
+
+    def with_manifest(self, digests: Collection[str]) -> Set[str]:
+        """Those of the digests whose manifest is recorded."""
+        with self._lock, in_plain_words(self._path):
+            rows = self._db.execute(
+                "SELECT digest FROM images WHERE manifest IS NOT NULL"
+                " AND digest IN (SELECT value FROM json_each(?))",
+                (_encode(list(digests)).decode(),),
+            ).fetchall()
+        return {digest for (digest,) in rows}
 
     @contextmanager
     def reading(self, repository: Repository) -> Iterator["Ledger"]:
@@ -404,8 +419,10 @@ class Ledger:
     def _insert_images(self, listing: Listing, changes: Sequence[Change], at: str) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
         images = [image for digest, image in listing.images.items() if digest in fresh]
+        images += listing.children.values()
         self._db.conn.executemany(_INSERT_IMAGE, [_image_row(image, at) for image in images])
         self._index(images)
+        self._fill_in((listing.images, listing.children))
 
     def _index(self, images: Iterable[Image]) -> None:
         """Lets images be found by what they name."""
@@ -417,6 +434,23 @@ class Ledger:
                 for pair in image_parts(image.digest, image.manifest, image.image_id)
             ],
         )
+
+    def _fill_in(self, listed: Iterable[Mapping[str, Image]]) -> None:
+        """Adds manifests that could not be had when their images were recorded."""
+        had = {
+            digest: image
+            for images in listed
+            for digest, image in images.items()
+            if image.verified and image.manifest
+        }
+        rows = self._db.execute(
+            "SELECT digest FROM images WHERE manifest IS NULL AND verified IS NULL"
+            " AND digest IN (SELECT value FROM json_each(?))",
+            (_encode(list(had)).decode(),),
+        ).fetchall()
+        filled = [had[digest] for (digest,) in rows]
+        self._db.conn.executemany(_FILL_IN_IMAGE, map(_filling_row, filled))
+        self._index(filled)
 
     def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
         """Appends to the history; returns from where on log lines are owed, or null if none are.
@@ -517,6 +551,11 @@ def _tag(row: Sequence[Any]) -> Tag:
         if values[index] is not None:
             values[index] = bool(values[index])
     return Tag(*values)
+
+
+def _filling_row(image: Image) -> tuple[Any, ...]:
+    about = (image.image_id, image.media_type, image.schema, image.size)
+    return (image.manifest, *about, image.digest)
 
 
 def _image_row(image: Image, at: str) -> tuple[Any, ...]:

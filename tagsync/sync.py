@@ -22,6 +22,8 @@ from tagsync.models import (
     Clock,
     Listing,
     Repository,
+    Scope,
+    Tag,
     Unchanged,
     Watch,
     timestamp,
@@ -42,12 +44,16 @@ class Job(msgspec.Struct, frozen=True):
     Attributes:
         interval: how often it is meant to be polled: a longer gap is a hole in the observations.
         agreeing_listings: how many in a row have to agree on a deletion that is hard to believe.
+        tags: globs over the tags that are resolved.
+        manifests: whether manifests are fetched.
     """
 
     repository: Repository
     registry: Registry
     interval: timedelta
     agreeing_listings: int = 2
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -190,15 +196,18 @@ def discover(
 def _read(job: Job, store: Store, known: Known, clock: Clock) -> Listing | Unchanged:
     """Reads a listing, and where its pages were no snapshot, a second one to confirm deletions."""
     began = timestamp(clock())
+    scope = Scope(job.tags, job.manifests, store.with_manifest)
     try:
-        listing = job.registry.list_tags(job.repository.name, known.listing_hash)
-        if isinstance(listing, Unchanged) or listing.pages == 1:
+        listing = job.registry.list_tags(job.repository.name, known.listing_hash, scope)
+        if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         with store.reading(job.repository) as ledger:
             mirrored = ledger.tags().keys()
         if mirrored <= listing.tags.keys():
             return listing
-        again = job.registry.list_tags(job.repository.name)
+        seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
+        scope = msgspec.structs.replace(scope, seen=seen)
+        again = job.registry.list_tags(job.repository.name, scope=scope)
     except NotFound:
         if known.last_complete_at is None:
             raise
@@ -216,8 +225,11 @@ def _either(first: Listing, second: Listing) -> Listing:
     return msgspec.structs.replace(
         second,
         tags={**first.tags, **second.tags},
-        images={**first.images, **second.images},
+        images={**second.images, **first.images},
+        children={**first.children, **second.children},
         unverified=tuple({*first.unverified, *second.unverified}),
+        missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
+        unfetched=first.unfetched or second.unfetched,
         started_at=first.started_at,
         fingerprint=second.fingerprint if first.tags.keys() <= second.tags.keys() else None,
         requests=first.requests + second.requests,
@@ -246,7 +258,7 @@ def _record(
             decision = _decide(ledger, known, listing, job, options)
             count = _act(ledger, listing, decision, job)
     dropped = decision.outcome == "dropped"
-    _log_unverified(job.repository, listing)
+    _log_oddities(job.repository, listing)
     if decision.outcome != "dropped":
         _log_clock(job.repository, ledger.known, listing)
     kinds = Counter(change.kind for change in decision.changes)
@@ -274,7 +286,7 @@ def _decide(
     if isinstance(listing, Unchanged):
         return _Decision("ok")
     mirrored = ledger.tags()
-    changes = diff(mirrored, listing.tags)
+    changes = diff(mirrored, _as_far_as_known(listing, mirrored))
     reason = doubt(len(mirrored), (change.tag for change in changes if change.kind == "deleted"))
     if (
         reason
@@ -300,15 +312,37 @@ def _act(ledger: Ledger, listing: Listing | Unchanged, decision: _Decision, job:
     return len(listing.tags)
 
 
+def _as_far_as_known(listing: Listing, mirrored: Mapping[str, Tag]) -> Mapping[str, Tag]:
+    """The listing, in which a tag whose manifest the registry denies keeps the digest it had.
+
+    It is being deleted, or the registry is broken: neither tells what the tag points to, and so
+    nothing is recorded but the remark of the observation.
+    """
+    kept = {name: mirrored[name] for name in listing.missing if name in mirrored}
+    return {**listing.tags, **kept} if kept else listing.tags
+
+
 def _remark(listing: Listing) -> str | None:
-    """What an observation should say of a listing that was recorded."""
+    """What an observation should say of a listing that was recorded.
+
+    It stays the same while what it tells of does, so that this is one row.
+    """
     if not listing.exists:
         return GONE
-    if not listing.unverified:
-        return None
-    first, *others = sorted(listing.unverified)
-    more = f" and {len(others)} more" if others else ""
-    return f"the manifest of {first[:128]}{more} is not what its digest or image_id says"
+    remarks = []
+    if listing.unverified:
+        tags = _some_of(listing.unverified)
+        remarks.append(f"the manifest of {tags} is not what its digest or image_id says")
+    if listing.missing:
+        remarks.append(f"the registry lists {_some_of(listing.missing)} but denies the manifest")
+    if listing.unfetched:
+        remarks.append("some manifests could not be fetched yet")
+    return "; ".join(remarks) or None
+
+
+def _some_of(tags: Sequence[str]) -> str:
+    first, *others = sorted(tags)
+    return f"{first[:128]} and {len(others)} more" if others else first[:128]
 
 
 def _reason(error: RegistryError) -> str:
@@ -318,19 +352,17 @@ def _reason(error: RegistryError) -> str:
     return str(error)
 
 
-def _log_unverified(repository: Repository, listing: Listing | Unchanged) -> None:
+def _log_oddities(repository: Repository, listing: Listing | Unchanged) -> None:
     if isinstance(listing, Unchanged):
         return
+    about = {"registry": repository.registry, "repository": repository.full_name}
     for name in listing.unverified:
         tag = listing.tags[name]
-        log.warning(
-            "image.unverified",
-            registry=repository.registry,
-            repository=repository.full_name,
-            tag=name,
-            digest=tag.digest,
-            image_id=tag.image_id,
-        )
+        log.warning("image.unverified", **about, tag=name, digest=tag.digest, image_id=tag.image_id)
+    for name in listing.missing:
+        log.warning("tag.unresolved", **about, tag=name)
+    if listing.unfetched:
+        log.warning("manifests.unfetched", **about, error=listing.unfetched)
 
 
 def _log_clock(repository: Repository, known: Known, listing: Listing | Unchanged) -> None:

@@ -12,7 +12,17 @@ import stamina
 import structlog
 from structlog.testing import LogCapture
 
-from tagsync.models import Image, Listing, NoCredential, Repository, Tag, Unchanged, timestamp
+from tagsync.models import (
+    EVERYTHING,
+    Image,
+    Listing,
+    NoCredential,
+    Repository,
+    Scope,
+    Tag,
+    Unchanged,
+    timestamp,
+)
 from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
 from tagsync.sync import Job
@@ -108,7 +118,9 @@ class Scripted:
         self._clock = clock
         self.script: list[Listing | Unchanged | Exception] = []
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
         step = self.script.pop(0)
         if isinstance(step, Exception):
             raise step

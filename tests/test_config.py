@@ -19,7 +19,7 @@ from tagsync.config import (
     resolve,
 )
 from tagsync.errors import ConfigError
-from tagsync.models import NoCredential, Repository, TokenCredential
+from tagsync.models import DockerCredential, NoCredential, Repository, TokenCredential
 
 FOLDER = Path("/srv/mirror")
 SECRET = "hunter2-not-to-be-seen"
@@ -582,3 +582,85 @@ def test_that_there_is_no_configuration_is_said(tmp_path: Path) -> None:
         find(None, {})
     for part in ("config.toml", "/etc/tagsync/config.toml", "--config", "$TAGSYNC_CONFIG"):
         assert part in str(caught.value)
+
+
+# OCI registries.
+
+OCI = """
+[[registries]]
+name = "r"
+kind = "oci"
+endpoint = "https://registry.example.com"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{OCI}[registries.auth]\nkind = 'token'\ntoken = 'env:X'\n", ("'token'", "'basic'")),
+        (f"{OCI}[registries.auth]\nkind = 'ecs'\n", ("'ecs'", "'docker'")),
+        (f"{MINIMAL}[registries.auth]\nkind = 'docker'\n", ("'docker'", "'aksk'")),
+        (
+            f"{MINIMAL}[registries.auth]\nkind = 'basic'\nusername = 'u'\npassword = 'env:X'\n",
+            ("'basic'", "'aksk'"),
+        ),
+        (f"{OCI}[registries.auth]\nkind = 'basic'\nusername = 'u'\n", ("password", "missing")),
+        (f"{OCI}[registries.auth]\nkind = 'basic'\nusername = 'u'\npassword = 'x'\n", ("secret",)),
+        (f"{OCI}ca_file = ''\n", ("ca_file",)),
+        (f"{OCI}ca_fil = 'x'\n", ("ca_fil", "ca_file")),
+        (f"{OCI}[[registries.watch]]\nrepositories = ['Team/A']\n", ("Team/A", "lower-case")),
+        (f"{OCI}[[registries.watch]]\nrepositories = ['team/a:v1']\n", ("team/a:v1", "tags")),
+        (f"{OCI}[[registries.watch]]\nrepositories = ['a']\nshared = true\n", ("shared", "swr")),
+        (f"{OCI}[[registries.watch]]\nrepositories = ['a']\ntag = ['v*']\n", ("'tag'", "'tags'")),
+        (f"{MINIMAL}[[registries.watch]]\nrepositories = ['a/b']\ntags = ['v*']\n", ("oci",)),
+        (f"{MINIMAL}[[registries.watch]]\nrepositories = ['a/b']\nmanifests = true\n", ("oci",)),
+        (
+            OCI.replace("registry.example.com", "hub.docker.com"),
+            ("https://registry-1.docker.io",),
+        ),
+        (
+            OCI.replace("registry.example.com", "registry-1.docker.io")
+            + "[[registries.watch]]\nrepositories = ['busybox']\n",
+            ("library/busybox",),
+        ),
+        (
+            OCI.replace("https", "http")
+            + "[registries.auth]\nkind = 'basic'\nusername = 'u'\npassword = 'env:X'\n",
+            ("in the clear",),
+        ),
+    ],
+)
+def test_what_does_not_fit_the_kind_of_registry(text: str, words: tuple[str, ...]) -> None:
+    """What is for another kind of registry, or no name there, is refused with what to write."""
+    sentence = refusal(text)
+    for word in words:
+        assert word in sentence
+
+
+def test_an_oci_registry(tmp_path: Path) -> None:
+    """Tags and manifests reach the watch; names may have one part."""
+    text = f"{OCI}ca_file = 'ca.pem'\n[[registries.watch]]\nrepositories = ['busybox', 'a/b/c']\n"
+    (watch,) = parse(f"{text}tags = ['v*', 'latest']\nmanifests = true\n", {}, tmp_path).watches
+    assert (watch.tags, watch.manifests) == (("v*", "latest"), True)
+    (watch,) = parse(text, {}, tmp_path).watches
+    assert (watch.tags, watch.manifests) == (("*",), False)
+
+
+@pytest.mark.parametrize(
+    ("auth", "env", "path"),
+    [
+        ("path = 'x/config.json'", {}, "{folder}/x/config.json"),
+        ("path = '/etc/x.json'", {}, "/etc/x.json"),
+        ("", {"DOCKER_CONFIG": "/etc/docker"}, "/etc/docker/config.json"),
+        ("", {}, "{home}/.docker/config.json"),
+        ("path = '~/x.json'", {"DOCKER_CONFIG": "/etc/docker"}, "{home}/x.json"),
+    ],
+)
+def test_where_dockers_configuration_is(
+    auth: str, env: dict[str, str], path: str, tmp_path: Path
+) -> None:
+    """Docker's own configuration is found where Docker finds it, or where path says."""
+    text = f"{OCI}[registries.auth]\nkind = 'docker'\n{auth}\n"
+    table = parse(text, env, tmp_path).registries["r"]
+    expected = path.replace("{folder}", str(tmp_path)).replace("{home}", str(Path.home()))
+    assert credential(table, env, tmp_path) == DockerCredential(Path(expected))

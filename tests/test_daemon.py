@@ -26,7 +26,17 @@ from tagsync.daemon import Daemon, Plan, Source
 from tagsync.emulator import Emulator
 from tagsync.errors import Forbidden, RegistryError, RepositoryNotFound, Throttled, Unreachable
 from tagsync.metrics import Endpoint, Metrics
-from tagsync.models import Image, Listing, Tag, Unchanged, Watch, timestamp, utc_now
+from tagsync.models import (
+    EVERYTHING,
+    Image,
+    Listing,
+    Scope,
+    Tag,
+    Unchanged,
+    Watch,
+    timestamp,
+    utc_now,
+)
 from tagsync.store import Store
 from tagsync.systemd import ServiceManager
 
@@ -51,7 +61,9 @@ class Held:
         self.discovered = Semaphore(0)
         self.closed = Event()
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
         started_at = timestamp(utc_now())
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

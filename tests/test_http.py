@@ -591,3 +591,85 @@ def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
         client.get("/", {}, 1000)
     assert requests == []
     assert sum(time.slept) >= 7.0 * (http.ATTEMPTS - 1)
+
+
+# What an OCI registry needs beyond.
+
+
+def test_a_head_is_asked_as_a_get_is() -> None:
+    """A HEAD is paced, tried again and refused like any request, with the types it accepts."""
+    handler, requests = answers(
+        httpx.Response(503), httpx.Response(200, headers={"Docker-Content-Digest": "sha256:1"})
+    )
+    with closing(client_of(handler)) as client:
+        answer = client.head("/v2/x", accept="a/b, c/d")
+    assert (answer.requests, answer.body) == (2, b"")
+    assert answer.headers["Docker-Content-Digest"] == "sha256:1"
+    assert {(request.method, request.headers["Accept"]) for request in requests} == {
+        ("HEAD", "a/b, c/d")
+    }
+
+
+def test_a_whole_url_of_the_same_host() -> None:
+    """A URL that the registry named is asked as it stands, its query untouched."""
+    handler, requests = answers(httpx.Response(200))
+    with closing(client_of(handler)) as client:
+        client.get("http://127.0.0.1:80/v2/x?last=a%2Fb&n=2", {}, 100)
+    assert str(requests[0].url) == "http://127.0.0.1/v2/x?last=a%2Fb&n=2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.2/v2/x",
+        "https://127.0.0.1/v2/x",
+        "http://127.0.0.1:81/v2/x",
+        "http://127.0.0.1@elsewhere.example.com/v2/x",
+        "ftp://127.0.0.1/v2/x",
+        "http://user:password@127.0.0.1/v2/x",
+    ],
+)
+def test_a_whole_url_of_another_host(url: str) -> None:
+    """A URL of another host, port or scheme is not asked, so that no credentials go there."""
+    handler, requests = answers(httpx.Response(200))
+    with closing(client_of(handler)) as client, pytest.raises(MalformedResponse):
+        client.get(url, {}, 100)
+    assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "slept"),
+    [
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "9"}, [9.0]),
+        ({"RateLimit-Remaining": "1", "RateLimit-Reset": "9"}, []),
+        ({"RateLimit-Remaining": "0;w=21600"}, []),
+        ({"RateLimit-Remaining": "x", "RateLimit-Reset": "9"}, []),
+        ({"RateLimit-Remaining": "9" * 5000, "RateLimit-Reset": "9"}, []),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "1000000001"}, []),
+    ],
+)
+def test_a_limit_that_is_spent_is_obeyed(
+    headers: dict[str, str], slept: list[float], time: Time
+) -> None:
+    """Who allows no more requests until a named time is not asked before it."""
+    handler, _ = answers(httpx.Response(200, headers=headers))
+    with closing(client_of(handler, time=time)) as client:
+        for _ in range(2):
+            client.get(PATH, {}, 100)
+    assert [seconds for seconds in time.slept if seconds > 0.01] == slept
+
+
+def test_the_rest_after_429_may_be_named_otherwise() -> None:
+    """Without Retry-After the time at which the limit is reset is when to ask again."""
+    assert http.retry_after(httpx.Headers({"RateLimit-Reset": "30"})) == 30.0
+    both = httpx.Headers({"RateLimit-Reset": "30", "Retry-After": "5"})
+    assert http.retry_after(both) == 5.0
+    at = datetime(2026, 5, 3, tzinfo=UTC)
+    soon = str(int((at + timedelta(seconds=7)).timestamp()))
+    assert http.retry_after(httpx.Headers({"RateLimit-Reset": soon}), lambda: at) == 7.0
+
+
+@pytest.mark.parametrize(("text", "left"), [("100;w=21600", 100), (" 7 ", 7), ("", None)])
+def test_requests_left(text: str, left: int | None) -> None:
+    """How much is left is read with Docker Hub's window and without."""
+    assert http.requests_left(httpx.Headers({"RateLimit-Remaining": text})) == left

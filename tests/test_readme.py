@@ -27,12 +27,23 @@ def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
     assert [watch.repositories for watch in config.watches] == [("team-a/*", "team-b/web/frontend")]
 
 
-@pytest.mark.parametrize("auth", blocks("toml")[1:])
+@pytest.mark.parametrize("auth", [each for each in blocks("toml") if "[[" not in each])
 def test_each_credential_shown_is_accepted(tmp_path: Path, auth: str) -> None:
     """Each section on credentials shows one that tagsync takes as it stands."""
     registry = '[[registries]]\nname = "swr"\nendpoint = "https://swr-api.example.com"\n'
     (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
     assert load(tmp_path / "config.toml", {}).registries["swr"].auth
+
+
+@pytest.mark.parametrize("shown", [each for each in blocks("toml") if "[[" in each])
+def test_each_registry_shown_is_accepted(tmp_path: Path, shown: str) -> None:
+    """Each registry that is shown is a configuration as it stands; those of kind oci by name."""
+    (tmp_path / "config.toml").write_text(shown)
+    config = load(tmp_path / "config.toml", {})
+    assert config.watches
+    assert {table.kind for table in config.registries.values()} == {
+        "swr" if "swr" in config.registries else "oci"
+    }
 
 
 def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:

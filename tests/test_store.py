@@ -8,16 +8,22 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from sqlite_utils import Database
 
 from tagsync.chain import GENESIS, link
+from tagsync.diff import diff
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.models import Image, Listing, Repository, Tag, timestamp
+from tagsync.registries import Registry
+from tagsync.schema import migrations
 from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import FakeClock, Scripted
@@ -64,6 +70,129 @@ def test_an_image_is_not_replaced(
     before = query("SELECT * FROM images")
     tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1)")
     assert query("SELECT * FROM images") == before
+
+
+BARE = {"sha256:bare": Image("sha256:bare", media_type="a/b")}
+FILL = "UPDATE images SET manifest = '{}', verified = 1"
+
+
+@pytest.fixture
+def bare(job: Job, store: Store, clock: FakeClock) -> None:
+    """An image whose manifest could not be had, and one whose manifest was."""
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    full = Image("sha256:full", manifest="{ }", verified=True)
+    record(store, job, clock, tags, {**BARE, "sha256:full": full})
+
+
+def record(
+    store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
+) -> None:
+    now = timestamp(clock())
+    with store.recording(job.repository) as ledger:
+        changes = diff(ledger.tags(), tags)
+        listing = Listing(tags, images, now, now, None)
+        ledger.complete(listing, changes, interval=job.interval)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE images SET manifest = '{}'",
+        "UPDATE images SET manifest = '{}', verified = 0",
+        "UPDATE images SET manifest = NULL, verified = 1",
+        "UPDATE images SET manifest = x'7b7d', verified = 1",
+        "UPDATE images SET verified = 1",
+        "UPDATE images SET size = 7",
+        "UPDATE images SET image_id = 'x'",
+        f"{FILL}, digest = 'sha256:other'",
+        f"{FILL}, first_observed_at = 'x'",
+        f"{FILL}, media_type = 'x/y'",
+        f"{FILL}, media_type = NULL",
+        f"{FILL}, rowid = rowid + 100",
+        f"UPDATE OR REPLACE {FILL.removeprefix('UPDATE ')}, rowid = rowid + 1",
+        f"{FILL} WHERE digest = 'sha256:full' --",
+        "UPDATE images SET manifest = NULL, verified = NULL WHERE digest = 'sha256:full' --",
+        "DELETE FROM images",
+    ],
+)
+def test_nothing_but_a_manifest_is_filled_in(sql: str, database: Path, query: Query) -> None:
+    """Every other change of an image is refused, with a manifest or without one."""
+    before = query("SELECT rowid, * FROM images")
+    sql = sql if sql.endswith("--") else f"{sql} WHERE digest = 'sha256:bare'"
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, sql)
+    assert query("SELECT rowid, * FROM images") == before
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_manifest_is_filled_in_once(
+    job: Job, store: Store, clock: FakeClock, query: Query, database: Path
+) -> None:
+    """An image that was recorded without its manifest gets it, and what it says, and keeps it."""
+    before = query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'")
+    clock.advance(minutes=5)
+    full = Image("sha256:bare", "sha256:id", "c/d", 2, 111, '{"x": 1}', verified=True)
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    record(store, job, clock, tags, {"sha256:bare": full})
+    row = ("sha256:id", "a/b", 2, 111, '{"x": 1}', 1)
+    columns = "image_id, media_type, schema, size, manifest, verified"
+    assert query(f"SELECT {columns} FROM images WHERE digest = 'sha256:bare'") == [row]
+    assert query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'") == before
+    assert store.with_manifest(["sha256:bare", "sha256:full", "x"]) == {
+        "sha256:bare",
+        "sha256:full",
+    }
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, f"{FILL} WHERE digest = 'sha256:bare'")
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_manifest_that_is_not_what_it_should_be_fills_nothing(
+    job: Job, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Bytes that do not hash to the digest never become those of an image without any."""
+    forged = Image("sha256:bare", manifest='{"x": 1}', verified=False)
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    record(store, job, clock, tags, {"sha256:bare": forged})
+    assert query("SELECT manifest, verified FROM images WHERE digest = 'sha256:bare'") == [
+        (None, None)
+    ]
+
+
+def test_swr_fills_in_a_manifest_too(
+    store: Store, query: Query, connect: Callable[..., Registry]
+) -> None:
+    """A manifest that SWR left out at first is recorded when SWR sends it."""
+    with Emulator() as swr:
+        digest = swr.push("team/api", "v1", "one")
+        registry = connect(swr.url)
+        listed = registry.list_tags("team/api")
+        assert isinstance(listed, Listing)
+        whole = listed.images[digest].manifest
+        swr.set_fields("team/api", "v1", manifest=None)
+        job = Job(Repository("swr", "team/api"), registry, timedelta(minutes=5))
+        assert sync(job, store).outcome == "ok"
+        assert query("SELECT digest, manifest FROM images") == [(digest, None)]
+        swr.set_fields("team/api", "v1", manifest=whole)
+        assert sync(job, store).outcome == "ok"
+    assert query("SELECT digest, manifest, verified FROM images") == [(digest, whole, 1)]
+    assert query("SELECT count(*) FROM changes") == [(1,)]
+
+
+def test_a_database_of_before_is_brought_up_to_date(database: Path) -> None:
+    """A database without the last migration gets it, and keeps what it holds."""
+    db = Database(database)
+    db.conn.isolation_level = None
+    migrations.apply(db, stop_before="manifests_that_come_later")
+    db.execute(
+        "INSERT INTO images (digest, media_type, first_observed_at) VALUES ('sha256:a', 'a/b', 't')"
+    )
+    db.close()
+    Store.open(database).close()
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, "UPDATE images SET media_type = 'c/d'")
+    tamper(database, FILL)
 
 
 def test_a_database_of_another_program_is_left_alone(database: Path) -> None:

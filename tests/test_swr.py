@@ -25,7 +25,7 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import Listing, Secret, Tag, Unchanged
-from tagsync.registries import http, swr
+from tagsync.registries import answers, http, swr
 
 REPOSITORY = "team/api"
 SECRET = "secret-that-nobody-may-see"
@@ -335,11 +335,11 @@ def test_a_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
 @pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
 def test_a_lasting_contradiction_is_a_failure(pages: Sequence[httpx.Response]) -> None:
     """After as many reads as allowed there is no listing."""
-    handler, requests = in_order(*copies(list(pages) * swr.READS))
-    with pytest.raises(InconsistentListing, match=f"read {swr.READS} times") as caught:
+    handler, requests = in_order(*copies(list(pages) * answers.READS))
+    with pytest.raises(InconsistentListing, match=f"read {answers.READS} times") as caught:
         ask(handler)
     assert REPOSITORY in sentence_of(caught.value)
-    assert len(requests) == swr.READS * len(pages)
+    assert len(requests) == answers.READS * len(pages)
 
 
 def test_a_repository_that_goes_away_amid_its_pages() -> None:
@@ -347,7 +347,7 @@ def test_a_repository_that_goes_away_amid_its_pages() -> None:
     first, gone = response(rows_of(range(100)), 150), httpx.Response(404)
     handler, _ = in_order(*copies([first, gone, first]), response(rows_of(range(100, 150)), 150))
     assert len(listing(ask(handler)).tags) == 150
-    handler, _ = in_order(*copies([first, gone] * swr.READS))
+    handler, _ = in_order(*copies([first, gone] * answers.READS))
     with pytest.raises(InconsistentListing, match="a later page is gone") as caught:
         ask(handler)
     sentence_of(caught.value)
@@ -736,7 +736,7 @@ def test_a_server_that_honours_only_the_limit() -> None:
 
     with pytest.raises(InconsistentListing):
         ask(handler)
-    assert len(asked) <= 4 * swr.READS
+    assert len(asked) <= 4 * answers.READS
 
 
 def test_a_tag_that_moves_during_the_probe() -> None:

@@ -12,7 +12,7 @@ from tagsync.cli.output import format_option, show
 from tagsync.cli.sync import FAILED, open_registries
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
-from tagsync.models import Listing, Repository, Watch, watch_of
+from tagsync.models import Listing, Repository, Scope, Watch, watch_of
 from tagsync.registries import Registry
 from tagsync.sync import discover
 
@@ -71,13 +71,15 @@ def _check(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str,
     if not matched:
         detail = "no repository matches: check the names under [[registries.watch]]"
         return {**row, "reachable": bool(watches) or None, "detail": detail}
-    return {**row, **_cost(registry, matched[0])}
+    watch = watch_of(matched[0], watches)
+    assert watch is not None, "only those that a watch has were kept"  # noqa: S101  tells the type checker
+    return {**row, **_cost(registry, matched[0], Scope(watch.tags))}
 
 
-def _cost(registry: Registry, repository: Repository) -> Mapping[str, object]:
+def _cost(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:
     began = monotonic()
     try:
-        listing = registry.list_tags(repository.name)
+        listing = registry.list_tags(repository.name, scope=scope)
     except RegistryError as error:
         return {**_judged(error), "listed": repository.full_name, "detail": str(error)}
     assert isinstance(listing, Listing), "nothing was known that could be unchanged"  # noqa: S101  tells the type checker

@@ -115,7 +115,7 @@ class _Setup:
         itself = msgspec.structs.replace(table, watch=[])
         if (before := self._opened.get(table.name)) and before[:2] == (itself, asked_with):
             return before
-        registry = open_one(table, asked_with)
+        registry = open_one(table, asked_with, config.folder)
         stack.callback(registry.close)
         source = Source(registry, table.concurrency, table.requests_per_second)
         return itself, asked_with, source

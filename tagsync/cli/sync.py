@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import environ
+from pathlib import Path
 
 import click
 import msgspec
@@ -155,13 +156,18 @@ def open_registries(
     """
     opened: dict[str, Registry] = {}
     for name, table in config.registries.items():
-        opened[name] = open_one(table, credential(table, env, config.folder))
+        asked_with = credential(table, env, config.folder)
+        opened[name] = open_one(table, asked_with, config.folder)
         stack.callback(opened[name].close)
     return opened
 
 
-def open_one(table: RegistryTable, asked_with: Credential) -> Registry:
-    """Opens a registry as the configuration has it; whoever asked closes it."""
+def open_one(table: RegistryTable, asked_with: Credential, folder: Path) -> Registry:
+    """Opens a registry as the configuration in a folder has it; whoever asked closes it.
+
+    Raises:
+        ConfigError: its credential or its file of certificates cannot be used.
+    """
     return open_registry(
         table.endpoint,
         asked_with,
@@ -170,12 +176,21 @@ def open_one(table: RegistryTable, asked_with: Credential) -> Registry:
         max_listing_bytes=table.max_listing_size,
         requests_per_second=table.requests_per_second,
         connections=table.concurrency,
+        kind="oci" if table.kind == "oci" else "swr",
+        ca_file=None if table.ca_file is None else folder / table.ca_file,
     )
 
 
 def _job(repository: Repository, watch: Watch, registries: Mapping[str, Registry]) -> Job:
     registry = registries[repository.registry]
-    return Job(repository, registry, spacing(watch, utc_now()), watch.agreeing_listings)
+    return Job(
+        repository,
+        registry,
+        spacing(watch, utc_now()),
+        watch.agreeing_listings,
+        watch.tags,
+        watch.manifests,
+    )
 
 
 def row_of(poll: Poll) -> dict[str, object]:

@@ -1,20 +1,27 @@
 """The registries that can be mirrored, all behind one protocol."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
-from tagsync.models import Credential, Listing, Secret, Unchanged
+from tagsync.models import EVERYTHING, Credential, Listing, Scope, Secret, Unchanged
+
+Source = Literal["swr", "oci"]
+"""The interfaces that are spoken."""
 
 
 class Registry(Protocol):
     """One configured endpoint, safe to be used by many threads at once."""
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
         """Reads all tags of a repository.
 
         Args:
             repository: ``namespace/name``.
-            known: the fingerprint of the last recorded listing; equal bytes give `Unchanged`.
+            known: the fingerprint of the last recorded listing; finding the same gives `Unchanged`.
+            scope: what is wanted beyond the tags' names.
 
         Returns:
             A listing that is complete and does not contradict itself.
@@ -50,8 +57,10 @@ def open_registry(
     max_listing_bytes: int,
     requests_per_second: float,
     connections: int,
+    kind: Source = "swr",
+    ca_file: Path | None = None,
 ) -> Registry:
-    """Makes the client of an SWR endpoint; sends nothing yet.
+    """Makes the client of an endpoint; sends nothing yet.
 
     Args:
         endpoint: the URL of its API, without a path.
@@ -61,12 +70,19 @@ def open_registry(
         max_listing_bytes: how large all bodies of one listing together may be.
         requests_per_second: the rate of all requests together.
         connections: how many requests may be under way at once.
+        kind: the interface that it speaks.
+        ca_file: certificates (PEM) to trust beside the usual ones.
+
+    Raises:
+        ConfigError: the credential is for another kind of registry, or it or the file of
+            certificates cannot be used.
     """
     # httpx takes a tenth of a second to import, which commands that ask no registry should not pay.
-    from tagsync.registries import auth, http, swr  # noqa: PLC0415  see above
+    from tagsync.registries import auth, bearer, http, oci, swr  # noqa: PLC0415  see above
 
     limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
-    signer = auth.of(credential)
+    signer = bearer.of(credential, endpoint) if kind == "oci" else auth.of(credential)
+    refusal_of = oci.refusal_of if kind == "oci" else swr.refusal_of
 
     def secrets() -> tuple[Secret, ...]:
         return signer.secrets if signer else ()
@@ -74,8 +90,11 @@ def open_registry(
     client = http.Client(
         endpoint,
         signer,
-        lambda answer: swr.refusal_of(answer, secrets()),
+        lambda answer: refusal_of(answer, secrets()),
         limits,
         secrets=secrets,
+        ca_file=ca_file,
     )
+    if kind == "oci":
+        return oci.Oci(client, max_listing_bytes, connections)
     return swr.Swr(client, max_listing_bytes)

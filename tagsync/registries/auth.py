@@ -43,8 +43,10 @@ from tagsync.errors import (
 )
 from tagsync.models import (
     AgencyCredential,
+    BasicCredential,
     Clock,
     Credential,
+    DockerCredential,
     KeyCredential,
     NoCredential,
     PasswordCredential,
@@ -79,11 +81,12 @@ ANSWER_WITHIN: Final = timedelta(seconds=30)
 
 _ALGORITHM: Final = "SDK-HMAC-SHA256"
 _SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
-_SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_WITHIN.total_seconds())
+SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_WITHIN.total_seconds())
 _METADATA_TIMEOUT: Final = httpx.Timeout(5.0)  # it is on the host itself, or it is not there
 
-_Steps = Generator[httpx.Request, httpx.Response, None]
+Steps = Generator[httpx.Request, httpx.Response, None]
 _T = TypeVar("_T")
+ErrorT = TypeVar("ErrorT", bound=RegistryError)
 
 
 def canonical_path(path: bytes) -> str:
@@ -167,7 +170,7 @@ class FixedAuth(RegistryAuth):
     def mark(self, request: httpx.Request) -> None:
         """Puts the credential on a request whose body is read, in place of any older one."""
 
-    def auth_flow(self, request: httpx.Request) -> _Steps:
+    def auth_flow(self, request: httpx.Request) -> Steps:
         """Marks the request; its answer is the caller's."""
         self.mark(request)
         yield request
@@ -182,7 +185,7 @@ class TokenAuth(FixedAuth):
         Raises:
             ConfigError: no HTTP header can carry it.
         """
-        _check_for_header("token", token.reveal())
+        check_for_header("token", token.reveal())
         self._token = token
 
     @property
@@ -223,12 +226,12 @@ class SigningAuth(FixedAuth):
         Raises:
             ConfigError: the secret key is no text, or no HTTP header can carry one of the others.
         """
-        _check_for_header("access_key", access_key)
-        _check_text("secret_key", secret_key)
+        check_for_header("access_key", access_key)
+        check_text("secret_key", secret_key)
         if security_token is not None:
-            _check_for_header("security_token", security_token.reveal())
+            check_for_header("security_token", security_token.reveal())
         if project_id is not None:
-            _check_for_header("project_id", project_id)
+            check_for_header("project_id", project_id)
         self._access_key = access_key
         self._secret_key = secret_key
         self._security_token = security_token
@@ -269,14 +272,14 @@ class _Lease(NamedTuple):
     renew_at: datetime
 
 
-class _Failure(NamedTuple):
-    """Why the last attempt gave none, and when."""
+class Failure(NamedTuple):
+    """Why the last attempt to be let in failed, and when."""
 
     error: RegistryError
     at: datetime
 
 
-_Obtaining = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
+Obtaining = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
 _Leasing = Generator[httpx.Request, httpx.Response, _Lease]
 
 
@@ -296,15 +299,20 @@ class RenewedAuth(RegistryAuth):
     _source: str
     """The host that gives the credential, for sentences."""
 
+    _renew_before: timedelta = RENEW_BEFORE
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = Lock()
         self._lease: _Lease | None = None
         self._replaced: _Lease | None = None
-        self._failure: _Failure | None = None
+        self._failure: Failure | None = None
+
+    def _learn(self, response: httpx.Response) -> None:
+        """Takes from a refusal what it says of the credential that is wanted."""
 
     @abstractmethod
-    def _obtain(self, request: httpx.Request) -> _Obtaining:
+    def _obtain(self, request: httpx.Request) -> Obtaining:
         """Fetches the credential and when it expires, on behalf of a request."""
 
     @property
@@ -313,7 +321,7 @@ class RenewedAuth(RegistryAuth):
         leases = (lease for lease in (self._lease, self._replaced) if lease is not None)
         return tuple(secret for lease in leases for secret in lease.auth.secrets)
 
-    def sync_auth_flow(self, request: httpx.Request) -> _Steps:
+    def sync_auth_flow(self, request: httpx.Request) -> Steps:
         """Marks the request, and once more with a new credential if the registry answers 401.
 
         Raises:
@@ -329,7 +337,8 @@ class RenewedAuth(RegistryAuth):
         response = yield request
         if response.status_code != httpx.codes.UNAUTHORIZED:
             return
-        _drop_body(response)
+        drop_body(response)
+        self._learn(response)
         lease = yield from self._current(request, refused=lease)
         lease.auth.mark(request)
         yield request
@@ -351,14 +360,14 @@ class RenewedAuth(RegistryAuth):
             return None
         return lease
 
-    def _repeat_failure(self, known: _Failure | None) -> None:
+    def _repeat_failure(self, known: Failure | None) -> None:
         """Raises what others ran into while this thread waited, or a refusal that still stands."""
         if (failure := self._failure) is None:
             return
         age = abs(self._clock() - failure.at)
         stands = isinstance(failure.error, Unauthorized) and age < REFUSAL_STANDS
         if stands or failure is not known:
-            raise _copy_of(failure.error)
+            raise copy_of(failure.error)
 
     def _renew(self, request: httpx.Request) -> _Leasing:
         # httpx never throws a broken connection into the generator, it only closes it: without an
@@ -372,14 +381,15 @@ class RenewedAuth(RegistryAuth):
             raise
         finally:
             now = self._clock()
-            self._failure = None if failure is None else _Failure(_copy_of(failure), now)
+            self._failure = None if failure is None else Failure(copy_of(failure), now)
         # In this order because the earliest date, which anybody can send, has nothing before it.
-        renew_at = max(expires_at, now + KEPT_FOR + RENEW_BEFORE) - RENEW_BEFORE
+        early = self._renew_before
+        renew_at = max(expires_at, now + KEPT_FOR + early) - early
         self._replaced, self._lease = self._lease, _Lease(auth, renew_at)
         return self._lease
 
 
-def _copy_of(error: RegistryError) -> RegistryError:
+def copy_of(error: ErrorT) -> ErrorT:
     """The error without its traceback: one object raised in many threads would mix theirs."""
     return type(error)(
         str(error), retry_after=error.retry_after, status=error.status, code=error.code
@@ -417,7 +427,7 @@ class PasswordAuth(RenewedAuth):
             ConfigError: the endpoint is no URL, or the password no text.
         """
         super().__init__(clock)
-        _check_text("password", password)
+        check_text("password", password)
         self._url = _url("iam_endpoint", iam_endpoint, "/v3/auth/tokens?nocatalog=true")
         self._source = self._url.host
         self._username = username
@@ -430,15 +440,15 @@ class PasswordAuth(RenewedAuth):
         """The password, and the tokens in use."""
         return (self._password, *super().secrets)
 
-    def _obtain(self, request: httpx.Request) -> _Obtaining:
+    def _obtain(self, request: httpx.Request) -> Obtaining:
         response = yield self._sign_in(request)
-        _raise_if_passing(response, self._source, self._clock)
+        raise_if_passing(response, self._source, self._clock)
         if response.is_client_error:
             raise self._refusal(response.status_code)
-        _raise_unless_success(response, self._source, "iam_endpoint")
-        answer = _decode(response, _TokenAnswer, self._source, self._clock)
+        raise_unless_success(response, self._source, "iam_endpoint")
+        answer = decode(response, _TokenAnswer, self._source, self._clock)
         token = response.headers.get("X-Subject-Token", "")
-        if not _fits_header(token):
+        if not fits_header(token):
             raise MalformedResponse(
                 f"{self._source} answered a sign-in without a usable X-Subject-Token:"
                 " check iam_endpoint",
@@ -456,11 +466,11 @@ class PasswordAuth(RenewedAuth):
         scope = {"project": {"name": self._project}}
         # httpx puts the client's timeout on the request that it was given and on no other; without
         # one, a server that never answers would hold every thread.
-        timeout = request.extensions.get("timeout", _SIGN_IN_TIMEOUT.as_dict())
+        timeout = request.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())
         return httpx.Request(
             "POST",
             self._url,
-            headers={**_headers_like(request), "Content-Type": "application/json"},
+            headers={**headers_like(request), "Content-Type": "application/json"},
             content=msgspec.json.encode({"auth": {"identity": identity, "scope": scope}}),
             extensions={"timeout": timeout},
         )
@@ -496,24 +506,24 @@ class AgencyAuth(RenewedAuth):
         """
         super().__init__(clock)
         if project_id is not None:
-            _check_for_header("project_id", project_id)
+            check_for_header("project_id", project_id)
         key, endpoint = "metadata_endpoint", metadata_endpoint
         self._token_url = _url(key, endpoint, "/meta-data/latest/api/token")
         self._keys_url = _url(key, endpoint, "/openstack/latest/securitykey")
         self._source = f"the metadata service {self._keys_url.host}"
         self._project_id = project_id
 
-    def _obtain(self, request: httpx.Request) -> _Obtaining:
-        headers = _headers_like(request)
+    def _obtain(self, request: httpx.Request) -> Obtaining:
+        headers = headers_like(request)
         token = yield from self._metadata_token(headers)
         if token is not None:
             headers["X-Metadata-Token"] = token.reveal()
         response = yield _metadata_request("GET", self._keys_url, headers)
-        _raise_if_passing(response, self._source, self._clock)
+        raise_if_passing(response, self._source, self._clock)
         if response.is_client_error:
             raise self._refusal(response.status_code)
-        _raise_unless_success(response, self._source, "that this is an ECS host")
-        keys = _decode(response, _KeysAnswer, self._source, self._clock).credential
+        raise_unless_success(response, self._source, "that this is an ECS host")
+        keys = decode(response, _KeysAnswer, self._source, self._clock).credential
         auth = SigningAuth(
             keys.access,
             keys.secret,
@@ -535,14 +545,14 @@ class AgencyAuth(RenewedAuth):
             httpx.codes.METHOD_NOT_ALLOWED,
             httpx.codes.SERVICE_UNAVAILABLE,
         }:
-            _drop_body(response)
+            drop_body(response)
             return None
-        _raise_if_passing(response, self._source, self._clock)
+        raise_if_passing(response, self._source, self._clock)
         if response.is_client_error:
             raise self._refusal(response.status_code)
-        _raise_unless_success(response, self._source, "that this is an ECS host")
+        raise_unless_success(response, self._source, "that this is an ECS host")
         token = _body(response, self._source, self._clock).decode("ascii", "replace").strip()
-        if not _fits_header(token):
+        if not fits_header(token):
             raise MalformedResponse(f"{self._source} gave a token that no HTTP header can carry")
         return Secret(token)
 
@@ -587,7 +597,13 @@ class _KeysAnswer(msgspec.Struct, frozen=True):
     credential: _Keys
 
 
-def _decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock) -> _T:
+def decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock) -> _T:
+    """The body of an answer that carries credentials, read within bounds.
+
+    Raises:
+        MalformedResponse: it is not of this kind; the sentence quotes nothing of it.
+        Unreachable: it came too slowly.
+    """
     body = _body(response, source, clock)
     try:
         return msgspec.json.decode(body, type=kind, dec_hook=_secret_from_json)
@@ -600,25 +616,35 @@ def _decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock)
 
 
 def _secret_from_json(kind: type, value: object) -> Secret:
-    if kind is Secret and isinstance(value, str) and _fits_header(value):
+    if kind is Secret and isinstance(value, str) and fits_header(value):
         return Secret(value)
     raise ValueError("not a credential")
 
 
-def _fits_header(value: str) -> bool:
+def fits_header(value: str) -> bool:
     """Whether a header can carry it, which h11 denies in an error that quotes the value."""
     return value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
-def _check_for_header(name: str, value: str) -> None:
-    if not _fits_header(value):
+def check_for_header(name: str, value: str) -> None:
+    """Makes sure that a header can carry a value.
+
+    Raises:
+        ConfigError: none can; the sentence does not quote the value.
+    """
+    if not fits_header(value):
         raise ConfigError(
             f"{name} is empty, has white space around it, or holds characters that no HTTP header"
             " can carry: check where it is read from"
         )
 
 
-def _check_text(name: str, secret: Secret) -> None:
+def check_text(name: str, secret: Secret) -> None:
+    """Makes sure that a secret can be encoded.
+
+    Raises:
+        ConfigError: it cannot, or is empty.
+    """
     # The environment hands over bytes that are no UTF-8 as surrogates, which cannot be encoded.
     value = secret.reveal()
     if not value or any("\ud800" <= char <= "\udfff" for char in value):
@@ -635,7 +661,7 @@ def _url(name: str, endpoint: str, path: str) -> httpx.URL:
     return url
 
 
-def _raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> None:
+def raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> None:
     """Raises what may pass by itself."""
     status = response.status_code
     if status == httpx.codes.TOO_MANY_REQUESTS:
@@ -649,7 +675,7 @@ def _raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> No
     raise error(f"{source} {reason} (status {status})", retry_after=retry_after, status=status)
 
 
-def _raise_unless_success(response: httpx.Response, source: str, check: str) -> None:
+def raise_unless_success(response: httpx.Response, source: str, check: str) -> None:
     """Raises for what is left when neither success nor error was answered, such as a redirect."""
     if not response.is_success:
         raise MalformedResponse(
@@ -659,7 +685,8 @@ def _raise_unless_success(response: httpx.Response, source: str, check: str) -> 
         )
 
 
-def _headers_like(request: httpx.Request) -> dict[str, str]:
+def headers_like(request: httpx.Request) -> dict[str, str]:
+    """The headers of a request for credentials that is made on behalf of another one."""
     return {
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
@@ -706,7 +733,7 @@ def _body(response: httpx.Response, source: str, clock: Clock) -> bytes:
     return response.read()
 
 
-def _drop_body(response: httpx.Response) -> None:
+def drop_body(response: httpx.Response) -> None:
     """Ends an answer that another request follows.
 
     httpx would read it to its end, however long; and while it is open it keeps a connection that
@@ -723,7 +750,11 @@ def _sync_stream(response: httpx.Response) -> httpx.SyncByteStream:
 
 
 def of(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
-    """What signs or marks the requests for a credential; null where nobody is asked."""
+    """What signs or marks the requests for a credential; null where nobody is asked.
+
+    Raises:
+        ConfigError: the credential is for another kind of registry, or cannot be sent.
+    """
     match credential:
         case NoCredential():
             return None
@@ -741,3 +772,5 @@ def of(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
             return PasswordAuth(endpoint, username, password, domain, project, clock=clock)
         case AgencyCredential(endpoint):
             return AgencyAuth(metadata_endpoint=endpoint, clock=clock)
+        case BasicCredential() | DockerCredential():
+            raise ConfigError("SWR's API takes no user and password of a Docker registry")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from threading import Lock
 from typing import Final
 
@@ -15,6 +16,7 @@ import stamina
 
 from tagsync.errors import (
     Busy,
+    ConfigError,
     MalformedResponse,
     RegistryError,
     ResponseTooLarge,
@@ -28,6 +30,8 @@ from tagsync.registries.deadline import bounded, within
 ATTEMPTS: Final = 6
 """How often a request that fails in passing is sent at most."""
 
+_JSON: Final = "application/json"
+
 _BURST: Final = 0.1
 """Seconds of a rate that may be spent at once, so that waking late does not slow a pass."""
 
@@ -36,6 +40,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 _LONGEST_REST: Final = 86400.0
 """Seconds of ``Retry-After`` that are believed: a slip of a server should not silence it."""
+
+_DIGITS: Final = 18
+"""How long a number in a header may be; Python itself refuses to read those of thousands."""
+
+_A_UNIX_TIME: Final = 1e9
+"""From here on a number of seconds is a date, in 2001 or later, and no time to wait."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -57,9 +67,39 @@ class Answer(msgspec.Struct, frozen=True):
         return retry_after(self.headers)
 
 
+def requests_left(headers: httpx.Headers) -> int | None:
+    """How many requests the server still allows, from ``RateLimit-Remaining``, if it says so.
+
+    Docker Hub adds the seconds of the window, ``100;w=21600``, and counts only what fetches a
+    manifest.
+    """
+    text = headers.get("RateLimit-Remaining", "").partition(";")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
+
+
+def _reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
+    """Seconds until more requests are allowed, from ``RateLimit-Reset``, if the server says so.
+
+    The IETF's draft has seconds there (draft-ietf-httpapi-ratelimit-headers-03), GitLab the Unix
+    time.
+    """
+    text = headers.get("RateLimit-Reset", "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        return None
+    seconds = float(text)
+    if seconds > _A_UNIX_TIME:
+        seconds = max(0.0, seconds - clock().timestamp())
+    return min(seconds, _LONGEST_REST)
+
+
 def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
-    """Seconds to wait, from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), if any."""
+    """Seconds to wait, if the server named them.
+
+    From ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), else from ``RateLimit-Reset``.
+    """
     text = headers.get("Retry-After", "").strip()
+    if not text:
+        return _reset_after(headers, clock)
     if text.isascii() and text.isdigit():
         return min(float(text), _LONGEST_REST)
     try:
@@ -154,6 +194,17 @@ class Pacer:
         self._pauses = 0
 
 
+class _Request(msgspec.Struct, frozen=True):
+    """What is asked, however often; attributes as `Client.get`."""
+
+    method: str
+    url: str
+    query: Mapping[str, str | int]
+    accept: str
+    max_bytes: int
+    bound: str
+
+
 class Client:
     """One registry's HTTP.
 
@@ -169,6 +220,7 @@ class Client:
         limits: Limits,
         *,
         secrets: Callable[[], tuple[Secret, ...]] = tuple,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
         pacer: Pacer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -181,9 +233,13 @@ class Client:
             refusal: makes an error of an answer whose status is not 200.
             limits: what the registry may cost.
             secrets: the credentials now in use, which a server might echo in an error.
+            ca_file: certificates (PEM) to trust beside the usual ones.
             transport: replaces the network, for tests.
             pacer: replaces the one made from the limits, for tests.
             monotonic: seconds of a clock that never goes back.
+
+        Raises:
+            ConfigError: the file of certificates cannot be read, or holds none.
         """
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
@@ -195,6 +251,7 @@ class Client:
         self._client = bounded(
             httpx.Client(
                 transport=transport,
+                verify=_trust(ca_file),
                 timeout=limits.timeout,
                 limits=httpx.Limits(
                     max_connections=limits.connections,
@@ -204,7 +261,6 @@ class Client:
                 mounts={"all://169.254.169.254": None},
                 headers={
                     "User-Agent": "tagsync",
-                    "Accept": "application/json",
                     "Accept-Encoding": "gzip",
                 },
                 follow_redirects=False,
@@ -215,17 +271,53 @@ class Client:
         """Closes the connections."""
         self._client.close()
 
-    def get(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        max_bytes: int,
+        *,
+        accept: str = _JSON,
+        bound: str | None = None,
+    ) -> Answer:
         """Asks until there is an answer, for as long as what fails may pass by itself.
 
         Args:
-            path: after the endpoint, already quoted.
+            path: after the endpoint, already quoted; or a whole URL that the registry itself named
+                and that has to be of the endpoint's scheme and host.
             query: parameters.
             max_bytes: how large the body may be.
+            accept: the media types that are understood.
+            bound: how a sentence calls ``max_bytes`` where it is not what is left of a listing's.
 
         Raises:
             RegistryError: no answer, one that is too large, or a refusal.
         """
+        bound = bound or f"the {self._limits.max_listing_bytes} bytes that max_listing_size allows"
+        return self._ask(_Request("GET", self._url(path), query, accept, max_bytes, bound))
+
+    def head(self, path: str, *, accept: str) -> Answer:
+        """As `get`, for what the headers say alone."""
+        return self._ask(_Request("HEAD", self._url(path), {}, accept, 0, "an answer to HEAD has"))
+
+    def _url(self, path: str) -> str:
+        """The URL to ask.
+
+        Raises:
+            MalformedResponse: it is of another scheme or host, which credentials must not reach.
+        """
+        if path.startswith("/"):
+            return self._endpoint + path
+        here, there = httpx.URL(self._endpoint), httpx.URL(path)
+        same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+        if not same or there.userinfo:
+            raise MalformedResponse(
+                f"{self._endpoint} points to another host for what follows, {there.scheme}://"
+                f"{there.host}, which is not asked"
+            )
+        return path
+
+    def _ask(self, request: "_Request") -> Answer:
         for attempt in stamina.retry_context(
             on=self._may_pass,
             attempts=ATTEMPTS,
@@ -236,14 +328,21 @@ class Client:
             with attempt:
                 self._pacer.wait(self._limits.retry_for)
                 try:
-                    answer = self._send(path, query, max_bytes)
+                    answer = self._send(request)
                 except Throttled as error:
                     # By the registry or by the sign-in, which every request would ask for again.
                     self._pacer.throttled(error.retry_after)
                     raise
                 self._pacer.answered()
+                self._rest_if_spent(answer)
                 return msgspec.structs.replace(answer, requests=attempt.num)
         raise AssertionError("stamina ends with a return or an exception")
+
+    def _rest_if_spent(self, answer: Answer) -> None:
+        """Asks nothing more before the time at which a server that allows no more allows more."""
+        rest = _reset_after(answer.headers)
+        if requests_left(answer.headers) == 0 and rest is not None:
+            self._pacer.throttled(rest)
 
     def _may_pass(self, error: Exception) -> bool | float:
         """Whether to try again, and if the registry named a time, after how many seconds.
@@ -258,14 +357,16 @@ class Client:
             return 0.0
         return True if error.retry_after is None else error.retry_after
 
-    def _send(self, path: str, query: Mapping[str, str | int], max_bytes: int) -> Answer:
-        url = self._endpoint + path
-        request = self._client.build_request("GET", url, params=query)
+    def _send(self, asked: "_Request") -> Answer:
+        url, headers = asked.url, {"Accept": asked.accept}
+        # Without parameters httpx would take those away that a URL has.
+        params = asked.query or None
+        request = self._client.build_request(asked.method, url, params=params, headers=headers)
         try:
             with within(self._limits.timeout, self._monotonic):
                 response = self._client.send(request, auth=self._auth, stream=True)
                 try:
-                    body = self._read(response, max_bytes)
+                    body = self._read(response, asked)
                 finally:
                     response.close()
         except httpx.DecodingError as error:
@@ -277,7 +378,7 @@ class Client:
             raise self._refusal(answer)
         return answer
 
-    def _read(self, response: httpx.Response, max_bytes: int) -> bytes:
+    def _read(self, response: httpx.Response, asked: "_Request") -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.strip().lower() not in {"gzip", "identity", ""}:
             # Two layers, or a denser kind, may multiply 64 KiB a millionfold before it is counted.
@@ -289,10 +390,9 @@ class Client:
         for chunk in response.iter_bytes():
             chunks.append(chunk)
             size += len(chunk)
-            if size > max_bytes:
+            if size > asked.max_bytes:
                 raise ResponseTooLarge(
-                    f"{response.url.copy_with(query=None)} sent more than the"
-                    f" {self._limits.max_listing_bytes} bytes that max_listing_size allows"
+                    f"{response.url.copy_with(query=None)} sent more than {asked.bound}"
                 )
         return b"".join(chunks)
 
@@ -303,7 +403,7 @@ class Client:
         if _is_about_certificates(error):
             return Untrusted(
                 f"{url} showed a certificate that is not trusted ({reason}): check the host; the"
-                " file of a CA of your own is named in $SSL_CERT_FILE"
+                " file of a CA of your own is named by ca_file"
             )
         if isinstance(error, httpx.ConnectError):
             return Unreachable(
@@ -316,6 +416,18 @@ def kind_of_passing(status: int) -> type[Busy] | None:
     """The error of a status that means "later" with every registry, or null."""
     later = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT
     return Busy if later else None
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except ssl.SSLError as error:
+            raise ConfigError(f"the ca_file {ca_file} holds no certificate in PEM form") from error
+        except OSError as error:
+            raise ConfigError(f"the ca_file {ca_file} cannot be read: {error.strerror}") from error
+    return context
 
 
 def _asked(error: httpx.HTTPError, request: httpx.Request) -> str:

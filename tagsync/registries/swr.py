@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import islice
-from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar
+from typing import Annotated, Final, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -32,9 +32,11 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import (
+    EVERYTHING,
     Clock,
     Image,
     Listing,
+    Scope,
     Secret,
     Tag,
     Unchanged,
@@ -42,13 +44,11 @@ from tagsync.models import (
     timestamp,
     utc_now,
 )
-from tagsync.registries import http, manifest
+from tagsync.registries import answers, http, manifest
+from tagsync.registries.answers import short
 
 PAGE: Final = 1000
 """Rows asked for at a time: the most that the vendor documents."""
-
-READS: Final = 3
-"""How often a listing whose pages contradict each other is read before it is given up."""
 
 MAX_ROWS: Final = 1_000_000
 """Rows that one list may have: in memory a small row takes twenty times its bytes on the wire."""
@@ -64,6 +64,8 @@ _ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
 pages repeats a row, which is noticed, and does not skip one."""
 
 _REPOSITORY_ORDER: Final = {"order_column": "name", "order_type": "asc"}
+
+_INTERFACE: Final = "SWR's API"
 
 _NAMESPACES: Final = "/v2/manage/namespaces"
 _REPOSITORIES: Final = "/v2/manage/repos"
@@ -261,7 +263,7 @@ class _Reading(Generic[RowT]):
             _too_many(page.answer, MAX_ROWS, "rows")
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
-            _contradict(f"{_short(min(repeated))!r} is on two pages")
+            _contradict(f"{short(min(repeated))!r} is on two pages")
         self._seen |= names
 
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
@@ -288,12 +290,18 @@ class Swr:
         self._max_bytes = max_listing_bytes
         self._clock = clock
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
+    def list_tags(
+        self,
+        repository: str,
+        known: str | None = None,
+        scope: Scope = EVERYTHING,  # noqa: ARG002  SWR's list has digests and manifests in it
+    ) -> Listing | Unchanged:
         """Reads all tags of a repository, again if the pages contradict each other.
 
         Args:
             repository: ``namespace/name``, whose name may contain slashes.
             known: the fingerprint of the last recorded listing.
+            scope: of no effect: the list has everything in it.
 
         Raises:
             RepositoryNotFound, NamespaceNotFound: there is no such repository.
@@ -319,7 +327,7 @@ class Swr:
                 requests += reading.requests
                 size += reading.size
 
-        listing = _read_consistently(read, repository)
+        listing = answers.read_consistently(read, repository)
         return msgspec.structs.replace(listing, requests=requests, size=size)
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
@@ -370,7 +378,7 @@ class Swr:
             }
 
         try:
-            return _read_consistently(read, path)
+            return answers.read_consistently(read, path)
         except NamespaceNotFound:
             return set()
 
@@ -415,21 +423,6 @@ class Swr:
         )
 
 
-def _read_consistently(read: Callable[[], ReadT], what: str) -> ReadT:
-    """Reads until the pages agree, at most `READS` times."""
-    for _ in range(READS - 1):
-        try:
-            return read()
-        except InconsistentListing:
-            continue
-    try:
-        return read()
-    except InconsistentListing as error:
-        raise InconsistentListing(
-            f"{what} was read {READS} times and contradicted itself: {error}"
-        ) from error
-
-
 def tags_path(repository: str) -> str:
     """The path of a repository's tag list; SWR writes a slash in a repository's name as ``$``."""
     namespace, _, name = repository.partition("/")
@@ -447,16 +440,16 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
         secrets: what must not appear in the sentence even if the server echoes it.
     """
     code, text = (redact(value, secrets) for value in _code_and_message(answer.body))
-    said = ": ".join(filter(None, (_short(code), _short(text)))) or "no readable message"
+    said = ": ".join(filter(None, (short(code), short(text)))) or "no readable message"
     kind, advice = _kind_of_refusal(answer, code)
     if "Docker-Distribution-Api-Version" in answer.headers:
         advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
         advice = f": the clocks here and there are {skew} apart, set the one here right"
-    advice = _short(redact(advice, secrets))
+    advice = short(redact(advice, secrets))
     sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
     return kind(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=_short(code) or None
+        sentence, retry_after=answer.retry_after, status=answer.status, code=short(code) or None
     )
 
 
@@ -491,25 +484,10 @@ def _clock_skew(answer: http.Answer) -> timedelta:
 
 def _code_and_message(body: bytes) -> tuple[str, str]:
     """Finds the code and the message, or nothing, in every shape of error body that is known."""
-    try:
-        content: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "", ""
-    if isinstance(content, dict) and isinstance(content.get("errors"), list):
-        content = content["errors"]
-    if isinstance(content, list):
-        content = content[0] if content else {}
-    if not isinstance(content, dict):
-        return "", ""
+    content = answers.errors_of(body)
     code = content.get("errorCode") or content.get("error_code") or ""
     text = content.get("errorMessage") or content.get("error_msg") or ""
     return str(code), str(text)
-
-
-def _short(text: str) -> str:
-    """The beginning of what a server says of itself, on one line and without control characters."""
-    line = " ".join(text.split())[:300]
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
@@ -519,17 +497,7 @@ def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
         begun = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
         if begun > MAX_ROWS:
             _too_many(answer, MAX_ROWS, "rows")
-    try:
-        return decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        what = f"something that is not the list asked for: {error}"
-    except RecursionError:
-        what = "a body that is nested too deeply"
-    if not answer.body:
-        what = "an empty body"
-    elif answer.body.lstrip()[:1] == b"<":
-        what = "an HTML page: check that the endpoint is SWR's API, and the proxy if there is one"
-    raise MalformedResponse(f"{answer.url} sent {what}")
+    return answers.decoded(decode, answer, _INTERFACE)
 
 
 def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
@@ -541,7 +509,7 @@ def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
     dots = {".", ".."} & {row.namespace, row.name}
     if dots or "/" in row.namespace or "$" in row.name:
         raise MalformedResponse(
-            f"{url} listed the repository {_short(_full_name(row))!r}, which no path can name"
+            f"{url} listed the repository {short(_full_name(row))!r}, which no path can name"
         )
     return row
 
@@ -559,7 +527,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
     if row.deleted:
         return True
     if row.Tag in tags:
-        raise MalformedResponse(f"{url} listed the tag {_short(row.Tag)!r} twice")
+        raise MalformedResponse(f"{url} listed the tag {short(row.Tag)!r} twice")
     digest = row.digest or None
     tags[row.Tag] = Tag(
         row.Tag,
