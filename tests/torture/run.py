@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -23,6 +23,7 @@ OPERATIONS_PER_SECOND: Final = 25.0
 
 _STEP: Final = 0.002
 _RENEWAL: Final = 0.05
+_SLACK: Final = timedelta(milliseconds=10)
 _BY_ITSELF: Final = {"sync": {0, 1, 3}, "run": set[int]()}
 _ASKED: Final = {0, -15}  # -15 is before it could know of signals
 
@@ -144,7 +145,7 @@ class _Run:
         """
         for repository, at in self._completed().items():
             registry, _, name = repository.partition("/")
-            self.world.faults[registry].renew(name, at)
+            self.world.faults[registry].renew(name, at - _SLACK)
 
     def _completed(self) -> dict[str, datetime]:
         """When the last recorded listing of each repository had been read."""
