@@ -174,10 +174,11 @@ def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
         key = change["repository"], change["tag"]
         old, new = states[key], _state_after(states[key], change)
         window = _window(change)
-        before = evidence.journal.seen(key, old, places[key], window)
-        if before is None and old is None and _was_lied_about(key[0], window, evidence):
+        if old is None and _was_lied_about(key[0], window, evidence):
             # Said to be absent while it was not: nobody who had not seen it could have known.
-            before = places[key]
+            before: int | None = places[key]
+        else:
+            before = evidence.journal.seen(key, old, places[key], window)
         start = places[key] if before is None else before
         after = evidence.journal.seen(key, new, start + 1, window)
         if before is None or after is None:
