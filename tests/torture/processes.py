@@ -64,6 +64,11 @@ class Process:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
+    @property
+    def waits_for_a_write(self) -> bool:
+        """Whether it is to be killed as soon as somebody writes, which takes looking often."""
+        return self._end.how == "on_write" and self.age >= self._end.seconds
+
     def tend(self) -> None:
         """Kills it if its time has come."""
         if self.status is not None or not self._is_due():

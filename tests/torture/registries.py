@@ -34,7 +34,7 @@ _TOKEN: Final = "made-up-token-of-the-journal"
 
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
-SIZES: Final = {"paged": (3, 11, 24, 40), "bare": (3, 11, 24, 31)}
+SIZES: Final = {"paged": (3, 11, 24, 40), "bare": (3, 11, 14, 31)}
 """How many tags each repository of each registry begins with."""
 
 CONFIG: Final = """\

@@ -22,6 +22,7 @@ SLOTS: Final = ("run", "sync", "sync")
 OPERATIONS_PER_SECOND: Final = 25.0
 
 _STEP: Final = 0.002
+_SHORT_STEP: Final = 0.0002
 _RENEWAL: Final = 0.05
 _SLACK: Final = timedelta(milliseconds=10)
 _BY_ITSELF: Final = {"sync": {0, 1, 3}, "run": set[int]()}
@@ -89,7 +90,8 @@ class _Run:
                     renew_at = now + _RENEWAL
                 for slot in range(len(SLOTS)):
                     self._tend(slot)
-                time.sleep(_STEP)
+                waiting = any(each.waits_for_a_write for each in self._running.values())
+                time.sleep(_SHORT_STEP if waiting else _STEP)
                 now = time.monotonic()
         finally:
             for process in self._running.values():
