@@ -25,6 +25,7 @@ from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import REPOSITORY, FakeClock
+from tests.test_readme import README
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]
@@ -423,8 +424,12 @@ def test_tagsync_outlives_each_lie(
 
 
 def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
-    """It serves sample repositories that change, to the configuration that it prints, and ends."""
-    command = [sys.executable, "-m", "tagsync.emulator", "--every", "0.05", "--faults", "0.01"]
+    """The README's command serves repositories that change to the configuration that it prints."""
+    match = re.search(
+        r"python (-m tagsync\.emulator --port) 8080 (--faults 0\.1)$", README, re.MULTILINE
+    )
+    assert match
+    command = [sys.executable, *f"{match[1]} 0 {match[2]} --every 0.05".split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

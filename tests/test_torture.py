@@ -1,7 +1,9 @@
 """The torture in a bounded form; ``python -m tests.torture`` is the long one."""
 
 import json
+import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -21,12 +23,13 @@ from tagsync.registries import Registry
 from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import REPOSITORY
+from tests.test_readme import README
 from tests.torture.judge import Evidence, Log, judge
 from tests.torture.run import torture
 from tests.torture.truth import Journal, State, Version
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
-SECONDS = 8.0
+SECONDS = 7.0
 
 
 @pytest.mark.torture
@@ -42,6 +45,20 @@ def test_nothing_is_lost_and_nothing_invented(
     assert outcome.figures["kills"] > 0
     assert outcome.figures["changes"] > 0
     assert sum(outcome.faults.values()) > 0
+
+
+@pytest.mark.torture
+def test_the_long_form_runs_as_shown() -> None:
+    """The README's command prints the figures of each seed and ends well; here it runs briefly."""
+    match = re.search(
+        r"python (-m tests\.torture --seeds) 20 (--seconds) 30$", README, re.MULTILINE
+    )
+    assert match
+    command = [sys.executable, *f"{match[1]} 2 {match[2]} 1 --seed 5".split()]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stdout
+    assert re.findall(r"^seed (\d+): \d+ operations, ", finished.stdout, re.MULTILINE) == ["5", "6"]
+    assert finished.stdout.endswith("2 runs, 0 of them wrong\n")
 
 
 # --- the judge ------------------------------------------------------------------------------------
