@@ -97,6 +97,8 @@ def evidence(
     return Evidence(database, journal, {KEY[0]: rows}, {"swr": []}, logs, ["made-up-secret"])
 
 
+PASS = '{"event": "pass.finished", "change_id": 5, "head": "HEAD"}\n'
+
 Tampering = Callable[[Evidence], Evidence | None]
 
 
@@ -188,6 +190,14 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
     "a log that tells of what was not recorded": (
         with_log(lambda text: text.replace('"change_id": 5', '"change_id": 6')),
         "tells of",
+    ),
+    "a head of another history": (
+        with_log(lambda text: text + PASS.replace("HEAD", "f" * 64)),
+        "another history",
+    ),
+    "a clock that is blamed": (
+        with_log(lambda text: text.replace("sync.finished", "clock.behind")),
+        "blames the clock",
     ),
     "a traceback": (with_log(lambda text: f"Traceback\n{text}"), "no event: Traceback"),
     "a line that was not finished": (with_log(lambda text: text + "{"), "within a line"),

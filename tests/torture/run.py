@@ -99,16 +99,18 @@ class _Run:
                 self._ended.append(process)
 
     def settle(self) -> None:
-        """An honest pass, and another one for what the first has held."""
+        """An honest pass, another one for what the first has held, and tagsync's own verdict."""
         for faults in self.world.faults.values():
             faults.on = False
         known = self._completed()
         for repository in self.world.repositories:
             if repository not in known:
                 self.world.restore(repository)
-        statuses = [self._honest_pass(number) for number in (1, 2)]
-        if statuses[0] not in {0, 3} or statuses[1] != 0:
-            self._wrong.append(f"the honest passes ended with {statuses}")
+        passes = [self._alone("sync", f"honest-{number}.log") for number in (1, 2)]
+        if passes[0] not in {0, 3} or passes[1] != 0:
+            self._wrong.append(f"the honest passes ended with {passes}")
+        if (verdict := self._alone("verify", "honest-verify.log")) != 0:
+            self._wrong.append(f"tagsync verify ended with {verdict}")
 
     def outcome(self) -> Outcome:
         self._judge_exits()
@@ -163,10 +165,11 @@ class _Run:
             )
             return {name: datetime.fromisoformat(at) for name, at in rows}
 
-    def _honest_pass(self, number: int) -> int:
-        with (self._folder / f"honest-{number}.log").open("wb") as stderr:
+    def _alone(self, command: str, log: str) -> int:
+        """Runs tagsync to its end; returns its exit status."""
+        with (self._folder / log).open("wb") as stderr:
             return subprocess.run(
-                [sys.executable, "-m", "tagsync", "--config", str(self._config), "sync"],
+                [sys.executable, "-m", "tagsync", "--config", str(self._config), command],
                 cwd=self._folder,
                 env=environment(**SECRETS),
                 stdin=subprocess.DEVNULL,
