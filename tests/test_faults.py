@@ -1,15 +1,22 @@
 """The emulated registry's misbehaviour, seen by a client over real HTTP."""
 
+import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tagsync.cli.sync import open_one
+from tagsync.config import credential, load
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap
 from tagsync.errors import RegistryError, Unauthorized
@@ -18,6 +25,7 @@ from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import REPOSITORY, FakeClock
+from tests.test_readme import README
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]
@@ -410,3 +418,50 @@ def test_tagsync_outlives_each_lie(
             assert sync(job, store).outcome == "ok"
         with store.reading(REPOSITORY) as ledger:
             assert {tag.tag: tag.digest for tag in ledger.tags().values()} == swr.tags("team/api")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
+    """The README's command serves repositories that change to the configuration that it prints."""
+    match = re.search(
+        r"python (-m tagsync\.emulator --port) 8080 (--faults 0\.1)$", README, re.MULTILINE
+    )
+    assert match
+    command = [sys.executable, *f"{match[1]} 0 {match[2]} --every 0.05".split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            shown = "".join(iter(process.stdout.readline, 'repositories = ["*"]\n'))
+            (tmp_path / "config.toml").write_text(f'{shown}repositories = ["*"]\n')
+            config = load(tmp_path / "config.toml", {})
+            table = config.registries["emulated"]
+            with closing(open_one(table, credential(table, {}, tmp_path))) as registry:
+                found = registry.list_repositories(["*"])
+            process.stdout.readline()
+            said = process.stdout.readline()
+        finally:
+            process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert found == {"team-a/api", "team-a/web/frontend", "team-b/base"}
+    assert re.match(r"team-.*:v\d+ (is pushed|is deleted|moves)$", said)
+    assert rest.splitlines()[-1].startswith("went wrong: ")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--faults", "2", "no probability"),
+        ("--every", "-1", "no number of seconds"),
+        ("--port", "99999", "cannot be had"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(option: str, value: str, complaint: str) -> None:
+    """The emulator's command says in one sentence what is wrong with its options."""
+    command = [sys.executable, "-m", "tagsync.emulator", option, value]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert finished.returncode == 2
+    assert complaint in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr

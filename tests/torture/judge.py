@@ -10,8 +10,9 @@ Every check gives sentences of what is wrong; none of them is wrong when all of 
   recorded as deleted that was there throughout, nothing is recorded twice or out of order;
 * each change is in the log of a process, word for word, and nothing is in a log that is not in the
   history;
+* every head of the chain that was ever logged is the history's still;
 * every image hashes to its digest;
-* no process ended with a traceback or an exit status of its own, and no secret is anywhere.
+* no log blames the clock, which is good, has a line that is no event, or holds a secret.
 """
 
 import json
@@ -24,6 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tagsync.chain import GENESIS
 from tagsync.emulator.faults import Told
 from tests.test_sync import assert_history_is_whole
 from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
@@ -32,7 +34,7 @@ Row = Mapping[str, Any]
 
 CHANGES = """
     SELECT c.id, registry || '/' || name AS repository, tag, kind, old_digest, new_digest, fields,
-           c.not_before, observed_at
+           c.not_before, observed_at, hash
     FROM changes AS c JOIN repositories AS r ON r.id = repository_id ORDER BY c.id
 """
 LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
@@ -86,6 +88,8 @@ def judge(evidence: Evidence) -> list[str]:
     found += _untrue(changes, evidence)
     found += _out_of_order(changes)
     found += _badly_logged(changes, evidence)
+    found += _rewritten(changes, evidence)
+    found += _clocks_blamed(evidence)
     found += _secrets_shown(evidence)
     return found
 
@@ -97,6 +101,8 @@ def _unsound(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{pragma} says {rows}"
     for row in connection.execute("SELECT * FROM observations WHERE first_at > last_at"):
         yield f"an observation ends before it begins: {dict(row)}"
+    for row in connection.execute("SELECT * FROM observations WHERE detail LIKE '%clock%'"):
+        yield f"an observation blames the clock, which is good: {dict(row)}"
 
 
 def _unlike_the_registries(
@@ -174,10 +180,11 @@ def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
         key = change["repository"], change["tag"]
         old, new = states[key], _state_after(states[key], change)
         window = _window(change)
-        before = evidence.journal.seen(key, old, places[key], window)
-        if before is None and old is None and _was_lied_about(key[0], window, evidence):
+        if old is None and _was_lied_about(key[0], window, evidence):
             # Said to be absent while it was not: nobody who had not seen it could have known.
-            before = places[key]
+            before: int | None = places[key]
+        else:
+            before = evidence.journal.seen(key, old, places[key], window)
         start = places[key] if before is None else before
         after = evidence.journal.seen(key, new, start + 1, window)
         if before is None or after is None:
@@ -246,6 +253,25 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
         told = change["id"] in logged if change["not_before"] else change["repository"] in baselined
         if not told:
             yield f"no log tells of {change}"
+
+
+def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
+    """Each head of the chain that a pass has logged has to be the history's still."""
+    heads = {0: GENESIS} | {change["id"]: change["hash"] for change in changes}
+    for log in evidence.logs:
+        for event in _events(log):
+            if isinstance(event, str) or event["event"] != "pass.finished":
+                continue
+            if heads.get(event["change_id"]) != event["head"]:
+                yield f"{log.name} tells of another history: {event}"
+
+
+def _clocks_blamed(evidence: Evidence) -> Iterator[str]:
+    """There is one clock here, which does not go back."""
+    for log in evidence.logs:
+        for event in _events(log):
+            if not isinstance(event, str) and event["event"].startswith("clock."):
+                yield f"{log.name} blames the clock: {event}"
 
 
 def _events(log: Log) -> Iterator[dict[str, Any] | str]:

@@ -64,6 +64,11 @@ class Process:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
+    @property
+    def waits_for_a_write(self) -> bool:
+        """Whether it is to be killed as soon as somebody writes, which takes looking often."""
+        return self._end.how == "on_write" and self.age >= self._end.seconds
+
     def tend(self) -> None:
         """Kills it if its time has come."""
         if self.status is not None or not self._is_due():
@@ -95,9 +100,9 @@ def an_end(random: Random, command: str) -> End:
     """Draws one: a daemon, which does not end by itself, is never spared."""
     otherwise: How = "asked" if command == "run" else "spared"
     ways: tuple[How, ...] = ("after", "on_line", "on_write", otherwise)
-    (how,) = random.choices(ways, (3, 4, 4, 3))
-    longest = 5.0 if command == "run" else 2.0
-    return End(how, random.uniform(0.3, longest), random.randint(1, 12))
+    (how,) = random.choices(ways, (3, 4, 4, 4))
+    shortest, longest = (1.5, 8.0) if command == "run" else (0.4, 3.0)
+    return End(how, random.uniform(shortest, longest), random.randint(1, 12))
 
 
 def environment(**secrets: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -22,7 +22,9 @@ SLOTS: Final = ("run", "sync", "sync")
 OPERATIONS_PER_SECOND: Final = 25.0
 
 _STEP: Final = 0.002
+_SHORT_STEP: Final = 0.0002
 _RENEWAL: Final = 0.05
+_SLACK: Final = timedelta(milliseconds=10)
 _BY_ITSELF: Final = {"sync": {0, 1, 3}, "run": set[int]()}
 _ASKED: Final = {0, -15}  # -15 is before it could know of signals
 
@@ -88,7 +90,8 @@ class _Run:
                     renew_at = now + _RENEWAL
                 for slot in range(len(SLOTS)):
                     self._tend(slot)
-                time.sleep(_STEP)
+                waiting = any(each.waits_for_a_write for each in self._running.values())
+                time.sleep(_SHORT_STEP if waiting else _STEP)
                 now = time.monotonic()
         finally:
             for process in self._running.values():
@@ -96,16 +99,18 @@ class _Run:
                 self._ended.append(process)
 
     def settle(self) -> None:
-        """An honest pass, and another one for what the first has held."""
+        """An honest pass, another one for what the first has held, and tagsync's own verdict."""
         for faults in self.world.faults.values():
             faults.on = False
         known = self._completed()
         for repository in self.world.repositories:
             if repository not in known:
                 self.world.restore(repository)
-        statuses = [self._honest_pass(number) for number in (1, 2)]
-        if statuses[0] not in {0, 3} or statuses[1] != 0:
-            self._wrong.append(f"the honest passes ended with {statuses}")
+        passes = [self._alone("sync", f"honest-{number}.log") for number in (1, 2)]
+        if passes[0] not in {0, 3} or passes[1] != 0:
+            self._wrong.append(f"the honest passes ended with {passes}")
+        if (verdict := self._alone("verify", "honest-verify.log")) != 0:
+            self._wrong.append(f"tagsync verify ended with {verdict}")
 
     def outcome(self) -> Outcome:
         self._judge_exits()
@@ -144,7 +149,7 @@ class _Run:
         """
         for repository, at in self._completed().items():
             registry, _, name = repository.partition("/")
-            self.world.faults[registry].renew(name, at)
+            self.world.faults[registry].renew(name, at - _SLACK)
 
     def _completed(self) -> dict[str, datetime]:
         """When the last recorded listing of each repository had been read."""
@@ -160,10 +165,11 @@ class _Run:
             )
             return {name: datetime.fromisoformat(at) for name, at in rows}
 
-    def _honest_pass(self, number: int) -> int:
-        with (self._folder / f"honest-{number}.log").open("wb") as stderr:
+    def _alone(self, command: str, log: str) -> int:
+        """Runs tagsync to its end; returns its exit status."""
+        with (self._folder / log).open("wb") as stderr:
             return subprocess.run(
-                [sys.executable, "-m", "tagsync", "--config", str(self._config), "sync"],
+                [sys.executable, "-m", "tagsync", "--config", str(self._config), command],
                 cwd=self._folder,
                 env=environment(**SECRETS),
                 stdin=subprocess.DEVNULL,
