@@ -27,6 +27,7 @@ def parse_moment(text: str, now: datetime) -> str:
     """
     try:
         moment = _ago(text, now) if re.fullmatch(r"(\d+[a-z]+)+", text) else _iso(text)
+        recorded = timestamp(moment)
     except (ValueError, OverflowError):
         raise UnclearQuestion(
             f"{text!r} is no moment: write it as 2026-05-03, as 2026-05-03T12:00 (UTC),"
@@ -36,7 +37,7 @@ def parse_moment(text: str, now: datetime) -> str:
         raise UnclearQuestion(
             f"{text!r} is in the future, of which nothing can be known: it is {timestamp(now)}"
         )
-    return timestamp(moment)
+    return recorded
 
 
 def parse_span(
