@@ -4,6 +4,7 @@ A migration that has been released is never edited: a change of the schema is a 
 Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived systems can read it.
 """
 
+import re
 from typing import Final
 
 from sqlite_utils import Database, Migrations
@@ -380,10 +381,17 @@ def check_current(db: Database, path: str) -> None:
         )
 
 
-def triggers(db: Database) -> dict[str, str]:
-    """The triggers by which tables are append-only: their names and their SQL."""
-    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-    return dict(rows.fetchall())
+def definitions(db: Database) -> dict[str, str]:
+    """Every table, index, trigger and view: its kind and name, and its SQL, to be compared.
+
+    The SQL is without blanks and the quotes of names, which sqlite-utils may set in other ways
+    from version to version.
+    """
+    rows = db.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master"
+        " WHERE sql IS NOT NULL AND tbl_name NOT LIKE '\\_sqlite%' ESCAPE '\\' ORDER BY type, name"
+    )
+    return {name: re.sub(r'[\s"`\[\]]', "", sql) for name, sql in rows}
 
 
 def _applied(db: Database) -> set[str]:

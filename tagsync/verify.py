@@ -70,7 +70,7 @@ def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
         ``fault``), and as ``detail`` what does not fit, or what is worth knowing.
     """
     checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
-        ("triggers", partial(_check_triggers, db)),
+        ("schema", partial(_check_schema, db)),
         ("chain", partial(_check_chain, db, heads)),
         ("images", partial(_check_images, db)),
         ("tags", partial(_check_tags, db)),
@@ -85,15 +85,22 @@ def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
         yield {"check": name, "rows": seen[""], "result": result, "detail": detail}
 
 
-def _check_triggers(db: Database, seen: Counter[str]) -> None:
-    """The triggers that keep the history append-only are what a new database has."""
-    present = schema.triggers(db)
+def _check_schema(db: Database, seen: Counter[str]) -> None:
+    """Tables and views, and the triggers that keep the history append-only, are as in a new one.
+
+    What somebody added for themselves is theirs, but for triggers, which might alter what is
+    recorded.
+    """
+    present = schema.definitions(db)
     with empty_database() as new:
-        wanted = schema.triggers(new)
+        wanted = schema.definitions(new)
     for name, sql in wanted.items():
         seen[""] += 1
         if present.get(name) != sql:
-            raise _Misfit(f"the trigger {name} is {'altered' if name in present else 'missing'}")
+            raise _Misfit(f"the {name} is {'altered' if name in present else 'missing'}")
+    for name in present.keys() - wanted.keys():
+        if name.startswith("trigger "):
+            raise _Misfit(f"the {name} is not ours")
 
 
 def _check_chain(db: Database, heads: Collection[str], seen: Counter[str]) -> str:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,70 @@ def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
 
 def _without_watches(config: Config) -> list[RegistryTable]:
     return [msgspec.structs.replace(table, watch=[]) for table in config.registries.values()]
+
+
+def recorded_by_the_demo(folder: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "tagsync", "demo"],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    return folder / "tagsync-demo"
+
+
+def test_the_questions_of_the_audit_are_answered(tmp_path: Path) -> None:
+    """Each command in the table of the audit is answered after the demo, as it stands."""
+    commands = re.findall(r"^\| [^|]+ \| `(tagsync [^`]*)` \|$", README, re.MULTILINE)
+    asked = [command for command in commands if "[" not in command and "--dry" not in command]
+    assert {command.split()[1] for command in asked} >= {
+        *("tags", "log", "diff", "find", "coverage", "verify")
+    }
+    folder = recorded_by_the_demo(tmp_path)
+    for command in asked:
+        finished = subprocess.run(
+            ["bash", "-c", command],
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "TAGSYNC_CONFIG": str(folder / "config.toml"),
+            },
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=30,
+        )
+        assert finished.stdout
+        assert finished.stderr == ""
+
+
+def test_the_check_without_tagsync(tmp_path: Path) -> None:
+    """The check in plain Python prints the head, and finds what was altered."""
+    (script,) = blocks("python")
+    database = recorded_by_the_demo(tmp_path) / "tagsync.db"
+
+    def check() -> subprocess.CompletedProcess[str]:
+        # -I and a folder without tagsync: nothing of ours can be imported.
+        return subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script, str(database)],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=30,
+        )
+
+    with Store.open_for_reading(database) as store:
+        head = store.head()
+    honest = check()
+    assert (honest.returncode, honest.stdout, honest.stderr) == (0, f"{head.hash}\n", "")
+    assert len([line for line in script.splitlines() if line]) == 10
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DROP TRIGGER changes_are_never_updated")
+        connection.execute("UPDATE changes SET tag = 'other' WHERE id = 3")
+    altered = check()
+    assert altered.returncode == 1
+    assert altered.stderr.endswith("change 3 does not fit\n")
 
 
 def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:
