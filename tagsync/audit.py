@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,7 +20,6 @@ from tagsync.find import find
 from tagsync.history import (
     CERTAIN,
     Doubt,
-    Recorded,
     Sight,
     Version,
     doubt,
@@ -138,15 +138,15 @@ class Audit:
         """
         for repository in self.repositories(patterns):
             sight = self._sight(repository).at(moment)
-            found = False
+            found, seen = False, sight == CERTAIN
             if sight.certainty != "unknown":
                 for tag, history in self._histories(repository, moment):
                     states = possible(history, moment)
                     if any(state.fields is not None for state in states):
                         found = True
-                        sure = worst(sight, doubt(states))
+                        sure = doubt(states) if seen else sight
                         yield from (_state_row(repository, tag, state, sure) for state in states)
-            if not found and sight != CERTAIN:
+            if not found and not seen:
                 yield _state_row(repository, None, None, sight)
 
     def diff(self, patterns: Sequence[str], start: str, end: str | None) -> Iterator[Row]:
@@ -288,8 +288,8 @@ class Audit:
     ) -> Iterator[tuple[str, list[Version]]]:
         """Each tag's states, as far as they may have been reached at a moment, by name."""
         rows = self._db.execute(HISTORIES, (self._id(repository), moment))
-        for tag, changes in groupby(rows, key=lambda row: row[0]):
-            yield tag, versions(Recorded(*change) for _, *change in changes)
+        for tag, changes in groupby(rows, key=itemgetter(0)):
+            yield tag, versions(change[1:] for change in changes)
 
 
 HISTORIES: Final = (

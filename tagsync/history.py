@@ -53,14 +53,8 @@ class Doubt(msgspec.Struct, frozen=True):
 CERTAIN: Final = Doubt()
 
 
-class Recorded(msgspec.Struct, frozen=True):
-    """One change of a tag, as the columns of ``changes`` have it; ``fields`` is their JSON."""
-
-    kind: str
-    fields: str
-    not_before: str | None
-    observed_at: str
-
+Recorded = tuple[str, str, str | None, str]
+"""Of a change: its kind, its fields as JSON, ``not_before`` and ``observed_at``."""
 
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
@@ -68,23 +62,28 @@ _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 def versions(changes: Iterable[Recorded]) -> list[Version]:
     """The states that a tag's changes lead through, the first being that there is no such tag."""
     found = [Version(None)]
-    for change in changes:
-        fields = found[-1].fields
-        if change.kind == "deleted":
-            after = None
-        else:
-            news = {name: new for name, (_, new) in _decode(change.fields).items()}
-            merged = {**(fields or {}), **news}
-            after = {name: value for name, value in merged.items() if value is not None}
-        found.append(Version(after, change.not_before, change.observed_at))
+    for kind, news, not_before, observed_at in changes:
+        fields: dict[str, Any] | None = None
+        if kind != "deleted":
+            fields = dict(found[-1].fields or ())
+            for name, (_, new) in _decode(news).items():
+                if new is None:
+                    fields.pop(name, None)
+                else:
+                    fields[name] = new
+        found.append(Version(fields, not_before, observed_at))
     return found
 
 
-def possible(history: Sequence[Version], moment: str) -> list[Version]:
+def possible(history: Sequence[Version], moment: str) -> Sequence[Version]:
     """The states that a tag may have been in at a moment at which its repository was known."""
-    reached = max(n for n, version in enumerate(history) if version.observed_at <= moment)
-    reachable = max(n for n, version in enumerate(history) if (version.not_before or "") < moment)
-    return list(history[reached : max(reached, reachable) + 1])
+    reachable = len(history) - 1
+    while (history[reachable].not_before or "") >= moment:
+        reachable -= 1
+    reached = reachable
+    while history[reached].observed_at > moment:
+        reached -= 1
+    return history[reached : reachable + 1]
 
 
 def doubt(states: Sequence[Version]) -> Doubt:

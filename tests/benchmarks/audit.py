@@ -1,0 +1,254 @@
+"""How long an auditor waits: a record made up at full size, and the questions asked of it.
+
+``python -m tests.benchmarks.audit --tags 1000000 --changes 5000000`` takes some minutes and 10 GB
+in a temporary folder, and prints for each question the median and the slowest answer, and
+the processor's time, which does not count what others do on the machine, in milliseconds.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import perf_counter, process_time
+from typing import Final
+
+from tagsync import chain
+from tagsync.audit import Audit
+from tagsync.database import connect
+from tagsync.models import timestamp
+from tagsync.parts import image_parts
+
+TAGS_OF_A_REPOSITORY: Final = 1000
+BASES: Final = 50
+"""Of so many kinds are the lower layers of all images."""
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+REPEATS: Final = 20
+
+_LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+class Size:
+    """How much is recorded: ``rounds`` listings of each repository, in each of which all moved."""
+
+    def __init__(self, tags: int, changes: int, images: int) -> None:
+        self.per_repository = min(tags, TAGS_OF_A_REPOSITORY)
+        self.repositories = tags // self.per_repository
+        self.rounds = max(changes // tags, 1)
+        self.images = images
+
+
+def digest(*parts: object) -> str:
+    return f"sha256:{sha256(repr(parts).encode()).hexdigest()}"
+
+
+def layer(image: int, position: int) -> str:
+    """Four layers are of one of the bases, four are the image's own."""
+    return digest("base", image % BASES, position) if position < 4 else digest(image, position)
+
+
+def manifest(image: int) -> str:
+    layers = [
+        {"mediaType": _LAYER_TYPE, "size": 10_000 + position, "digest": layer(image, position)}
+        for position in range(8)
+    ]
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 7000}
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {**config, "digest": digest("config", image)},
+            "layers": layers,
+        }
+    )
+
+
+def moment(round_: int) -> str:
+    return timestamp(START + timedelta(minutes=5 * round_))
+
+
+def image_of(repository: int, tag: int, round_: int, size: Size) -> int:
+    return (repository * 7919 + tag * 104_729 + round_ * 1_299_709) % size.images
+
+
+def fill(path: Path, size: Size) -> list[str]:
+    """Records it all; returns the digest of each image."""
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA cache_size = -4000000")
+        db.execute("BEGIN")
+        names = [f"team-{n % 20}/service-{n}" for n in range(size.repositories)]
+        last = moment(size.rounds - 1)
+        db.conn.executemany(
+            "INSERT INTO repositories (registry, name, first_observed_at, last_attempt_at,"
+            " last_complete_at, not_before) VALUES ('swr', ?, ?, ?, ?, ?)",
+            [(name, moment(0), last, last, last) for name in names],
+        )
+        db.conn.executemany(
+            "INSERT INTO observations (repository_id, outcome, first_at, last_at, polls, tags)"
+            " VALUES (?, 'ok', ?, ?, ?, ?)",
+            [
+                (number, moment(0), last, size.rounds, size.per_repository)
+                for number in range(1, size.repositories + 1)
+            ],
+        )
+        texts = [manifest(image) for image in range(size.images)]
+        digests = [f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts]
+        first_seen: dict[int, str] = {}
+        insert_changes(db.conn.executemany, names, digests, size, first_seen)
+        db.conn.executemany(
+            "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?)",
+            (
+                (
+                    digests[n],
+                    digest("config", n)[7:],
+                    json.loads(texts[n])["mediaType"],
+                    texts[n],
+                    at,
+                )
+                for n, at in first_seen.items()
+            ),
+        )
+        db.conn.executemany(
+            "INSERT OR IGNORE INTO image_parts VALUES (?, ?)",
+            (
+                pair
+                for n in first_seen
+                for pair in image_parts(digests[n], texts[n], digest("config", n)[7:])
+            ),
+        )
+        db.execute("COMMIT")
+    return [digests[n] for n in first_seen]
+
+
+def insert_changes(
+    executemany: Callable[..., object],
+    names: list[str],
+    digests: list[str],
+    size: Size,
+    first_seen: dict[int, str],
+) -> None:
+    """Appends the changes of every listing, and the mirror that they come to."""
+
+    def changes() -> Iterator[tuple[object, ...]]:
+        head, number = chain.GENESIS, 0
+        for round_ in range(size.rounds):
+            at, before = moment(round_), moment(round_ - 1) if round_ else None
+            kind = "updated" if round_ else "added"
+            for repository, name in enumerate(names):
+                for tag in range(size.per_repository):
+                    number += 1
+                    image = image_of(repository, tag, round_, size)
+                    first_seen.setdefault(image, at)
+                    new = digests[image]
+                    old = digests[image_of(repository, tag, round_ - 1, size)] if round_ else None
+                    fields = f'{{"digest":[{json.dumps(old)},"{new}"],"size":[null,80000]}}'
+                    if round_:
+                        fields = f'{{"digest":["{old}","{new}"]}}'
+                    content = (f"v{tag}", kind, old, new, fields, before, at)
+                    head = chain.link(head, number, f"swr/{name}", *content)
+                    yield (number, repository + 1, *content, head)
+
+    executemany("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", changes())
+    last = size.rounds - 1
+    executemany(
+        "INSERT INTO tags (repository_id, tag, digest, size, first_observed_at, changed_at)"
+        " VALUES (?, ?, ?, 80000, ?, ?)",
+        (
+            (
+                *(repository + 1, f"v{tag}", digests[image_of(repository, tag, last, size)]),
+                *(moment(0), moment(last)),
+            )
+            for repository in range(size.repositories)
+            for tag in range(size.per_repository)
+        ),
+    )
+
+
+def ask(path: Path, size: Size, digests: list[str]) -> None:
+    """Asks each question several times, always about something else, and prints the times."""
+    random = Random(1)
+
+    def repository() -> str:
+        n = random.randrange(size.repositories)
+        return f"swr/team-{n % 20}/service-{n}"
+
+    def tag() -> str:
+        return f"v{random.randrange(size.per_repository)}"
+
+    def past() -> str:
+        return moment(random.randrange(size.rounds))
+
+    with Audit.open(path) as audit:
+        questions: dict[str, Callable[[], object]] = {
+            "a tag's history (log --tag)": lambda: list(audit.log([repository()], tag=tag())),
+            "a repository at a moment (tags --at)": lambda: list(
+                audit.tags_at([repository()], past())
+            ),
+            "a repository's difference (diff)": lambda: list(
+                audit.diff([repository()], moment(0), past())
+            ),
+            "find, by manifest": lambda: list(audit.find(random.choice(digests))),
+            "find, by a manifest's beginning": lambda: list(
+                audit.find(random.choice(digests)[7:19])
+            ),
+            "find, by configuration": lambda: list(
+                audit.find(digest("config", random.randrange(len(digests))))
+            ),
+            "find, by a layer of one image": lambda: list(
+                audit.find(layer(random.randrange(len(digests)), 7))
+            ),
+            "a repository's changes since (log --since)": lambda: list(
+                audit.log([repository()], since=moment(size.rounds - 1))
+            ),
+        }
+        for name, question in questions.items():
+            print_times(name, question, REPEATS)  # the first of them with a cold page cache
+        print_times(
+            f"find, by a layer of one image in {BASES}",
+            lambda: sum(1 for _ in audit.find(layer(random.randrange(BASES), 0))),
+            1,
+        )
+        print_times("verify", lambda: [print(row) for row in audit.verify()], 1)  # noqa: T201
+
+
+def print_times(name: str, question: Callable[[], object], repeats: int) -> None:
+    times: list[float] = []
+    worked = process_time()
+    for _ in range(repeats):
+        began = perf_counter()
+        question()
+        times.append(1000 * (perf_counter() - began))
+    worked = 1000 * (process_time() - worked) / repeats
+    print(f"{name:45} {median(times):10.2f} {max(times):10.2f} {worked:10.2f}", flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Makes the record up, asks, and takes it away again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tags", type=int, default=100_000)
+    parser.add_argument("--changes", type=int, default=500_000)
+    parser.add_argument("--images", type=int, help="distinct images; else half as many as tags")
+    arguments = parser.parse_args()
+    size = Size(arguments.tags, arguments.changes, arguments.images or arguments.tags // 2)
+    with tempfile.TemporaryDirectory(prefix="tagsync-benchmark-") as folder:
+        path = Path(folder) / "tagsync.db"
+        began = perf_counter()
+        digests = fill(path, size)
+        mebibytes = path.stat().st_size // 2**20
+        print(f"made up in {perf_counter() - began:.0f} s, {mebibytes} MiB")  # noqa: T201
+        print(f"{'milliseconds':45} {'median':>10} {'slowest':>10} {'processor':>10}")  # noqa: T201
+        ask(path, size, digests)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"peak memory {peak} MiB, most of it to make the record up")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
