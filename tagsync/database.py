@@ -78,6 +78,11 @@ def reading(path: Path) -> Iterator[Database]:
     with in_plain_words(path):
         _check_readable(path)
         alone = not any(_has_content(Path(f"{path}{ending}")) for ending in ("-wal", "-journal"))
+        if not alone and not Path(f"{path}-shm").exists() and not os.access(path.parent, os.W_OK):
+            raise UnusableDatabase(
+                f"{path} was left with unfinished files by a process that was killed or copied: let"
+                " a user who may write its folder run tagsync status, and ask again"
+            )
         before = _fingerprint(path)
         try:
             mode = "mode=ro&immutable=1" if alone else "mode=ro"

@@ -214,6 +214,14 @@ def test_the_net_difference(poll: PollAt, ask: Ask) -> None:
     assert ask("diff", (), at(10), at(10)) == []
 
 
+def test_what_is_null_again_is_no_difference(poll: PollAt, ask: Ask) -> None:
+    """A field that was not sent, then was, and then was not, is what it was."""
+    poll(0, "a")
+    poll(5, Tag("a", "sha256:a", size=1))
+    poll(10, "a")
+    assert ask("diff", (), at(0), at(10)) == []
+
+
 def test_a_difference_is_as_sure_as_its_ends(poll: PollAt, ask: Ask) -> None:
     """From or to a moment within a change, the difference is uncertain, and so marked."""
     poll(0, "a")

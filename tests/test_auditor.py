@@ -270,13 +270,23 @@ def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     assert {row["result"] for row in rows_of(verified)} == {"ok"}
 
 
-def test_what_a_killed_writer_left_is_told(readable: Path) -> None:
-    """A WAL that only its owner can read in is a sentence that says who has to look first."""
-    (readable / "tagsync.db-wal").write_bytes(b"\0" * 100)
-    (readable / "tagsync.db-wal").chmod(0o444)
-    finished = as_nobody(["verify"], readable)
-    if finished.returncode:
-        assert "tagsync.db" in the_sentence(finished, finished.returncode)
+def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_path: Path) -> None:
+    """What only a writer can put in order is a sentence that says who has to; and then it is."""
+    copytree(recorded, tmp_path / "killed")
+    written = tmp_path / "killed" / "tagsync.db"
+    readable.chmod(0o755)
+    with Store.open(written) as store:
+        with store.recording(Repository("swr", "team/new")) as ledger:
+            ledger.fail("down", "down", "2026-05-03T12:00:00.000Z", interval=FIVE_MINUTES)
+        for ending in ("", "-wal"):
+            left = readable / f"tagsync.db{ending}"
+            left.unlink(missing_ok=True)
+            left.write_bytes(Path(f"{written}{ending}").read_bytes())
+    readable.chmod(0o555)
+    assert "may write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
+    readable.chmod(0o755)
+    assert "team/new" in answer(["status"], readable)
+    assert "team/new" in answer(["coverage"], readable)
 
 
 @pytest.mark.parametrize("shape", COLUMNS)

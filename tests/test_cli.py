@@ -564,7 +564,10 @@ def test_hostile_names_are_harmless_in_the_log(recorded: Path) -> None:
     assert {event["tag"] for event in named(events, "tag.added")} == set(HOSTILE)
 
 
-@pytest.mark.parametrize("name", ["", "demo", "log", "status", "sync", "tags"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "coverage", "demo", "diff", "find", "log", "status", "sync", "tags", "verify"],
+)
 def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
     """Help of the whole and of each command ends well and shows a command to copy."""
     finished = tagsync(*name.split(), "--help", cwd=tmp_path)

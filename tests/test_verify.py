@@ -219,6 +219,21 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "tags",
         "swr/team/api tag 'v2' has ",
     ),
+    "what was before rewritten with the whole chain": (
+        ("UPDATE changes SET old_digest = 'sha256:0' WHERE id = 5", chain_anew),
+        "tags",
+        "does not fit the changes of the tag before it",
+    ),
+    "an addition of what was there, with the whole chain": (
+        ("UPDATE changes SET kind = 'added', old_digest = NULL WHERE id = 5", chain_anew),
+        "tags",
+        "does not fit the changes of the tag before it",
+    ),
+    "fields that are none, with the whole chain": (
+        ("UPDATE changes SET fields = '[]' WHERE id = 5", chain_anew),
+        "tags",
+        "has fields that are not the JSON of pairs",
+    ),
     "a deletion taken out with the whole chain": (
         (
             "DELETE FROM changes WHERE kind = 'deleted'",
