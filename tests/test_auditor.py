@@ -14,6 +14,7 @@ from shutil import copytree, rmtree
 from tempfile import mkdtemp
 
 import pytest
+import structlog
 
 from tagsync import cli
 from tagsync.cli.moment import parse_moment, parse_span
@@ -109,10 +110,14 @@ def question(shape: str, words: dict[str, str]) -> list[str]:
 def answer(arguments: Sequence[str], folder: Path) -> str:
     """What a command prints that ends well, run within this process."""
     stream = io.StringIO()
-    with redirect_stdout(stream):
-        status = cli.tagsync.main(
-            ["--config", str(folder / "config.toml"), *arguments], standalone_mode=False
-        )
+    try:
+        with redirect_stdout(stream):
+            status = cli.tagsync.main(
+                ["--config", str(folder / "config.toml"), *arguments], standalone_mode=False
+            )
+    finally:
+        # What a command sets up for its process is not for the tests that follow.
+        structlog.reset_defaults()
     assert not status
     return stream.getvalue()
 

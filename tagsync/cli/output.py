@@ -12,6 +12,11 @@ import click
 from tagsync.log import harmless
 from tagsync.spreadsheet import inert
 
+_WHOLE: Final = frozenset(
+    {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
+)
+"""Columns that a table on a terminal does not fold: what is in them is short, and read at once."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
@@ -69,7 +74,7 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        whole = column in {"id", "kind"} or column.endswith(("_at", "not_before"))
+        whole = column in _WHOLE or column.endswith(("_at", "not_before"))
         table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
         values = (_abbreviated(column, row) for column in columns)
