@@ -564,6 +564,21 @@ def test_hostile_names_are_harmless_in_the_log(recorded: Path) -> None:
     assert {event["tag"] for event in named(events, "tag.added")} == set(HOSTILE)
 
 
+@pytest.mark.parametrize("output_format", ["table", "csv", "json"])
+def test_a_name_that_the_terminal_cannot_show_is_written_out(
+    output_format: str, swr: Emulator, tmp_path: Path
+) -> None:
+    """Where the encoding has no such letter the command ends well all the same."""
+    swr.push("team/api", "версия-版本", "one")
+    configure(tmp_path, swr.url, "team/api")
+    assert tagsync("sync", cwd=tmp_path).returncode == 0
+    finished = tagsync(
+        "tags", "--format", output_format, cwd=tmp_path, PYTHONIOENCODING="iso-8859-1"
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert r"\u7248" in finished.stdout
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "coverage", "demo", "diff", "find", "log", "status", "sync", "tags", "verify"],

@@ -437,7 +437,7 @@ def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
             (tmp_path / "config.toml").write_text(f'{shown}repositories = ["*"]\n')
             config = load(tmp_path / "config.toml", {})
             table = config.registries["emulated"]
-            with closing(open_one(table, credential(table, {}, tmp_path))) as registry:
+            with closing(open_one(table, credential(table, {}, tmp_path), tmp_path)) as registry:
                 found = registry.list_repositories(["*"])
             process.stdout.readline()
             said = process.stdout.readline()

@@ -91,7 +91,9 @@ def test_the_fields_of_a_change_are_json_in_json() -> None:
     assert row == {"fields": fields}
 
 
-@pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@SUM(A1)", "=", "-"])
+@pytest.mark.parametrize(
+    "text", ["=cmd()", "+1", "-1", "@SUM(A1)", "=", "-", " =1", "\u00a0=1", "\u3000+1", "\uff1d1"]
+)
 def test_no_cell_is_a_formula(text: str) -> None:
     """A cell that a spreadsheet would compute begins with an apostrophe instead."""
     assert cells(shown("csv", {"tag": text})) == [["tag"], [f"'{text}"]]
@@ -102,8 +104,21 @@ def test_no_cell_begins_a_formula_whatever_its_text(text: str) -> None:
     """Whatever a registry sends, a cell neither begins a formula nor controls a terminal."""
     (_, (cell, end)) = cells(shown("csv", {"tag": text, "end": "x"}))
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert cell.removeprefix("'") == harmless(text).removeprefix("'")
+    assert cell.replace("'", "") == harmless(text).replace("'", "")
     assert end == "x"
+
+
+@pytest.mark.parametrize("text", ["\t=1", "\r=1", "\n=1", "\r\n@x"])
+def test_no_cell_hides_a_formula_behind_an_end_of_line(text: str) -> None:
+    """Tabs and ends of lines, written out, do not begin a cell either."""
+    (_, (cell,)) = cells(shown("csv", {"tag": text}))
+    assert cell == f"'{harmless(text)}"
+
+
+def test_no_part_of_a_cell_is_a_formula_elsewhere() -> None:
+    """Where semicolons separate cells, what follows one is no formula either."""
+    (_, (cell,)) = cells(shown("csv", {"tag": "a;=1;b; @x"}))
+    assert cell == "a;'=1;b;' @x"
 
 
 def test_numbers_stay_numbers_in_csv() -> None:

@@ -7,6 +7,7 @@ quick.
 import importlib
 import os
 import sys
+from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -121,6 +122,10 @@ def main() -> None:
     Exit status: 0 done; 1 a repository failed, the database did, or the record has a fault; 2 the
     command line or the configuration is wrong; 3 a listing was held and nothing failed.
     """
+    # What a terminal's encoding cannot show is written out, as standard error does of itself.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = tagsync.main(standalone_mode=False)
     except click.UsageError as error:
