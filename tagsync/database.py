@@ -17,7 +17,7 @@ BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
 
 _SENTENCES: Final = {
-    "SQLITE_BUSY": f"another process kept {{path}} locked for {BUSY_TIMEOUT:.0f} s: try again",
+    "SQLITE_BUSY": "another process kept {path} locked for too long: try again",
     "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free some and try again",
     "SQLITE_READONLY": "{path} may not be written by this user: check its owner and permissions",
     "SQLITE_PERM": "{path} may not be opened by this user: check its owner and permissions",
@@ -29,18 +29,22 @@ _SENTENCES: Final = {
 _UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
 
 
-def connect(path: Path) -> Database:
+def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Database:
     """Opens a database for writing, creating and migrating it as needed.
+
+    Args:
+        path: the file.
+        busy_timeout: seconds to wait for another process's transaction.
 
     Raises:
         UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
         StoreError: it cannot be read or written.
     """
     with in_plain_words(path):
-        db = _open(str(path), uri=False)
+        db = _open(str(path), uri=False, busy_timeout=busy_timeout)
         with _closing_on_failure(db):
             schema.migrate(db, str(path))
-            _use_wal(db)
+            _use_wal(db, busy_timeout)
             db.execute("PRAGMA synchronous = NORMAL")
         return db
 
@@ -139,15 +143,15 @@ def _fingerprint(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _open(database: str, *, uri: bool) -> Database:
+def _open(database: str, *, uri: bool, busy_timeout: float = BUSY_TIMEOUT) -> Database:
     connection = sqlite3.connect(
-        database, uri=uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        database, uri=uri, timeout=busy_timeout, isolation_level=None, check_same_thread=False
     )
     # sqlite-utils' plugins are for its own command line.
     return Database(connection, execute_plugins=False)
 
 
-def _use_wal(db: Database) -> None:
+def _use_wal(db: Database, busy_timeout: float) -> None:
     """Sets the journal's mode, outside a transaction, for a file that is known to be ours.
 
     Where another process does the same SQLite says "busy" at once instead of waiting, so we wait.
@@ -155,7 +159,7 @@ def _use_wal(db: Database) -> None:
     for attempt in stamina.retry_context(
         on=_is_busy,
         attempts=None,
-        timeout=BUSY_TIMEOUT,
+        timeout=busy_timeout,
         wait_initial=0.01,
         wait_max=0.5,
         wait_jitter=0.05,

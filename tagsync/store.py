@@ -15,7 +15,13 @@ import msgspec
 from sqlite_utils import Database
 
 from tagsync.chain import GENESIS, link
-from tagsync.database import connect, connect_for_reading, empty_database, in_plain_words
+from tagsync.database import (
+    BUSY_TIMEOUT,
+    connect,
+    connect_for_reading,
+    empty_database,
+    in_plain_words,
+)
 from tagsync.models import (
     FIELDS,
     GONE,
@@ -115,14 +121,18 @@ class Store:
         self._lock = Lock()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
         """Opens the database, creating and migrating it as needed.
+
+        Args:
+            path: the file.
+            busy_timeout: seconds to wait for another process's transaction.
 
         Raises:
             UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
             StoreError: it cannot be read or written.
         """
-        return cls(connect(path), path)
+        return cls(connect(path, busy_timeout), path)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from tagsync.config import Config, RegistryTable, load
+from tagsync.store import Store
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
