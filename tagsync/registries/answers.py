@@ -49,6 +49,7 @@ def decoded(decode: Callable[[bytes], ReadT], answer: http.Answer, interface: st
         MalformedResponse: it is something else.
     """
     try:
+        answer.body.decode()  # what msgspec skips, such as unknown keys, it does not check
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         what = f"something that is not the list asked for: {error}"

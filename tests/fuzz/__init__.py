@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of what decodes an answer's body: ``python -m tests.fuzz``."""

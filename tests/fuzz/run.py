@@ -1,0 +1,14 @@
+"""One target under atheris (the extra ``fuzz``); the rest of the command line is libFuzzer's."""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["tagsync"]):
+    import tagsync.registries.swr  # noqa: F401  imported here to be instrumented
+
+from tests.fuzz.targets import TARGETS
+
+name = sys.argv.pop(1)
+atheris.Setup(sys.argv, TARGETS[name])
+atheris.Fuzz()

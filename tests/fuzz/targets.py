@@ -1,0 +1,88 @@
+"""What is fuzzed, and what has to hold whatever the bytes."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Final
+
+import httpx
+import stamina
+
+from tagsync.errors import RegistryError
+from tagsync.models import Listing, Secret
+from tagsync.registries import http, manifest, swr
+
+_BOUND: Final = 2**20
+
+
+def _registry_of(body: bytes) -> swr.Swr:
+    client = http.Client(
+        "http://127.0.0.1",
+        None,
+        swr.refusal_of,
+        http.Limits(max_listing_bytes=_BOUND),
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body)),
+        pacer=http.Pacer(1e9),
+    )
+    return swr.Swr(client, _BOUND)
+
+
+def tags(body: bytes) -> None:
+    """A list of tags is one of our errors, or what Python's own JSON finds in it."""
+    with stamina.set_testing(True, attempts=1), closing(_registry_of(body)) as registry:
+        try:
+            listing = registry.list_tags("team/api")
+        except RegistryError as error:
+            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            return
+    assert isinstance(listing, Listing)
+    rows = [row for row in json.loads(body) or [] if not row.get("deleted")]
+    assert listing.tags.keys() == {row["Tag"] for row in rows}
+    for row in rows:
+        assert listing.tags[row["Tag"]].digest == (row.get("digest") or None)
+
+
+def repositories(body: bytes) -> None:
+    """A list of repositories is names that stay in their place, or one of our errors."""
+    with (
+        stamina.set_testing(True, attempts=1),
+        closing(_registry_of(body)) as registry,
+        suppress(RegistryError),
+    ):
+        for name in registry.list_repositories(["team/*"]):
+            url = httpx.URL(f"http://127.0.0.1{swr.tags_path(name)}")
+            assert url.raw_path.count(b"/") == 7
+
+
+def refusals(body: bytes) -> None:
+    """A refusal is one harmless sentence without the secret."""
+    answer = http.Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
+    error = swr.refusal_of(answer, (Secret("made-up-secret"),))
+    assert str(error).isprintable()
+    assert "made-up-secret" not in f"{error} {error.code}"
+
+
+def manifests(body: bytes) -> None:
+    """A manifest is checked, whatever it is."""
+    text = body.decode(errors="ignore")
+    image = manifest.image("sha256:a", text, image_id="a", schema=2, size=1)
+    assert image.manifest == text
+    assert image.verified is False
+
+
+_HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    target.__name__: target for target in (tags, repositories, refusals, manifests)
+}
+
+SEEDS: Final = (
+    b'[{"Tag":"v1","digest":"sha256:a","manifest":"{}","size":1,"is_trusted":false}]',
+    b'[{"name":"api","namespace":"team"}]',
+    b'x{"errors":[{"errorCode":"SVCSTG.SWR.4001072","errorMessage":"made-up-secret"}]}',
+    b'{"config":{"digest":"sha256:a"},"mediaType":"x"}',
+    b'[{"Tag":"v1","digest":"sha256:a","manif\x97(t":"{}"}]',  # a finding: not UTF-8, accepted
+    b"null",
+    b"[]",
+)
+"""What each target begins with; the default tests run them too."""
