@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import stamina
 import structlog
+from hypothesis import settings
 from structlog.testing import LogCapture
 
 from tagsync.models import (
@@ -26,6 +27,10 @@ from tagsync.models import (
 from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
 from tagsync.sync import Job
+
+# A busy machine is no failure: speed is measured, not tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class FakeClock:
