@@ -16,7 +16,17 @@ import pytest
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
 from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
-from tagsync.models import Change, Listing, Repository, Tag, Unchanged, Watch, timestamp
+from tagsync.models import (
+    EVERYTHING,
+    Change,
+    Listing,
+    Repository,
+    Scope,
+    Tag,
+    Unchanged,
+    Watch,
+    timestamp,
+)
 from tagsync.registries import Registry
 from tagsync.store import Store
 from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
@@ -35,8 +45,10 @@ class Overtaken:
         self._other = other
         self.meanwhile: list[str] = []
 
-    def list_tags(self, repository: str, known: str | None = None) -> Listing | Unchanged:
-        answer = self._registry.list_tags(repository, known)
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
+        answer = self._registry.list_tags(repository, known, scope)
         self.meanwhile.append(self._other().outcome)
         return answer
 

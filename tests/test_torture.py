@@ -212,7 +212,7 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
     ),
     "an image of other bytes": (
         with_database(
-            "DROP TRIGGER images_are_never_updated",
+            "DROP TRIGGER images_are_only_filled_in",
             "UPDATE images SET manifest = '{}', verified = 0",
         ),
         "is another's",
