@@ -205,14 +205,18 @@ class Store:
             yield Ledger(self._db, repository)
 
     @contextmanager
-    def recording(self, repository: Repository) -> Iterator["Ledger"]:
+    def recording(self, repository: Repository, before: Known | None = None) -> Iterator["Ledger"]:
         """One write transaction on a repository's records: all of it is kept, or none.
+
+        Args:
+            repository: whose records.
+            before: what was known when the poll began that is recorded; left out: what is known.
 
         Raises:
             StoreError: it could not be begun or committed; nothing of it was kept.
         """
         with self._transaction("BEGIN IMMEDIATE"):
-            yield Ledger(self._db, repository)
+            yield Ledger(self._db, repository, before)
 
     def unlogged(self, repository: Repository) -> Unlogged | None:
         """The changes whose log lines may not have been written, or null.
@@ -244,7 +248,7 @@ class Store:
 class Ledger:
     """One repository's records within one transaction of the store."""
 
-    def __init__(self, db: Database, repository: Repository) -> None:
+    def __init__(self, db: Database, repository: Repository, before: Known | None = None) -> None:
         self._db = db
         self._repository = repository
         row = db.execute(
@@ -255,6 +259,7 @@ class Ledger:
             (repository.registry, repository.name),
         ).fetchone()
         self.known: Final = Known(*row) if row else Known()
+        self._before: Final = before or self.known
 
     def tags(self) -> dict[str, Tag]:
         """The mirror: each tag as the last recorded listing had it."""
@@ -411,6 +416,9 @@ class Ledger:
         last = self.known.last_attempt_at
         if last is None or at >= last:
             return at, detail
+        if at >= (self._before.last_attempt_at or at):
+            # Another poll, which began and failed meanwhile, was recorded first.
+            return last, detail
         behind = f"{_BEHIND}: it said {at} after {last}"
         after = timestamp(parse_timestamp(last) + timedelta(milliseconds=1))
         return after, f"{detail}; {behind}" if detail else behind

@@ -254,13 +254,13 @@ def _record(
             decision = _decide(ledger, known, listing, job, options)
             count = ledger.count() if isinstance(listing, Unchanged) else len(listing.tags)
     else:
-        with store.recording(job.repository) as ledger:
+        with store.recording(job.repository, known) as ledger:
             decision = _decide(ledger, known, listing, job, options)
             count = _act(ledger, listing, decision, job)
     dropped = decision.outcome == "dropped"
     _log_oddities(job.repository, listing)
     if decision.outcome != "dropped":
-        _log_clock(job.repository, ledger.known, listing)
+        _log_clock(job.repository, known, listing)
     kinds = Counter(change.kind for change in decision.changes)
     return Poll(
         job.repository,

@@ -374,6 +374,37 @@ def test_a_failure_meanwhile_drops_nothing(
     assert (poll.outcome, poll.added, slow.meanwhile) == ("ok", 1, ["failed"])
 
 
+def test_a_failure_recorded_meanwhile_is_no_matter_of_the_clock(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    query: Query,
+    logged: Events,
+    database: Path,
+) -> None:
+    """A listing that is recorded after another poll's later failure blames no clock for that."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    clock.advance(seconds=1)
+    scripted.then("a", "b")
+    scripted.script.append(Unreachable("for a moment"))
+
+    def fail_later() -> Poll:
+        clock.advance(milliseconds=5)
+        return sync(job, store, clock=clock)
+
+    slow = msgspec.structs.replace(job, registry=Overtaken(scripted, fail_later))
+    assert sync(slow, store, clock=clock).outcome == "ok"
+    assert events(logged, "clock.") == []
+    assert query("SELECT outcome, detail, last_at FROM observations ORDER BY id") == [
+        ("ok", None, "2026-05-03T12:00:00.000Z"),
+        ("failed", "for a moment", "2026-05-03T12:00:01.005Z"),
+        ("ok", None, "2026-05-03T12:00:01.005Z"),
+    ]
+    assert_history_is_whole(database)
+
+
 @pytest.mark.parametrize("back", [{"hours": 1}, {"seconds": 1}, {"milliseconds": 1}])
 def test_a_clock_that_goes_back_makes_no_hole(
     job: Job,
