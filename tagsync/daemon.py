@@ -53,6 +53,9 @@ from tagsync.systemd import ServiceManager
 HEARTBEAT: Final = timedelta(seconds=10)
 """How often the scheduler gives a sign of life at least."""
 
+_WITNESS: Final = "witness"
+"""The threads that log the head of the chain."""
+
 _FIRST_REST: Final = timedelta(seconds=30)
 """How long a discovery that failed rests at first; doubled each time, up to its interval."""
 
@@ -197,9 +200,11 @@ class Daemon:
         self._stopping = False
         self._complaint = ""
         self._beat = time.monotonic()
+        self._head_logged = 0
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1)},
+            # A sign of life must not wait for the database, which the other one reads.
+            executors={"default": ThreadPoolExecutor(1), _WITNESS: ThreadPoolExecutor(1)},
             # Every poll that is late is made up, once.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -233,8 +238,10 @@ class Daemon:
         self._scheduler.start(paused=True)
         self.adopt(self._plan)
         beat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
+        now = self._clock()
+        self._scheduler.add_job(self._give_sign_of_life, _Regular(beat), next_run_time=now)
         self._scheduler.add_job(
-            self._give_sign_of_life, _Regular(beat), next_run_time=self._clock()
+            self._log_head, _Regular(HEARTBEAT), executor=_WITNESS, next_run_time=now
         )
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size())
@@ -320,7 +327,7 @@ class Daemon:
             self._changed.wait_for(lambda: not self._in_hand.total(), _PATIENCE)
             abandoned = self._in_hand.total()
         # Closing waits for the transaction in hand, and after it nothing can be written.
-        closing = Thread(target=self._store.close, daemon=True)
+        closing = Thread(target=self._close_store, daemon=True)
         closing.start()
         closing.join(_LAST_WRITE)
         log.info("daemon.stopped", abandoned_polls=abandoned)
@@ -330,7 +337,7 @@ class Daemon:
         """Takes a new plan; one that is wrong leaves all as it was."""
         self._manager.reloading()
         try:
-            plan = self._reload()
+            self.adopt(self._reload())
         except TagsyncError as error:
             log.error("config.rejected", error=str(error))
             self._complaint = f" The configuration was not reloaded: {error}."
@@ -338,7 +345,6 @@ class Daemon:
         else:
             self._complaint = ""
             self._metrics.reloaded(failed=False)
-            self.adopt(plan)
             log.info("config.reloaded", **self._size())
         self._manager.ready(self.summary())
 
@@ -357,14 +363,19 @@ class Daemon:
     # --- what is watched -------------------------------------------------------------------------
 
     def adopt(self, plan: Plan) -> None:
-        """Makes a plan the one in force: what did not change is not disturbed."""
+        """Makes a plan the one in force: what did not change is not disturbed.
+
+        Raises:
+            StoreError: what is recorded already could not be read; the plan before is in force.
+        """
+        recorded = self._store.freshness()
         with self._changed:
             before, self._plan = self._plan, plan
             for name, source in plan.sources.items():
                 self._metrics.expect(name)
                 if name not in self._pools or before.sources.get(name) != source:
                     self._open_pool(name, source)
-            self._watch()
+            self._watch(recorded)
             for name in self._pools.keys() - plan.sources.keys():
                 self._close_pool(self._pools.pop(name))
             kept = {source.registry for source in plan.sources.values()}
@@ -390,9 +401,8 @@ class Daemon:
         self._scheduler.remove_executor(pool.alias, shutdown=False)
         pool.threads.shutdown(wait=False)
 
-    def _watch(self) -> None:
-        """Brings what is watched in line with the plan and with what was found."""
-        recorded = self._store.freshness()
+    def _watch(self, recorded: Mapping[Repository, tuple[str | None, int]]) -> None:
+        """Brings what is watched in line with the plan, what was found, and what is recorded."""
         candidates = {name for watch in self._plan.watches for name in watch.named}
         candidates |= self._found | recorded.keys()
         wanted = {
@@ -546,7 +556,8 @@ class Daemon:
             if watched is None or watched.overran:
                 return
             watched.overran = True
-            if not watched.polling:
+            # What failed is put off as it should be.
+            if not watched.polling and not watched.failures:
                 # It ended just now, or waits for a thread: a moment later both are plain.
                 soon = self._clock() + timedelta(seconds=1)
                 self._scheduler.modify_job(watched.id, next_run_time=soon)
@@ -594,20 +605,31 @@ class Daemon:
                 self._in_hand[registry] -= 1
                 self._close_retired()
                 self._changed.notify_all()
-        self._metrics.discovered(watch.registry, failed=bool(failures))
+        failed = bool(failures)
+        # Read before the lock is taken: the database may keep us waiting for another process.
+        recorded: dict[Repository, tuple[str | None, int]] = {}
+        try:
+            recorded = self._store.freshness()
+        except StoreError as error:
+            failed = True
+            log.error("discovery.failed", registry=watch.registry, error=str(error))
+        self._metrics.discovered(watch.registry, failed=failed)
         with self._changed:
             if self._stopping or watch not in self._plan.watches:
                 return
-            if failures:
-                self._discovery_failures[name] += 1
-                longest = watch.discovery_interval
-                shortest = min(_FIRST_REST, longest)
-                pause = rest(self._discovery_failures[name], shortest, longest)
-                self._scheduler.modify_job(name, next_run_time=self._clock() + pause)
+            if failed:
+                self._put_discovery_off(name, watch)
                 return
             del self._discovery_failures[name]
             self._found |= found
-            self._watch()
+            self._watch(recorded)
+
+    def _put_discovery_off(self, name: str, watch: Watch) -> None:
+        """Tries again soon at first, and later and later, up to the watch's own interval."""
+        self._discovery_failures[name] += 1
+        longest = watch.discovery_interval
+        pause = rest(self._discovery_failures[name], min(_FIRST_REST, longest), longest)
+        self._scheduler.modify_job(name, next_run_time=self._clock() + pause)
 
     # --- signs of life ---------------------------------------------------------------------------
 
@@ -615,6 +637,25 @@ class Daemon:
         """Runs as a job, so that it proves that the scheduler turns, whatever registries do."""
         self._beat = time.monotonic()
         self._manager.alive(self.summary())
+
+    def _log_head(self) -> None:
+        """Writes the head of the chain where it is a new one: the log is a witness of it.
+
+        So does every pass of the one-shot way; a daemon has none that ends.
+        """
+        try:
+            head = self._store.head()
+        except StoreError as error:
+            if not self._stopping:
+                log.error("daemon.failed", error=str(error))
+            return
+        if head.change_id != self._head_logged:
+            self._head_logged = head.change_id
+            log.info("history.extended", head=head.hash, change_id=head.change_id)
+
+    def _close_store(self) -> None:
+        self._log_head()
+        self._store.close()
 
     def _size(self) -> dict[str, int]:
         return {"registries": len(self._plan.sources), "repositories": len(self._watched)}

@@ -465,6 +465,7 @@ def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> No
 
         moved = swr.push("team/api", "v1", "two")
         process.await_event("tag.updated", tag="v1", moved=True, new_digest=moved)
+        process.await_event("sync.finished", updated=0)
 
         slow = registry("slow", hanging, *(f"team/r{number}" for number in range(20)))
         configure(tmp_path, registry("swr", swr.url, "team/api", "team/web"), slow)
@@ -492,12 +493,12 @@ def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> No
         status = process.stop()
         assert time.monotonic() - began < 5
         assert status == 0
-        process_events = [
-            process.events.get_nowait()["event"] for _ in range(process.events.qsize())
-        ]
-        assert process_events[-1] == "daemon.stopped"
+        witness = process.await_event("history.extended")
+        assert process.await_event("daemon.stopped")["abandoned_polls"] > 0
     with closing(sqlite3.connect(tmp_path / "tagsync.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        changes = connection.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1")
+        assert changes.fetchone() == (witness["change_id"], witness["head"])
 
 
 def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> None:

@@ -256,11 +256,14 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
 
 
 def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
-    """Each head of the chain that a pass has logged has to be the history's still."""
+    """Each head of the chain that a pass or the daemon logged has to be the history's still."""
     heads = {0: GENESIS} | {change["id"]: change["hash"] for change in changes}
     for log in evidence.logs:
         for event in _events(log):
-            if isinstance(event, str) or event["event"] != "pass.finished":
+            if isinstance(event, str) or event["event"] not in {
+                "pass.finished",
+                "history.extended",
+            }:
                 continue
             if heads.get(event["change_id"]) != event["head"]:
                 yield f"{log.name} tells of another history: {event}"
