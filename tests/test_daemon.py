@@ -431,6 +431,12 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process.stop(signal.SIGKILL)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def registry(name: str, endpoint: str, *repositories: str) -> str:
     return (
         f'[[registries]]\nname = "{name}"\nendpoint = "{endpoint}"\nretry_for = "100ms"\n'
@@ -503,9 +509,7 @@ def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> No
 
 def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> None:
     """What Prometheus reads agrees with what happened, and bad health is a 503 with the reason."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with Emulator() as swr:
         swr.push("team/api", "v1", "one")
         swr.push("team/api", "v2", "two")

@@ -1,0 +1,76 @@
+"""Ten thousand polls: what an hour of a busy daemon, or weeks of a quiet one, leave behind."""
+
+import json
+import sqlite3
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tagsync.emulator import Emulator
+from tests.test_daemon import Process, configure, free_port, registry, run
+
+__all__ = ["run"]
+
+POLLS = 10_000
+REPOSITORIES = 50
+TAGS = 20
+
+
+def metrics(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
+
+
+def size(database: Path) -> int:
+    return sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*"))
+
+
+@pytest.mark.soak
+def test_ten_thousand_polls_leave_no_more_than_a_thousand(
+    tmp_path: Path,
+    run: Callable[..., Process],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Memory stays flat, the database grows by changes alone, and sameness is a row, not polls."""
+    port = free_port()
+    database = tmp_path / "tagsync.db"
+    names = [f"team/r{number}" for number in range(REPOSITORIES)]
+    with Emulator() as swr:
+        for name in names:
+            for number in range(TAGS):
+                swr.push(name, f"v{number}", f"build {number}")
+        more = f'[metrics]\nlisten = ":{port}"\n'
+        one = registry("swr", swr.url, *names).replace(
+            "retry_for", "requests_per_second = 1000\nretry_for"
+        )
+        configure(tmp_path, one, interval="250ms", more=more)
+        process = run()
+        figures = []
+        for polls in range(1000, POLLS + 1, 1000):
+            for _ in range(1000):
+                process.await_event("sync.finished")
+            memory = metrics(port)["process_resident_memory_bytes"]
+            figures.append({"polls": polls, "memory": memory, "database": size(database)})
+            swr.push(names[polls // 1000], "v0", f"after {polls}")
+            # What was asked is of no use here, and would be most of this process.
+            swr.requests.clear()
+        assert process.stop() == 0
+    with closing(sqlite3.connect(database)) as connection:
+        rows, polled, changes = connection.execute(
+            "SELECT (SELECT count(*) FROM observations), (SELECT sum(polls) FROM observations),"
+            " (SELECT count(*) FROM changes WHERE not_before IS NOT NULL)"
+        ).fetchone()
+    figures.append({"observations": rows, "polls": polled, "changes": changes})
+    with capsys.disabled():
+        print("\n".join(map(json.dumps, ["", *figures])))  # noqa: T201  the figures are the point
+    settled, last = figures[1], figures[-2]
+    assert polled >= POLLS
+    assert last["memory"] < settled["memory"] * 1.1
+    assert last["database"] < settled["database"] * 1.5
+    assert changes <= 10
+    # A machine that is busy for more than two intervals makes a hole, which is honest.
+    assert rows < REPOSITORIES * 10
