@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
+
+from msgspec.structs import astuple
 
 from tagsync.models import FIELDS, Change, Tag
+
+_NOTHING: Final = (None,) * len(FIELDS)
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
@@ -72,5 +76,9 @@ def _added(tag: Tag) -> Change:
 
 
 def _fields(old: Tag | None, new: Tag | None) -> dict[str, tuple[Any, Any]]:
-    pairs = ((name, getattr(old, name, None), getattr(new, name, None)) for name in FIELDS)
-    return {name: (before, after) for name, before, after in pairs if before != after}
+    rows = zip(FIELDS, _values(old), _values(new), strict=True)
+    return {name: (before, after) for name, before, after in rows if before != after}
+
+
+def _values(tag: Tag | None) -> tuple[Any, ...]:
+    return _NOTHING if tag is None else astuple(tag)[1:]
