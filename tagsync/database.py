@@ -47,8 +47,8 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Database:
             _use_wal(db, busy_timeout)
             db.execute("PRAGMA synchronous = NORMAL")
             # 16 MiB instead of SQLite's 4. Digests come in no order, so each poll touches their
-            # index all over, and every checkpoint writes those pages anew: a first import takes 10 %
-            # less processor time so.
+            # index all over, and every checkpoint writes those pages anew: a first import takes
+            # 10 % less processor time so.
             db.execute("PRAGMA wal_autocheckpoint = 4000")
         return db
 

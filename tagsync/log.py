@@ -1,36 +1,17 @@
 """How tagsync logs: structlog's events on standard error, JSON lines off a terminal."""
 
 import sys
-import unicodedata
 from typing import Final, Literal, TextIO
 
 import stamina.instrumentation
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from tagsync.terminal import harmless
+
 Format = Literal["auto", "console", "json"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of what a terminal obeys instead of showing: controls, direction marks,
-halves of pairs, and separators of lines."""
-
-
-def harmless(text: str) -> str:
-    """The text with everything that a terminal would obey written out as an escape.
-
-    What a registry names may hold escape sequences that recolour, retitle or overwrite the screen,
-    line breaks that forge log lines, and marks that reverse the direction of reading.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in _HIDDEN
-        else character
-        for character in text
-    )
 
 
 class _Stderr:

@@ -27,9 +27,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from tagsync.errors import ConfigError
-from tagsync.log import harmless
 from tagsync.models import Kind
 from tagsync.sync import Outcome, Poll
+from tagsync.terminal import harmless
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """Of WSGI (PEP 3333)."""

@@ -7,7 +7,7 @@ _FORMULA: Final = (
     *("\t", "\r", "\n", "\\t", "\\r", "\\n"),
 )
 """What a spreadsheet takes for the beginning of a formula, in full width as well; tab and ends of
-lines also as `tagsync.log.harmless` writes them."""
+lines also as `tagsync.terminal.harmless` writes them."""
 
 
 def inert(text: str) -> str:

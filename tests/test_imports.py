@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "config": BASE,
     "schedule": BASE,
     "diff": BASE,
-    "log": set(),
+    "log": {"terminal"},
+    "terminal": set(),
     "parts": set(),
     "history": set(),
     "schema": BASE | {"parts"},
@@ -29,12 +30,12 @@ ALLOWED: dict[str, set[str]] = {
     "registries": BASE | {"registries"},
     "sync": BASE | {"registries", "store", "diff"},
     "systemd": set(),
-    "metrics": BASE | {"sync", "log"},
+    "metrics": BASE | {"sync", "terminal"},
     "daemon": BASE | {"registries", "store", "sync", "schedule", "metrics", "systemd"},
     "emulator": BASE,
     "questions": set(),
     "spreadsheet": set(),
-    "web": BASE | {"audit", "database", "log", "questions", "spreadsheet", "web"},
+    "web": BASE | {"audit", "database", "terminal", "questions", "spreadsheet", "web"},
 }
 """For each part of tagsync, the parts that it may import; the command line may import all."""
 

@@ -14,7 +14,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagsync.log import LEVELS, Format, configure, harmless
+from tagsync.log import LEVELS, Format, configure
+from tagsync.terminal import harmless
 
 HIDDEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.cli.output import FORMATS, show
-from tagsync.log import harmless
+from tagsync.terminal import harmless
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\nforged\u202egnp\u2028\x9b2J"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"

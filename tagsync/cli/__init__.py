@@ -149,6 +149,6 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> None:
-    from tagsync.log import harmless  # noqa: PLC0415  structlog, for one sentence of bad news
+    from tagsync.terminal import harmless  # noqa: PLC0415  not for good news
 
     click.echo(f"tagsync: {harmless(sentence)}", err=True)

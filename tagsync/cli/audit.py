@@ -9,7 +9,7 @@ from tagsync.cli import Settings
 from tagsync.cli.moment import parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
 from tagsync.cli.query import CERTAINTY_COLUMNS
-from tagsync.cli.wiring import configuration
+from tagsync.cli.wiring import configuration_of_questions
 from tagsync.errors import UnclearQuestion
 from tagsync.models import utc_now
 
@@ -55,7 +55,7 @@ def diff(
       tagsync diff 'swr/team-a/*' --from 2026-05-03 --to 2026-05-10
     """
     since, until = parse_span(start, end, utc_now())
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         show(audit.diff(patterns, since or "", until), DIFF_COLUMNS, output_format)
 
 
@@ -77,7 +77,7 @@ def find(settings: Settings, digest: str, output_format: str) -> None:
     Example:
       tagsync find sha256:8ac8bfaff55a
     """
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         show(audit.find(digest), FIND_COLUMNS, output_format)
 
 
@@ -106,7 +106,7 @@ def coverage(
       tagsync coverage swr/team-a/api --since 30d
     """
     start, end = parse_span(since, until, utc_now())
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         show(audit.coverage(patterns, since=start, until=end), COVERAGE_COLUMNS, output_format)
 
 
@@ -136,7 +136,7 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
             raise UnclearQuestion(
                 f"{head!r} is no head: write the 64 hexadecimal digits that the log has as head"
             )
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         rows = list(audit.verify(heads))
     show(rows, VERIFY_COLUMNS, output_format)
     return FAULT if any(row["result"] == "fault" for row in rows) else 0

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tagsync.log import harmless
 from tagsync.spreadsheet import inert
+from tagsync.terminal import harmless
 
 _WHOLE: Final = frozenset(
     {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}

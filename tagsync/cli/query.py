@@ -9,7 +9,7 @@ from tagsync.audit import Audit, matching
 from tagsync.cli import Settings
 from tagsync.cli.moment import parse_moment, parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
-from tagsync.cli.wiring import configuration
+from tagsync.cli.wiring import configuration_of_questions
 from tagsync.models import Repository, Watch, utc_now, watch_of
 from tagsync.schedule import stale
 
@@ -52,7 +52,7 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
     Example:
       tagsync status 'swr/team-a/*'
     """
-    config = configuration(settings)
+    config = configuration_of_questions(settings)
     named = {repository for watch in config.watches for repository in watch.named}
     with Audit.open(config.database) as audit:
         everything = sorted(named | set(audit.repositories(())))
@@ -101,7 +101,7 @@ def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_f
       tagsync tags swr/team-a/api --at 2026-05-03T12:00
     """
     moment = at and parse_moment(at, utc_now())
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         if moment:
             columns = (*TAGS_COLUMNS, "present", *CERTAINTY_COLUMNS)
             show(audit.tags_at(patterns, moment), columns, output_format)
@@ -149,6 +149,6 @@ def log(
       tagsync log --since 2026-05-03 --until 2026-05-04 --tag 'v1.*'
     """
     start, end = parse_span(since, until, utc_now())
-    with Audit.open(configuration(settings).database) as audit:
+    with Audit.open(configuration_of_questions(settings).database) as audit:
         rows = audit.log(patterns, since=start, until=end, kinds=kinds, tag=tag)
         show(rows, LOG_COLUMNS, output_format)

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from tagsync import log
 from tagsync.cli import Settings
 from tagsync.config import Config, find, load
 
@@ -14,7 +13,19 @@ def configuration(settings: Settings) -> Config:
     Raises:
         ConfigError: there is none, or it is wrong.
     """
+    # structlog takes a third of the time in which a question to the database is answered.
+    from tagsync import log  # noqa: PLC0415  see above
+
     log.configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # click checked it
+    return configuration_of_questions(settings)
+
+
+def configuration_of_questions(settings: Settings) -> Config:
+    """Reads the configuration for a command that asks the database alone, and logs nothing.
+
+    Raises:
+        ConfigError: as `configuration`.
+    """
     return load(find_configuration(settings), os.environ)
 
 

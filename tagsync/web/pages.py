@@ -15,9 +15,9 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from tagsync.errors import StoreError
-from tagsync.log import harmless
 from tagsync.models import parse_timestamp, utc_now
 from tagsync.questions import QUESTIONS
+from tagsync.terminal import harmless
 from tagsync.web import record
 from tagsync.web.database import TIME_LIMIT, Ask
 
