@@ -1,0 +1,150 @@
+"""``python -m tests.benchmarks``: what tagsync costs beside fetching the same bytes."""
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+
+from tests.benchmarks import data
+from tests.benchmarks.measure import Cost, Measured, in_turn
+from tests.benchmarks.nginx import serving
+
+SIZES: Final = ((100, 100), (1000, 10), (1000, 100), (100, 1000), (10_000, 10), (10_000, 100))
+"""Repositories, and tags in each: tags and repositories grow apart from each other."""
+
+MAIN: Final = (1000, 100)
+"""The size at which all ways are compared."""
+
+_CONFIG: Final = """
+[store]
+path = "{database}"
+[[registries]]
+name = "swr"
+endpoint = "{endpoint}"
+requests_per_second = 100000
+concurrency = {threads}
+[registries.auth]
+kind = "none"
+[[registries.watch]]
+repositories = [{names}]
+"""
+
+
+class Bench:
+    """One size: two states of its registry, which differ in 1 % of the tags, and a database."""
+
+    def __init__(
+        self, folder: Path, urls: tuple[str, str], repositories: int, threads: int
+    ) -> None:
+        self.folder, self.repositories, self.threads = folder, repositories, threads
+        self.urls = urls
+        self._state = 0
+        names = ", ".join(f'"{data.repository(number)}"' for number in range(repositories))
+        for state, url in enumerate(urls):
+            self._config(state).write_text(
+                _CONFIG.format(database=self.database, endpoint=url, threads=threads, names=names)
+            )
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "tagsync.db"
+
+    def _config(self, state: int) -> Path:
+        return self.folder / f"{state}.toml"
+
+    def sync(self, state: int) -> list[str]:
+        """The command of a pass over one state."""
+        return [sys.executable, "-m", "tagsync", "--config", str(self._config(state)), "sync"]
+
+    def fetch(self, way: str, threads: int) -> list[str]:
+        """The command that fetches the same bytes otherwise."""
+        module = [sys.executable, "-m", "tests.benchmarks.fetch", way]
+        return [*module, self.urls[0], str(self.repositories), str(threads)]
+
+    def forget(self) -> None:
+        """Removes the database."""
+        for path in self.folder.glob("tagsync.db*"):
+            path.unlink()
+
+
+@contextmanager
+def bench(repositories: int, tags: int, threads: int) -> Iterator[Bench]:
+    """Makes the data of one size, and serves them."""
+    with TemporaryDirectory(prefix="tagsync-benchmark-") as name:
+        folder = Path(name)
+        for state in (0, 1):
+            moved = state * max(1, tags // 100)
+            data.write(folder / str(state), repositories, tags, moved=moved)
+        with serving(folder / "0", tags) as before, serving(folder / "1", tags) as after:
+            yield Bench(folder, (before, after), repositories, threads)
+
+
+def compared(size: tuple[int, int], threads: int, runs: int, *, sdk: bool) -> dict[str, Cost]:
+    """All ways at one size; in the order of a life: import, idle, changes."""
+    with bench(*size, threads) as made:
+        ways = {
+            "fetch, 1 thread": Measured(made.fetch("httpx", 1)),
+            f"fetch, {threads} threads": Measured(made.fetch("httpx", threads)),
+            "first import": Measured(made.sync(0), made.forget),
+            "idle pass": Measured(made.sync(0)),
+            "1 % changes": Measured(made.sync(1)),
+        }
+        if sdk:
+            ways["vendor's SDK"] = Measured(made.fetch("sdk", 1))
+        costs = in_turn(ways, runs)
+        bytes_per_tag = made.database.stat().st_size / (size[0] * size[1])
+        return {**costs, "database": Cost(0, 0, bytes_per_tag)}
+
+
+def machine() -> str:
+    """The machine, in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()},"
+        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )
+
+
+def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterator[str]:
+    """The lines of a table in Markdown."""
+    yield f"{machine()}; {threads} threads; medians of whole processes on loopback.\n"
+    yield "| repositories x tags | what | seconds | CPU seconds | x fetch | tags/s | peak MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    for (repositories, tags), ways in costs.items():
+        alone = ways["fetch, 1 thread"]
+        for name, took in ways.items():
+            if name == "database":
+                yield f"| {repositories} x {tags} | database | {took.peak:.0f} bytes a tag ||||||"
+                continue
+            yield (
+                f"| {repositories} x {tags} | {name} | {took.wall:.2f} | {took.cpu:.2f} |"
+                f" {took.wall / alone.wall:.2f} | {repositories * tags / took.wall:,.0f} |"
+                f" {took.peak:.0f} |"
+            )
+
+
+@click.command()
+@click.option("--threads", default=8, show_default=True, help="How many tagsync may use.")
+@click.option("--runs", default=3, show_default=True, help="How often each way is measured.")
+@click.option("--only-main", is_flag=True, help="Leave the other sizes out.")
+def main(*, threads: int, runs: int, only_main: bool) -> None:
+    """Measure tagsync beside fetching the same bytes, and print a table in Markdown."""
+    if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        raise click.ClickException("nginx is needed: apt-get install nginx-light")
+    costs = {}
+    for size in (MAIN,) if only_main else SIZES:
+        click.echo(f"{size[0]} repositories of {size[1]} tags …", err=True)
+        costs[size] = compared(size, threads, runs, sdk=size == MAIN)
+    for line in table(costs, threads):
+        click.echo(line)
+
+
+main()

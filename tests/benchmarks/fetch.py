@@ -1,0 +1,66 @@
+"""The bytes alone: every tag list read and thrown away, for comparison.
+
+``python -m tests.benchmarks.fetch httpx|sdk ENDPOINT REPOSITORIES THREADS`` reads them with one
+`httpx.Client`, or with the vendor's SDK.
+"""
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.benchmarks.data import NAMESPACE, repository
+
+
+def httpx_fetcher(endpoint: str) -> Callable[[int], object]:
+    """Reads a repository's list as bytes."""
+    import httpx  # noqa: PLC0415  each way pays for its own imports only
+
+    client = httpx.Client()
+
+    def fetch(number: int) -> bytes:
+        _, name = repository(number).split("/")
+        url = f"{endpoint}/v2/manage/namespaces/{NAMESPACE}/repos/{name}/tags"
+        answer = client.get(
+            f"{url}?offset=0&limit=1000&order_column=updated_at&order_type=desc"
+        ).raise_for_status()
+        return answer.content
+
+    return fetch
+
+
+def sdk_fetcher(endpoint: str) -> Callable[[int], object]:
+    """Reads a repository's list as the objects of the vendor's SDK."""
+    from huaweicloudsdkcore.auth.credentials import (  # type: ignore[import-untyped]  # noqa: PLC0415  ships no types
+        BasicCredentials,
+    )
+    from huaweicloudsdkswr.v2 import (  # type: ignore[import-untyped]  # noqa: PLC0415  ships no types
+        ListRepositoryTagsRequest,
+        SwrClient,
+    )
+
+    credentials = BasicCredentials("MADEUPACCESSKEY00001", "made-up", "0" * 32)
+    client = SwrClient.new_builder().with_credentials(credentials).with_endpoint(endpoint).build()
+
+    def fetch(number: int) -> object:
+        _, name = repository(number).split("/")
+        request = ListRepositoryTagsRequest(namespace=NAMESPACE, repository=name)
+        request.offset, request.limit = "0", "1000"
+        return client.list_repository_tags(request).body
+
+    return fetch
+
+
+def main() -> None:
+    way, endpoint, repositories, threads = sys.argv[1:]
+    fetch = {"httpx": httpx_fetcher, "sdk": sdk_fetcher}[way](endpoint)
+    numbers = range(int(repositories))
+    if threads == "1":
+        for number in numbers:
+            fetch(number)
+        return
+    with ThreadPoolExecutor(int(threads)) as pool:
+        for _ in pool.map(fetch, numbers):
+            pass
+
+
+main()

@@ -1,0 +1,54 @@
+"""Commands measured as whole processes, in turn, so that a busy machine slows all of them alike."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+
+class Cost(NamedTuple):
+    """What a process took: seconds on the wall and of processors, and MiB at its peak."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+class Measured(NamedTuple):
+    """A command, and what has to be done before each of its runs."""
+
+    command: Sequence[str]
+    before: Callable[[], object] = lambda: None
+
+
+def cost(command: Sequence[str]) -> Cost:
+    """Runs a command to its end.
+
+    Raises:
+        ChildProcessError: it failed.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    stderr = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ChildProcessError(f"{command} failed:\n{stderr.decode()[-2000:]}")
+    wall = time.perf_counter() - began
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def in_turn(measured: Mapping[str, Measured], runs: int) -> dict[str, Cost]:
+    """Runs all commands in turn, several times over, and gives the medians of each."""
+    costs: dict[str, list[Cost]] = {name: [] for name in measured}
+    for _ in range(runs):
+        for name, (command, before) in measured.items():
+            before()
+            costs[name].append(cost(command))
+    return {
+        name: Cost(*(median(values) for values in zip(*some, strict=True)))
+        for name, some in costs.items()
+    }
