@@ -1,7 +1,8 @@
 """Tag lists as SWR sends them, made up but of a real registry's size and shape.
 
-Every tag has an image of its own, which is the most that there can be to store: in real life several
-tags share one. Everything is a function of its arguments, so that each run measures the same bytes.
+Every tag has an image of its own, which is the most that there can be to store: in real life
+several tags share one. Everything is a function of its arguments, so that each run measures the
+same bytes.
 """
 
 from hashlib import sha256
