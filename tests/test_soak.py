@@ -1,7 +1,10 @@
 """Ten thousand polls: what an hour of a busy daemon, or weeks of a quiet one, leave behind."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing
@@ -74,3 +77,39 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
     assert changes <= 10
     # A machine that is busy for more than two intervals makes a hole, which is honest.
     assert rows < REPOSITORIES * 10
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow_with_the_number_of_repositories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pass over ten times as many repositories of one size takes hardly more memory."""
+    peaks = {}
+    with Emulator() as swr:
+        for number in range(400):
+            for tag in range(100):
+                swr.push(f"team/r{number}", f"v{tag}", f"build {number} {tag}")
+        for count in (40, 400):
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            names = [f"team/r{number}" for number in range(count)]
+            rate = "requests_per_second = 1000\nretry_for"
+            configure(folder, registry("swr", swr.url, *names).replace("retry_for", rate))
+            peaks[count] = peak_memory(folder)
+    with capsys.disabled():
+        print(f"\n{json.dumps({'repositories': peaks})}")  # noqa: T201  the figures are the point
+    assert peaks[400] < peaks[40] * 1.3
+
+
+def peak_memory(folder: Path) -> int:
+    """Of a first pass, in bytes, as the kernel counted it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tagsync", "sync", "--format", "jsonl"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
