@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -267,6 +268,33 @@ def test_a_reader_does_not_wait_for_the_writer(
     assert query("SELECT failures FROM repositories") == [(1,)]
 
 
+@pytest.mark.parametrize("table", ["images", "changes", "tags", "observations"])
+def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
+    table: str,
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    clock: FakeClock,
+    query: Query,
+) -> None:
+    """Whichever write of a transaction fails, nothing of it is kept."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    everything = "SELECT * FROM {} ORDER BY 1, 2"
+    tables = ("repositories", "images", "changes", "tags", "observations")
+    before = [query(everything.format(name)) for name in tables]
+    tamper(
+        database,
+        f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )
+    clock.advance(hours=1)
+    scripted.then("a", "b")
+    with pytest.raises(StoreError, match="full"):
+        sync(job, store, clock=clock)
+    assert [query(everything.format(name)) for name in tables] == before
+
+
 def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> None:
     """After SIGKILL at random moments one clean pass makes mirror and log complete again."""
     random = Random(7)
@@ -280,16 +308,22 @@ def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> Non
         command = [sys.executable, "-m", "tagsync", "--config", str(config), "sync"]
         for number in range(400):
             swr.push("team/api", f"v{number}", f"build {number}")
-        for round_ in range(12):
+        subprocess.run(command, capture_output=True, check=True, timeout=30)
+        killed = 0
+        for round_ in range(8):
             for number in random.sample(range(400), 40):
                 swr.push("team/api", f"v{number}", f"build {number} of round {round_}")
+            asked = len(swr.requests)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            while len(swr.requests) == asked and process.poll() is None:
+                time.sleep(0.001)
             try:
-                # The process takes about this long, so some kills come before, some within and
-                # some after the transaction.
-                process.wait(timeout=random.uniform(0.2, 0.45))
+                # From here the transaction and its log lines take about this long, so that some
+                # kills come before, some within and some after them.
+                process.wait(timeout=random.uniform(0, 0.1))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
+                killed += 1
             _, stderr = process.communicate()
             lines += _whole_lines(stderr)
             if database.exists():
@@ -305,6 +339,8 @@ def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> Non
             row[0]
             for row in connection.execute("SELECT id FROM changes WHERE not_before IS NOT NULL")
         }
+    assert killed > 2
+    assert len(recorded) > 200
     assert recorded <= {line.get("change_id") for line in lines}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
@@ -200,6 +201,28 @@ def test_what_is_held(
     scripted.then(*left)
     assert sync(job, store, clock=clock).outcome == ("held" if held else "ok")
     assert query("SELECT count(*) FROM tags") == [(len(known) if held else len(left),)]
+
+
+def test_a_line_that_could_not_be_written_is_written_by_the_next_poll(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, logged: Events
+) -> None:
+    """Changes are acknowledged after their lines, so that whoever dies at one leaves all owed."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    scripted.then("a", "b", "c")
+
+    def die(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    whole = structlog.get_config()
+    structlog.configure(processors=[die])
+    with pytest.raises(KeyboardInterrupt):
+        sync(job, store, clock=clock)
+    structlog.configure(**whole)
+    assert events(logged, "tag.") == []
+    scripted.then("a", "b", "c")
+    sync(job, store, clock=clock)
+    assert [entry["tag"] for entry in logged if entry["event"] == "tag.added"] == ["b", "c"]
 
 
 def test_a_second_listing_that_agrees_is_believed(
