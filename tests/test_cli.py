@@ -564,6 +564,31 @@ def test_hostile_names_are_harmless_in_the_log(recorded: Path) -> None:
     assert {event["tag"] for event in named(events, "tag.added")} == set(HOSTILE)
 
 
+def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path) -> None:
+    """Staleness for want of anybody who looks is told from that of a registry asked in vain."""
+    swr.push("team/api", "v1", "one")
+    configure(tmp_path, swr.url, "team/api")
+    assert tagsync("sync", cwd=tmp_path).returncode == 0
+    fresh = tagsync("status", "--format", "json", cwd=tmp_path)
+    assert (fresh.stderr, rows_of(fresh)[0]["stale"]) == ("", False)
+
+    # An interval that is over three times at once.
+    config = tmp_path / "config.toml"
+    config.write_text(f'[schedule]\ninterval = "1ms"\n{config.read_text()}')
+    unwatched = tagsync("status", "--format", "json", cwd=tmp_path)
+    assert rows_of(unwatched)[0]["stale"] is True
+    last = rows_of(unwatched)[0]["last_complete_at"]
+    assert unwatched.stderr.startswith(f"tagsync: nobody has looked since {last}: start the daemon")
+
+    # Looked at a moment ago, and in vain: the registry's fault, and nobody else's.
+    long_ago = "UPDATE repositories SET last_complete_at = '2020-01-01T00:00:00.000Z'"
+    with closing(sqlite3.connect(tmp_path / "tagsync.db")) as connection, connection:
+        connection.execute(long_ago)
+    config.write_text(config.read_text().replace('"1ms"', '"5m"'))
+    in_vain = tagsync("status", "--format", "json", cwd=tmp_path)
+    assert (in_vain.stderr, rows_of(in_vain)[0]["stale"]) == ("", True)
+
+
 @pytest.mark.parametrize("output_format", ["table", "csv", "json"])
 def test_a_name_that_the_terminal_cannot_show_is_written_out(
     output_format: str, swr: Emulator, tmp_path: Path

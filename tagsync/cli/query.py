@@ -72,9 +72,10 @@ def _say_if_nobody_looks(
     watches = [watch for watch in chosen.values() if watch is not None]
     last = audit.last_attempt_at(list(chosen))
     if watches and all(stale(watch, last, now) for watch in watches):
+        when = f"nobody has looked since {last}" if last else "nobody has looked yet"
         click.echo(
-            f"tagsync: nobody has looked since {last or 'ever'}: is the daemon running, or the"
-            " timer of tagsync sync?",
+            f"tagsync: {when}: start the daemon (tagsync run), or look after the timer of tagsync"
+            " sync",
             err=True,
         )
 
