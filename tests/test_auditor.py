@@ -177,6 +177,10 @@ def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["tags", "--at", "yesterday"], "'yesterday' is no moment: write it as 2026-05-03"),
+        (["tags", "--at", ""], "'' is no moment"),
+        (["log", "--since", ""], "'' is no moment"),
+        (["coverage", "--until", ""], "'' is no moment"),
+        (["diff", "*", "--from", ""], "'' is no moment"),
         (["tags", "--at", "2999-01-01"], "is in the future, of which nothing can be known"),
         (["tags", "nope", "--at", "1s"], "no repository matches 'nope': the nearest is swr/team"),
         (["log", "--since", "1d", "--until", "2d"], "'2d' is before '1d'"),
