@@ -211,6 +211,16 @@ def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
+    """A file in which nothing was recorded yet is nobody else's, and stays empty."""
+    configure(tmp_path, "http://127.0.0.1:1", "a/b")
+    (tmp_path / "tagsync.db").touch()
+    assert "holds nothing yet: run tagsync sync first" in the_sentence(
+        tagsync("verify", cwd=tmp_path), 2
+    )
+    assert (tmp_path / "tagsync.db").stat().st_size == 0
+
+
 # --- a user who may only read --------------------------------------------------------------------
 
 
