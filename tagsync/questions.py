@@ -197,7 +197,7 @@ WHERE (last_complete_at IS NULL
                                       '-' || coalesce(nullif(:hours, ''), 1) || ' hours'))
   AND coalesce((SELECT detail FROM observations
                 WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), '')
-      <> 'the registry answers that the repository does not exist'
+      NOT LIKE 'the registry answers that the repository does not exist%'
 ORDER BY last_complete_at, repository""",
         (Parameter("hours", 1),),
     ),

@@ -352,8 +352,10 @@ def check(db: Database, path: str) -> None:
         path: how messages call the file.
 
     Raises:
-        UnusableDatabase: it belongs to another program, or to a newer tagsync.
+        UnusableDatabase: it is empty, or belongs to another program or to a newer tagsync.
     """
+    if is_new(db):
+        raise UnusableDatabase(f"{path} holds nothing yet: run tagsync sync first")
     if _pragma(db, "application_id") != APPLICATION_ID:
         raise UnusableDatabase(
             f"{path} is a database of another program: let store.path name a file of tagsync's own"

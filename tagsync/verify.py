@@ -13,19 +13,27 @@ from typing import Any, Final
 
 import msgspec
 from sqlite_utils import Database
+from sqlite_utils.db import Column
 
 from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import empty_database
 from tagsync.models import FIELDS
-from tagsync.parts import image_parts, key
+from tagsync.parts import KEY_DIGITS, digits_of, image_parts, key
 from tagsync.registries import manifest
 
 Row = dict[str, Any]
 
 
+_NULL: Final = "'null'"
+
+
 class _Misfit(Exception):
     """The first thing that does not fit, in a sentence."""
+
+
+class _Mistyped(_Misfit):
+    """A value is of a type that its column never holds, so that nothing can be compared with it."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -76,12 +84,16 @@ def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
         ("tags", partial(_check_tags, db)),
         ("observations", partial(_check_observations, db)),
     )
+    unfit: _Mistyped | None = None
     for name, check in checks:
         seen: Counter[str] = Counter()
         try:
+            if unfit:
+                raise _Misfit(f"not looked at, because {unfit}")
             result, detail = "ok", check(seen)
         except _Misfit as misfit:
             result, detail = "fault", str(misfit)
+            unfit = unfit or (misfit if isinstance(misfit, _Mistyped) else None)
         yield {"check": name, "rows": seen[""], "result": result, "detail": detail}
 
 
@@ -94,6 +106,9 @@ def _check_schema(db: Database, seen: Counter[str]) -> None:
     present = schema.definitions(db)
     with empty_database() as new:
         wanted = schema.definitions(new)
+        for table in new.tables:
+            if f"table {table.name}" in present:
+                _check_types(db, table.name, table.columns)
     for name, sql in wanted.items():
         seen[""] += 1
         if present.get(name) != sql:
@@ -101,6 +116,21 @@ def _check_schema(db: Database, seen: Counter[str]) -> None:
     for name in present.keys() - wanted.keys():
         if name.startswith("trigger "):
             raise _Misfit(f"the {name} is not ours")
+
+
+def _check_types(db: Database, table: str, columns: Sequence[Column]) -> None:
+    """Each value is of its column's type, which SQLite lets everybody ignore."""
+    cases = " ".join(
+        f"WHEN typeof([{column.name}]) NOT IN ('{column.type.lower()}'"
+        f"{'' if column.notnull or column.is_pk else ', ' + _NULL}) THEN '{column.name}'"
+        for column in columns
+    )
+    row = db.execute(
+        f"SELECT wrong FROM (SELECT CASE {cases} END AS wrong FROM {table})"  # noqa: S608  our own names
+        " WHERE wrong IS NOT NULL LIMIT 1"
+    ).fetchone()
+    if row:
+        raise _Mistyped(f"{table} has a value of another type than its column {row[0]}")
 
 
 def _check_chain(db: Database, heads: Collection[str], seen: Counter[str]) -> str:
@@ -138,7 +168,7 @@ def _check_images(db: Database, seen: Counter[str]) -> str | None:
     for digest, text, image_id, version, size, verified, first_observed_at in rows:
         seen[""] += 1
         image = manifest.image(digest, text, image_id=image_id, schema=version, size=size)
-        if image.verified != (None if verified is None else bool(verified)):
+        if image.verified != verified:
             fits = {True: "is", False: "is not", None: "is missing and so cannot be"}
             raise _Misfit(
                 f"image {digest}: its manifest {fits[image.verified]} what its digest and image_id"
@@ -172,7 +202,7 @@ def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) 
     ).fetchone()
     if change and change[0] == first_observed_at:
         return
-    if db.execute("SELECT 1 FROM image_parts WHERE part = ? LIMIT 1", (key(digest),)).fetchone():
+    if _is_part(db, digest):
         return
     if change:
         raise _Misfit(
@@ -180,6 +210,20 @@ def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) 
             f" at {change[0]}"
         )
     raise _Misfit(f"image {digest}: the change that brought it is missing")
+
+
+def _is_part(db: Database, digest: str) -> bool:
+    """Whether some image names it: by its bytes, or by others if those are not what it says."""
+    rows = db.execute("SELECT image FROM image_parts WHERE part = ?", (key(digest),))
+    return any(
+        db.execute(
+            "SELECT 1 FROM images WHERE digest >= ? AND digest < ? || 'g'"
+            " AND (instr(manifest, ?) OR verified = 0) LIMIT 1",
+            (beginning := f"{algorithm}:{image:0{KEY_DIGITS}x}", beginning, digits_of(digest)),
+        ).fetchone()
+        for (image,) in rows
+        for algorithm in ("sha256", "sha512")
+    )
 
 
 def _check_images_are_there(db: Database) -> None:
@@ -268,9 +312,11 @@ def _check_observations(db: Database, seen: Counter[str]) -> None:
         "SELECT id, registry || '/' || name, first_observed_at, last_complete_at,"
         " (SELECT count(*) FROM tags WHERE repository_id = r.id),"
         " (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'"
-        "  ORDER BY id DESC LIMIT 1) FROM repositories AS r ORDER BY id"
+        "  ORDER BY id DESC LIMIT 1), not_before, last_attempt_at,"
+        " (SELECT max(last_at) FROM observations WHERE repository_id = r.id)"
+        " FROM repositories AS r ORDER BY id"
     ).fetchall()
-    for number, name, first, last, tags, listed in repositories:
+    for number, name, first, last, tags, listed, began, attempt, looked in repositories:
         runs = db.execute(
             "SELECT first_at, last_at FROM observations WHERE repository_id = ? AND outcome = 'ok'"
             " ORDER BY first_at",
@@ -282,6 +328,15 @@ def _check_observations(db: Database, seen: Counter[str]) -> None:
             raise _Misfit(
                 f"{name} was listed from {first} until {last} by its own row, and from {ends[0]}"
                 f" until {ends[1]} by its observations"
+            )
+        if attempt != looked:
+            raise _Misfit(
+                f"{name} was last polled at {attempt} by its own row, and at {looked} by its"
+                " observations"
+            )
+        if (began is None) != (last is None) or (began or "") > (last or ""):
+            raise _Misfit(
+                f"{name} was listed last until {last}, which cannot have begun at {began}"
             )
         if runs and listed != tags:
             raise _Misfit(f"{name} has {tags} tags, and its last complete listing had {listed}")

@@ -177,6 +177,10 @@ def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["tags", "--at", "yesterday"], "'yesterday' is no moment: write it as 2026-05-03"),
+        (["tags", "--at", ""], "'' is no moment"),
+        (["log", "--since", ""], "'' is no moment"),
+        (["coverage", "--until", ""], "'' is no moment"),
+        (["diff", "*", "--from", ""], "'' is no moment"),
         (["tags", "--at", "2999-01-01"], "is in the future, of which nothing can be known"),
         (["tags", "nope", "--at", "1s"], "no repository matches 'nope': the nearest is swr/team"),
         (["log", "--since", "1d", "--until", "2d"], "'2d' is before '1d'"),
@@ -205,6 +209,16 @@ def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
     before = contents(tmp_path)
     assert "run tagsync sync first" in the_sentence(tagsync(*name.split(), cwd=tmp_path), 2)
     assert contents(tmp_path) == before
+
+
+def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
+    """A file in which nothing was recorded yet is nobody else's, and stays empty."""
+    configure(tmp_path, "http://127.0.0.1:1", "a/b")
+    (tmp_path / "tagsync.db").touch()
+    assert "holds nothing yet: run tagsync sync first" in the_sentence(
+        tagsync("verify", cwd=tmp_path), 2
+    )
+    assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
 # --- a user who may only read --------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tagsync.questions import QUESTIONS
 from tagsync.registries import http, swr
 from tagsync.store import Store
 from tagsync.sync import Job, sync
+from tagsync.web.record import state
 from tests.conftest import FakeClock, Scripted
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -238,6 +239,27 @@ def test_stale_repositories(answer: Answer) -> None:
     assert picked(answer("stale-repositories", hours=24 * 365), "repository") == [
         ("swr/team/never",)
     ]
+
+
+def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Path) -> None:
+    """What the clock said, at the end of an observation's detail, hides no repository's end."""
+    database = tmp_path / "tagsync.db"
+    with closing(sqlite3.connect(month)) as connection:
+        connection.execute("VACUUM INTO ?", (str(database),))
+    clock = FakeClock()
+    clock.now = utc_now() - timedelta(days=60)
+    with Emulator(clock=clock) as emulator, Store.open(database) as store:
+        world = World(emulator, store, clock)
+        world.poll(GONE)
+        world.close()
+    with closing(sqlite3.connect(database)) as connection:
+        (detail,) = connection.execute(
+            "SELECT detail FROM observations ORDER BY id DESC"
+        ).fetchone()
+    assert "; the clock was behind the record" in detail
+    assert "swr/team/gone" not in {row["repository"] for row in ask(database, "stale-repositories")}
+    row = {"outcome": "ok", "detail": detail}
+    assert state(row) == "gone"
 
 
 def test_holes(answer: Answer) -> None:

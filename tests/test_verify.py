@@ -15,6 +15,7 @@ from tagsync.audit import Audit
 from tagsync.chain import GENESIS, link
 from tagsync.emulator import Emulator
 from tagsync.models import NoCredential, Repository
+from tagsync.parts import key
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.manifest import image
 from tagsync.store import Store
@@ -87,6 +88,7 @@ def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
         ).fetchall()
         for name, _ in kept:
             connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("PRAGMA ignore_check_constraints = 1")
         for edit in edits:
             if callable(edit):
                 edit(connection)
@@ -125,6 +127,16 @@ def mirror_before_the_newest(connection: sqlite3.Connection) -> None:
             f"UPDATE tags SET {name} = ?, changed_at = ? WHERE repository_id = 2 AND tag = ?",
             (old, before, tag),
         )
+
+
+def pass_the_newest_off_as_a_part(connection: sqlite3.Connection) -> None:
+    """Lets the image that the newest change brought look like one of an index."""
+    (digest,) = connection.execute(
+        "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO image_parts SELECT ?, min(image) FROM image_parts", (key(digest),)
+    )
 
 
 INVENTED = (
@@ -269,6 +281,35 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "images",
         "is missing",
     ),
+    "the newest deleted, its image passed off as a part": (
+        (
+            mirror_before_the_newest,
+            pass_the_newest_off_as_a_part,
+            NEWEST,
+        ),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "a verdict that is none": (
+        ("UPDATE images SET verified = 7",),
+        "images",
+        "and verified is 7",
+    ),
+    "when a repository was looked at": (
+        ("UPDATE repositories SET last_attempt_at = '2020-01-01T00:00:00.000Z'",),
+        "observations",
+        "was last polled at 2020-01-01T00:00:00.000Z by its own row",
+    ),
+    "when the last listing began": (
+        ("UPDATE repositories SET not_before = '2999-01-01T00:00:00.000Z'",),
+        "observations",
+        "which cannot have begun at 2999",
+    ),
+    "that a last listing began": (
+        ("UPDATE repositories SET not_before = NULL",),
+        "observations",
+        "which cannot have begun at None",
+    ),
     "what images name": (("DELETE FROM image_parts",), "images", "image_parts lacks"),
     "a row of the mirror": (
         ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
@@ -392,6 +433,29 @@ def test_a_schema_that_was_altered_is_caught(
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(sql.format(name))
     assert checked(database).get("schema") == (fault and fault.format(name))
+
+
+@pytest.mark.parametrize(
+    ("column", "table"),
+    [
+        ("tag", "changes"),
+        ("observed_at", "changes"),
+        ("manifest", "images"),
+        ("image_id", "images"),
+        ("tag", "tags"),
+        ("first_at", "observations"),
+    ],
+)
+def test_a_value_of_another_type_is_caught(
+    original: Path, database: Path, table: str, column: str
+) -> None:
+    """Bytes in the place of text are told, and nothing that they cannot be compared with is."""
+    edit = f"UPDATE {table} SET {column} = CAST({column} AS BLOB)"
+    faults = checked(tampered(original, database, edit))
+    told = f"{table} has a value of another type than its column {column}"
+    assert faults.pop("schema") == told
+    assert set(faults.values()) == {f"not looked at, because {told}"}
+    assert len(faults) == 4
 
 
 def test_a_head_proves_that_nothing_was_cut_off(original: Path, database: Path) -> None:

@@ -48,7 +48,7 @@ def parse_span(
     Raises:
         UnclearQuestion: as `parse_moment`, or the second is before the first.
     """
-    start, end = (text and parse_moment(text, now) for text in (since, until))
+    start, end = (None if text is None else parse_moment(text, now) for text in (since, until))
     if start and end and end < start:
         raise UnclearQuestion(f"{until!r} is before {since!r}: give the earlier moment first")
     return start, end

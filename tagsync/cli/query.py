@@ -101,7 +101,7 @@ def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_f
       tagsync tags 'swr/team-a/*' --format csv
       tagsync tags swr/team-a/api --at 2026-05-03T12:00
     """
-    moment = at and parse_moment(at, utc_now())
+    moment = None if at is None else parse_moment(at, utc_now())
     with Audit.open(configuration_of_questions(settings).database) as audit:
         if moment:
             columns = (*TAGS_COLUMNS, "present", *CERTAINTY_COLUMNS)

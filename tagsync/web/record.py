@@ -170,7 +170,7 @@ def state(row: Row) -> str:
         return "failing" if row["last_complete_at"] else "never listed"
     if row["outcome"] == "held":
         return "held"
-    return "gone" if row["detail"] == GONE else "ok"
+    return "gone" if (row["detail"] or "").startswith(GONE) else "ok"
 
 
 def timeline(
