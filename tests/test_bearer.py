@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from threading import Barrier, Event, Lock
 from typing import Any
 from urllib.parse import parse_qs
@@ -379,6 +380,26 @@ def test_a_wrong_password_is_tried_once(opened: Open) -> None:
         errors = list(pool.map(lambda number: refusal(registry, f"team/r{number}"), range(32)))
     assert {type(error) for error in errors} == {Unauthorized}
     assert sent.count(BASIC) == 1
+
+
+def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
+    """A credential helper that fails is not asked for each repository, but again after a while."""
+    asked: list[datetime] = []
+
+    def logins() -> Login:
+        asked.append(clock())
+        raise ConfigError("docker-credential-made-up did not answer")
+
+    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    client = httpx.Client(transport=httpx.MockTransport(basic(set())[0]), auth=auth)
+    for number in range(3):
+        with pytest.raises(Unauthorized, match="did not answer"):
+            client.get(f"{ENDPOINT}/v2/team/r{number}/tags/list")
+    assert len(asked) == 1
+    clock.advance(minutes=6)
+    with pytest.raises(Unauthorized, match="did not answer"):
+        client.get(f"{ENDPOINT}/v2/team/a/tags/list")
+    assert len(asked) == 2
 
 
 def test_a_password_that_one_repository_refuses(opened: Open) -> None:

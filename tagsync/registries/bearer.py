@@ -156,7 +156,8 @@ class _SharedLogin:
 
     Registries and those who give tokens for them lock an account after a few wrong passwords, and
     a pass over a thousand repositories would try a thousand times. So a login that is not known to
-    be good is used by one thread at a time, and a refusal stands for `REFUSAL_STANDS`. One that was
+    be good is used by one thread at a time, and a refusal stands for `REFUSAL_STANDS`, as does that
+    there is none to be had. One that was
     good just before may have met a repository that is closed to it: only a second refusal in a row
     stands.
     """
@@ -201,6 +202,8 @@ class _SharedLogin:
         try:
             self._login = self._logins()
         except ConfigError as error:
+            # A helper that hangs would let every repository wait for it, one after the other.
+            self._refusal = Failure(Unauthorized(str(error)), self._clock())
             raise Unauthorized(str(error)) from error
         self._read_at = self._clock()
 
