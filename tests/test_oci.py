@@ -450,6 +450,8 @@ def test_a_list_that_is_too_large() -> None:
         (404, errors("NAME_UNKNOWN"), RepositoryNotFound),
         (404, {}, EndpointNotFound),
         (404, [], EndpointNotFound),
+        (404, {"kind": "Status", "code": 404, "message": "not found"}, EndpointNotFound),
+        (404, errors("APIGW.0101"), EndpointNotFound),
         (400, errors("NAME_INVALID"), BadRequest),
         (400, {"errors": ["text"]}, BadRequest),
         (405, errors("UNSUPPORTED"), BadRequest),
@@ -474,12 +476,15 @@ def test_a_refusal_tells_no_secret() -> None:
 
 @pytest.mark.parametrize("path", [LIST, f"/v2/{REPOSITORY}/manifests/v1"])
 def test_a_redirect_is_not_followed(path: str) -> None:
-    """A redirect ends the poll with where it points to; nobody is asked there."""
+    """A redirect ends the poll with where it points to, without its query, and is not asked."""
     fake = Fake({"v1": image("one")})
-    elsewhere = httpx.Response(307, headers={"Location": "https://elsewhere.example.com/v2/"})
+    elsewhere = httpx.Response(
+        307, headers={"Location": "https://elsewhere.example.com/v2/?X-Signature=made-up"}
+    )
     fake.overrides = {("GET", path): elsewhere, ("HEAD", path): elsewhere}
-    with pytest.raises(BadRequest, match=r"elsewhere\.example\.com.* never followed"):
+    with pytest.raises(BadRequest, match=r"elsewhere\.example\.com.* never followed") as caught:
         ask(fake)
+    assert "Signature" not in str(caught.value)
     assert {request.url.host for request in fake.requests} == {"127.0.0.1"}
 
 
