@@ -504,3 +504,10 @@ def test_a_credential_of_another_kind() -> None:
     """A credential for SWR is refused before anything is sent."""
     with pytest.raises(ConfigError, match="OCI registry"):
         bearer.of(TokenCredential(Secret("x")), ENDPOINT)
+
+
+@pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])
+def test_a_username_that_cannot_be_sent(username: str) -> None:
+    """A user's name that the password's part would begin in is refused before anything is sent."""
+    with pytest.raises(ConfigError, match=r"the username .* check it"):
+        bearer.of(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)

@@ -439,6 +439,12 @@ def of(credential: Credential, endpoint: str, clock: Clock = utc_now) -> Challen
         case NoCredential():
             return ChallengedAuth(endpoint, lambda: None, clock)
         case BasicCredential(username, password):
+            if not username or ":" in username or not username.isprintable():
+                raise ConfigError(
+                    f"the username {username!r} is empty, or holds a colon or a control character,"
+                    " which no user's name that is sent with a password may: check it under"
+                    " [registries.auth]"
+                )
             check_text("password", password)
             login = Login(username, password)
             return ChallengedAuth(endpoint, lambda: login, clock)
