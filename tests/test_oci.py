@@ -3,8 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Barrier, Lock, get_ident
+from threading import Barrier, Event, Lock, get_ident
 from typing import Any
 
 import httpx
@@ -259,6 +260,44 @@ def test_an_unchanged_listing() -> None:
         assert isinstance(ask(fake, first, scope), Listing)
     fake.tags["v2"] = image("three")
     assert isinstance(ask(fake, first), Listing)
+
+
+def test_a_tag_that_is_denied_makes_another_listing() -> None:
+    """A tag that is asked for and denied is told, though it had no digest before either."""
+    fake = Fake({"v1": image("one"), "broken": image("two")})
+    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/broken"] = httpx.Response(404)
+    before = listing(ask(fake, scope=Scope(("v1",))))
+    assert before.missing == ()
+    assert listing(ask(fake, before.fingerprint)).missing == ("broken",)
+
+
+def test_a_large_repository_lets_others_have_their_turn() -> None:
+    """A small repository that is polled meanwhile does not wait for every tag of a large one."""
+    begun, small_is_listed = Event(), Event()
+    of_large = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal of_large
+        large = "/large/" in request.url.path
+        if request.method == "GET":
+            if not large:
+                small_is_listed.set()
+            names = [f"v{number}" for number in range(300 if large else 1)]
+            return httpx.Response(200, json={"tags": names})
+        if large:
+            begun.set()
+            small_is_listed.wait(10)
+            of_large += 1
+            return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
+        digest = digest_of(str(of_large).encode())
+        return httpx.Response(200, headers={"Docker-Content-Digest": digest})
+
+    with closing(registry_of(handler, concurrency=1)) as registry, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(registry.list_tags, "team/large")
+        begun.wait(10)
+        small = listing(registry.list_tags("team/small")).tags["v0"].digest
+        assert len(listing(large.result()).tags) == 300
+    assert small != digest_of(b"300")
 
 
 # Pages.
