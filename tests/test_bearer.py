@@ -424,6 +424,27 @@ def test_a_password_that_is_not_there(opened: Open) -> None:
     assert 'kind = "basic"' in str(refusal(opened(handler, NoCredential())))
 
 
+def test_a_challenge_without_end(opened: Open) -> None:
+    """Whatever follows a challenge is not read: what answers it is the next request."""
+    handler, sent = basic({BASIC})
+    read: list[bytes] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(read) < 100:
+            read.append(b"x")
+            yield read[-1]
+
+    def challenging(request: httpx.Request) -> httpx.Response:
+        answer = handler(request)
+        if answer.status_code != 401:
+            return answer
+        return httpx.Response(401, headers=answer.headers, content=endless())
+
+    opened(challenging).list_tags("team/a")
+    assert sent == [None, BASIC]
+    assert read == []
+
+
 def test_a_challenge_that_is_none(opened: Open) -> None:
     """A 401 without a challenge that is understood is told as such."""
     answer = httpx.Response(401, headers={"WWW-Authenticate": "Negotiate"})
