@@ -402,6 +402,28 @@ def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
     assert len(asked) == 2
 
 
+def test_a_login_is_asked_for_again(clock: FakeClock) -> None:
+    """What a helper gives is kept for ten minutes, or until it is refused."""
+    passwords = iter(["old", PASSWORD, PASSWORD])
+    asked: list[datetime] = []
+
+    def logins() -> Login:
+        asked.append(clock())
+        return Login("reader", Secret(next(passwords)))
+
+    handler, sent = basic({BASIC})
+    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    client = httpx.Client(transport=httpx.MockTransport(handler), auth=auth)
+    with pytest.raises(Unauthorized):
+        client.get(f"{ENDPOINT}/v2/team/a/tags/list")
+    clock.advance(minutes=6)
+    for minutes, times in ((0, 2), (9, 2), (2, 3)):
+        clock.advance(minutes=minutes)
+        assert client.get(f"{ENDPOINT}/v2/team/a/tags/list").status_code == 200
+        assert len(asked) == times
+    assert sent[-1] == BASIC
+
+
 def test_a_password_that_one_repository_refuses(opened: Open) -> None:
     """One refusal after it was accepted does not keep the others out, a second one does."""
     handler, _ = basic({BASIC})
