@@ -589,6 +589,12 @@ def _check_scope(registry: RegistryTable, watch: WatchTable) -> None:
         raise ConfigError(
             f"shared is for registries of kind 'swr'; {registry.name!r} has one list for all"
         )
+    for glob in watch.tags:
+        if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
+            raise ConfigError(
+                f"tags: {glob!r}, for {registry.name!r}, matches no tag that there can be: a tag"
+                " has letters and digits, with '_', '.' or '-' between"
+            )
 
 
 def _check_repository(registry: RegistryTable, name: str) -> None:

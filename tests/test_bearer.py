@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from threading import Barrier, Event, Lock
 from typing import Any
 from urllib.parse import parse_qs
@@ -381,6 +382,48 @@ def test_a_wrong_password_is_tried_once(opened: Open) -> None:
     assert sent.count(BASIC) == 1
 
 
+def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
+    """A credential helper that fails is not asked for each repository, but again after a while."""
+    asked: list[datetime] = []
+
+    def logins() -> Login:
+        asked.append(clock())
+        raise ConfigError("docker-credential-made-up did not answer")
+
+    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    client = httpx.Client(transport=httpx.MockTransport(basic(set())[0]), auth=auth)
+    for number in range(3):
+        with pytest.raises(Unauthorized, match="did not answer"):
+            client.get(f"{ENDPOINT}/v2/team/r{number}/tags/list")
+    assert len(asked) == 1
+    clock.advance(minutes=6)
+    with pytest.raises(Unauthorized, match="did not answer"):
+        client.get(f"{ENDPOINT}/v2/team/a/tags/list")
+    assert len(asked) == 2
+
+
+def test_a_login_is_asked_for_again(clock: FakeClock) -> None:
+    """What a helper gives is kept for ten minutes, or until it is refused."""
+    passwords = iter(["old", PASSWORD, PASSWORD])
+    asked: list[datetime] = []
+
+    def logins() -> Login:
+        asked.append(clock())
+        return Login("reader", Secret(next(passwords)))
+
+    handler, sent = basic({BASIC})
+    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    client = httpx.Client(transport=httpx.MockTransport(handler), auth=auth)
+    with pytest.raises(Unauthorized):
+        client.get(f"{ENDPOINT}/v2/team/a/tags/list")
+    clock.advance(minutes=6)
+    for minutes, times in ((0, 2), (9, 2), (2, 3)):
+        clock.advance(minutes=minutes)
+        assert client.get(f"{ENDPOINT}/v2/team/a/tags/list").status_code == 200
+        assert len(asked) == times
+    assert sent[-1] == BASIC
+
+
 def test_a_password_that_one_repository_refuses(opened: Open) -> None:
     """One refusal after it was accepted does not keep the others out, a second one does."""
     handler, _ = basic({BASIC})
@@ -401,6 +444,27 @@ def test_a_password_that_is_not_there(opened: Open) -> None:
     """A registry that wants a password where none is configured says what to do."""
     handler, _ = basic({BASIC})
     assert 'kind = "basic"' in str(refusal(opened(handler, NoCredential())))
+
+
+def test_a_challenge_without_end(opened: Open) -> None:
+    """Whatever follows a challenge is not read: what answers it is the next request."""
+    handler, sent = basic({BASIC})
+    read: list[bytes] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(read) < 100:
+            read.append(b"x")
+            yield read[-1]
+
+    def challenging(request: httpx.Request) -> httpx.Response:
+        answer = handler(request)
+        if answer.status_code != 401:
+            return answer
+        return httpx.Response(401, headers=answer.headers, content=endless())
+
+    opened(challenging).list_tags("team/a")
+    assert sent == [None, BASIC]
+    assert read == []
 
 
 def test_a_challenge_that_is_none(opened: Open) -> None:
@@ -483,3 +547,10 @@ def test_a_credential_of_another_kind() -> None:
     """A credential for SWR is refused before anything is sent."""
     with pytest.raises(ConfigError, match="OCI registry"):
         bearer.of(TokenCredential(Secret("x")), ENDPOINT)
+
+
+@pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])
+def test_a_username_that_cannot_be_sent(username: str) -> None:
+    """A user's name that the password's part would begin in is refused before anything is sent."""
+    with pytest.raises(ConfigError, match=r"the username .* check it"):
+        bearer.of(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)

@@ -1,5 +1,6 @@
 """The configuration: what is taken, what is refused, and how the refusal is put."""
 
+import json
 from contextlib import chdir
 from datetime import timedelta
 from pathlib import Path
@@ -635,6 +636,14 @@ def test_what_does_not_fit_the_kind_of_registry(text: str, words: tuple[str, ...
     sentence = refusal(text)
     for word in words:
         assert word in sentence
+
+
+@pytest.mark.parametrize("glob", ["", "v 1", "team/api:v*", "v[1", "v*\u001b[31m"])
+def test_a_tag_glob_that_matches_nothing(glob: str, tmp_path: Path) -> None:
+    """A glob that no tag can match is refused, lest nothing be resolved without a word."""
+    watch = f"[[registries.watch]]\nrepositories = ['a/b']\ntags = [{json.dumps(glob)}]\n"
+    with pytest.raises(ConfigError, match="matches no tag"):
+        parse(f"{OCI}{watch}", {}, tmp_path)
 
 
 def test_an_oci_registry(tmp_path: Path) -> None:

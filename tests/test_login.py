@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -199,6 +201,15 @@ def test_a_helper_that_hangs(tmp_path: Path) -> None:
     assert "did not answer within" in text
     state = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_helper_that_leaves_something_running(tmp_path: Path) -> None:
+    """What a helper leaves in a session of its own, with its output open, is not waited for."""
+    script = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 60' & {says()}"
+    try:
+        assert "did not answer within" in helped(tmp_path, script, within=1)
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["../made-up", "a/b", "", "-x", "made up", "x" * 65, ";x"])

@@ -3,8 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Barrier, Lock, get_ident
+from threading import Barrier, Event, Lock, get_ident
 from typing import Any
 
 import httpx
@@ -261,6 +262,44 @@ def test_an_unchanged_listing() -> None:
     assert isinstance(ask(fake, first), Listing)
 
 
+def test_a_tag_that_is_denied_makes_another_listing() -> None:
+    """A tag that is asked for and denied is told, though it had no digest before either."""
+    fake = Fake({"v1": image("one"), "broken": image("two")})
+    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/broken"] = httpx.Response(404)
+    before = listing(ask(fake, scope=Scope(("v1",))))
+    assert before.missing == ()
+    assert listing(ask(fake, before.fingerprint)).missing == ("broken",)
+
+
+def test_a_large_repository_lets_others_have_their_turn() -> None:
+    """A small repository that is polled meanwhile does not wait for every tag of a large one."""
+    begun, small_is_listed = Event(), Event()
+    of_large = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal of_large
+        large = "/large/" in request.url.path
+        if request.method == "GET":
+            if not large:
+                small_is_listed.set()
+            names = [f"v{number}" for number in range(300 if large else 1)]
+            return httpx.Response(200, json={"tags": names})
+        if large:
+            begun.set()
+            small_is_listed.wait(10)
+            of_large += 1
+            return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
+        digest = digest_of(str(of_large).encode())
+        return httpx.Response(200, headers={"Docker-Content-Digest": digest})
+
+    with closing(registry_of(handler, concurrency=1)) as registry, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(registry.list_tags, "team/large")
+        begun.wait(10)
+        small = listing(registry.list_tags("team/small")).tags["v0"].digest
+        assert len(listing(large.result()).tags) == 300
+    assert small != digest_of(b"300")
+
+
 # Pages.
 
 
@@ -450,6 +489,8 @@ def test_a_list_that_is_too_large() -> None:
         (404, errors("NAME_UNKNOWN"), RepositoryNotFound),
         (404, {}, EndpointNotFound),
         (404, [], EndpointNotFound),
+        (404, {"kind": "Status", "code": 404, "message": "not found"}, EndpointNotFound),
+        (404, errors("APIGW.0101"), EndpointNotFound),
         (400, errors("NAME_INVALID"), BadRequest),
         (400, {"errors": ["text"]}, BadRequest),
         (405, errors("UNSUPPORTED"), BadRequest),
@@ -474,12 +515,15 @@ def test_a_refusal_tells_no_secret() -> None:
 
 @pytest.mark.parametrize("path", [LIST, f"/v2/{REPOSITORY}/manifests/v1"])
 def test_a_redirect_is_not_followed(path: str) -> None:
-    """A redirect ends the poll with where it points to; nobody is asked there."""
+    """A redirect ends the poll with where it points to, without its query, and is not asked."""
     fake = Fake({"v1": image("one")})
-    elsewhere = httpx.Response(307, headers={"Location": "https://elsewhere.example.com/v2/"})
+    elsewhere = httpx.Response(
+        307, headers={"Location": "https://elsewhere.example.com/v2/?X-Signature=made-up"}
+    )
     fake.overrides = {("GET", path): elsewhere, ("HEAD", path): elsewhere}
-    with pytest.raises(BadRequest, match=r"elsewhere\.example\.com.* never followed"):
+    with pytest.raises(BadRequest, match=r"elsewhere\.example\.com.* never followed") as caught:
         ask(fake)
+    assert "Signature" not in str(caught.value)
     assert {request.url.host for request in fake.requests} == {"127.0.0.1"}
 
 

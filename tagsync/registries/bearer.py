@@ -156,7 +156,8 @@ class _SharedLogin:
 
     Registries and those who give tokens for them lock an account after a few wrong passwords, and
     a pass over a thousand repositories would try a thousand times. So a login that is not known to
-    be good is used by one thread at a time, and a refusal stands for `REFUSAL_STANDS`. One that was
+    be good is used by one thread at a time, and a refusal stands for `REFUSAL_STANDS`, as does that
+    there is none to be had. One that was
     good just before may have met a repository that is closed to it: only a second refusal in a row
     stands.
     """
@@ -201,6 +202,8 @@ class _SharedLogin:
         try:
             self._login = self._logins()
         except ConfigError as error:
+            # A helper that hangs would let every repository wait for it, one after the other.
+            self._refusal = Failure(Unauthorized(str(error)), self._clock())
             raise Unauthorized(str(error)) from error
         self._read_at = self._clock()
 
@@ -436,6 +439,12 @@ def of(credential: Credential, endpoint: str, clock: Clock = utc_now) -> Challen
         case NoCredential():
             return ChallengedAuth(endpoint, lambda: None, clock)
         case BasicCredential(username, password):
+            if not username or ":" in username or not username.isprintable():
+                raise ConfigError(
+                    f"the username {username!r} is empty, or holds a colon or a control character,"
+                    " which no user's name that is sent with a password may: check it under"
+                    " [registries.auth]"
+                )
             check_text("password", password)
             login = Login(username, password)
             return ChallengedAuth(endpoint, lambda: login, clock)

@@ -9,12 +9,13 @@ import base64
 import binascii
 import os
 import re
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Timer
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -186,13 +187,7 @@ def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
             f"{command[0]}, a credential helper of Docker's, cannot be run ({error.strerror})"
         ) from error
 
-    def end() -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    timer = Timer(within, end)
-    timer.daemon = True
-    timer.start()
+    ends_at = time.monotonic() + within
     assert process.stdin is not None, "a pipe was asked for"  # noqa: S101  tells the type checker
     assert process.stdout is not None, "a pipe was asked for"  # noqa: S101  as above
     try:
@@ -200,17 +195,38 @@ def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(given)
         with process.stdout:
-            output = process.stdout.read(MAX_HELPER_BYTES + 1)
+            output = _read_until(ends_at, process.stdout.fileno())
         if len(output) > MAX_HELPER_BYTES:
-            end()
-        status = process.wait()
+            raise ConfigError(f"{command[0]} said more than {MAX_HELPER_BYTES} bytes")
+        return process.wait(max(0.0, ends_at - time.monotonic())), output
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise ConfigError(f"{command[0]} did not answer within {within:g} s") from None
     finally:
-        timer.cancel()
-    if len(output) > MAX_HELPER_BYTES:
-        raise ConfigError(f"{command[0]} said more than {MAX_HELPER_BYTES} bytes")
-    if status == -signal.SIGKILL:
-        raise ConfigError(f"{command[0]} did not answer within {within:g} s")
-    return status, output
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _read_until(ends_at: float, pipe: int) -> bytes:
+    """What comes through a pipe to its end, or the beginning of what is too long.
+
+    Whatever the program leaves running may keep the pipe open, in a session of its own that no
+    signal to the program's reaches: so this waits for the pipe, never for its end alone.
+
+    Raises:
+        TimeoutError: it has not ended in time.
+    """
+    output = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while len(output) <= MAX_HELPER_BYTES:
+            if not selector.select(max(0.0, ends_at - time.monotonic())):
+                raise TimeoutError
+            chunk = os.read(pipe, MAX_HELPER_BYTES + 1)
+            if not chunk:
+                break
+            output += chunk
+    return output
 
 
 def host_of(endpoint: str) -> str:

@@ -67,6 +67,9 @@ _A_MANIFEST_MAY_HAVE: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest m
 
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
+_CODE: Final = re.compile(r"[A-Z_]+")
+"""The form of an error's code (OCI distribution specification, "Error codes")."""
+
 _ABSENT: Final = (NotFound, EndpointNotFound)
 """A 404 for a manifest, whatever else it says: the answer to a HEAD has no body to tell by."""
 
@@ -464,11 +467,13 @@ def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError
     if later := http.kind_of_passing(status):
         return later, ""
     if 300 <= status < 400:  # noqa: PLR2004
-        where = answer.headers.get("Location", "nowhere")
+        # What a store of blobs has signed is a key by itself, and stands in the query.
+        where = answer.headers.get("Location", "nowhere").partition("?")[0]
         return BadRequest, f"; it points to {where}, and a redirect is never followed"
     if status == 404:  # noqa: PLR2004
-        # A proxy in between, or a host that is no registry, says 404 of any path.
-        ours = code or "Docker-Distribution-Api-Version" in answer.headers
+        # A proxy in between, or a host that is no registry, says 404 of any path, some of them with
+        # a code of another form than the specification's.
+        ours = _CODE.fullmatch(code) or "Docker-Distribution-Api-Version" in answer.headers
         return (RepositoryNotFound, "") if ours else (EndpointNotFound, ": check the endpoint")
     kinds: dict[int, tuple[type[RegistryError], str]] = {
         401: (

@@ -1,9 +1,7 @@
 """``python -m tests.benchmarks``: what tagsync costs beside fetching the same bytes."""
 
 import os
-import platform
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Final
 import click
 
 from tests.benchmarks import data
-from tests.benchmarks.measure import Cost, Measured, in_turn
+from tests.benchmarks.measure import Cost, Measured, in_turn, machine
 from tests.benchmarks.nginx import serving
 
 SIZES: Final = ((100, 100), (1000, 10), (1000, 100), (100, 1000), (10_000, 10), (10_000, 100))
@@ -102,15 +100,6 @@ def compared(size: tuple[int, int], threads: int, runs: int, *, sdk: bool) -> di
         costs = in_turn(ways, runs)
         bytes_per_tag = made.database.stat().st_size / (size[0] * size[1])
         return {**costs, "database": Cost(0, 0, bytes_per_tag)}
-
-
-def machine() -> str:
-    """The machine, in one line."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()},"
-        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    )
 
 
 def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterator[str]:

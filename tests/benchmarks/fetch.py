@@ -1,7 +1,8 @@
 """The bytes alone: every tag list read and thrown away, for comparison.
 
 ``python -m tests.benchmarks.fetch httpx|sdk ENDPOINT REPOSITORIES THREADS`` reads them with one
-`httpx.Client`, or with the vendor's SDK.
+`httpx.Client`, or with the vendor's SDK; ``… fetch heads URL TAGS THREADS`` asks an OCI repository
+for the digests of its tags, ``v0`` and so on.
 """
 
 import sys
@@ -28,6 +29,15 @@ def httpx_fetcher(endpoint: str) -> Callable[[int], object]:
     return fetch
 
 
+def heads_fetcher(repository_url: str) -> Callable[[int], object]:
+    """Asks for a tag's digest."""
+    import httpx  # noqa: PLC0415  as above
+
+    accept = "application/vnd.oci.image.manifest.v1+json"
+    client = httpx.Client(headers={"Accept": accept})
+    return lambda number: client.head(f"{repository_url}/manifests/v{number}").raise_for_status()
+
+
 def sdk_fetcher(endpoint: str) -> Callable[[int], object]:
     """Reads a repository's list as the objects of the vendor's SDK."""
     from huaweicloudsdkcore.auth.credentials import (  # type: ignore[import-untyped]  # noqa: PLC0415  ships no types
@@ -51,9 +61,10 @@ def sdk_fetcher(endpoint: str) -> Callable[[int], object]:
 
 
 def main() -> None:
-    way, endpoint, repositories, threads = sys.argv[1:]
-    fetch = {"httpx": httpx_fetcher, "sdk": sdk_fetcher}[way](endpoint)
-    numbers = range(int(repositories))
+    way, endpoint, count, threads = sys.argv[1:]
+    ways = {"httpx": httpx_fetcher, "sdk": sdk_fetcher, "heads": heads_fetcher}
+    fetch = ways[way](endpoint)
+    numbers = range(int(count))
     if threads == "1":
         for number in numbers:
             fetch(number)

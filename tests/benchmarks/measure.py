@@ -1,6 +1,8 @@
 """Commands measured as whole processes, in turn, so that a busy machine slows all of them alike."""
 
 import os
+import platform
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,3 +54,12 @@ def in_turn(measured: Mapping[str, Measured], runs: int) -> dict[str, Cost]:
         name: Cost(*(median(values) for values in zip(*some, strict=True)))
         for name, some in costs.items()
     }
+
+
+def machine() -> str:
+    """The machine, in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()},"
+        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )
