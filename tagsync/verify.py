@@ -268,9 +268,11 @@ def _check_observations(db: Database, seen: Counter[str]) -> None:
         "SELECT id, registry || '/' || name, first_observed_at, last_complete_at,"
         " (SELECT count(*) FROM tags WHERE repository_id = r.id),"
         " (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'"
-        "  ORDER BY id DESC LIMIT 1) FROM repositories AS r ORDER BY id"
+        "  ORDER BY id DESC LIMIT 1), last_attempt_at, (SELECT last_at FROM observations"
+        "  WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), not_before"
+        " FROM repositories AS r ORDER BY id"
     ).fetchall()
-    for number, name, first, last, tags, listed in repositories:
+    for number, name, first, last, tags, listed, attempt, attempted, began in repositories:
         runs = db.execute(
             "SELECT first_at, last_at FROM observations WHERE repository_id = ? AND outcome = 'ok'"
             " ORDER BY first_at",
@@ -286,6 +288,13 @@ def _check_observations(db: Database, seen: Counter[str]) -> None:
         if runs and listed != tags:
             raise _Misfit(f"{name} has {tags} tags, and its last complete listing had {listed}")
         _check_changes_were_observed(db, number, runs)
+        if attempt != attempted:
+            raise _Misfit(
+                f"{name} was last polled at {attempt} by its own row, and at {attempted} by its"
+                " observations"
+            )
+        if began is not None and not (isinstance(began, str) and began <= (last or "")):
+            raise _Misfit(f"{name} has a last listing that ended at {last}, and began at {began!r}")
 
 
 def _check_changes_were_observed(

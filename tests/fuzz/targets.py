@@ -83,7 +83,8 @@ def manifests(body: bytes) -> None:
     if fetched is not None:
         assert fetched.manifest == text
         assert all(map(manifest.is_digest, manifest.children(fetched)))
-        assert image_parts(fetched.digest, text, fetched.image_id) is not None
+        pairs = image_parts(fetched.digest, text, fetched.image_id)
+        assert all(0 <= number < 2**63 for pair in pairs for number in pair)
 
 
 _HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})
