@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import stamina
 from sqlite_utils import Database
 
@@ -27,6 +28,12 @@ _SENTENCES: Final = {
     "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
 }
 _UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+
+_MISFITS: Final = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+    msgspec.MsgspecError,
+)
+"""What reading a record raises where a value is of another type or form than was ever written."""
 
 
 def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Database:
@@ -115,8 +122,12 @@ def empty_database() -> Database:
 def in_plain_words(path: Path) -> Iterator[None]:
     """Turns what SQLite says of the file into what a person can do about it.
 
+    SQLite keeps no checksums, so that a damaged disk may also hand over values that tagsync never
+    wrote. What a registry sends is checked before it comes here, so a value that does not fit is
+    the file's.
+
     Raises:
-        UnusableDatabase, StoreError: for any error of SQLite.
+        UnusableDatabase, StoreError: for any error of SQLite, and for values that do not fit.
     """
     if path.is_dir():
         raise UnusableDatabase(f"{path} is a folder: let store.path name a file in it")
@@ -129,6 +140,12 @@ def in_plain_words(path: Path) -> Iterator[None]:
         sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
         kind = UnusableDatabase if primary in _UNUSABLE else StoreError
         raise kind(sentence.format(path=path, error=error)) from error
+    except _MISFITS as error:
+        about = str(error)[:200] or type(error).__name__
+        raise StoreError(
+            f"{path} holds what tagsync never wrote ({about}): it is damaged, or was altered: let"
+            " tagsync verify look at it, and restore it from a backup"
+        ) from error
 
 
 def _check_readable(path: Path) -> None:

@@ -1,7 +1,8 @@
 """How tagsync logs: structlog's events on standard error, JSON lines off a terminal."""
 
 import sys
-from typing import Final, Literal, TextIO
+from threading import Lock
+from typing import Final, Literal
 
 import stamina.instrumentation
 import structlog
@@ -14,14 +15,26 @@ Format = Literal["auto", "console", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-class _Stderr:
-    """Standard error as it is at the moment of writing: a progress bar replaces it for a while."""
+class _Lines:
+    """Writes lines to standard error, whatever that is at the moment: progress may replace it.
 
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+    A log on a full disk stops nobody from recording. Each of structlog's methods returns whether
+    the line was written, so that who owes one to somebody can write it another time.
+    """
 
-    def flush(self) -> None:
-        sys.stderr.flush()
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def msg(self, line: str) -> bool:
+        with self._lock:
+            try:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+            except OSError:
+                return False
+            return True
+
+    debug = info = warning = error = msg
 
 
 def configure(log_format: Format, level: str) -> None:
@@ -37,7 +50,7 @@ def configure(log_format: Format, level: str) -> None:
         render = [_make_harmless, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     else:
         render = [structlog.processors.JSONRenderer()]
-    stream: TextIO = _Stderr()  # type: ignore[assignment]  # structlog writes and flushes, no more
+    lines = _Lines()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -45,7 +58,7 @@ def configure(log_format: Format, level: str) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     stamina.instrumentation.set_on_retry_hooks([_log_retry])

@@ -7,6 +7,7 @@ transactions at most `tagsync.database.BUSY_TIMEOUT` seconds, as it does for the
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Self
@@ -40,6 +41,7 @@ from tagsync.parts import image_parts
 from tagsync.schema import INSERT_PART
 
 _encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 _TAG_COLUMNS: Final = ", ".join(FIELDS)
 _UPSERT_TAG: Final = f"""
@@ -175,7 +177,7 @@ class Store:
                 " (SELECT count(*) FROM tags WHERE repository_id = r.id)"
                 " FROM repositories AS r"
             ).fetchall()
-        known = {Repository(*row[:2]): (row[2], row[3]) for row in rows}
+            known = {Repository(*row[:2]): (_moment(row[2]), int(row[3])) for row in rows}
         return {repository: known[repository] for repository in self.repositories()}
 
     def head(self) -> Head:
@@ -258,7 +260,7 @@ class Ledger:
             " FROM repositories AS r WHERE registry = ? AND name = ?",
             (repository.registry, repository.name),
         ).fetchone()
-        self.known: Final = Known(*row) if row else Known()
+        self.known: Final = _known(row) if row else Known()
         self._before: Final = before or self.known
 
     def tags(self) -> dict[str, Tag]:
@@ -311,7 +313,13 @@ class Ledger:
             changes: what it changes in the mirror.
             interval: how often the repository is meant to be polled.
             detail: what the observation should say of it.
+
+        Raises:
+            ValueError: what is said to have changed is not what the history says was there.
         """
+        if self.known.id is not None:
+            for change in changes:
+                self._check_that_it_follows(change)
         at, detail = self._in_order(listing.finished_at, detail)
         repository_id = self._attempt(at)
         self._insert_images(listing, changes, at)
@@ -434,6 +442,30 @@ class Ledger:
             return self.known.id
         return int(self._db.execute("SELECT last_insert_rowid()").fetchone()[0])
 
+    def _check_that_it_follows(self, change: Change) -> None:
+        """Makes sure that a change begins where the history of its tag ends.
+
+        The mirror tells what changed, and the file may have been damaged under it: what nobody
+        recorded must not enter the history as what was there before.
+
+        Raises:
+            ValueError: it does not.
+        """
+        rows = self._db.execute(
+            "SELECT id, tag, kind, old_digest, new_digest, fields, not_before, observed_at, hash,"
+            " (SELECT hash FROM changes AS b WHERE b.id = c.id - 1)"
+            " FROM changes AS c WHERE repository_id = ? AND tag = ? ORDER BY id DESC",
+            (self.known.id, change.tag),
+        )
+        last = rows.fetchone()
+        if last is not None:
+            number, *content, digest, before = last
+            if link(before or GENESIS, number, self._repository.full_name, *content) != digest:
+                raise ValueError(f"change {number} is not what was recorded")
+        history = ((row[2], row[5]) for row in chain([last] if last else [], rows))
+        if not _follows(change, history):
+            raise ValueError(f"tag {change.tag!r} is not what its changes made it")
+
     def _insert_images(self, listing: Listing, changes: Sequence[Change], at: str) -> None:
         fresh = {change.new_digest for change in changes if change.new_digest}
         images = [image for digest, image in listing.images.items() if digest in fresh]
@@ -535,6 +567,51 @@ class Ledger:
             (self.known.id,),
         ).fetchone()
         return dict(zip(columns, row, strict=True)) if row else None
+
+
+def _known(row: Sequence[Any]) -> Known:
+    """What a row says, if it is of the form that it was written in.
+
+    Raises:
+        ValueError, TypeError, msgspec.ValidationError: it is not.
+    """
+    known = msgspec.convert(msgspec.structs.asdict(Known(*row)), Known)
+    for moment in (known.last_attempt_at, known.last_complete_at, known.not_before):
+        _moment(moment)
+    return known
+
+
+def _moment(text: str | None) -> str | None:
+    """The same text, if it is one that `timestamp` writes.
+
+    Raises:
+        ValueError, TypeError: it is not.
+    """
+    if text is not None and timestamp(parse_timestamp(text)) != text:
+        raise ValueError("no time of ours")
+    return text
+
+
+def _follows(change: Change, history: Iterable[tuple[str, str]]) -> bool:
+    """Whether a change's old values are what the changes of its tag before it left.
+
+    Args:
+        change: one that is not recorded yet.
+        history: the kind and the fields of each, newest first, read no further than needed.
+    """
+    wanted = {name: old for name, (old, _) in change.fields.items()}
+    there = False
+    for kind, text in history:
+        if kind == "deleted":
+            break
+        there = True
+        for name, (_, new) in _decode_fields(text).items():
+            if wanted.pop(name, new) != new:
+                return False
+        if not wanted or kind == "added":
+            break
+    # What no change since the tag was added has named was null all the time.
+    return there == (change.kind != "added") and not any(old is not None for old in wanted.values())
 
 
 def _head(db: Database) -> Head:

@@ -377,16 +377,21 @@ def _log_clock(repository: Repository, known: Known, listing: Listing | Unchange
 
 
 def _log_changes(repository: Repository, store: Store) -> None:
-    """Writes the lines of what is committed, also those that a killed process still owed."""
+    """Writes the lines of what is committed, also those that a killed process still owed.
+
+    Where one cannot be written they stay owed.
+    """
     unlogged = store.unlogged(repository)
     if unlogged is None:
         return
     about = {"registry": repository.registry, "repository": repository.full_name}
     if unlogged.baseline is not None:
-        log.info("repository.baselined", **about, tags=unlogged.baseline)
+        written = log.info("repository.baselined", **about, tags=unlogged.baseline)
+        if written is False:
+            return
     for change in unlogged.changes:
         moved = {"moved": change.moved} if change.kind == "updated" else {}
-        log.info(
+        written = log.info(
             f"tag.{change.kind}",
             **about,
             tag=change.tag,
@@ -397,6 +402,8 @@ def _log_changes(repository: Repository, store: Store) -> None:
             observed_at=change.observed_at,
             change_id=change.id,
         )
+        if written is False:
+            return
     store.acknowledge(repository, unlogged.through)
 
 

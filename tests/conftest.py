@@ -28,9 +28,11 @@ from tagsync.registries import Registry, open_registry
 from tagsync.store import Store
 from tagsync.sync import Job
 
-# A busy machine is no failure: speed is measured, not tested.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# A busy machine is no failure: speed is measured, not tested. While one works a few examples will
+# do; --hypothesis-profile=thorough tries more.
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 
 class FakeClock:

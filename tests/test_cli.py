@@ -778,25 +778,6 @@ def test_on_a_terminal_progress_stays_off_the_result(swr: Emulator, tmp_path: Pa
 # --- a disk that does not do as told -------------------------------------------------------------
 
 
-def test_a_database_that_may_not_be_written(recorded: Path, tmp_path: Path) -> None:
-    """A database that this user may not write is refused in one sentence, and stays."""
-    database = tmp_path / "tagsync.db"
-    copy(recorded / "tagsync.db", database)
-    configure(tmp_path, "http://127.0.0.1:1", "team/api")
-    database.chmod(0o444)
-    tmp_path.chmod(0o555)
-    try:
-        if os.access(database, os.W_OK):
-            pytest.skip("this user may write everything")
-        before = contents(tmp_path)
-        finished = tagsync("sync", cwd=tmp_path)
-        assert "tagsync.db" in the_sentence(finished, finished.returncode)
-        assert finished.returncode in {1, 2}
-        assert contents(tmp_path) == before
-    finally:
-        tmp_path.chmod(0o755)
-
-
 def test_a_folder_that_is_not_there(swr: Emulator, tmp_path: Path) -> None:
     """A database in a folder that does not exist is refused in one sentence, and not created."""
     path = configure(tmp_path, swr.url, "team/api")

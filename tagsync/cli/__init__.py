@@ -8,7 +8,8 @@ import importlib
 import os
 import sys
 from io import TextIOWrapper
-from typing import Final
+from pathlib import Path
+from typing import Final, TextIO
 
 import click
 
@@ -123,7 +124,10 @@ def main() -> None:
     command line or the configuration is wrong; 3 a listing was held and nothing failed.
     """
     # What a terminal's encoding cannot show is written out, as standard error does of itself.
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  until the end
+        stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -138,17 +142,32 @@ def main() -> None:
     except OSError as error:
         # click itself ends quietly when whoever reads our output has seen enough.
         _complain(f"the output cannot be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up(sys.stdout)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("tagsync: interrupted; what was recorded is whole", err=True)
         # Threads may be waiting for a registry that hangs, and whatever they hold is not yet
         # recorded: a normal exit would wait for them.
         os._exit(_INTERRUPTED)
-    sys.exit(status if isinstance(status, int) else 0)
+    status = status if isinstance(status, int) else 0
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Lines of the log are lost, and nobody can be told but by the status.
+        _give_up(sys.stderr)
+        status = status or 1
+    sys.exit(status)
 
 
 def _complain(sentence: str) -> None:
     from tagsync.terminal import harmless  # noqa: PLC0415  not for good news
 
-    click.echo(f"tagsync: {harmless(sentence)}", err=True)
+    try:
+        click.echo(f"tagsync: {harmless(sentence)}", err=True)
+    except OSError:
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Lets what is left for a stream that takes no more go nowhere, so that Python ends quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
