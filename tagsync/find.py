@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlite_utils import Database
 
 from tagsync.errors import UnclearQuestion
-from tagsync.parts import Role, digits_of, key, key_range, parts
+from tagsync.parts import Role, digits_of, key, key_digits, key_range, parts
 
 LEAST_DIGITS: Final = 6
 """How many hexadecimal digits of a digest have to be given."""
@@ -22,41 +22,42 @@ _ALGORITHMS: Final = ("sha256", "sha512")
 """What the OCI image specification registers (descriptor.md, "Registered Algorithms")."""
 
 
-def _of_key(digest: str, algorithm: str, number: str) -> str:
-    """The condition of images of a key, by the index on digests: g comes after all their digits."""
-    beginning = f"{algorithm} || ':' || printf('%015x', {number})"
-    return f"{digest} >= {beginning} AND {digest} < {beginning} || 'g'"
+BATCHES: Final = """
+    WITH RECURSIVE batch (number) AS (
+        SELECT 0 UNION ALL
+        SELECT number + 1 FROM batch WHERE number < (SELECT max(batch) FROM images)
+    )
+"""
+"""Every batch of images."""
 
+PARTS: Final = f"""
+    {BATCHES} SELECT DISTINCT p.part FROM batch AS b
+    CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part BETWEEN ? AND ? LIMIT ?
+"""  # noqa: S608  constants
+"""The keys in a range of the configurations and layers that any image names."""
 
-HOLDERS: Final = f"""
-    WITH RECURSIVE holder (image, via) AS (
-        SELECT :key, NULL
-        UNION
-        SELECT p.image, h.image FROM holder AS h CROSS JOIN image_parts AS p ON p.part = h.image
-    ),
-    algorithm (name) AS (VALUES ('sha256'), ('sha512'))
+NAMING: Final = f"""
+    {BATCHES} SELECT i.digest, i.manifest, i.image_id FROM batch AS b
+    CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part = :part
+    CROSS JOIN images AS i ON i.batch = b.number
+    WHERE instr(i.manifest, :digits) OR instr(i.image_id, :digits)
+"""  # noqa: S608  constants
+"""The images that may name a configuration or a layer of this key, whose digits these are."""
+
+LEADING: Final = """
+    WITH RECURSIVE holder (digest, via) AS (
+        SELECT :digest, NULL
+        UNION SELECT value, NULL FROM json_each(:naming)
+        UNION SELECT m.index_digest, h.digest
+        FROM holder AS h CROSS JOIN index_manifests AS m ON m.manifest_digest = h.digest
+    )
     SELECT h.repository, h.tag, h.digest, h.not_before, h.valid_from, h.still_at, h.valid_to,
-           iif(instr(i.manifest, '"manifests"'), i.manifest, NULL) AS index_manifest, holder.via
-    FROM holder CROSS JOIN algorithm
-    CROSS JOIN images AS i ON {_of_key("i.digest", "algorithm.name", "holder.image")}
+           iif(holder.via IS NULL, NULL, i.manifest) AS index_manifest, holder.via
+    FROM holder CROSS JOIN images AS i ON i.digest = holder.digest
     CROSS JOIN tag_history AS h ON h.digest = i.digest
-    WHERE holder.via IS NULL
-          OR instr(i.manifest, iif(holder.via = :key, :digits, printf('%015x', holder.via)))
-          OR instr(i.image_id, :digits)
     ORDER BY h.repository, h.tag, h.valid_from
-"""  # noqa: S608  constants
-"""Every tag that points, or pointed, to what has this key or names it, by however many steps."""
-
-UNEXPLAINED: Final = f"""
-    WITH algorithm (name) AS (VALUES ('sha256'), ('sha512'))
-    SELECT i.manifest, i.image_id FROM image_parts AS p CROSS JOIN algorithm
-    CROSS JOIN images AS i ON {_of_key("i.digest", "algorithm.name", "p.image")}
-    WHERE p.part = ? AND NOT EXISTS (
-        SELECT 1 FROM json_each(?) AS name
-        WHERE instr(i.manifest, name.value) OR instr(i.image_id, name.value)
-    ) LIMIT 1
-"""  # noqa: S608  constants
-"""An image that names something of this key, but none of what is known already."""
+"""
+"""Every tag that points, or pointed, to a digest, to an image naming it, or to an index of those."""
 
 Row = dict[str, Any]
 
@@ -79,19 +80,27 @@ def find(db: Database, text: str) -> Iterator[Row]:
     found = _meaning(db, text)
     if found is None:
         return
-    role, digest = found
-    for row in db.query(HOLDERS, {"key": key(digest), "digits": digits_of(digest)}):
+    digest, meant = found
+    names = {"digest": digest, "naming": json.dumps(meant.images)}
+    for row in db.query(LEADING, names):
         yield {
             "repository": row["repository"],
             "tag": row["tag"],
-            "role": role,
+            "role": meant.role,
             "digest": row["digest"],
             "platform": _platform(row["index_manifest"], row["via"]),
             **{name: row[name] for name in ("not_before", "valid_from", "still_at", "valid_to")},
         }
 
 
-def _meaning(db: Database, text: str) -> tuple[Role, str] | None:
+class _Named(NamedTuple):
+    """What a digest is, and the images that name it if it is no image itself."""
+
+    role: Role
+    images: list[str]
+
+
+def _meaning(db: Database, text: str) -> tuple[str, _Named] | None:
     """The one digest that is meant, and what it is; null if there is none.
 
     Raises:
@@ -103,8 +112,10 @@ def _meaning(db: Database, text: str) -> tuple[Role, str] | None:
             f"{text!r} is no digest: write at least {LEAST_DIGITS} of its hexadecimal digits, with"
             " or without sha256: before them"
         )
-    algorithms = (match[1],) if match[1] else _ALGORITHMS
-    known = {**_named(db, algorithms, match[2]), **_images(db, algorithms, match[2])}
+    beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
+    known = _parts(db, match[2], beginnings)
+    for beginning in beginnings:
+        known |= _manifests(db, beginning)
     if len(known) > 1:
         count = f"at least {_ENOUGH}" if len(known) >= _ENOUGH else str(len(known))
         first, second, *_ = sorted(known)
@@ -112,55 +123,41 @@ def _meaning(db: Database, text: str) -> tuple[Role, str] | None:
             f"{text!r} begins {count} digests, {first} and {second} among them: write more of the"
             " one that is meant"
         )
-    return next(((role, digest) for digest, role in known.items()), None)
+    return next(iter(known.items()), None)
 
 
-def _images(db: Database, algorithms: Sequence[str], digits: str) -> dict[str, Role]:
-    found: dict[str, Role] = {}
-    for algorithm in algorithms:
-        rows = db.execute(
-            "SELECT digest FROM images WHERE digest >= ? AND digest < ? LIMIT ?",
-            (f"{algorithm}:{digits}", f"{algorithm}:{digits}g", _ENOUGH),
-        )
-        found |= {digest: "manifest" for (digest,) in rows}
-    return found
-
-
-def _named(db: Database, algorithms: Sequence[str], digits: str) -> dict[str, Role]:
-    """What images name that begins so."""
+def _manifests(db: Database, beginning: str) -> dict[str, _Named]:
+    """Images, and manifests that an index names, whether or not they were fetched."""
     rows = db.execute(
-        "SELECT DISTINCT part FROM image_parts WHERE part BETWEEN ? AND ? LIMIT ?",
-        (*key_range(digits), _ENOUGH),
-    ).fetchall()
-    return {
-        digest: role
-        for (part,) in rows
-        for digest, role in _names(db, part).items()
-        if any(digest.startswith(f"{algorithm}:{digits}") for algorithm in algorithms)
-    }
+        "SELECT * FROM (SELECT digest FROM images WHERE digest >= :from AND digest < :to LIMIT"
+        " :enough) UNION SELECT * FROM (SELECT DISTINCT manifest_digest FROM index_manifests"
+        " WHERE manifest_digest >= :from AND manifest_digest < :to LIMIT :enough)",
+        {"from": beginning, "to": f"{beginning}g", "enough": _ENOUGH},
+    )
+    return {digest: _Named("manifest", []) for (digest,) in rows}
 
 
-def _names(db: Database, part: int) -> dict[str, Role]:
-    """The digests of a key, which is one unless somebody made another up to look like it."""
-    found: dict[str, Role] = {}
-    while len(found) < _ENOUGH:
-        row = db.execute(UNEXPLAINED, (part, json.dumps([digits_of(name) for name in found])))
-        manifest, image_id = row.fetchone() or (None, None)
-        fresh: dict[str, Role] = {name: role for role, name in parts(manifest).named()}
-        if image_id:
-            fresh[f"sha256:{digits_of(image_id)}"] = "config"
-        fresh = {name: role for name, role in fresh.items() if key(name) == part}
-        if fresh.keys() <= found.keys():
-            break
-        found |= fresh
+def _parts(db: Database, digits: str, beginnings: Sequence[str]) -> dict[str, _Named]:
+    """The configurations and layers that begin so."""
+    found: dict[str, _Named] = {}
+    for (part,) in db.execute(PARTS, (*key_range(digits), _ENOUGH)).fetchall():
+        naming = db.execute(NAMING, {"part": part, "digits": key_digits(part)})
+        for digest, manifest, image_id in naming:
+            for name, role in dict(_names(manifest, image_id)).items():
+                if key(name) == part and name.startswith(tuple(beginnings)):
+                    found.setdefault(name, _Named(role, [])).images.append(digest)
     return found
 
 
-def _platform(index: str | None, via: int | None) -> str | None:
+def _names(manifest: str | None, image_id: str | None) -> Iterator[tuple[str, Role]]:
+    for role, name in parts(manifest).named():
+        if role != "manifest":
+            yield name, role
+    if image_id:
+        yield f"sha256:{digits_of(image_id)}", "config"
+
+
+def _platform(index: str | None, via: str | None) -> str | None:
     """The platform of the manifest through which an index led to what was looked for."""
-    if index is None or via is None:
-        return None
     descriptors = parts(index).manifests or ()
-    return next(
-        (str(d.platform) for d in descriptors if d.platform and key(d.digest or "") == via), None
-    )
+    return next((str(d.platform) for d in descriptors if d.platform and d.digest == via), None)

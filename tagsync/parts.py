@@ -1,12 +1,14 @@
 """Pure: which digests an image names, and the numbers under which the database finds them again.
 
 An image names its configuration, its layers and, if it is an index, the manifests of its platforms.
-The table ``image_parts`` holds for each of them a pair of numbers, and so finds a digest of which
-only the beginning is known, without a second copy of every digest.
+Which images name a configuration or a layer, ``image_parts`` tells by batches of images that were
+recorded one after the other, and of each digest it holds the beginning, as a number: so each poll
+adds to one place of that table, and what all images of a batch share is there once. Which indexes
+name a manifest, ``index_manifests`` tells exactly.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -16,6 +18,9 @@ Role = Literal["manifest", "config", "layer"]
 
 KEY_DIGITS: Final = 15
 """How many hexadecimal digits make a key: as many as a signed number of 64 bits can hold."""
+
+BATCH: Final = 1024
+"""Images of a batch: a search looks into every batch, and at every image of those that it needs."""
 
 _HEXADECIMAL: Final = re.compile(rf"(?:[a-z0-9+._-]+:)?([0-9a-f]{{{KEY_DIGITS}}})[0-9a-f]*")
 
@@ -83,17 +88,30 @@ def parts(manifest: str | None) -> Parts:
         return Parts()
 
 
-def image_parts(digest: str, manifest: str | None, image_id: str | None) -> list[tuple[int, int]]:
-    """The rows of ``image_parts`` for an image: everything that it names, and itself.
+def index_rows(
+    images: Iterable[tuple[str, str | None, str | None, int]],
+) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
+    """The rows by which images are found by what they name.
 
-    ``image_id`` is its configuration, whether or not there is a manifest that names it.
+    Args:
+        images: of each its digest, manifest, image_id and batch. The image_id is its configuration,
+            whether or not there is a manifest that names it.
+
+    Returns:
+        The rows of ``image_parts``, in order, and those of ``index_manifests``.
     """
-    image = key(digest)
-    if image is None:
-        return []
-    named = {key(part) for _, part in parts(manifest).named()}
-    named.add(key(image_id or ""))
-    return [(part, image) for part in named if part is not None]
+    named: dict[int, set[str]] = {}
+    manifests: list[tuple[str, str]] = []
+    for digest, manifest, image_id, batch in images:
+        names = named.setdefault(batch, set())
+        names.add(image_id or "")
+        for role, name in parts(manifest).named():
+            if role == "manifest":
+                manifests.append((name, digest))
+            else:
+                names.add(name)
+    keys = ((batch, key(name)) for batch, names in named.items() for name in names)
+    return sorted({(batch, part) for batch, part in keys if part is not None}), manifests
 
 
 def key(digest: str) -> int | None:
@@ -104,6 +122,11 @@ def key(digest: str) -> int | None:
     """
     match = _HEXADECIMAL.fullmatch(digest)
     return int(match[1], 16) if match else None
+
+
+def key_digits(number: int) -> str:
+    """The hexadecimal digits that a key was made of."""
+    return f"{number:0{KEY_DIGITS}x}"
 
 
 def digits_of(digest: str) -> str:

@@ -5,17 +5,23 @@ Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived sys
 """
 
 import re
+import sqlite3
+from collections.abc import Iterable
 from typing import Final
 
 from sqlite_utils import Database, Migrations
 
 from tagsync.errors import UnusableDatabase
-from tagsync.parts import image_parts
+from tagsync.parts import index_rows
+from tagsync.rows import insert_rows
 
 APPLICATION_ID: Final = 0x74677379
 """``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
 
-INSERT_PART: Final = "INSERT OR IGNORE INTO image_parts (part, image) VALUES (?, ?)"
+_INSERT_PARTS: Final = "INSERT OR IGNORE INTO image_parts (batch, part) VALUES (rows)"
+_INSERT_MANIFESTS: Final = (
+    "INSERT OR IGNORE INTO index_manifests (manifest_digest, index_digest) VALUES (rows)"
+)
 
 _MIGRATION_SET: Final = "tagsync"
 _MIGRATIONS: Final = (
@@ -53,7 +59,8 @@ _TABLES: Final = (
         size INTEGER,                     -- bytes, as the registry says
         manifest TEXT,                    -- its exact text
         verified INTEGER CHECK (verified IN (0, 1)),  -- 1 it hashes to the digest, 0 it does not
-        first_observed_at TEXT NOT NULL
+        first_observed_at TEXT NOT NULL,
+        batch INTEGER NOT NULL DEFAULT 0  -- of images that came one after the other: image_parts
     )
     """,
     # Clustered by repository, which is how a poll reads and writes it.
@@ -203,12 +210,19 @@ _INDEXES: Final = (
     "CREATE INDEX changes_in_time ON changes (observed_at)",
     # By which the views find a repository; its two names are one there.
     "CREATE INDEX repositories_by_full_name ON repositories (registry || '/' || name)",
-    # Which images name a digest, both as the numbers that tagsync.parts makes of digests.
+    "CREATE INDEX images_of_batch ON images (batch)",
     """
     CREATE TABLE image_parts (
-        part INTEGER NOT NULL,            -- a configuration, a layer, or a manifest of an index
-        image INTEGER NOT NULL,           -- the image that names it
-        PRIMARY KEY (part, image)
+        batch INTEGER NOT NULL,           -- of the images that name it, or some of them
+        part INTEGER NOT NULL,            -- a configuration or a layer: 15 digits of its digest
+        PRIMARY KEY (batch, part)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE index_manifests (
+        manifest_digest TEXT NOT NULL,    -- a manifest of an index
+        index_digest TEXT NOT NULL,       -- the index that names it
+        PRIMARY KEY (manifest_digest, index_digest)
     ) WITHOUT ROWID
     """,
 )
@@ -239,6 +253,7 @@ _FILL_IN: Final = """
         AND OLD.verified IS NULL AND NEW.verified IS 1
         AND NEW.rowid IS OLD.rowid
         AND NEW.digest IS OLD.digest
+        AND NEW.batch IS OLD.batch
         AND NEW.first_observed_at IS OLD.first_observed_at
         AND (OLD.image_id IS NULL OR NEW.image_id IS OLD.image_id)
         AND (OLD.media_type IS NULL OR NEW.media_type IS OLD.media_type)
@@ -292,8 +307,7 @@ def _views_for_people(db: Database) -> None:
 def _indexes_for_the_audit(db: Database) -> None:
     for statement in _INDEXES:
         db.execute(statement)
-    rows = db.execute("SELECT digest, manifest, image_id FROM images")
-    db.conn.executemany(INSERT_PART, (pair for row in rows for pair in image_parts(*row)))
+    index_images(db.conn, db.execute("SELECT digest, manifest, image_id, batch FROM images"))
     db.create_view("tag_history", _TAG_HISTORY, replace=True)
 
 
@@ -303,6 +317,20 @@ def _manifests_that_come_later(db: Database) -> None:
     db.execute(_FILL_IN)
     for name, query in _VIEWS_OF_WHAT_IS_RESOLVED.items():
         db.create_view(name, query, replace=True)
+
+
+def index_images(
+    connection: sqlite3.Connection, images: Iterable[tuple[str, str | None, str | None, int]]
+) -> None:
+    """Lets images be found by what they name.
+
+    Args:
+        connection: within a transaction.
+        images: of each its digest, manifest, image_id and batch.
+    """
+    parts, manifests = index_rows(images)
+    insert_rows(connection, _INSERT_PARTS, parts)
+    insert_rows(connection, _INSERT_MANIFESTS, manifests)
 
 
 def migrate(db: Database, path: str) -> None:

@@ -4,7 +4,7 @@ A `Store` has one connection, which its threads take in turn; other processes wa
 transactions at most `tagsync.database.BUSY_TIMEOUT` seconds, as it does for theirs.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
@@ -37,8 +37,9 @@ from tagsync.models import (
     parse_timestamp,
     timestamp,
 )
-from tagsync.parts import image_parts
-from tagsync.schema import INSERT_PART
+from tagsync.parts import BATCH
+from tagsync.rows import insert_rows
+from tagsync.schema import index_images
 
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
@@ -46,19 +47,18 @@ _decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 _TAG_COLUMNS: Final = ", ".join(FIELDS)
 _UPSERT_TAG: Final = f"""
     INSERT INTO tags (repository_id, tag, {_TAG_COLUMNS}, first_observed_at, changed_at)
-    VALUES ({", ".join("?" * (len(FIELDS) + 4))})
-    ON CONFLICT (repository_id, tag) DO UPDATE SET
+    VALUES (rows) ON CONFLICT (repository_id, tag) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "changed_at"))}
 """  # noqa: S608  the names are the attributes of Tag
-_INSERT_CHANGE: Final = """
+_INSERT_CHANGES: Final = """
     INSERT INTO changes (id, repository_id, tag, kind, old_digest, new_digest, fields, not_before,
                          observed_at, hash)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (rows)
 """
-_INSERT_IMAGE: Final = """
-    INSERT OR IGNORE INTO images (digest, image_id, media_type, schema, size, manifest, verified,
-                                  first_observed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+_INSERT_IMAGES: Final = """
+    INSERT INTO images (digest, image_id, media_type, schema, size, manifest, verified,
+                        first_observed_at, batch)
+    VALUES (rows)
 """
 _FILL_IN_IMAGE: Final = """
     UPDATE images SET manifest = ?, verified = 1, image_id = coalesce(image_id, ?),
@@ -467,40 +467,44 @@ class Ledger:
             raise ValueError(f"tag {change.tag!r} is not what its changes made it")
 
     def _insert_images(self, listing: Listing, changes: Sequence[Change], at: str) -> None:
+        """Keeps what no tag led to before, and manifests that could not be had with their image."""
         fresh = {change.new_digest for change in changes if change.new_digest}
-        images = [image for digest, image in listing.images.items() if digest in fresh]
-        images += listing.children.values()
-        self._db.conn.executemany(_INSERT_IMAGE, [_image_row(image, at) for image in images])
-        self._index(images)
-        self._fill_in((listing.images, listing.children))
-
-    def _index(self, images: Iterable[Image]) -> None:
-        """Lets images be found by what they name."""
-        self._db.conn.executemany(
-            INSERT_PART,
-            [
-                pair
-                for image in images
-                for pair in image_parts(image.digest, image.manifest, image.image_id)
-            ],
+        listed = {
+            digest: image
+            for digest, image in (*listing.images.items(), *listing.children.items())
+            if digest in fresh or digest in listing.children or (image.verified and image.manifest)
+        }
+        known = self._known_images(listed)
+        new = [image for digest, image in listed.items() if digest not in known]
+        filled = [
+            (listed[digest], batch)
+            for digest, (batch, lacking) in known.items()
+            if lacking and listed[digest].verified
+        ]
+        self._db.conn.executemany(_FILL_IN_IMAGE, (_filling_row(image) for image, _ in filled))
+        first = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
+        batched = [(image, number // BATCH) for number, image in enumerate(new, first)]
+        insert_rows(
+            self._db.conn,
+            _INSERT_IMAGES,
+            [(*msgspec.structs.astuple(image), at, batch) for image, batch in batched],
+        )
+        index_images(
+            self._db.conn,
+            (
+                (image.digest, image.manifest, image.image_id, batch)
+                for image, batch in batched + filled
+            ),
         )
 
-    def _fill_in(self, listed: Iterable[Mapping[str, Image]]) -> None:
-        """Adds manifests that could not be had when their images were recorded."""
-        had = {
-            digest: image
-            for images in listed
-            for digest, image in images.items()
-            if image.verified and image.manifest
-        }
+    def _known_images(self, digests: Collection[str]) -> dict[str, tuple[int, bool]]:
+        """Of those that are recorded, the batch, and whether the manifest may yet come."""
         rows = self._db.execute(
-            "SELECT digest FROM images WHERE manifest IS NULL AND verified IS NULL"
-            " AND digest IN (SELECT value FROM json_each(?))",
-            (_encode(list(had)).decode(),),
-        ).fetchall()
-        filled = [had[digest] for (digest,) in rows]
-        self._db.conn.executemany(_FILL_IN_IMAGE, map(_filling_row, filled))
-        self._index(filled)
+            "SELECT digest, batch, manifest IS NULL AND verified IS NULL FROM images"
+            " WHERE digest IN (SELECT value FROM json_each(?))",
+            (_encode(list(digests)).decode(),),
+        )
+        return {digest: (batch, bool(lacking)) for digest, batch, lacking in rows}
 
     def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
         """Appends to the history; returns from where on log lines are owed, or null if none are.
@@ -516,15 +520,17 @@ class Ledger:
             happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
-        self._db.conn.executemany(_INSERT_CHANGE, rows)
+        insert_rows(self._db.conn, _INSERT_CHANGES, rows)
         return last.change_id + 1 if rows or not_before is None else None
 
     def _mirror(
         self, repository_id: int, listing: Listing, changes: Sequence[Change], at: str
     ) -> None:
         kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
-        self._db.conn.executemany(
-            _UPSERT_TAG, ((repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept)
+        insert_rows(
+            self._db.conn,
+            _UPSERT_TAG,
+            [(repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept],
         )
         self._db.conn.executemany(
             "DELETE FROM tags WHERE repository_id = ? AND tag = ?",
@@ -651,7 +657,3 @@ def _tag(row: Sequence[Any]) -> Tag:
 def _filling_row(image: Image) -> tuple[Any, ...]:
     about = (image.image_id, image.media_type, image.schema, image.size)
     return (image.manifest, *about, image.digest)
-
-
-def _image_row(image: Image, at: str) -> tuple[Any, ...]:
-    return (*msgspec.structs.astuple(image), at)

@@ -19,7 +19,7 @@ from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import empty_database
 from tagsync.models import FIELDS
-from tagsync.parts import KEY_DIGITS, digits_of, image_parts, key
+from tagsync.parts import digits_of, index_rows
 from tagsync.registries import manifest
 
 Row = dict[str, Any]
@@ -162,10 +162,10 @@ def _check_images(db: Database, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
     false = 0
     rows = db.execute(
-        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at FROM images"
-        " ORDER BY digest"
+        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, batch"
+        " FROM images ORDER BY digest"
     )
-    for digest, text, image_id, version, size, verified, first_observed_at in rows:
+    for digest, text, image_id, version, size, verified, first_observed_at, batch in rows:
         seen[""] += 1
         image = manifest.image(digest, text, image_id=image_id, schema=version, size=size)
         if image.verified != verified:
@@ -175,25 +175,30 @@ def _check_images(db: Database, seen: Counter[str]) -> str | None:
                 f" say, and verified is {verified}"
             )
         false += verified == 0
-        _check_image_is_indexed(db, digest, text, image_id)
+        _check_image_is_indexed(db, digest, text, image_id, batch)
         _check_image_was_brought(db, digest, first_observed_at)
     _check_images_are_there(db)
     return f"{false} were not what their digests say when they came" if false else None
 
 
 def _check_image_is_indexed(
-    db: Database, digest: str, text: str | None, image_id: str | None
+    db: Database, digest: str, text: str | None, image_id: str | None, batch: int
 ) -> None:
-    pairs = image_parts(digest, text, image_id)
-    if not pairs:
-        return
-    (indexed,) = db.execute(
-        "SELECT count(*) FROM image_parts WHERE image = ?"
-        " AND part IN (SELECT value FROM json_each(?))",
-        (pairs[0][1], msgspec.json.encode([part for part, _ in pairs]).decode()),
-    ).fetchone()
-    if indexed != len(pairs):
-        raise _Misfit(f"image {digest}: image_parts lacks something that it names")
+    parts, manifests = index_rows([(digest, text, image_id, batch)])
+    named = {name for name, _ in manifests}
+    ((indexed,),) = db.execute(
+        "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
+        " AND part IN (SELECT value FROM json_each(?)))"
+        " + (SELECT count(*) FROM index_manifests WHERE index_digest = ?"
+        " AND manifest_digest IN (SELECT value FROM json_each(?)))",
+        (batch, _json([part for _, part in parts]), digest, _json(list(named))),
+    ).fetchall()
+    if indexed != len(parts) + len(named):
+        raise _Misfit(f"image {digest}: find would not find it by all that it names")
+
+
+def _json(value: Sequence[int | str]) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) -> None:
@@ -213,17 +218,13 @@ def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) 
 
 
 def _is_part(db: Database, digest: str) -> bool:
-    """Whether some image names it: by its bytes, or by others if those are not what it says."""
-    rows = db.execute("SELECT image FROM image_parts WHERE part = ?", (key(digest),))
-    return any(
-        db.execute(
-            "SELECT 1 FROM images WHERE digest >= ? AND digest < ? || 'g'"
-            " AND (instr(manifest, ?) OR verified = 0) LIMIT 1",
-            (beginning := f"{algorithm}:{image:0{KEY_DIGITS}x}", beginning, digits_of(digest)),
-        ).fetchone()
-        for (image,) in rows
-        for algorithm in ("sha256", "sha512")
-    )
+    """Whether some index names it: by its bytes, or by others if those are not what it says."""
+    row = db.execute(
+        "SELECT 1 FROM index_manifests AS m JOIN images AS i ON i.digest = m.index_digest"
+        " WHERE m.manifest_digest = ? AND (instr(i.manifest, ?) OR i.verified = 0) LIMIT 1",
+        (digest, digits_of(digest)),
+    ).fetchone()
+    return row is not None
 
 
 def _check_images_are_there(db: Database) -> None:

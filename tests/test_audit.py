@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tagsync.audit import HISTORIES, Audit
 from tagsync.emulator import Emulator
 from tagsync.errors import UnclearQuestion, Unreachable
-from tagsync.find import HOLDERS
+from tagsync.find import LEADING, NAMING, PARTS
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
 from tagsync.registries import Registry
 from tagsync.store import Store
@@ -461,6 +461,8 @@ def make_older(database: Path) -> None:
     """Takes away what the migration for the audit added."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("DROP TABLE image_parts")
+        connection.execute("DROP TABLE index_manifests")
+        connection.execute("DROP INDEX images_of_batch")
         connection.execute("DROP INDEX changes_of_digest")
         connection.execute("DROP INDEX changes_in_time")
         connection.execute("DROP INDEX repositories_by_full_name")
@@ -485,14 +487,17 @@ NOT_BY_INDEX = ("SCAN changes", "SCAN c", "SCAN n", "SCAN e", "SCAN i", "SCAN p"
             " ORDER BY id"
         ),
         HISTORIES,
-        HOLDERS,
+        PARTS,
+        NAMING,
+        LEADING,
     ],
 )
 def test_no_question_reads_all_changes(store: Store, database: Path, sql: str) -> None:
     """The history of a tag, a repository at a moment and a digest are all found by an index."""
     del store
     with closing(sqlite3.connect(database)) as connection:
-        parameters = {"key": 1, "digits": "1"} if sql is HOLDERS else ["x"] * sql.count("?")
+        named = {"part": 1, "digits": "1", "digest": "sha256:1", "naming": "[]"}
+        parameters = named if ":digits" in sql or ":digest" in sql else ["x"] * sql.count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
     assert plan
     assert not [

@@ -69,7 +69,7 @@ def test_an_image_is_not_replaced(
     scripted.then("a")
     sync(job, store, clock=clock)
     before = query("SELECT * FROM images")
-    tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1)")
+    tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1,1)")
     assert query("SELECT * FROM images") == before
 
 

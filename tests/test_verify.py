@@ -15,7 +15,6 @@ from tagsync.audit import Audit
 from tagsync.chain import GENESIS, link
 from tagsync.emulator import Emulator
 from tagsync.models import NoCredential, Repository
-from tagsync.parts import key
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.manifest import image
 from tagsync.store import Store
@@ -134,9 +133,7 @@ def pass_the_newest_off_as_a_part(connection: sqlite3.Connection) -> None:
     (digest,) = connection.execute(
         "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
     ).fetchone()
-    connection.execute(
-        "INSERT INTO image_parts SELECT ?, min(image) FROM image_parts", (key(digest),)
-    )
+    connection.execute("INSERT INTO index_manifests SELECT ?, min(digest) FROM images", (digest,))
 
 
 INVENTED = (
@@ -310,7 +307,8 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "observations",
         "which cannot have begun at None",
     ),
-    "what images name": (("DELETE FROM image_parts",), "images", "image_parts lacks"),
+    "what images name": (("DELETE FROM image_parts",), "images", "find would not find it"),
+    "the batch of an image": (("UPDATE images SET batch = 1",), "images", "find would not find it"),
     "a row of the mirror": (
         ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
         "tags",

@@ -76,6 +76,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "manifest": "its exact text",
             "verified": "1 if the text hashes to the digest, 0 if not, empty without a text",
             "first_observed_at": "the first listing that showed it",
+            "batch": "counts on with every 1024 images; tagsync find looks up in image_parts by it",
         },
     },
     "tags": {
@@ -152,10 +153,10 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         },
     },
     "image_parts": {
-        "description": "By which tagsync find looks digests up: numbers that are made of them.",
+        "description": "By which tagsync find looks configurations and layers up.",
         "columns": {
-            "part": "of a configuration, a layer, or a manifest of an index",
-            "image": "of the image that names it",
+            "batch": "that of the images, some of which name it",
+            "part": "the first 15 hexadecimal digits of its digest, as a number",
         },
     },
     "image_platforms": {
@@ -165,6 +166,13 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "index_digest": "the index's digest",
             "platform": "system/architecture, and the variant where there is one",
             "manifest_digest": "the digest of that platform's manifest",
+        },
+    },
+    "index_manifests": {
+        "description": "Which indexes name a manifest, by the manifest.",
+        "columns": {
+            "manifest_digest": "the digest of a platform's manifest",
+            "index_digest": "the index's digest",
         },
     },
 }

@@ -23,7 +23,8 @@ from tagsync import chain
 from tagsync.audit import Audit
 from tagsync.database import connect
 from tagsync.models import timestamp
-from tagsync.parts import image_parts
+from tagsync.parts import BATCH
+from tagsync.schema import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 50
@@ -104,7 +105,7 @@ def fill(path: Path, size: Size) -> list[str]:
         first_seen: dict[int, str] = {}
         insert_changes(db.conn.executemany, names, digests, size, first_seen)
         db.conn.executemany(
-            "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?)",
+            "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?, ?)",
             (
                 (
                     digests[n],
@@ -112,17 +113,13 @@ def fill(path: Path, size: Size) -> list[str]:
                     json.loads(texts[n])["mediaType"],
                     texts[n],
                     at,
+                    number // BATCH,
                 )
-                for n, at in first_seen.items()
+                for number, (n, at) in enumerate(first_seen.items())
             ),
         )
-        db.conn.executemany(
-            "INSERT OR IGNORE INTO image_parts VALUES (?, ?)",
-            (
-                pair
-                for n in first_seen
-                for pair in image_parts(digests[n], texts[n], digest("config", n)[7:])
-            ),
+        index_images(
+            db.conn, db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
         )
         db.execute("COMMIT")
     return [digests[n] for n in first_seen]

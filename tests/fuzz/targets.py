@@ -10,7 +10,7 @@ import stamina
 
 from tagsync.errors import RegistryError
 from tagsync.models import Listing, Secret
-from tagsync.parts import image_parts
+from tagsync.parts import index_rows
 from tagsync.registries import http, manifest, swr
 
 _BOUND: Final = 2**20
@@ -83,8 +83,9 @@ def manifests(body: bytes) -> None:
     if fetched is not None:
         assert fetched.manifest == text
         assert all(map(manifest.is_digest, manifest.children(fetched)))
-        pairs = image_parts(fetched.digest, text, fetched.image_id)
-        assert all(0 <= number < 2**63 for pair in pairs for number in pair)
+        rows, named = index_rows([(fetched.digest, text, fetched.image_id, 0)])
+        assert all(0 <= part < 2**63 for _, part in rows)
+        assert all(index == fetched.digest for _, index in named)
 
 
 _HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})

@@ -1,0 +1,37 @@
+"""Many rows in one statement of SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+_AT_ONCE: Final = 64
+
+
+def insert_rows(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Inserts rows in their order.
+
+    Python's lock is free while SQLite works on a statement, and is taken back after it. So with
+    many rows to a statement other threads go on reading registries on a second core, where one by
+    one each row would wait for them.
+
+    Args:
+        connection: within a transaction.
+        statement: an INSERT of ``VALUES (rows)``, for which a place for each value is put in.
+        rows: all of one length.
+    """
+    if not rows:
+        return
+    whole = len(rows) - len(rows) % _AT_ONCE
+    many, one = (_with_places(statement, count, len(rows[0])) for count in (_AT_ONCE, 1))
+    for begin in range(0, whole, _AT_ONCE):
+        connection.execute(many, [value for row in rows[begin : begin + _AT_ONCE] for value in row])
+    connection.executemany(one, rows[whole:])
+
+
+@cache
+def _with_places(statement: str, count: int, width: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return statement.replace("(rows)", ", ".join([row] * count))
