@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
-from sqlite_utils import Database
 
 from tagsync import schema
-from tagsync.database import reading
+from tagsync.database import Connection, reading
 from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.find import find
 from tagsync.history import (
@@ -37,7 +36,7 @@ Row = dict[str, Any]
 class Audit:
     """The database, open for reading only, also beside one who writes."""
 
-    def __init__(self, db: Database, path: Path) -> None:
+    def __init__(self, db: Connection, path: Path) -> None:
         """Takes over a connection; use `open`."""
         self._db = db
         self._path = str(path)

@@ -2,14 +2,12 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-import stamina
-from sqlite_utils import Database
 
 from tagsync import schema
 from tagsync.errors import StoreError, UnusableDatabase
@@ -36,7 +34,19 @@ _MISFITS: Final = (
 """What reading a record raises where a value is of another type or form than was ever written."""
 
 
-def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Database:
+class Connection(sqlite3.Connection):
+    """SQLite's own connection, which also gives rows by the names of their columns."""
+
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of an answer, as they are read."""
+        cursor = self.execute(sql, parameters)
+        columns = [column for column, *_ in cursor.description]
+        return (dict(zip(columns, row, strict=True)) for row in cursor)
+
+
+def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
     """Opens a database for writing, creating and migrating it as needed.
 
     Args:
@@ -60,7 +70,7 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Database:
         return db
 
 
-def connect_for_reading(path: Path) -> Database:
+def connect_for_reading(path: Path) -> Connection:
     """Opens a database so that nothing can be written to it.
 
     Raises:
@@ -80,7 +90,7 @@ def connect_for_reading(path: Path) -> Database:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Database]:
+def reading(path: Path) -> Iterator[Connection]:
     """Opens a database for questions, all of which see it as it is at this moment.
 
     No file is created. Beside somebody who has the database open it is read through their WAL.
@@ -111,7 +121,7 @@ def reading(path: Path) -> Iterator[Database]:
                 raise StoreError(f"{path} was written to while it was read: ask again")
 
 
-def empty_database() -> Database:
+def empty_database() -> Connection:
     """A database in memory, as a new file would be."""
     db = _open(":memory:", uri=False)
     schema.migrate(db, "memory")
@@ -164,19 +174,26 @@ def _fingerprint(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _open(database: str, *, uri: bool, busy_timeout: float = BUSY_TIMEOUT) -> Database:
-    connection = sqlite3.connect(
-        database, uri=uri, timeout=busy_timeout, isolation_level=None, check_same_thread=False
+def _open(database: str, *, uri: bool, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
+    return sqlite3.connect(
+        database,
+        uri=uri,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
     )
-    # sqlite-utils' plugins are for its own command line.
-    return Database(connection, execute_plugins=False)
 
 
-def _use_wal(db: Database, busy_timeout: float) -> None:
+def _use_wal(db: Connection, busy_timeout: float) -> None:
     """Sets the journal's mode, outside a transaction, for a file that is known to be ours.
 
     Where another process does the same SQLite says "busy" at once instead of waiting, so we wait.
     """
+    if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        return
+    import stamina  # noqa: PLC0415  30 ms, for which only a new database has a use
+
     for attempt in stamina.retry_context(
         on=_is_busy,
         attempts=None,
@@ -194,7 +211,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 @contextmanager
-def _closing_on_failure(db: Database) -> Iterator[None]:
+def _closing_on_failure(db: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:

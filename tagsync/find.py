@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlite_utils import Database
-
+from tagsync.database import Connection
 from tagsync.errors import UnclearQuestion
 from tagsync.parts import Role, digits_of, key, key_digits, key_range, parts
 
@@ -57,12 +56,12 @@ LEADING: Final = """
     CROSS JOIN tag_history AS h ON h.digest = i.digest
     ORDER BY h.repository, h.tag, h.valid_from
 """
-"""Every tag that points, or pointed, to a digest, to an image naming it, or to an index of those."""
+"""Every tag that points, or pointed, to a digest, an image naming it, or an index of those."""
 
 Row = dict[str, Any]
 
 
-def find(db: Database, text: str) -> Iterator[Row]:
+def find(db: Connection, text: str) -> Iterator[Row]:
     """Every tag that leads to what a digest names, or ever did, and from when until when.
 
     A row's tag pointed to ``digest`` from some moment after ``not_before`` and no later than
@@ -100,7 +99,7 @@ class _Named(NamedTuple):
     images: list[str]
 
 
-def _meaning(db: Database, text: str) -> tuple[str, _Named] | None:
+def _meaning(db: Connection, text: str) -> tuple[str, _Named] | None:
     """The one digest that is meant, and what it is; null if there is none.
 
     Raises:
@@ -126,7 +125,7 @@ def _meaning(db: Database, text: str) -> tuple[str, _Named] | None:
     return next(iter(known.items()), None)
 
 
-def _manifests(db: Database, beginning: str) -> dict[str, _Named]:
+def _manifests(db: Connection, beginning: str) -> dict[str, _Named]:
     """Images, and manifests that an index names, whether or not they were fetched."""
     rows = db.execute(
         "SELECT * FROM (SELECT digest FROM images WHERE digest >= :from AND digest < :to LIMIT"
@@ -137,7 +136,7 @@ def _manifests(db: Database, beginning: str) -> dict[str, _Named]:
     return {digest: _Named("manifest", []) for (digest,) in rows}
 
 
-def _parts(db: Database, digits: str, beginnings: Sequence[str]) -> dict[str, _Named]:
+def _parts(db: Connection, digits: str, beginnings: Sequence[str]) -> dict[str, _Named]:
     """The configurations and layers that begin so."""
     found: dict[str, _Named] = {}
     for (part,) in db.execute(PARTS, (*key_range(digits), _ENOUGH)).fetchall():

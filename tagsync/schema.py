@@ -6,14 +6,15 @@ Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived sys
 
 import re
 import sqlite3
-from collections.abc import Iterable
-from typing import Final
-
-from sqlite_utils import Database, Migrations
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from tagsync.errors import UnusableDatabase
 from tagsync.parts import index_rows
 from tagsync.rows import insert_rows
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
 
 APPLICATION_ID: Final = 0x74677379
 """``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
@@ -24,13 +25,6 @@ _INSERT_MANIFESTS: Final = (
 )
 
 _MIGRATION_SET: Final = "tagsync"
-_MIGRATIONS: Final = (
-    "tables_and_triggers",
-    "views_for_people",
-    "indexes_for_the_audit",
-    "manifests_that_come_later",
-)
-
 _TABLES: Final = (
     """
     CREATE TABLE repositories (
@@ -286,37 +280,47 @@ _VIEWS_OF_WHAT_IS_RESOLVED: Final = {
     """,
 }
 
-migrations = Migrations(_MIGRATION_SET)
 
-
-@migrations(name=_MIGRATIONS[0])
-def _tables_and_triggers(db: Database) -> None:
+def _tables_and_triggers(db: sqlite3.Connection) -> None:
     # One by one: sqlite3's executescript would commit the transaction that makes this atomic.
     for statement in (*_TABLES, *_APPEND_ONLY):
         db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-@migrations(name=_MIGRATIONS[1])
-def _views_for_people(db: Database) -> None:
-    for name, query in _VIEWS.items():
-        db.create_view(name, query)
+def _views_for_people(db: sqlite3.Connection) -> None:
+    _define(db, _VIEWS)
 
 
-@migrations(name=_MIGRATIONS[2])
-def _indexes_for_the_audit(db: Database) -> None:
+def _indexes_for_the_audit(db: sqlite3.Connection) -> None:
     for statement in _INDEXES:
         db.execute(statement)
-    index_images(db.conn, db.execute("SELECT digest, manifest, image_id, batch FROM images"))
-    db.create_view("tag_history", _TAG_HISTORY, replace=True)
+    index_images(db, db.execute("SELECT digest, manifest, image_id, batch FROM images"))
+    _define(db, {"tag_history": _TAG_HISTORY})
 
 
-@migrations(name=_MIGRATIONS[3])
-def _manifests_that_come_later(db: Database) -> None:
+def _manifests_that_come_later(db: sqlite3.Connection) -> None:
     db.execute("DROP TRIGGER images_are_never_updated")
     db.execute(_FILL_IN)
-    for name, query in _VIEWS_OF_WHAT_IS_RESOLVED.items():
-        db.create_view(name, query, replace=True)
+    _define(db, _VIEWS_OF_WHAT_IS_RESOLVED)
+
+
+def _define(db: sqlite3.Connection, views: Mapping[str, str]) -> None:
+    for name, query in views.items():
+        db.execute(f"DROP VIEW IF EXISTS {name}")
+        db.execute(f"CREATE VIEW {name} AS {query}")
+
+
+_MIGRATIONS: Final[Mapping[str, Callable[[sqlite3.Connection], None]]] = {
+    step.__name__.removeprefix("_"): step
+    for step in (
+        _tables_and_triggers,
+        _views_for_people,
+        _indexes_for_the_audit,
+        _manifests_that_come_later,
+    )
+}
+"""What each migration does, by its name, the oldest first."""
 
 
 def index_images(
@@ -333,7 +337,7 @@ def index_images(
     insert_rows(connection, _INSERT_MANIFESTS, manifests)
 
 
-def migrate(db: Database, path: str) -> None:
+def migrate(db: sqlite3.Connection, path: str) -> None:
     """Brings the database to this version's schema; writes nothing to one that has it.
 
     Runs in one write transaction, so that of several processes one migrates and the others find it
@@ -352,14 +356,35 @@ def migrate(db: Database, path: str) -> None:
     try:
         if not is_new(db):
             check(db, path)
-        migrations.apply(db)
+        _apply(db)
         db.execute("COMMIT")
     except BaseException:
         db.rollback()
         raise
 
 
-def is_new(db: Database) -> bool:
+def migrations() -> "Migrations":
+    """The migrations, as sqlite-utils applies them and notes them down."""
+    # 90 ms, for which only a database has a use that is new, or an older tagsync's.
+    from sqlite_utils import Migrations  # noqa: PLC0415  see above
+
+    def step(migration: Callable[[sqlite3.Connection], None]) -> Callable[["Database"], None]:
+        return lambda db: migration(db.conn)
+
+    made = Migrations(_MIGRATION_SET)
+    for name, migration in _MIGRATIONS.items():
+        made(name=name)(step(migration))
+    return made
+
+
+def _apply(db: sqlite3.Connection) -> None:
+    from sqlite_utils import Database  # noqa: PLC0415  as above
+
+    # sqlite-utils' plugins are for its own command line.
+    migrations().apply(Database(db, execute_plugins=False))
+
+
+def is_new(db: sqlite3.Connection) -> bool:
     """Whether the file holds nothing yet, neither ours nor anybody's."""
     return (
         _pragma(db, "application_id") == 0
@@ -367,12 +392,12 @@ def is_new(db: Database) -> bool:
     )
 
 
-def is_current(db: Database) -> bool:
+def is_current(db: sqlite3.Connection) -> bool:
     """Whether the database is ours and has exactly the migrations that this version knows."""
     return _pragma(db, "application_id") == APPLICATION_ID and _applied(db) == set(_MIGRATIONS)
 
 
-def check(db: Database, path: str) -> None:
+def check(db: sqlite3.Connection, path: str) -> None:
     """Makes sure that the database is ours and that this version understands it.
 
     Args:
@@ -394,7 +419,7 @@ def check(db: Database, path: str) -> None:
         )
 
 
-def check_current(db: Database, path: str) -> None:
+def check_current(db: sqlite3.Connection, path: str) -> None:
     """Makes sure that the database has everything that this version asks for.
 
     Args:
@@ -411,7 +436,7 @@ def check_current(db: Database, path: str) -> None:
         )
 
 
-def definitions(db: Database) -> dict[str, str]:
+def definitions(db: sqlite3.Connection) -> dict[str, str]:
     """Every table, index, trigger and view: its kind and name, and its SQL, to be compared.
 
     The SQL is without blanks and the quotes of names, which sqlite-utils may set in other ways
@@ -424,9 +449,16 @@ def definitions(db: Database) -> dict[str, str]:
     return {name: re.sub(r'[\s"`\[\]]', "", sql) for name, sql in rows}
 
 
-def _applied(db: Database) -> set[str]:
-    return {migration.name for migration in migrations.applied(db)}
+def _applied(db: sqlite3.Connection) -> set[str]:
+    """The migrations that sqlite-utils has noted down in the database."""
+    known = db.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+    if not known:
+        return set()
+    rows = db.execute(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_MIGRATION_SET,)
+    )
+    return {name for (name,) in rows}
 
 
-def _pragma(db: Database, name: str) -> int:
+def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -13,11 +13,11 @@ from threading import Lock
 from typing import Any, Final, Self
 
 import msgspec
-from sqlite_utils import Database
 
 from tagsync.chain import GENESIS, link
 from tagsync.database import (
     BUSY_TIMEOUT,
+    Connection,
     connect,
     connect_for_reading,
     empty_database,
@@ -116,7 +116,7 @@ class Unlogged(msgspec.Struct, frozen=True):
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, db: Database, path: Path) -> None:
+    def __init__(self, db: Connection, path: Path) -> None:
         """Takes over a connection; use `open`."""
         self._db = db
         self._path = path
@@ -250,7 +250,7 @@ class Store:
 class Ledger:
     """One repository's records within one transaction of the store."""
 
-    def __init__(self, db: Database, repository: Repository, before: Known | None = None) -> None:
+    def __init__(self, db: Connection, repository: Repository, before: Known | None = None) -> None:
         self._db = db
         self._repository = repository
         row = db.execute(
@@ -481,16 +481,16 @@ class Ledger:
             for digest, (batch, lacking) in known.items()
             if lacking and listed[digest].verified
         ]
-        self._db.conn.executemany(_FILL_IN_IMAGE, (_filling_row(image) for image, _ in filled))
+        self._db.executemany(_FILL_IN_IMAGE, (_filling_row(image) for image, _ in filled))
         first = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
         batched = [(image, number // BATCH) for number, image in enumerate(new, first)]
         insert_rows(
-            self._db.conn,
+            self._db,
             _INSERT_IMAGES,
             [(*msgspec.structs.astuple(image), at, batch) for image, batch in batched],
         )
         index_images(
-            self._db.conn,
+            self._db,
             (
                 (image.digest, image.manifest, image.image_id, batch)
                 for image, batch in batched + filled
@@ -520,7 +520,7 @@ class Ledger:
             happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
-        insert_rows(self._db.conn, _INSERT_CHANGES, rows)
+        insert_rows(self._db, _INSERT_CHANGES, rows)
         return last.change_id + 1 if rows or not_before is None else None
 
     def _mirror(
@@ -528,11 +528,11 @@ class Ledger:
     ) -> None:
         kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
         insert_rows(
-            self._db.conn,
+            self._db,
             _UPSERT_TAG,
             [(repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept],
         )
-        self._db.conn.executemany(
+        self._db.executemany(
             "DELETE FROM tags WHERE repository_id = ? AND tag = ?",
             ((repository_id, change.tag) for change in changes if change.kind == "deleted"),
         )
@@ -620,7 +620,7 @@ def _follows(change: Change, history: Iterable[tuple[str, str]]) -> bool:
     return there == (change.kind != "added") and not any(old is not None for old in wanted.values())
 
 
-def _head(db: Database) -> Head:
+def _head(db: Connection) -> Head:
     row = db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
     return Head(*row) if row else Head(0, GENESIS)
 

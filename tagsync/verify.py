@@ -6,18 +6,16 @@ first thing that does not fit.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
 import msgspec
-from sqlite_utils import Database
-from sqlite_utils.db import Column
 
 from tagsync import schema
 from tagsync.chain import GENESIS, link
-from tagsync.database import empty_database
+from tagsync.database import Connection, empty_database
 from tagsync.models import FIELDS
 from tagsync.parts import digits_of, index_rows
 from tagsync.registries import manifest
@@ -66,7 +64,7 @@ _CHANGES: Final = (
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
-def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
+def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
     """Checks the whole record.
 
     Args:
@@ -97,7 +95,7 @@ def verify(db: Database, heads: Collection[str] = ()) -> Iterator[Row]:
         yield {"check": name, "rows": seen[""], "result": result, "detail": detail}
 
 
-def _check_schema(db: Database, seen: Counter[str]) -> None:
+def _check_schema(db: Connection, seen: Counter[str]) -> None:
     """Tables and views, and the triggers that keep the history append-only, are as in a new one.
 
     What somebody added for themselves is theirs, but for triggers, which might alter what is
@@ -106,9 +104,10 @@ def _check_schema(db: Database, seen: Counter[str]) -> None:
     present = schema.definitions(db)
     with empty_database() as new:
         wanted = schema.definitions(new)
-        for table in new.tables:
-            if f"table {table.name}" in present:
-                _check_types(db, table.name, table.columns)
+        for name in wanted:
+            kind, table = name.split()
+            if kind == "table" and name in present:
+                _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
     for name, sql in wanted.items():
         seen[""] += 1
         if present.get(name) != sql:
@@ -118,11 +117,11 @@ def _check_schema(db: Database, seen: Counter[str]) -> None:
             raise _Misfit(f"the {name} is not ours")
 
 
-def _check_types(db: Database, table: str, columns: Sequence[Column]) -> None:
+def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:
     """Each value is of its column's type, which SQLite lets everybody ignore."""
     cases = " ".join(
-        f"WHEN typeof([{column.name}]) NOT IN ('{column.type.lower()}'"
-        f"{'' if column.notnull or column.is_pk else ', ' + _NULL}) THEN '{column.name}'"
+        f"WHEN typeof([{column['name']}]) NOT IN ('{column['type'].lower()}'"
+        f"{'' if column['notnull'] or column['pk'] else ', ' + _NULL}) THEN '{column['name']}'"
         for column in columns
     )
     row = db.execute(
@@ -133,7 +132,7 @@ def _check_types(db: Database, table: str, columns: Sequence[Column]) -> None:
         raise _Mistyped(f"{table} has a value of another type than its column {row[0]}")
 
 
-def _check_chain(db: Database, heads: Collection[str], seen: Counter[str]) -> str:
+def _check_chain(db: Connection, heads: Collection[str], seen: Counter[str]) -> str:
     """Each change's hash follows from its content and the hash before it, from the first to now."""
     wanted = set(heads) - {GENESIS}
     head, last = GENESIS, 0
@@ -158,7 +157,7 @@ def _check_chain(db: Database, heads: Collection[str], seen: Counter[str]) -> st
     return f"head {head}"
 
 
-def _check_images(db: Database, seen: Counter[str]) -> str | None:
+def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
     false = 0
     rows = db.execute(
@@ -182,7 +181,7 @@ def _check_images(db: Database, seen: Counter[str]) -> str | None:
 
 
 def _check_image_is_indexed(
-    db: Database, digest: str, text: str | None, image_id: str | None, batch: int
+    db: Connection, digest: str, text: str | None, image_id: str | None, batch: int
 ) -> None:
     parts, manifests = index_rows([(digest, text, image_id, batch)])
     named = {name for name, _ in manifests}
@@ -201,7 +200,7 @@ def _json(value: Sequence[int | str]) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) -> None:
+def _check_image_was_brought(db: Connection, digest: str, first_observed_at: str) -> None:
     change = db.execute(
         "SELECT observed_at FROM changes WHERE new_digest = ? ORDER BY id LIMIT 1", (digest,)
     ).fetchone()
@@ -217,7 +216,7 @@ def _check_image_was_brought(db: Database, digest: str, first_observed_at: str) 
     raise _Misfit(f"image {digest}: the change that brought it is missing")
 
 
-def _is_part(db: Database, digest: str) -> bool:
+def _is_part(db: Connection, digest: str) -> bool:
     """Whether some index names it: by its bytes, or by others if those are not what it says."""
     row = db.execute(
         "SELECT 1 FROM index_manifests AS m JOIN images AS i ON i.digest = m.index_digest"
@@ -227,7 +226,7 @@ def _is_part(db: Database, digest: str) -> bool:
     return row is not None
 
 
-def _check_images_are_there(db: Database) -> None:
+def _check_images_are_there(db: Connection) -> None:
     row = db.execute(
         f"{_CHANGES} WHERE c.new_digest IS NOT NULL"  # noqa: S608  a constant
         " AND NOT EXISTS (SELECT 1 FROM images WHERE digest = c.new_digest) ORDER BY c.id LIMIT 1"
@@ -237,7 +236,7 @@ def _check_images_are_there(db: Database) -> None:
         raise _Misfit(f"image {change.new_digest}, which {change} brought, is missing")
 
 
-def _check_tags(db: Database, seen: Counter[str]) -> None:
+def _check_tags(db: Connection, seen: Counter[str]) -> None:
     """The changes, replayed tag by tag, give exactly the rows of ``tags``."""
     columns = ("tag", *FIELDS, "first_observed_at", "changed_at")
     rows = db.execute(
@@ -266,7 +265,7 @@ def _check_tags(db: Database, seen: Counter[str]) -> None:
         raise _Misfit(f"{_called(db, mirror)} is in tags, and no change brought it")
 
 
-def _replay(db: Database) -> Iterator[tuple[int, str, Row | None]]:
+def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:
     """What the changes of each tag come to, in the order of repositories and tags."""
     rows = db.execute(
         _CHANGES.replace("SELECT ", "SELECT c.repository_id, ", 1)
@@ -299,7 +298,7 @@ def _after(state: Row | None, change: _Change) -> Row | None:
     return {"first_observed_at": change.observed_at, **after, "changed_at": change.observed_at}
 
 
-def _called(db: Database, place: Sequence[Any]) -> str:
+def _called(db: Connection, place: Sequence[Any]) -> str:
     """A tag as people call it."""
     row = db.execute(
         "SELECT registry || '/' || name FROM repositories WHERE id = ?", (place[0],)
@@ -307,7 +306,7 @@ def _called(db: Database, place: Sequence[Any]) -> str:
     return f"{row[0] if row else 'a repository that is missing'} tag {place[1]!r}"
 
 
-def _check_observations(db: Database, seen: Counter[str]) -> None:
+def _check_observations(db: Connection, seen: Counter[str]) -> None:
     """Each change was seen by a complete listing, and each repository's records agree on them."""
     repositories = db.execute(
         "SELECT id, registry || '/' || name, first_observed_at, last_complete_at,"
@@ -345,7 +344,7 @@ def _check_observations(db: Database, seen: Counter[str]) -> None:
 
 
 def _check_changes_were_observed(
-    db: Database, repository_id: int, runs: Sequence[tuple[str, str]]
+    db: Connection, repository_id: int, runs: Sequence[tuple[str, str]]
 ) -> None:
     firsts = [first for first, _ in runs]
     for row in db.execute(f"{_CHANGES} WHERE c.repository_id = ?", (repository_id,)):

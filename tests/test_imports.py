@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},
     "httpcore": {"registries"},
-    "sqlite_utils": {"schema", "database", "store", "audit", "find", "verify"},
+    "sqlite_utils": {"schema"},
     "sqlite3": {"rows", "schema", "database", "store", "audit", "find", "verify"},
     "apscheduler": {"daemon"},
     "prometheus_client": {"metrics"},

@@ -185,7 +185,7 @@ def test_a_database_of_before_is_brought_up_to_date(database: Path) -> None:
     """A database without the last migration gets it, and keeps what it holds."""
     db = Database(database)
     db.conn.isolation_level = None
-    migrations.apply(db, stop_before="manifests_that_come_later")
+    migrations().apply(db, stop_before="manifests_that_come_later")
     db.execute(
         "INSERT INTO images (digest, media_type, first_observed_at) VALUES ('sha256:a', 'a/b', 't')"
     )

@@ -93,18 +93,18 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     def _with_connection(self, fn: Callable[[Any], Answer]) -> Answer:
         failure: Exception | None = None
         with reading(self._file) as db:
-            self.ds._prepare_connection(db.conn, self.name)  # noqa: SLF001  as Database does
+            self.ds._prepare_connection(db, self.name)  # noqa: SLF001  as Database does
             with self._lock:
                 if self._ended:
                     raise StoreError("tagsync web is ending: start it again and ask once more")
-                self._busy.add(db.conn)
+                self._busy.add(db)
             try:
-                answer = fn(db.conn)
+                answer = fn(db)
             except Exception as error:  # noqa: BLE001  raised below
                 failure = error
             finally:
                 with self._lock:
-                    self._busy.remove(db.conn)
+                    self._busy.remove(db)
         # Not within, where what SQL got wrong would be laid at the file's door.
         if failure:
             raise failure

@@ -87,12 +87,12 @@ def fill(path: Path, size: Size) -> list[str]:
         db.execute("BEGIN")
         names = [f"team-{n % 20}/service-{n}" for n in range(size.repositories)]
         last = moment(size.rounds - 1)
-        db.conn.executemany(
+        db.executemany(
             "INSERT INTO repositories (registry, name, first_observed_at, last_attempt_at,"
             " last_complete_at, not_before) VALUES ('swr', ?, ?, ?, ?, ?)",
             [(name, moment(0), last, last, last) for name in names],
         )
-        db.conn.executemany(
+        db.executemany(
             "INSERT INTO observations (repository_id, outcome, first_at, last_at, polls, tags)"
             " VALUES (?, 'ok', ?, ?, ?, ?)",
             [
@@ -103,8 +103,8 @@ def fill(path: Path, size: Size) -> list[str]:
         texts = [manifest(image) for image in range(size.images)]
         digests = [f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts]
         first_seen: dict[int, str] = {}
-        insert_changes(db.conn.executemany, names, digests, size, first_seen)
-        db.conn.executemany(
+        insert_changes(db.executemany, names, digests, size, first_seen)
+        db.executemany(
             "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?, ?)",
             (
                 (
@@ -119,7 +119,7 @@ def fill(path: Path, size: Size) -> list[str]:
             ),
         )
         index_images(
-            db.conn, db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
+            db, db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
         )
         db.execute("COMMIT")
     return [digests[n] for n in first_seen]
