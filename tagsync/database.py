@@ -139,11 +139,12 @@ def in_plain_words(path: Path) -> Iterator[None]:
     Raises:
         UnusableDatabase, StoreError: for any error of SQLite, and for values that do not fit.
     """
-    if path.is_dir():
-        raise UnusableDatabase(f"{path} is a folder: let store.path name a file in it")
     try:
         yield
     except sqlite3.Error as error:
+        if path.is_dir():
+            sentence = f"{path} is a folder: let store.path name a file in it"
+            raise UnusableDatabase(sentence) from error
         # The name is missing where Python's own layer refused, as on a closed connection.
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         primary = next((key for key in _SENTENCES if name.startswith(key)), None)

@@ -226,9 +226,11 @@ class Store:
         They are marked by the transaction that records them, so that a kill between the commit and
         the line makes the next poll write it.
         """
+        # One query tells nearly always that there are none.
+        if self.known(repository).unlogged_from is None:
+            return None
         with self._transaction("BEGIN"):
-            ledger = Ledger(self._db, repository)
-            return ledger.unlogged()
+            return Ledger(self._db, repository).unlogged()
 
     def acknowledge(self, repository: Repository, through: int) -> None:
         """Notes that the log lines of a repository's changes, up to this one, were written."""
@@ -321,15 +323,17 @@ class Ledger:
             for change in changes:
                 self._check_that_it_follows(change)
         at, detail = self._in_order(listing.finished_at, detail)
-        repository_id = self._attempt(at)
+        repository_id = self._id(at)
         self._insert_images(listing, changes, at)
         first = self._append(repository_id, changes, at)
         self._mirror(repository_id, listing, changes, at)
-        self._db.execute(
-            "UPDATE repositories SET first_observed_at = coalesce(first_observed_at, ?),"
-            " last_complete_at = ?, listing_hash = ?, not_before = ?, failures = 0,"
-            " last_error = NULL, unlogged_from = coalesce(unlogged_from, ?) WHERE id = ?",
-            (at, at, listing.fingerprint, _beginning(listing), first, repository_id),
+        self._attempted(
+            repository_id,
+            at,
+            "first_observed_at = coalesce(first_observed_at, ?), last_complete_at = ?,"
+            " listing_hash = ?, not_before = ?, failures = 0, last_error = NULL,"
+            " unlogged_from = coalesce(unlogged_from, ?)",
+            (at, at, listing.fingerprint, _beginning(listing), first),
         )
         self._observe(repository_id, "ok", detail, at, interval, len(listing.tags))
 
@@ -339,16 +343,20 @@ class Ledger:
         Returns:
             How many tags that is.
         """
-        last = self._last_observation("AND outcome = 'ok'")
+        newest = self._last_observation("")
+        last = newest
+        if last and last["outcome"] != "ok":
+            last = self._last_observation("AND outcome = 'ok'")
         detail, tags = (_reason(last["detail"]), last["tags"]) if last else (None, self.count())
         at, detail = self._in_order(listing.finished_at, detail)
-        repository_id = self._attempt(at)
-        self._db.execute(
-            "UPDATE repositories SET last_complete_at = ?, not_before = ?, failures = 0,"
-            " last_error = NULL WHERE id = ?",
-            (at, _beginning(listing), repository_id),
+        repository_id = self._id(at)
+        self._attempted(
+            repository_id,
+            at,
+            "last_complete_at = ?, not_before = ?, failures = 0, last_error = NULL",
+            (at, _beginning(listing)),
         )
-        self._observe(repository_id, "ok", detail, at, interval, tags)
+        self._observe(repository_id, "ok", detail, at, interval, tags, newest)
         return int(tags)
 
     def hold(self, detail: str, at: str, tags: int, *, interval: timedelta) -> None:
@@ -361,11 +369,8 @@ class Ledger:
             interval: how often the repository is meant to be polled.
         """
         at, remark = self._in_order(at, detail)
-        repository_id = self._attempt(at)
-        self._db.execute(
-            "UPDATE repositories SET failures = 0, last_error = ? WHERE id = ?",
-            (detail, repository_id),
-        )
+        repository_id = self._id(at)
+        self._attempted(repository_id, at, "failures = 0, last_error = ?", (detail,))
         self._observe(repository_id, "held", remark, at, interval, tags)
 
     def fail(self, error: str, detail: str, at: str, *, interval: timedelta) -> None:
@@ -379,11 +384,8 @@ class Ledger:
         """
         # Two that fail together are told of in either order, which is no matter of the clock.
         at = max(at, self.known.last_attempt_at or at)
-        repository_id = self._attempt(at)
-        self._db.execute(
-            "UPDATE repositories SET failures = failures + 1, last_error = ? WHERE id = ?",
-            (error, repository_id),
-        )
+        repository_id = self._id(at)
+        self._attempted(repository_id, at, "failures = failures + 1, last_error = ?", (error,))
         self._observe(repository_id, "failed", detail, at, interval, None)
 
     def unlogged(self) -> Unlogged | None:
@@ -431,16 +433,24 @@ class Ledger:
         after = timestamp(parse_timestamp(last) + timedelta(milliseconds=1))
         return after, f"{detail}; {behind}" if detail else behind
 
-    def _attempt(self, at: str) -> int:
-        self._db.execute(
-            "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (registry, name)"
-            " DO UPDATE SET last_attempt_at = excluded.last_attempt_at",
-            (self._repository.registry, self._repository.name, at),
-        )
+    def _id(self, at: str) -> int:
+        """The repository's key; one that was never polled gets its row."""
         if self.known.id is not None:
             return self.known.id
-        return int(self._db.execute("SELECT last_insert_rowid()").fetchone()[0])
+        inserted = self._db.execute(
+            "INSERT INTO repositories (registry, name, last_attempt_at) VALUES (?, ?, ?)",
+            (self._repository.registry, self._repository.name, at),
+        )
+        assert inserted.lastrowid is not None, "an INSERT that worked has a row"  # noqa: S101  tells the type checker
+        return inserted.lastrowid
+
+    def _attempted(
+        self, repository_id: int, at: str, assignments: str, values: tuple[Any, ...]
+    ) -> None:
+        self._db.execute(
+            f"UPDATE repositories SET last_attempt_at = ?, {assignments} WHERE id = ?",  # noqa: S608  constants
+            (at, *values, repository_id),
+        )
 
     def _check_that_it_follows(self, change: Change) -> None:
         """Makes sure that a change begins where the history of its tag ends.
@@ -545,9 +555,10 @@ class Ledger:
         at: str,
         interval: timedelta,
         tags: int | None,
+        newest: dict[str, Any] | None = None,
     ) -> None:
         """Lets the newest observation grow, or begins one after a difference or a hole."""
-        last = self._last_observation("")
+        last = newest or self._last_observation("")
         if (
             last
             and last["outcome"] == outcome
