@@ -226,9 +226,6 @@ class Store:
         They are marked by the transaction that records them, so that a kill between the commit and
         the line makes the next poll write it.
         """
-        # One query tells nearly always that there are none.
-        if self.known(repository).unlogged_from is None:
-            return None
         with self._transaction("BEGIN"):
             return Ledger(self._db, repository).unlogged()
 
@@ -262,7 +259,8 @@ class Ledger:
             " FROM repositories AS r WHERE registry = ? AND name = ?",
             (repository.registry, repository.name),
         ).fetchone()
-        self.known: Final = _known(row) if row else Known()
+        same = before is not None and row == msgspec.structs.astuple(before)
+        self.known: Final = before if before and same else _known(row) if row else Known()
         self._before: Final = before or self.known
 
     def tags(self) -> dict[str, Tag]:

@@ -108,16 +108,18 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
     """
     began = monotonic()
     known = store.known(job.repository)
+    owed = known.unlogged_from is not None
     try:
         listing = _read(job, store, known, clock)
         poll = _record(job, store, known, listing, options)
+        owed = owed or isinstance(listing, Listing)
     except RegistryError as error:
         poll = Poll(job.repository, "failed", detail=str(error), error=error)
         if not options.dry_run:
             with store.recording(job.repository) as ledger:
                 ledger.fail(str(error), _reason(error), timestamp(clock()), interval=job.interval)
     poll = msgspec.structs.replace(poll, seconds=monotonic() - began)
-    if not options.dry_run:
+    if owed and not options.dry_run:
         _log_changes(job.repository, store)
     _log_poll(poll)
     return poll
