@@ -9,7 +9,7 @@ name a manifest, ``index_manifests`` tells exactly.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -88,30 +88,39 @@ def parts(manifest: str | None) -> Parts:
         return Parts()
 
 
-def index_rows(
-    images: Iterable[tuple[str, str | None, str | None, int]],
-) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
-    """The rows by which images are found by what they name.
+class Names(NamedTuple):
+    """What an image names.
+
+    Attributes:
+        parts: the keys of its configuration and layers.
+        manifests: the digests of the manifests of an index.
+    """
+
+    parts: set[int]
+    manifests: set[str]
+
+
+def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, Names]:
+    """What images name, by their digests.
 
     Args:
-        images: of each its digest, manifest, image_id and batch. The image_id is its configuration,
-            whether or not there is a manifest that names it.
-
-    Returns:
-        The rows of ``image_parts``, in order, and those of ``index_manifests``.
+        images: of each its digest, manifest and image_id, which is its configuration whether or
+            not there is a manifest that names it.
     """
-    named: dict[int, set[str]] = {}
-    manifests: list[tuple[str, str]] = []
-    for digest, manifest, image_id, batch in images:
-        names = named.setdefault(batch, set())
-        names.add(image_id or "")
-        for role, name in parts(manifest).named():
+    keys: dict[str, int | None] = {}  # images have layers in common
+    found: dict[str, Names] = {}
+    for digest, manifest, image_id in images:
+        named = Names(set(), set())
+        for role, name in (*parts(manifest).named(), ("config", image_id or "")):
             if role == "manifest":
-                manifests.append((name, digest))
-            else:
-                names.add(name)
-    keys = ((batch, key(name)) for batch, names in named.items() for name in names)
-    return sorted({(batch, part) for batch, part in keys if part is not None}), manifests
+                named.manifests.add(name)
+                continue
+            if name not in keys:
+                keys[name] = key(name)
+            if (number := keys[name]) is not None:
+                named.parts.add(number)
+        found[digest] = named
+    return found
 
 
 def key(digest: str) -> int | None:

@@ -3,9 +3,11 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = (64, 8, 1)
+"""Rows to a statement: as many as are left, of few forms that SQLite has prepared already."""
 
 
 def insert_rows(
@@ -22,13 +24,14 @@ def insert_rows(
         statement: an INSERT of ``VALUES (rows)``, for which a place for each value is put in.
         rows: all of one length.
     """
-    if not rows:
-        return
-    whole = len(rows) - len(rows) % _AT_ONCE
-    many, one = (_with_places(statement, count, len(rows[0])) for count in (_AT_ONCE, 1))
-    for begin in range(0, whole, _AT_ONCE):
-        connection.execute(many, [value for row in rows[begin : begin + _AT_ONCE] for value in row])
-    connection.executemany(one, rows[whole:])
+    begin = 0
+    for count in _AT_ONCE:
+        while len(rows) - begin >= count:
+            some = rows[begin : begin + count]
+            connection.execute(
+                _with_places(statement, count, len(rows[0])), list(chain.from_iterable(some))
+            )
+            begin += count
 
 
 @cache

@@ -6,11 +6,11 @@ Nothing here needs a SQLite newer than 3.32, so that the tools of long-lived sys
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from tagsync.errors import UnusableDatabase
-from tagsync.parts import index_rows
+from tagsync.parts import Names, names_of
 from tagsync.rows import insert_rows
 
 if TYPE_CHECKING:
@@ -295,7 +295,8 @@ def _views_for_people(db: sqlite3.Connection) -> None:
 def _indexes_for_the_audit(db: sqlite3.Connection) -> None:
     for statement in _INDEXES:
         db.execute(statement)
-    index_images(db, db.execute("SELECT digest, manifest, image_id, batch FROM images"))
+    names = names_of(db.execute("SELECT digest, manifest, image_id FROM images"))
+    index_images(db, dict(db.execute("SELECT digest, batch FROM images").fetchall()), names)
     _define(db, {"tag_history": _TAG_HISTORY})
 
 
@@ -324,16 +325,18 @@ _MIGRATIONS: Final[Mapping[str, Callable[[sqlite3.Connection], None]]] = {
 
 
 def index_images(
-    connection: sqlite3.Connection, images: Iterable[tuple[str, str | None, str | None, int]]
+    connection: sqlite3.Connection, batches: Mapping[str, int], names: Mapping[str, Names]
 ) -> None:
     """Lets images be found by what they name.
 
     Args:
         connection: within a transaction.
-        images: of each its digest, manifest, image_id and batch.
+        batches: those of the images, by their digests.
+        names: what they name, by their digests.
     """
-    parts, manifests = index_rows(images)
-    insert_rows(connection, _INSERT_PARTS, parts)
+    found = {(batch, part) for digest, batch in batches.items() for part in names[digest].parts}
+    manifests = [(name, digest) for digest in batches for name in names[digest].manifests]
+    insert_rows(connection, _INSERT_PARTS, sorted(found))
     insert_rows(connection, _INSERT_MANIFESTS, manifests)
 
 

@@ -37,7 +37,7 @@ from tagsync.models import (
     parse_timestamp,
     timestamp,
 )
-from tagsync.parts import BATCH
+from tagsync.parts import BATCH, names_of
 from tagsync.rows import insert_rows
 from tagsync.schema import index_images
 
@@ -111,6 +111,36 @@ class Unlogged(msgspec.Struct, frozen=True):
     baseline: int | None
     changes: Sequence[RecordedChange]
     through: int
+
+
+class Entry:
+    """A listing, and what it changes, in the form in which it is recorded.
+
+    It is made before the transaction begins, so that nobody waits meanwhile.
+    """
+
+    def __init__(self, listing: Listing, changes: Sequence[Change]) -> None:
+        """Takes a listing, and what it changes in the mirror."""
+        self.listing: Final = listing
+        self.changes: Final = changes
+        self.fields: Final = [_encode(change.fields).decode() for change in changes]
+        self.tags: Final = [
+            msgspec.structs.astuple(listing.tags[change.tag])
+            for change in changes
+            if change.kind != "deleted"
+        ]
+        fresh = {change.new_digest for change in changes if change.new_digest}
+        self.images: Final = {
+            digest: image
+            for digest, image in (*listing.images.items(), *listing.children.items())
+            if digest in fresh or digest in listing.children or (image.verified and image.manifest)
+        }
+        """What the listing tells of digests that may not be recorded yet, or without manifests."""
+        self.names: Final = names_of(
+            (image.digest, image.manifest, image.image_id)
+            for image in self.images.values()
+            if image.digest in fresh or image.digest in listing.children
+        )
 
 
 class Store:
@@ -297,8 +327,7 @@ class Ledger:
 
     def complete(
         self,
-        listing: Listing,
-        changes: Sequence[Change],
+        entry: Entry,
         *,
         interval: timedelta,
         detail: str | None = None,
@@ -309,8 +338,7 @@ class Ledger:
         was set back, and the record goes on from where it was, so that its times stay in order.
 
         Args:
-            listing: what was read.
-            changes: what it changes in the mirror.
+            entry: what was read, and what it changes in the mirror.
             interval: how often the repository is meant to be polled.
             detail: what the observation should say of it.
 
@@ -318,13 +346,14 @@ class Ledger:
             ValueError: what is said to have changed is not what the history says was there.
         """
         if self.known.id is not None:
-            for change in changes:
+            for change in entry.changes:
                 self._check_that_it_follows(change)
+        listing = entry.listing
         at, detail = self._in_order(listing.finished_at, detail)
         repository_id = self._id(at)
-        self._insert_images(listing, changes, at)
-        first = self._append(repository_id, changes, at)
-        self._mirror(repository_id, listing, changes, at)
+        self._insert_images(entry, at)
+        first = self._append(repository_id, entry, at)
+        self._mirror(repository_id, entry, at)
         self._attempted(
             repository_id,
             at,
@@ -474,36 +503,27 @@ class Ledger:
         if not _follows(change, history):
             raise ValueError(f"tag {change.tag!r} is not what its changes made it")
 
-    def _insert_images(self, listing: Listing, changes: Sequence[Change], at: str) -> None:
+    def _insert_images(self, entry: Entry, at: str) -> None:
         """Keeps what no tag led to before, and manifests that could not be had with their image."""
-        fresh = {change.new_digest for change in changes if change.new_digest}
-        listed = {
-            digest: image
-            for digest, image in (*listing.images.items(), *listing.children.items())
-            if digest in fresh or digest in listing.children or (image.verified and image.manifest)
+        known = self._known_images(entry.images)
+        lacking = {
+            digest: batch
+            for digest, (batch, lacks) in known.items()
+            if lacks and entry.images[digest].verified
         }
-        known = self._known_images(listed)
-        new = [image for digest, image in listed.items() if digest not in known]
-        filled = [
-            (listed[digest], batch)
-            for digest, (batch, lacking) in known.items()
-            if lacking and listed[digest].verified
-        ]
-        self._db.executemany(_FILL_IN_IMAGE, (_filling_row(image) for image, _ in filled))
+        filled = [entry.images[digest] for digest in lacking]
+        self._db.executemany(_FILL_IN_IMAGE, map(_filling_row, filled))
+        new = [image for digest, image in entry.images.items() if digest not in known]
         first = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
-        batched = [(image, number // BATCH) for number, image in enumerate(new, first)]
+        batches = {image.digest: number // BATCH for number, image in enumerate(new, first)}
         insert_rows(
             self._db,
             _INSERT_IMAGES,
-            [(*msgspec.structs.astuple(image), at, batch) for image, batch in batched],
+            [(*msgspec.structs.astuple(image), at, batches[image.digest]) for image in new],
         )
-        index_images(
-            self._db,
-            (
-                (image.digest, image.manifest, image.image_id, batch)
-                for image, batch in batched + filled
-            ),
-        )
+        late = [image for image in (*new, *filled) if image.digest not in entry.names]
+        names = names_of((image.digest, image.manifest, image.image_id) for image in late)
+        index_images(self._db, {**batches, **lacking}, {**entry.names, **names})
 
     def _known_images(self, digests: Collection[str]) -> dict[str, tuple[int, bool]]:
         """Of those that are recorded, the batch, and whether the manifest may yet come."""
@@ -514,7 +534,7 @@ class Ledger:
         )
         return {digest: (batch, bool(lacking)) for digest, batch, lacking in rows}
 
-    def _append(self, repository_id: int, changes: Sequence[Change], at: str) -> int | None:
+    def _append(self, repository_id: int, entry: Entry, at: str) -> int | None:
         """Appends to the history; returns from where on log lines are owed, or null if none are.
 
         A first listing is owed a line even if it is empty.
@@ -523,26 +543,19 @@ class Ledger:
         head = last.hash
         not_before, name = self.known.not_before, self._repository.full_name
         rows: list[tuple[Any, ...]] = []
-        for change_id, change in enumerate(changes, last.change_id + 1):
-            fields = _encode(change.fields).decode()
+        described = zip(entry.changes, entry.fields, strict=True)
+        for change_id, (change, fields) in enumerate(described, last.change_id + 1):
             happened = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
             head = link(head, change_id, name, *happened, not_before, at)
             rows.append((change_id, repository_id, *happened, not_before, at, head))
         insert_rows(self._db, _INSERT_CHANGES, rows)
         return last.change_id + 1 if rows or not_before is None else None
 
-    def _mirror(
-        self, repository_id: int, listing: Listing, changes: Sequence[Change], at: str
-    ) -> None:
-        kept = (listing.tags[change.tag] for change in changes if change.kind != "deleted")
-        insert_rows(
-            self._db,
-            _UPSERT_TAG,
-            [(repository_id, *msgspec.structs.astuple(tag), at, at) for tag in kept],
-        )
+    def _mirror(self, repository_id: int, entry: Entry, at: str) -> None:
+        insert_rows(self._db, _UPSERT_TAG, [(repository_id, *tag, at, at) for tag in entry.tags])
         self._db.executemany(
             "DELETE FROM tags WHERE repository_id = ? AND tag = ?",
-            ((repository_id, change.tag) for change in changes if change.kind == "deleted"),
+            ((repository_id, change.tag) for change in entry.changes if change.kind == "deleted"),
         )
 
     def _observe(

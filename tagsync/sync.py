@@ -30,7 +30,7 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.registries import Registry
-from tagsync.store import Known, Ledger, Store
+from tagsync.store import Entry, Known, Ledger, Store
 
 Outcome = Literal["ok", "failed", "held", "dropped"]
 """How a poll ended; ``dropped`` where another process had recorded a listing meanwhile."""
@@ -96,6 +96,9 @@ class _Decision(msgspec.Struct, frozen=True):
     outcome: Outcome
     changes: Sequence[Change] = ()
     detail: str | None = None
+
+
+_DROPPED: Final = _Decision("dropped", detail="another listing was recorded meanwhile")
 
 
 def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = utc_now) -> Poll:
@@ -251,17 +254,22 @@ def _record(
         listing: what was read.
         options: how the pass is made.
     """
-    if options.dry_run:
+    decision = _Decision("ok")
+    if options.dry_run or isinstance(listing, Listing):
         with store.reading(job.repository) as ledger:
             decision = _decide(ledger, known, listing, job, options)
             count = ledger.count() if isinstance(listing, Unchanged) else len(listing.tags)
-    else:
+    if not options.dry_run:
+        # Made before the transaction, which others wait for. What was decided still holds in it, if
+        # the last look is the same: nothing else changes a mirror.
+        entry = Entry(listing, decision.changes) if isinstance(listing, Listing) else None
         with store.recording(job.repository, known) as ledger:
-            decision = _decide(ledger, known, listing, job, options)
-            count = _act(ledger, listing, decision, job)
+            if ledger.known.looks != known.looks:
+                decision = _DROPPED
+            count = _act(ledger, listing, entry, decision, job)
     dropped = decision.outcome == "dropped"
     _log_oddities(job.repository, listing)
-    if decision.outcome != "dropped":
+    if not dropped:
         _log_clock(job.repository, known, listing)
     kinds = Counter(change.kind for change in decision.changes)
     return Poll(
@@ -284,7 +292,7 @@ def _decide(
     # What began after the last look was recorded is newer than it, and nothing else surely is. No
     # clock is asked: it may have been set in between.
     if ledger.known.looks != known.looks:
-        return _Decision("dropped", detail="another listing was recorded meanwhile")
+        return _DROPPED
     if isinstance(listing, Unchanged):
         return _Decision("ok")
     mirrored = ledger.tags()
@@ -299,7 +307,13 @@ def _decide(
     return _Decision("ok", changes, _remark(listing))
 
 
-def _act(ledger: Ledger, listing: Listing | Unchanged, decision: _Decision, job: Job) -> int:
+def _act(
+    ledger: Ledger,
+    listing: Listing | Unchanged,
+    entry: Entry | None,
+    decision: _Decision,
+    job: Job,
+) -> int:
     """Carries a decision out; returns how many tags the listing had."""
     if isinstance(listing, Unchanged):
         if decision.outcome == "dropped":
@@ -309,8 +323,8 @@ def _act(ledger: Ledger, listing: Listing | Unchanged, decision: _Decision, job:
         ledger.hold(
             decision.detail or "", listing.finished_at, len(listing.tags), interval=job.interval
         )
-    elif decision.outcome == "ok":
-        ledger.complete(listing, decision.changes, interval=job.interval, detail=decision.detail)
+    elif decision.outcome == "ok" and entry is not None:
+        ledger.complete(entry, interval=job.interval, detail=decision.detail)
     return len(listing.tags)
 
 

@@ -17,7 +17,7 @@ from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import Connection, empty_database
 from tagsync.models import FIELDS
-from tagsync.parts import digits_of, index_rows
+from tagsync.parts import digits_of, names_of
 from tagsync.registries import manifest
 
 Row = dict[str, Any]
@@ -183,16 +183,15 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
 def _check_image_is_indexed(
     db: Connection, digest: str, text: str | None, image_id: str | None, batch: int
 ) -> None:
-    parts, manifests = index_rows([(digest, text, image_id, batch)])
-    named = {name for name, _ in manifests}
+    parts, manifests = names_of([(digest, text, image_id)])[digest]
     ((indexed,),) = db.execute(
         "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
         " AND part IN (SELECT value FROM json_each(?)))"
         " + (SELECT count(*) FROM index_manifests WHERE index_digest = ?"
         " AND manifest_digest IN (SELECT value FROM json_each(?)))",
-        (batch, _json([part for _, part in parts]), digest, _json(list(named))),
+        (batch, _json(list(parts)), digest, _json(list(manifests))),
     ).fetchall()
-    if indexed != len(parts) + len(named):
+    if indexed != len(parts) + len(manifests):
         raise _Misfit(f"image {digest}: find would not find it by all that it names")
 
 

@@ -25,7 +25,7 @@ from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
 from tagsync.registries import Registry
 from tagsync.schema import migrations
-from tagsync.store import Store
+from tagsync.store import Entry, Store
 from tagsync.sync import Job, sync
 from tests.conftest import FakeClock, Scripted
 from tests.test_sync import assert_history_is_whole
@@ -92,7 +92,7 @@ def record(
     with store.recording(job.repository) as ledger:
         changes = diff(ledger.tags(), tags)
         listing = Listing(tags, images, now, now, None)
-        ledger.complete(listing, changes, interval=job.interval)
+        ledger.complete(Entry(listing, changes), interval=job.interval)
 
 
 @pytest.mark.usefixtures("bare")

@@ -29,7 +29,7 @@ from tagsync.models import (
     timestamp,
 )
 from tagsync.registries import Registry
-from tagsync.store import Store
+from tagsync.store import Entry, Store
 from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
 from tests.conftest import REPOSITORY, FakeClock, Scripted
 
@@ -609,7 +609,7 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
     listing = scripted.list_tags("team/api")
     with store.recording(REPOSITORY) as ledger:
         change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
-        ledger.complete(listing, [change], interval=job.interval)  # type: ignore[arg-type]  # it is a Listing
+        ledger.complete(Entry(listing, [change]), interval=job.interval)  # type: ignore[arg-type]  # it is a Listing
     assert events(logged, "tag.") == []
     scripted.then("a", "b")
     for _ in range(2):

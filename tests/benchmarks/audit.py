@@ -23,7 +23,7 @@ from tagsync import chain
 from tagsync.audit import Audit
 from tagsync.database import connect
 from tagsync.models import timestamp
-from tagsync.parts import BATCH
+from tagsync.parts import BATCH, names_of
 from tagsync.schema import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
@@ -118,9 +118,9 @@ def fill(path: Path, size: Size) -> list[str]:
                 for number, (n, at) in enumerate(first_seen.items())
             ),
         )
-        index_images(
-            db, db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
-        )
+        rows = db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
+        named = names_of((digest, text, image_id) for digest, text, image_id, _ in rows)
+        index_images(db, {digest: batch for digest, *_, batch in rows}, named)
         db.execute("COMMIT")
     return [digests[n] for n in first_seen]
 

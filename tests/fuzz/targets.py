@@ -10,7 +10,7 @@ import stamina
 
 from tagsync.errors import RegistryError
 from tagsync.models import Listing, Secret
-from tagsync.parts import index_rows
+from tagsync.parts import names_of
 from tagsync.registries import http, manifest, swr
 
 _BOUND: Final = 2**20
@@ -83,9 +83,8 @@ def manifests(body: bytes) -> None:
     if fetched is not None:
         assert fetched.manifest == text
         assert all(map(manifest.is_digest, manifest.children(fetched)))
-        rows, named = index_rows([(fetched.digest, text, fetched.image_id, 0)])
-        assert all(0 <= part < 2**63 for _, part in rows)
-        assert all(index == fetched.digest for _, index in named)
+        named = names_of([(fetched.digest, text, fetched.image_id)])[fetched.digest]
+        assert all(0 <= part < 2**63 for part in named.parts)
 
 
 _HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})
