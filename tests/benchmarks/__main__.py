@@ -12,14 +12,21 @@ from typing import Final
 import click
 
 from tests.benchmarks import data
-from tests.benchmarks.measure import Cost, Measured, in_turn, machine
+from tests.benchmarks.measure import Cost, Measured, cost, in_turn, machine, middle
 from tests.benchmarks.nginx import serving
+from tests.benchmarks.plot import plot
 
 SIZES: Final = ((100, 100), (1000, 10), (1000, 100), (100, 1000), (10_000, 10), (10_000, 100))
 """Repositories, and tags in each: tags and repositories grow apart from each other."""
 
 MAIN: Final = (1000, 100)
 """The size at which all ways are compared."""
+
+STARTS: Final = ("tagsync --help", "tagsync status")
+"""What takes as long as it takes to start."""
+
+HISTORY: Final = 30
+"""Passes with changes, after which those must take no longer than before."""
 
 _CONFIG: Final = """
 [store]
@@ -58,9 +65,13 @@ class Bench:
     def _config(self, state: int) -> Path:
         return self.folder / f"{state}.toml"
 
+    def tagsync(self, *arguments: str, state: int = 0) -> list[str]:
+        """A command of tagsync, configured for one state of the registry."""
+        return [sys.executable, "-m", "tagsync", "--config", str(self._config(state)), *arguments]
+
     def sync(self, state: int) -> list[str]:
         """The command of a pass over one state."""
-        return [sys.executable, "-m", "tagsync", "--config", str(self._config(state)), "sync"]
+        return self.tagsync("sync", state=state)
 
     def fetch(self, way: str, threads: int) -> list[str]:
         """The command that fetches the same bytes otherwise."""
@@ -85,8 +96,21 @@ def bench(repositories: int, tags: int, threads: int) -> Iterator[Bench]:
             yield Bench(folder, (before, after), repositories, threads)
 
 
-def compared(size: tuple[int, int], threads: int, runs: int, *, sdk: bool) -> dict[str, Cost]:
+def after_a_history(made: Bench) -> dict[str, Cost]:
+    """Passes with 1 % changes, and idle ones, when there were many before."""
+    passes = [
+        (cost(made.sync(number % 2)), cost(made.sync(number % 2))) for number in range(HISTORY)
+    ]
+    changing, idle = zip(*passes[-5:], strict=True)
+    return {
+        f"1 % changes, after {HISTORY} such passes": middle(changing),
+        f"idle pass, after {HISTORY} such passes": middle(idle),
+    }
+
+
+def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
     """All ways at one size; in the order of a life: import, idle, changes."""
+    main = size == MAIN
     with bench(*size, threads) as made:
         ways = {
             "fetch, 1 thread": Measured(made.fetch("httpx", 1)),
@@ -95,9 +119,12 @@ def compared(size: tuple[int, int], threads: int, runs: int, *, sdk: bool) -> di
             "idle pass": Measured(made.sync(0)),
             "1 % changes": Measured(made.sync(1)),
         }
-        if sdk:
+        if main:
             ways["vendor's SDK"] = Measured(made.fetch("sdk", 1))
+            ways |= {name: Measured(made.tagsync(name.split()[1])) for name in STARTS}
         costs = in_turn(ways, runs)
+        if main:
+            costs |= after_a_history(made)
         bytes_per_tag = made.database.stat().st_size / (size[0] * size[1])
         return {**costs, "database": Cost(0, 0, bytes_per_tag)}
 
@@ -113,27 +140,36 @@ def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterat
             if name == "database":
                 yield f"| {repositories} x {tags} | database | {took.peak:.0f} bytes a tag ||||||"
                 continue
+            a_second = repositories * tags / took.wall
+            ratio = f"{took.wall / alone.wall:.2f} | {a_second:,.0f}"
             yield (
                 f"| {repositories} x {tags} | {name} | {took.wall:.2f} | {took.cpu:.2f} |"
-                f" {took.wall / alone.wall:.2f} | {repositories * tags / took.wall:,.0f} |"
-                f" {took.peak:.0f} |"
+                f" {ratio if name not in STARTS else ' | '} | {took.peak:.0f} |"
             )
 
 
 @click.command()
-@click.option("--threads", default=8, show_default=True, help="How many tagsync may use.")
+@click.option(
+    "--threads",
+    default=2,
+    show_default=True,
+    help="How many tagsync may use: on loopback, where nothing is waited for, one a core.",
+)
 @click.option("--runs", default=3, show_default=True, help="How often each way is measured.")
 @click.option("--only-main", is_flag=True, help="Leave the other sizes out.")
-def main(*, threads: int, runs: int, only_main: bool) -> None:
+@click.option("--plot", "picture", type=Path, help="The SVG file to draw the sizes in.")
+def main(*, threads: int, runs: int, only_main: bool, picture: Path | None) -> None:
     """Measure tagsync beside fetching the same bytes, and print a table in Markdown."""
     if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         raise click.ClickException("nginx is needed: apt-get install nginx-light")
     costs = {}
     for size in (MAIN,) if only_main else SIZES:
         click.echo(f"{size[0]} repositories of {size[1]} tags …", err=True)
-        costs[size] = compared(size, threads, runs, sdk=size == MAIN)
+        costs[size] = compared(size, threads, runs)
     for line in table(costs, threads):
         click.echo(line)
+    if picture:
+        plot(costs, picture)
 
 
 main()

@@ -5,7 +5,7 @@ import platform
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -50,10 +50,12 @@ def in_turn(measured: Mapping[str, Measured], runs: int) -> dict[str, Cost]:
         for name, (command, before) in measured.items():
             before()
             costs[name].append(cost(command))
-    return {
-        name: Cost(*(median(values) for values in zip(*some, strict=True)))
-        for name, some in costs.items()
-    }
+    return {name: middle(some) for name, some in costs.items()}
+
+
+def middle(costs: Iterable[Cost]) -> Cost:
+    """The medians of what several runs took."""
+    return Cost(*(median(values) for values in zip(*costs, strict=True)))
 
 
 def machine() -> str:

@@ -59,7 +59,10 @@ def serving(root: Path, tags: int) -> Iterator[str]:
         config.write_text(
             _CONFIG.format(user=user, scratch=scratch, port=port, root=root, tags=tags)
         )
-        process = subprocess.Popen([program, "-e", "stderr", "-c", config])
+        # Should this process be ended, its children are too: nginx would go on for ever.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", program, "-e", "stderr", "-c", config]
+        )
         try:
             _wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
