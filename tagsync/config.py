@@ -513,7 +513,7 @@ def _check_url(what: str, endpoint: str, auth: AuthTable) -> None:
         raise ConfigError(f"{what} is no URL: {error}") from error
     plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
     if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
-        raise ConfigError(f"{what} has to be a URL like https://swr-api.eu-de.otc.t-systems.com")
+        raise ConfigError(f"{what} has to be a URL like https://registry.example.com")
     if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoneTable):
         raise ConfigError(
             f"{what} is http://, which would send credentials in the clear: use https://"

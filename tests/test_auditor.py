@@ -63,7 +63,7 @@ NOBODY = 65534
 
 # Who has no rights may not even read the sources, so all is imported before the rights go.
 AS_NOBODY = f"""
-import importlib, os, sys
+import importlib, os, sys, sqlite_utils
 for name in ("audit", "query", "output", "wiring"):
     importlib.import_module(f"tagsync.cli.{{name}}")
 if os.geteuid() == 0:
@@ -200,6 +200,13 @@ def test_an_unclear_question_is_one_sentence(
 ) -> None:
     """What cannot be understood is status 2 and a sentence that helps."""
     assert sentence in the_sentence(tagsync(*arguments, cwd=recorded), 2)
+
+
+def test_what_nothing_leads_to_is_said(recorded: Path) -> None:
+    """An empty answer of find is no silence: the table is empty, and standard error says why."""
+    finished = tagsync("find", "0" * 64, "--format", "json", cwd=recorded)
+    assert (finished.returncode, finished.stdout) == (0, "[]\n")
+    assert finished.stderr.startswith(f"tagsync: no tag leads to {'0' * 64}")
 
 
 @pytest.mark.parametrize("name", ["find abcdef", "coverage", "verify", "tags --at 1s"])

@@ -1,6 +1,7 @@
 """``diff``, ``find``, ``coverage`` and ``verify``: what an auditor asks."""
 
 import re
+from itertools import chain
 
 import click
 
@@ -71,14 +72,23 @@ def find(settings: Settings, digest: str, output_format: str) -> None:
     which of their manifests it was found.
 
     The tag came to point to digest after not_before and no later than valid_from. It still did at
-    still_at, and ceased to no later than valid_to; without valid_to the last listing had it.
+    still_at, and ceased to no later than valid_to; without valid_to the last listing had it. That
+    nothing leads to it is said on standard error.
 
     \b
     Example:
       tagsync find sha256:8ac8bfaff55a
     """
     with Audit.open(configuration_of_questions(settings).database) as audit:
-        show(audit.find(digest), FIND_COLUMNS, output_format)
+        found = audit.find(digest)
+        first = next(found, None)
+        show(() if first is None else chain((first,), found), FIND_COLUMNS, output_format)
+        if first is None:
+            click.echo(
+                f"tagsync: no tag leads to {digest}, or ever did, as far as is recorded: what a"
+                " manifest names is known only where the manifest is",
+                err=True,
+            )
 
 
 @click.command()

@@ -460,7 +460,9 @@ def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError
     if later := http.kind_of_passing(status):
         return later, ""
     if 300 <= status < 400:  # noqa: PLR2004
-        return BadRequest, f"; it points to {answer.headers.get('Location', 'nowhere')}"
+        # Whoever redirects may have put a key into the query.
+        where = answer.headers.get("Location", "nowhere").partition("?")[0]
+        return BadRequest, f"; it points to {where}"
     if status == 404:  # noqa: PLR2004
         if code.startswith("APIGW"):
             return EndpointNotFound, ": check the endpoint"
