@@ -6,7 +6,7 @@ first thing that does not fit.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
@@ -16,7 +16,7 @@ import msgspec
 from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import Connection, empty_database
-from tagsync.models import FIELDS
+from tagsync.models import FIELDS, Image
 from tagsync.parts import digits_of, names_of
 from tagsync.registries import manifest
 
@@ -161,10 +161,11 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
     false = 0
     rows = db.execute(
-        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, batch"
-        " FROM images ORDER BY digest"
+        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, batch,"
+        " media_type FROM images ORDER BY digest"
     )
-    for digest, text, image_id, version, size, verified, first_observed_at, batch in rows:
+    for row in rows:
+        digest, text, image_id, version, size, verified, first_observed_at, batch, kind = row
         seen[""] += 1
         image = manifest.image(digest, text, image_id=image_id, schema=version, size=size)
         if image.verified != verified:
@@ -176,8 +177,30 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
         false += verified == 0
         _check_image_is_indexed(db, digest, text, image_id, batch)
         _check_image_was_brought(db, digest, first_observed_at)
+        _check_image_is_described(
+            db, image, {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
+        )
     _check_images_are_there(db)
     return f"{false} were not what their digests say when they came" if false else None
+
+
+def _check_image_is_described(db: Connection, image: Image, columns: Mapping[str, Any]) -> None:
+    """What is recorded of an image was said by its manifest, or by a change that led to it."""
+    read = None
+    if image.verified and image.manifest:
+        read = manifest.fetched(image.digest, image.manifest.encode(), "")
+    said = {name: {getattr(read, name, None)} for name in columns}
+    unsaid = {"media_type"} if read is None or read.media_type is None else set()
+    changes = db.execute("SELECT kind, fields FROM changes WHERE new_digest = ?", (image.digest,))
+    for kind, text in changes:
+        fields = _pairs(text) or {}
+        for name in columns:
+            if name not in fields and kind == "updated":
+                unsaid.add(name)  # it stayed as it was
+            said[name].add(fields.get(name, (None, None))[1])
+    for name, value in columns.items():
+        if name not in unsaid and value not in said[name]:
+            raise _Misfit(f"image {image.digest} has {value!r} as {name}, which nothing said of it")
 
 
 def _check_image_is_indexed(
@@ -282,10 +305,9 @@ def _after(state: Row | None, change: _Change) -> Row | None:
     if (change.kind == "added") != (state is None):
         raise _Misfit(f"{change} does not fit the changes of the tag before it")
     before = state or {}
-    try:
-        fields = _decode(change.fields)
-    except msgspec.DecodeError:
-        raise _Misfit(f"{change} has fields that are not the JSON of pairs") from None
+    fields = _pairs(change.fields)
+    if fields is None:
+        raise _Misfit(f"{change} has fields that are not the JSON of pairs")
     fits = before.get("digest") == change.old_digest and all(
         before.get(name) == old for name, (old, _) in fields.items()
     )
@@ -295,6 +317,14 @@ def _after(state: Row | None, change: _Change) -> Row | None:
     if change.kind == "deleted":
         return None
     return {"first_observed_at": change.observed_at, **after, "changed_at": change.observed_at}
+
+
+def _pairs(fields: str) -> dict[str, tuple[Any, Any]] | None:
+    """The fields of a change, each old and new; null where they are not the JSON of that."""
+    try:
+        return _decode(fields)
+    except msgspec.DecodeError:
+        return None
 
 
 def _called(db: Connection, place: Sequence[Any]) -> str:

@@ -627,7 +627,7 @@ def test_a_wrong_endpoint_is_told_to_be_checked() -> None:
 
 
 def test_a_redirect_names_its_target() -> None:
-    """Where a redirect points is told, without its query, which may hold a key, and not followed."""
+    """Where a redirect points is told, without its query that may hold a key, and not followed."""
     error = refusal(302, b"", {"Location": "https://example.com/login?key=made-up"})
     assert "it points to https://example.com/login" in str(error)
     assert "made-up" not in str(error)

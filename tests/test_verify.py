@@ -268,6 +268,26 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "is not what its digest",
     ),
     "a verdict": (("UPDATE images SET verified = 0",), "images", "is what its digest"),
+    "a configuration that is forgotten": (
+        ("UPDATE images SET image_id = NULL",),
+        "images",
+        "has None as image_id, which nothing said of it",
+    ),
+    "a size of an image": (
+        ("UPDATE images SET size = size + 1",),
+        "images",
+        "as size, which nothing said of it",
+    ),
+    "a schema of an image": (
+        ("UPDATE images SET schema = 1",),
+        "images",
+        "has 1 as schema, which nothing said of it",
+    ),
+    "a media type": (
+        ("UPDATE images SET media_type = 'text/plain'",),
+        "images",
+        "has 'text/plain' as media_type, which nothing said of it",
+    ),
     "when an image came": (
         ("UPDATE images SET first_observed_at = '2020-01-01T00:00:00.000Z'",),
         "images",
