@@ -38,6 +38,8 @@ from tests.test_cli import (
     the_sentence,
 )
 
+pytestmark = pytest.mark.processes
+
 UNSURE = ["certainty", "unsure_from", "unsure_until"]
 COLUMNS = {
     "tags --at {then}": [

@@ -24,6 +24,8 @@ import pytest
 from tagsync import cli
 from tagsync.emulator import Emulator
 
+pytestmark = pytest.mark.processes
+
 TOKEN = "made-up-token-that-nobody-may-see"
 HOSTILE = (
     "\x1b[2J\x1b]0;title\x07",

@@ -40,6 +40,8 @@ from tagsync.models import (
 from tagsync.store import Store
 from tagsync.systemd import ServiceManager
 
+pytestmark = pytest.mark.processes
+
 WITHIN = 10.0
 """Seconds that something may take which happens at once on a quiet machine."""
 

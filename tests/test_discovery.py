@@ -16,6 +16,8 @@ from tagsync.registries import Registry, open_registry
 from tagsync.sync import discover
 from tests.test_cli import Finished, contents, events_of, query, rows_of, tagsync
 
+pytestmark = pytest.mark.processes
+
 NAMESPACES = "/v2/manage/namespaces"
 REPOS = "/v2/manage/repos"
 SHARED = "/v2/manage/shared-repositories"

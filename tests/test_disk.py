@@ -25,6 +25,8 @@ from tests.test_cli import (
 )
 from tests.test_sync import assert_history_is_whole
 
+pytestmark = pytest.mark.processes
+
 QUESTIONS = ("status", "tags", "log", "coverage", "verify", "find abcdef", "diff * --from 2h")
 
 _WITHOUT_PRIVILEGE = [
@@ -86,7 +88,10 @@ def test_what_may_not_be_written_is_answered_from(words: str, read_only: Path) -
     """Every question is answered by who may only read, and leaves nothing behind."""
     before = contents(read_only)
     finished = unprivileged(*words.split(), cwd=read_only)
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.returncode == 0
+    assert finished.stderr == "" or (
+        words.startswith("find") and "no tag leads to" in finished.stderr
+    )
     assert contents(read_only) == before
 
 

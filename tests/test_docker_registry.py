@@ -36,6 +36,8 @@ from tests.docker_registry import (
 )
 from tests.test_sync import assert_history_is_whole
 
+pytestmark = pytest.mark.processes
+
 require("docker-registry", "skopeo", "openssl")
 
 Query = Callable[..., list[tuple[Any, ...]]]

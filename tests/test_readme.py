@@ -14,6 +14,8 @@ import pytest
 from tagsync.config import Config, RegistryTable, load
 from tagsync.store import Store
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 

@@ -37,6 +37,8 @@ from tagsync.web.descriptions import TABLES
 from tests.conftest import FakeClock
 from tests.test_questions import World
 
+pytestmark = pytest.mark.processes
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 API, HOSTILE = "team/api", "team/hostile"
 CHROMIUM = (
