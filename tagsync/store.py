@@ -37,7 +37,7 @@ from tagsync.models import (
     parse_timestamp,
     timestamp,
 )
-from tagsync.parts import BATCH, names_of
+from tagsync.parts import BATCH, Names, names_of
 from tagsync.rows import insert_rows
 from tagsync.schema import index_images
 
@@ -129,18 +129,12 @@ class Entry:
             for change in changes
             if change.kind != "deleted"
         ]
-        fresh = {change.new_digest for change in changes if change.new_digest}
-        self.images: Final = {
-            digest: image
-            for digest, image in (*listing.images.items(), *listing.children.items())
-            if digest in fresh or digest in listing.children or (image.verified and image.manifest)
-        }
-        """What the listing tells of digests that may not be recorded yet, or without manifests."""
-        self.names: Final = names_of(
-            (image.digest, image.manifest, image.image_id)
-            for image in self.images.values()
-            if image.digest in fresh or image.digest in listing.children
+        self.images: Final = {**listing.images, **listing.children}
+        fresh = {change.new_digest for change in changes} | listing.children.keys()
+        self.names: Final = _names_of(
+            image for digest, image in self.images.items() if digest in fresh
         )
+        """What those images name that may not be recorded yet."""
 
 
 class Store:
@@ -513,7 +507,7 @@ class Ledger:
         }
         filled = [entry.images[digest] for digest in lacking]
         self._db.executemany(_FILL_IN_IMAGE, map(_filling_row, filled))
-        new = [image for digest, image in entry.images.items() if digest not in known]
+        new = [entry.images[digest] for digest in entry.names if digest not in known]
         first = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
         batches = {image.digest: number // BATCH for number, image in enumerate(new, first)}
         insert_rows(
@@ -521,9 +515,8 @@ class Ledger:
             _INSERT_IMAGES,
             [(*msgspec.structs.astuple(image), at, batches[image.digest]) for image in new],
         )
-        late = [image for image in (*new, *filled) if image.digest not in entry.names]
-        names = names_of((image.digest, image.manifest, image.image_id) for image in late)
-        index_images(self._db, {**batches, **lacking}, {**entry.names, **names})
+        names = {**_names_of(filled), **entry.names}
+        index_images(self._db, {**batches, **lacking}, names)
 
     def _known_images(self, digests: Collection[str]) -> dict[str, tuple[int, bool]]:
         """Of those that are recorded, the batch, and whether the manifest may yet come."""
@@ -674,6 +667,10 @@ def _tag(row: Sequence[Any]) -> Tag:
         if values[index] is not None:
             values[index] = bool(values[index])
     return Tag(*values)
+
+
+def _names_of(images: Iterable[Image]) -> dict[str, Names]:
+    return names_of((image.digest, image.manifest, image.image_id) for image in images)
 
 
 def _filling_row(image: Image) -> tuple[Any, ...]:
