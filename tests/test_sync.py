@@ -20,6 +20,7 @@ from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
 from tagsync.models import (
     EVERYTHING,
     Change,
+    Image,
     Listing,
     Repository,
     Scope,
@@ -324,6 +325,23 @@ def test_a_tag_that_slipped_over_the_end_of_a_page_is_not_deleted(
         swr.answer_next(200, [], matching="offset=10&")
         assert counts(sync(job, store)) == ("ok", 0, 1, 0)
     assert_history_is_whole(database)
+
+
+def test_an_image_that_no_tag_kept_is_not_recorded(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Of a tag that moves between two looks only the digest is recorded that a change brings."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    clock.advance(minutes=5)
+    for digest in ("sha256:passing", "sha256:kept"):
+        scripted.then(Tag("a", digest), pages=2)
+        listing: Any = scripted.script.pop()
+        images = {digest: Image(digest, manifest="{}", verified=True)}
+        scripted.script.append(msgspec.structs.replace(listing, images=images))
+    assert counts(sync(job, store, clock=clock)) == ("ok", 0, 1, 1)
+    digests = {digest for (digest,) in query("SELECT digest FROM images")}
+    assert digests == {"sha256:a", "sha256:b", "sha256:kept"}
 
 
 def test_a_second_look_that_fails_deletes_nothing(
