@@ -1,7 +1,7 @@
 """One repository's poll as a short story, and a pass over many of them.
 
-Decide first, act after: what a listing means is decided from the records within the transaction
-that will carry it out, and nothing is written before it is decided.
+Decide first, act after: what a listing means is decided from one view of the records, and carried
+out in a transaction in which the newest look is still the same. Otherwise the listing is dropped.
 """
 
 from collections import Counter
