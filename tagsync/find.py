@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from tagsync.database import Connection
@@ -23,15 +24,16 @@ _ALGORITHMS: Final = ("sha256", "sha512")
 
 BATCHES: Final = """
     WITH RECURSIVE batch (number) AS (
-        SELECT 0 UNION ALL
-        SELECT number + 1 FROM batch WHERE number < (SELECT max(batch) FROM images)
+        SELECT min(batch) FROM images UNION ALL
+        SELECT (SELECT min(batch) FROM images WHERE batch > number) FROM batch
+        WHERE number IS NOT NULL
     )
 """
-"""Every batch of images."""
+"""Every batch of images, each by one step in the index on them, and a null after the last."""
 
 PARTS: Final = f"""
     {BATCHES} SELECT DISTINCT p.part FROM batch AS b
-    CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part BETWEEN ? AND ? LIMIT ?
+    CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part BETWEEN ? AND ?
 """  # noqa: S608  constants
 """The keys in a range of the configurations and layers that any image names."""
 
@@ -39,9 +41,12 @@ NAMING: Final = f"""
     {BATCHES} SELECT i.digest, i.manifest, i.image_id FROM batch AS b
     CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part = :part
     CROSS JOIN images AS i ON i.batch = b.number
-    WHERE instr(i.manifest, :digits) OR instr(i.image_id, :digits)
+    WHERE instr(i.manifest, :digits) OR instr(i.image_id, :digits) OR instr(i.manifest, '\\u00')
 """  # noqa: S608  constants
-"""The images that may name a configuration or a layer of this key, whose digits these are."""
+"""The images that may name a configuration or a layer of this key, whose digits these are.
+
+JSON may write any of the digits as an escape (RFC 8259, section 7).
+"""
 
 LEADING: Final = """
     WITH RECURSIVE holder (digest, via) AS (
@@ -93,7 +98,7 @@ def find(db: Connection, text: str) -> Iterator[Row]:
 
 
 class _Named(NamedTuple):
-    """What a digest is, and the images that name it if it is no image itself."""
+    """What a digest is, and the images that name it as their configuration or a layer."""
 
     role: Role
     images: list[str]
@@ -113,8 +118,9 @@ def _meaning(db: Connection, text: str) -> tuple[str, _Named] | None:
         )
     beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
     known = _parts(db, match[2], beginnings)
-    for beginning in beginnings:
-        known |= _manifests(db, beginning)
+    for digest in chain.from_iterable(_manifests(db, beginning) for beginning in beginnings):
+        # What an index calls a manifest may be a layer elsewhere, and leads to those images too.
+        known[digest] = _Named("manifest", known[digest].images if digest in known else [])
     if len(known) > 1:
         count = f"at least {_ENOUGH}" if len(known) >= _ENOUGH else str(len(known))
         first, second, *_ = sorted(known)
@@ -125,7 +131,7 @@ def _meaning(db: Connection, text: str) -> tuple[str, _Named] | None:
     return next(iter(known.items()), None)
 
 
-def _manifests(db: Connection, beginning: str) -> dict[str, _Named]:
+def _manifests(db: Connection, beginning: str) -> list[str]:
     """Images, and manifests that an index names, whether or not they were fetched."""
     rows = db.execute(
         "SELECT * FROM (SELECT digest FROM images WHERE digest >= :from AND digest < :to LIMIT"
@@ -133,13 +139,15 @@ def _manifests(db: Connection, beginning: str) -> dict[str, _Named]:
         " WHERE manifest_digest >= :from AND manifest_digest < :to LIMIT :enough)",
         {"from": beginning, "to": f"{beginning}g", "enough": _ENOUGH},
     )
-    return {digest: _Named("manifest", []) for (digest,) in rows}
+    return [digest for (digest,) in rows]
 
 
 def _parts(db: Connection, digits: str, beginnings: Sequence[str]) -> dict[str, _Named]:
     """The configurations and layers that begin so."""
     found: dict[str, _Named] = {}
-    for (part,) in db.execute(PARTS, (*key_range(digits), _ENOUGH)).fetchall():
+    for (part,) in db.execute(PARTS, key_range(digits)):
+        if len(found) >= _ENOUGH:
+            break
         naming = db.execute(NAMING, {"part": part, "digits": key_digits(part)})
         for digest, manifest, image_id in naming:
             for name, role in dict(_names(manifest, image_id)).items():

@@ -101,7 +101,7 @@ class Names(NamedTuple):
 
 
 def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, Names]:
-    """What images name, by their digests.
+    """What images name, by their digests; what is no digest, nobody can look for.
 
     Args:
         images: of each its digest, manifest and image_id, which is its configuration whether or
@@ -112,12 +112,13 @@ def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, 
     for digest, manifest, image_id in images:
         named = Names(set(), set())
         for role, name in (*parts(manifest).named(), ("config", image_id or "")):
-            if role == "manifest":
-                named.manifests.add(name)
-                continue
             if name not in keys:
                 keys[name] = key(name)
-            if (number := keys[name]) is not None:
+            if (number := keys[name]) is None:
+                continue
+            if role == "manifest":
+                named.manifests.add(name)
+            else:
                 named.parts.add(number)
         found[digest] = named
     return found

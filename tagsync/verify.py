@@ -7,6 +7,7 @@ first thing that does not fit.
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
@@ -17,7 +18,7 @@ from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import Connection, empty_database
 from tagsync.models import FIELDS, Image
-from tagsync.parts import digits_of, names_of
+from tagsync.parts import names_of
 from tagsync.registries import manifest
 
 Row = dict[str, Any]
@@ -102,7 +103,7 @@ def _check_schema(db: Connection, seen: Counter[str]) -> None:
     recorded.
     """
     present = schema.definitions(db)
-    with empty_database() as new:
+    with closing(empty_database()) as new:
         wanted = schema.definitions(new)
         for name in wanted:
             kind, table = name.split()
@@ -159,7 +160,7 @@ def _check_chain(db: Connection, heads: Collection[str], seen: Counter[str]) -> 
 
 def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
-    false = 0
+    false = named = 0
     rows = db.execute(
         "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, batch,"
         " media_type FROM images ORDER BY digest"
@@ -175,12 +176,17 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
                 f" say, and verified is {verified}"
             )
         false += verified == 0
-        _check_image_is_indexed(db, digest, text, image_id, batch)
+        named += _check_image_is_indexed(db, digest, text, image_id, batch)
         _check_image_was_brought(db, digest, first_observed_at)
         _check_image_is_described(
             db, image, {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
         )
     _check_images_are_there(db)
+    ((rows_of_index,),) = db.execute("SELECT count(*) FROM index_manifests").fetchall()
+    if rows_of_index != named:
+        raise _Misfit(
+            f"index_manifests has {rows_of_index} rows, and the indexes name {named} manifests"
+        )
     return f"{false} were not what their digests say when they came" if false else None
 
 
@@ -205,7 +211,8 @@ def _check_image_is_described(db: Connection, image: Image, columns: Mapping[str
 
 def _check_image_is_indexed(
     db: Connection, digest: str, text: str | None, image_id: str | None, batch: int
-) -> None:
+) -> int:
+    """Find would find it by all that it names; returns how many manifests that are."""
     parts, manifests = names_of([(digest, text, image_id)])[digest]
     ((indexed,),) = db.execute(
         "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
@@ -216,6 +223,7 @@ def _check_image_is_indexed(
     ).fetchall()
     if indexed != len(parts) + len(manifests):
         raise _Misfit(f"image {digest}: find would not find it by all that it names")
+    return len(manifests)
 
 
 def _json(value: Sequence[int | str]) -> str:
@@ -240,12 +248,15 @@ def _check_image_was_brought(db: Connection, digest: str, first_observed_at: str
 
 def _is_part(db: Connection, digest: str) -> bool:
     """Whether some index names it: by its bytes, or by others if those are not what it says."""
-    row = db.execute(
-        "SELECT 1 FROM index_manifests AS m JOIN images AS i ON i.digest = m.index_digest"
-        " WHERE m.manifest_digest = ? AND (instr(i.manifest, ?) OR i.verified = 0) LIMIT 1",
-        (digest, digits_of(digest)),
-    ).fetchone()
-    return row is not None
+    rows = db.execute(
+        "SELECT i.digest, i.manifest, i.verified FROM index_manifests AS m"
+        " JOIN images AS i ON i.digest = m.index_digest WHERE m.manifest_digest = ?",
+        (digest,),
+    )
+    return any(
+        verified == 0 or digest in names_of([(index, text, None)])[index].manifests
+        for index, text, verified in rows
+    )
 
 
 def _check_images_are_there(db: Connection) -> None:

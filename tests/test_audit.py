@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import settings
@@ -21,7 +23,9 @@ from tagsync.emulator import Emulator
 from tagsync.errors import UnclearQuestion, Unreachable
 from tagsync.find import LEADING, NAMING, PARTS
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
+from tagsync.parts import BATCH, key_range
 from tagsync.registries import Registry
+from tagsync.registries.manifest import fetched
 from tagsync.store import Store
 from tagsync.sync import Job, Options, sync
 from tests.conftest import REPOSITORY, FakeClock, Scripted
@@ -406,6 +410,142 @@ def found(rows: list[Row]) -> list[tuple[Any, ...]]:
 def test_a_digest_leads_to_its_tags(ask: Ask, digest: str, expected: list[Any]) -> None:
     """A manifest, configuration or layer is found, through indexes too, by its beginning too."""
     assert found(ask("find", digest)) == expected
+
+
+def content(text: str) -> Image:
+    """An image whose bytes are these."""
+    image = fetched(f"sha256:{sha256(text.encode()).hexdigest()}", text.encode(), "")
+    assert image is not None
+    return image
+
+
+@pytest.fixture
+def record(job: Job, store: Store, clock: FakeClock) -> Callable[..., None]:
+    """Polls a repository whose tags lead to these images."""
+
+    def list_(*children: Image, **tags: Image) -> None:
+        registry = Scripted(clock)
+        registry.then(*(Tag(name, image.digest) for name, image in tags.items()))
+        listing: Any = registry.script.pop()
+        given = {
+            "images": {image.digest: image for image in tags.values()},
+            "children": {image.digest: image for image in children},
+        }
+        registry.script.append(msgspec.structs.replace(listing, **given))
+        sync(Job(job.repository, registry, INTERVAL), store, clock=clock)
+
+    return list_
+
+
+def tags_of(rows: list[Row]) -> list[str]:
+    return [row["tag"] for row in rows]
+
+
+def is_whole(rows: list[Row]) -> bool:
+    return {row["result"] for row in rows} == {"ok"}
+
+
+def test_what_an_index_calls_a_manifest_may_be_a_layer_too(
+    record: Callable[..., None], ask: Ask
+) -> None:
+    """Who names a layer as a manifest hides none of the images that have it."""
+    layered = content(manifest_of(TOP, config=CONFIG))
+    record(layered=layered, index=content(index_of(amd64=TOP)))
+    assert tags_of(ask("find", TOP)) == ["index", "layered"]
+
+
+def test_escapes_of_json_hide_nothing(record: Callable[..., None], ask: Ask) -> None:
+    """Digests are found, and true records verify, however JSON spells them."""
+    layer = f"sha256:ab{'0' * 62}"
+    spelled = {letter: f"\\u{ord(letter):04x}" for letter in "abcdef"}
+    child = content(manifest_of(layer, config=CONFIG))
+    index, layered = (
+        content(text.replace(digest, digest[:7] + "".join(spelled.get(c, c) for c in digest[7:])))
+        for text, digest in (
+            (index_of(amd64=child.digest), child.digest),
+            (manifest_of(layer, config=CONFIG), layer),
+        )
+    )
+    record(child, index=index, layered=layered)
+    assert tags_of(ask("find", layer)) == ["index", "layered"]
+    assert is_whole(ask("verify"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "", "latest", "SHA256:" + "A" * 64, "0" * 14])
+def test_what_an_index_names_may_be_no_digest(
+    record: Callable[..., None], ask: Ask, query: Callable[..., Any], name: str
+) -> None:
+    """Whatever a registry writes in the place of a digest, the record of it verifies."""
+    record(index=content(index_of(amd64=name, arm64=ONE)))
+    assert is_whole(ask("verify"))
+    assert query("SELECT manifest_digest FROM index_manifests") == [(ONE,)]
+
+
+def test_images_of_all_batches_are_found(
+    record: Callable[..., None], ask: Ask, query: Callable[..., Any], database: Path
+) -> None:
+    """The first and the last image of each batch are found by what they alone have, and by all."""
+    layers = [f"sha256:{sha256(str(n).encode()).hexdigest()}" for n in range(2 * BATCH + 1)]
+    manifests = [content(manifest_of(layer, BASE, config=CONFIG)) for layer in layers]
+    record(**{f"v{n}": image for n, image in enumerate(manifests[:BATCH])})
+    record(**{f"v{n}": image for n, image in enumerate(manifests)})
+    assert query("SELECT batch, count(*) FROM images GROUP BY batch") == [
+        (0, BATCH),
+        (1, BATCH),
+        (2, 1),
+    ]
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM")
+    for n in (0, BATCH - 1, BATCH, 2 * BATCH - 1, 2 * BATCH):
+        assert tags_of(ask("find", layers[n])) == [f"v{n}"]
+    assert len(ask("find", BASE)) == len(manifests)
+    assert is_whole(ask("verify"))
+
+
+@pytest.mark.parametrize("batch", [-1, 2**62])
+def test_an_image_is_found_whatever_its_batch(
+    record: Callable[..., None], ask: Ask, database: Path, batch: int
+) -> None:
+    """What verify takes for true leads to its tags: a search visits the batches that there are."""
+    record(one=content(manifest_of(TOP, config=CONFIG)))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        name = "images_are_only_filled_in"
+        (trigger,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = ?", (name,)
+        ).fetchone()
+        connection.execute(f"DROP TRIGGER {name}")
+        for table in ("images", "image_parts"):
+            connection.execute(f"UPDATE {table} SET batch = ?", (batch,))
+        connection.execute(trigger)
+    assert is_whole(ask("verify"))
+    assert tags_of(ask("find", TOP)) == ["one"]
+
+
+def test_keys_that_no_image_names_hide_nothing(
+    record: Callable[..., None], ask: Ask, database: Path
+) -> None:
+    """A beginning finds its digest, however many others are said to begin so."""
+    record(one=content(manifest_of(TOP, config=CONFIG)))
+    lowest, _ = key_range(TOP[7:13])
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for part in range(lowest, lowest + 20):
+            connection.execute("INSERT INTO image_parts VALUES (0, ?)", (part,))
+    assert tags_of(ask("find", TOP[7:13])) == ["one"]
+
+
+def test_a_key_is_told_from_another_that_begins_so(record: Callable[..., None], ask: Ask) -> None:
+    """Of digests with the same first digits each leads to its own tags only."""
+    near, far = f"sha256:{'7' * 20}{'8' * 44}", f"sha512:{'7' * 128}"
+    other = f"sha256:{'7' * 64}"
+    record(
+        near=content(manifest_of(near, config=CONFIG)),
+        far=content(manifest_of(far, config=CONFIG)),
+        other=content(manifest_of(other, config=CONFIG)),
+        told=content(json.dumps({"annotations": {"x": near}, "layers": [{"digest": other}]})),
+    )
+    assert tags_of(ask("find", near)) == ["near"]
+    assert tags_of(ask("find", "sha512:" + "7" * 6)) == ["far"]
+    assert tags_of(ask("find", other)) == ["other", "told"]
 
 
 @pytest.mark.usefixtures("images")

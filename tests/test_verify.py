@@ -329,6 +329,11 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     ),
     "what images name": (("DELETE FROM image_parts",), "images", "find would not find it"),
     "the batch of an image": (("UPDATE images SET batch = 1",), "images", "find would not find it"),
+    "what no index names": (
+        ("INSERT INTO index_manifests SELECT 'sha256:0', min(digest) FROM images",),
+        "images",
+        "index_manifests has 1 rows, and the indexes name 0 manifests",
+    ),
     "a row of the mirror": (
         ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
         "tags",
