@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tagsync.database import Connection
 from tagsync.errors import UnclearQuestion
-from tagsync.parts import Role, digits_of, key, key_digits, key_range, parts
+from tagsync.parts import Role, digits_of, key_digits, key_range, parts
 
 LEAST_DIGITS: Final = 6
 """How many hexadecimal digits of a digest have to be given."""
@@ -151,7 +151,7 @@ def _parts(db: Connection, digits: str, beginnings: Sequence[str]) -> dict[str, 
         naming = db.execute(NAMING, {"part": part, "digits": key_digits(part)})
         for digest, manifest, image_id in naming:
             for name, role in dict(_names(manifest, image_id)).items():
-                if key(name) == part and name.startswith(tuple(beginnings)):
+                if name.startswith(tuple(beginnings)):
                     found.setdefault(name, _Named(role, [])).images.append(digest)
     return found
 
