@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
+from tagsync.audit import Audit
 from tagsync.chain import GENESIS, link
 from tagsync.diff import diff
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
+from tagsync.parts import BATCH
 from tagsync.registries import Registry
 from tagsync.schema import migrations
 from tagsync.store import Entry, Store
@@ -108,6 +110,7 @@ def record(
         "UPDATE images SET image_id = 'x'",
         f"{FILL}, digest = 'sha256:other'",
         f"{FILL}, first_observed_at = 'x'",
+        f"{FILL}, batch = batch + 1",
         f"{FILL}, media_type = 'x/y'",
         f"{FILL}, media_type = NULL",
         f"{FILL}, rowid = rowid + 100",
@@ -156,9 +159,36 @@ def test_a_manifest_that_is_not_what_it_should_be_fills_nothing(
     forged = Image("sha256:bare", manifest='{"x": 1}', verified=False)
     tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
     record(store, job, clock, tags, {"sha256:bare": forged})
+    tags |= {"new": Tag("new", "sha256:bare")}
+    record(store, job, clock, tags, {"sha256:bare": forged})
     assert query("SELECT manifest, verified FROM images WHERE digest = 'sha256:bare'") == [
         (None, None)
     ]
+
+
+def test_an_image_is_found_by_a_manifest_that_came_later(
+    job: Job, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """What is filled in is found as if it had been there, by a tag that stayed or a new one."""
+    layers = [f"sha256:{character * 64}" for character in "abc"]
+    texts = [json.dumps({"layers": [{"digest": layer}]}) for layer in layers]
+    images = {
+        digest: Image(digest, manifest=text, verified=True)
+        for text in texts
+        for digest in [f"sha256:{sha256(text.encode()).hexdigest()}"]
+    }
+    stayed, again, fresh = images
+    tags = {"stayed": Tag("stayed", stayed), "again": Tag("again", again)}
+    many = {f"sha256:{number:064x}": Image(f"sha256:{number:064x}") for number in range(BATCH)}
+    record(store, job, clock, tags, {stayed: Image(stayed), again: Image(again)})
+    tags |= {digest: Tag(digest, digest) for digest in many}
+    record(store, job, clock, tags, many)
+    tags |= {"other": Tag("other", again), "fresh": Tag("fresh", fresh)}
+    record(store, job, clock, tags, images)
+    with Audit.open(database) as audit:
+        found = [[row["tag"] for row in audit.find(layer)] for layer in layers]
+        assert {row["detail"] for row in audit.verify() if row["result"] != "ok"} == set()
+    assert found == [["stayed"], ["again", "other"], ["fresh"]]
 
 
 def test_swr_fills_in_a_manifest_too(
@@ -227,6 +257,16 @@ def test_what_is_no_database_is_left_alone(database: Path) -> None:
     with pytest.raises(UnusableDatabase, match="not a SQLite database"):
         Store.open(database)
     assert database.read_text() == "notes " * 1000
+
+
+@pytest.mark.parametrize("opened", [Store.open, Store.open_for_reading, Audit.open])
+def test_a_folder_is_no_database(
+    tmp_path: Path, opened: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    """A folder in the place of the file is called one, whoever opens it."""
+    (tmp_path / "kept").touch()
+    with pytest.raises(UnusableDatabase, match="is a folder: let store"), opened(tmp_path):
+        pass
 
 
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ from tagsync.models import (
     timestamp,
 )
 from tagsync.registries import Registry
-from tagsync.store import Entry, Store
+from tagsync.store import Entry, Ledger, Store
 from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
 from tests.conftest import REPOSITORY, FakeClock, Scripted
 
@@ -59,6 +59,19 @@ class Overtaken:
 
     def close(self) -> None:
         self._registry.close()
+
+
+class Outrun(Store):
+    """A store in which another poll is over between a decision and what it decides."""
+
+    def overtake(self, other: Callable[[], object]) -> None:
+        self._other = other
+
+    @contextmanager
+    def reading(self, repository: Repository) -> Iterator[Ledger]:
+        with super().reading(repository) as ledger:
+            yield ledger
+        self._other()
 
 
 def counts(poll: Poll) -> tuple[str, int, int, int]:
@@ -402,6 +415,82 @@ def test_a_first_listing_is_dropped_after_another(
     assert query("SELECT tag FROM tags") == [("a",)]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_decided_is_dropped_after_another_listing(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    database: Path,
+    query: Query,
+    known: bool,
+) -> None:
+    """A decision is carried out only on the records that it was made from."""
+    if known:
+        scripted.then("a")
+        sync(job, store, clock=clock)
+    scripted.then("a", "late")
+    scripted.then("a", "soon")
+    with Outrun.open(database) as outrun:
+        outrun.overtake(lambda: sync(job, store, clock=clock))
+        poll = sync(job, outrun, clock=clock)
+    assert counts(poll) == ("dropped", 0, 0, 0)
+    assert query("SELECT tag FROM tags ORDER BY tag") == [("a",), ("soon",)]
+    assert_history_is_whole(database)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_failure_after_a_decision_drops_nothing(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    database: Path,
+    query: Query,
+    known: bool,
+) -> None:
+    """A poll that failed between a decision and its transaction, even the first, changes no tag."""
+    if known:
+        scripted.then("a")
+        sync(job, store, clock=clock)
+    scripted.then("a", "b")
+    scripted.script.append(Unreachable("for a moment"))
+    with Outrun.open(database) as outrun:
+        outrun.overtake(lambda: sync(job, store, clock=clock))
+        assert counts(sync(job, outrun, clock=clock)) == ("ok", 1 if known else 2, 0, 0)
+    assert query("SELECT failures, last_error FROM repositories") == [(0, None)]
+    assert_history_is_whole(database)
+
+
+def test_a_dry_run_is_dropped_after_another_listing(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """What a dry run tells is what a poll would have come to."""
+    scripted.then("a", "late")
+    scripted.then("a", "soon")
+    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
+    poll = sync(msgspec.structs.replace(job, registry=slow), store, Options(dry_run=True), clock)
+    assert counts(poll) == ("dropped", 0, 0, 0)
+
+
+def test_a_listing_that_is_the_recorded_one_ends_an_outage(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """After polls that failed, what was listed before them is told of still."""
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    now = timestamp(clock.now)
+    scripted.script += [Unreachable("for a moment"), Unchanged(now, now, "the fingerprint")]
+    sync(job, store, clock=clock)
+    poll = sync(job, store, clock=clock)
+    assert (poll.outcome, poll.tags, poll.recovered_from) == ("ok", 2, 1)
+    assert query("SELECT outcome, tags FROM observations ORDER BY id") == [
+        ("ok", 2),
+        ("failed", None),
+        ("ok", 2),
+    ]
+
+
 def test_a_failure_meanwhile_drops_nothing(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock
 ) -> None:
@@ -615,8 +704,9 @@ def test_observations_grow_and_show_holes(
     ]
 
 
+@pytest.mark.parametrize("next_poll", ["listing", "unchanged", "failure"])
 def test_a_line_that_was_not_written_is_written_by_the_next_poll(
-    job: Job, scripted: Scripted, store: Store, clock: FakeClock, logged: Events
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, logged: Events, next_poll: str
 ) -> None:
     """What a process committed and did not live to log, the next poll logs."""
     scripted.then("a")
@@ -629,9 +719,16 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
         change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
         ledger.complete(Entry(listing, [change]), interval=job.interval)  # type: ignore[arg-type]  # it is a Listing
     assert events(logged, "tag.") == []
-    scripted.then("a", "b")
+    now = timestamp(clock.now)
+    steps: dict[str, Unchanged | Exception] = {
+        "unchanged": Unchanged(now, now, "the fingerprint"),
+        "failure": Unreachable("for a moment"),
+    }
     for _ in range(2):
-        scripted.then("a", "b")
+        if next_poll in steps:
+            scripted.script.append(steps[next_poll])
+        else:
+            scripted.then("a", "b")
         sync(job, store, clock=clock)
     assert [entry["tag"] for entry in logged if entry["event"] == "tag.added"] == ["b"]
 
