@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tagsync.database import Connection
 from tagsync.errors import UnclearQuestion
-from tagsync.parts import Role, digits_of, key_digits, key_range, parts
+from tagsync.parts import Role, key_digits, key_range, parts
 
 LEAST_DIGITS: Final = 6
 """How many hexadecimal digits of a digest have to be given."""
@@ -161,7 +161,7 @@ def _names(manifest: str | None, image_id: str | None) -> Iterator[tuple[str, Ro
         if role != "manifest":
             yield name, role
     if image_id:
-        yield f"sha256:{digits_of(image_id)}", "config"
+        yield image_id if ":" in image_id else f"sha256:{image_id}", "config"
 
 
 def _platform(index: str | None, via: str | None) -> str | None:

@@ -139,11 +139,6 @@ def key_digits(number: int) -> str:
     return f"{number:0{KEY_DIGITS}x}"
 
 
-def digits_of(digest: str) -> str:
-    """A digest without ``sha256:``."""
-    return digest.rpartition(":")[2]
-
-
 def key_range(beginning: str) -> tuple[int, int]:
     """The smallest and the largest key of all digests that begin with these hexadecimal digits."""
     digits = beginning[:KEY_DIGITS]

@@ -471,6 +471,13 @@ def test_escapes_of_json_hide_nothing(record: Callable[..., None], ask: Ask) -> 
     assert is_whole(ask("verify"))
 
 
+def test_a_configuration_keeps_its_algorithm(record: Callable[..., None], ask: Ask) -> None:
+    """An image_id with an algorithm is no second digest beside the configuration that it is."""
+    config = f"sha512:{'ab' * 64}"
+    record(one=content(manifest_of(BASE, config=config)))
+    assert tags_of(ask("find", config[7:])) == ["one"]
+
+
 @pytest.mark.parametrize("name", ["a\0b", "", "latest", "SHA256:" + "A" * 64, "0" * 14])
 def test_what_an_index_names_may_be_no_digest(
     record: Callable[..., None], ask: Ask, query: Callable[..., Any], name: str
