@@ -26,6 +26,7 @@ from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
 from tagsync.parts import BATCH
 from tagsync.registries import Registry
+from tagsync.rows import insert_rows
 from tagsync.schema import migrations
 from tagsync.store import Entry, Store
 from tagsync.sync import Job, sync
@@ -273,6 +274,16 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     """A path into nowhere is a sentence that names it."""
     with pytest.raises(StoreError, match="check that its folder exists"):
         Store.open(tmp_path / "missing" / "tagsync.db")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 63, 64, 65, 137])
+def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
+    """However many rows there are, none is left over at the end of a statement."""
+    rows = [(number, f"row {number}") for number in range(count)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE kept (id INTEGER PRIMARY KEY, number, text)")
+        insert_rows(connection, "INSERT INTO kept (number, text) VALUES (rows)", rows)
+        assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
 
 
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
