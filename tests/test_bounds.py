@@ -27,6 +27,8 @@ from tagsync.registries.deadline import bounded, within
 from tests.test_http import HEAD, Talk, client_of, get, says, server
 from tests.test_swr import ask, rows_of
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(tagsync.__file__).parent
 
 

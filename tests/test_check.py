@@ -11,6 +11,8 @@ import pytest
 
 from tagsync.emulator import Emulator, Keys
 
+pytestmark = pytest.mark.processes
+
 KEYS = {"MADEUPACCESSKEY": Keys("made-up-secret-key")}
 
 

@@ -14,6 +14,8 @@ import pytest
 from tagsync.errors import ConfigError
 from tagsync.registries.login import MAX_HELPER_BYTES, Login, docker_login, host_of
 
+pytestmark = pytest.mark.processes
+
 SECRET = "made-up-secret"
 HOST = "registry.example.com:5000"
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+import pytest
+
 from tagsync.models import Listing, NoCredential
 from tagsync.registries import open_registry
 from tests.docker_registry import digest_of
+
+pytestmark = pytest.mark.processes
 
 PASSWORD = "made-up-password"
 BASIC = base64.b64encode(f"reader:{PASSWORD}".encode()).decode()

@@ -286,6 +286,7 @@ def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
         assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
 
 
+@pytest.mark.processes
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
     for number in range(25):
@@ -346,6 +347,7 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
     assert [query(everything.format(name)) for name in tables] == before
 
 
+@pytest.mark.processes
 def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> None:
     """After SIGKILL at random moments one clean pass makes mirror and log complete again."""
     random = Random(7)
