@@ -22,6 +22,14 @@ SIZES: Final = ((100, 100), (1000, 10), (1000, 100), (100, 1000), (10_000, 10), 
 MAIN: Final = (1000, 100)
 """The size at which all ways are compared."""
 
+FETCH: Final = "fetch, 1 thread"
+"""What everything is compared with."""
+
+WAYS: Final = (FETCH, "first import", "idle pass", "1 % changes")
+"""What is measured at every size."""
+
+DATABASE: Final = "database"
+
 STARTS: Final = ("tagsync --help", "tagsync status")
 """What takes as long as it takes to start."""
 
@@ -113,7 +121,7 @@ def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
     main = size == MAIN
     with bench(*size, threads) as made:
         ways = {
-            "fetch, 1 thread": Measured(made.fetch("httpx", 1)),
+            FETCH: Measured(made.fetch("httpx", 1)),
             f"fetch, {threads} threads": Measured(made.fetch("httpx", threads)),
             "first import": Measured(made.sync(0), made.forget),
             "idle pass": Measured(made.sync(0)),
@@ -126,26 +134,26 @@ def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
         if main:
             costs |= after_a_history(made)
         bytes_per_tag = made.database.stat().st_size / (size[0] * size[1])
-        return {**costs, "database": Cost(0, 0, bytes_per_tag)}
+        return {**costs, DATABASE: Cost(0, 0, bytes_per_tag)}
 
 
 def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterator[str]:
-    """The lines of a table in Markdown."""
+    """The lines of two tables in Markdown: each size, and what was measured at `MAIN` alone."""
     yield f"{machine()}; {threads} threads; medians of whole processes on loopback.\n"
-    yield "| repositories x tags | what | seconds | CPU seconds | x fetch | tags/s | peak MiB |"
-    yield "|---|---|---|---|---|---|---|"
+    yield f"| repositories x tags | {' | '.join(WAYS)} | bytes a tag |"
+    yield "|---|---|---|---|---|---|"
     for (repositories, tags), ways in costs.items():
-        alone = ways["fetch, 1 thread"]
-        for name, took in ways.items():
-            if name == "database":
-                yield f"| {repositories} x {tags} | database | {took.peak:.0f} bytes a tag ||||||"
-                continue
-            a_second = repositories * tags / took.wall
-            ratio = f"{took.wall / alone.wall:.2f} | {a_second:,.0f}"
-            yield (
-                f"| {repositories} x {tags} | {name} | {took.wall:.2f} | {took.cpu:.2f} |"
-                f" {ratio if name not in STARTS else ' | '} | {took.peak:.0f} |"
-            )
+        cells = " | ".join(_cell(ways[name], ways[FETCH]) for name in WAYS)
+        yield f"| {repositories} x {tags} | {cells} | {ways[DATABASE].peak:.0f} |"
+    yield f"\n| at {MAIN[0]} x {MAIN[1]} | |"
+    yield "|---|---|"
+    for name, took in costs[MAIN].items():
+        if name not in {*WAYS, DATABASE}:
+            yield f"| {name} | {_cell(took, costs[MAIN][FETCH])} |"
+
+
+def _cell(took: Cost, alone: Cost) -> str:
+    return f"{took.wall:.2f} s, {took.wall / alone.wall:.2f} x fetch, {took.peak:.0f} MiB"
 
 
 @click.command()

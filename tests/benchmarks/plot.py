@@ -1,6 +1,6 @@
-"""The table of `tests.benchmarks` as two pictures: what grows with the tags, and what does not."""
+"""The table of `tests.benchmarks` as a picture: what grows, with the tags and the repositories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,40 +10,36 @@ from matplotlib.figure import Figure
 
 from tests.benchmarks.measure import Cost
 
+_Costs = Mapping[tuple[int, int], Mapping[str, Cost]]
+"""Of each size, in repositories and tags in each, what each way took."""
+
 _WAYS: Final = ("first import", "1 % changes", "idle pass", "fetch, 1 thread")
 
 
-def plot(costs: Mapping[tuple[int, int], Mapping[str, Cost]], path: Path) -> None:
-    """Writes the picture of what each way takes, by the number of tags, as SVG.
-
-    Args:
-        costs: of each size, in repositories and tags in each, what each way took.
-        path: the file.
-    """
-    # Equal figures give equal files, in text that can be searched.
+def plot(costs: _Costs, path: Path) -> None:
+    """Writes the picture as SVG; equal figures give equal files, in text that can be searched."""
+    hundred = {size[0] * size[1]: ways for size, ways in costs.items() if size[1] == 100}
+    spread = {size[0]: ways for size, ways in costs.items() if size[0] * size[1] == 100_000}
     with mpl.rc_context({"svg.hashsalt": "tagsync", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(9, 4), layout="constrained")
-        seconds, memory = figure.subplots(1, 2)
-        for way in _WAYS:
-            _curve(seconds, costs, way, "wall")
-            _curve(memory, costs, way, "peak")
-        seconds.set(title="Seconds for a whole process", yscale="log")
-        memory.set(title="Peak memory in MiB", ylim=(0, None))
-        for axes in (seconds, memory):
-            axes.set(xlabel="tags", xscale="log")
-            axes.grid(visible=True, alpha=0.3)
-        seconds.legend()
+        figure = Figure(figsize=(12, 4), layout="constrained")
+        by_tags, by_repositories, memory = figure.subplots(1, 3)
+        _curves(by_tags, hundred, lambda cost: cost.wall)
+        _curves(by_repositories, spread, lambda cost: cost.wall)
+        _curves(memory, hundred, lambda cost: cost.peak)
+        by_tags.set(title="100 tags a repository", xlabel="tags", ylabel="seconds", yscale="log")
+        by_repositories.set(
+            title="100,000 tags", xlabel="repositories", ylabel="seconds", yscale="log"
+        )
+        memory.set(title="100 tags a repository", xlabel="tags", ylabel="peak MiB", ylim=(0, None))
+        by_tags.legend()
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _curve(
-    axes: Axes,
-    costs: Mapping[tuple[int, int], Mapping[str, Cost]],
-    way: str,
-    figure: str,
+def _curves(
+    axes: Axes, costs: Mapping[int, Mapping[str, Cost]], value: Callable[[Cost], float]
 ) -> None:
-    points = sorted(
-        (repositories * tags, getattr(ways[way], figure))
-        for (repositories, tags), ways in costs.items()
-    )
-    axes.plot(*zip(*points, strict=True), marker="o", label=way)
+    sizes = sorted(costs)
+    for way in _WAYS:
+        axes.plot(sizes, [value(costs[size][way]) for size in sizes], marker="o", label=way)
+    axes.set(xscale="log")
+    axes.grid(visible=True, alpha=0.3)
