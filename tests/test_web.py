@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
@@ -241,7 +242,9 @@ def follow(browser: Browser, by: str, what: str) -> None:
     """Clicks what leads to another page, and waits for that page."""
     left = browser.find_element(By.TAG_NAME, "html")
     browser.find_element(by, what).click()
-    WebDriverWait(browser, 20, poll_frequency=0.05).until(staleness_of(left))
+    # While a page goes, the driver may know no more of it than that its node is not there.
+    waiting = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
+    waiting.until(staleness_of(left))
 
 
 def text_of(browser: Browser) -> str:
