@@ -55,10 +55,10 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "tagsync", *map(str, arguments)]
 
 
-def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
-    """Runs tagsync to its end, off any terminal."""
+def to_its_end(arguments: list[str], cwd: Path, **variables: str) -> Finished:
+    """Runs a command of any kind that leads to tagsync, off any terminal."""
     return subprocess.run(
-        command(*arguments),
+        arguments,
         cwd=cwd,
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
@@ -67,6 +67,11 @@ def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
         timeout=30,
         check=False,
     )
+
+
+def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
+    """Runs tagsync to its end, off any terminal."""
+    return to_its_end(command(*arguments), cwd, **variables)
 
 
 def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[str]:
@@ -799,16 +804,7 @@ def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) ->
         swr.push("team/api", f"v{number}", str(number))
     database = tmp_path / "tagsync.db"
     limited = ["sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *command("sync")]
-    finished = subprocess.run(
-        limited,
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    finished = to_its_end(limited, tmp_path)
     assert "tagsync.db" in the_sentence(finished, 1)
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
     assert query(database, "SELECT count(*) FROM changes") == [(1,)]

@@ -22,6 +22,7 @@ from tests.test_cli import (
     rows_of,
     tagsync,
     the_sentence,
+    to_its_end,
 )
 from tests.test_sync import assert_history_is_whole
 
@@ -54,16 +55,7 @@ def polled(swr: Emulator, tmp_path: Path) -> Path:
 def unprivileged(*arguments: object, cwd: Path) -> Finished:
     """Runs tagsync as somebody whom permissions bind, also where the tests run as root."""
     prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
-    return subprocess.run(
-        [*prefix, *command(*arguments)],
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return to_its_end([*prefix, *command(*arguments)], cwd)
 
 
 @pytest.fixture
@@ -254,13 +246,5 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 def test_a_closed_stream_is_nobody_who_reads(stream: str, polled: Path) -> None:
     """Started without standard output or error, a command does what it does and ends well."""
     script = f'"$@" {stream}'
-    finished = subprocess.run(
-        ["sh", "-c", script, "sh", *command("tags")],
-        cwd=polled,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    finished = to_its_end(["sh", "-c", script, "sh", *command("tags")], polled)
     assert (finished.returncode, finished.stderr) == (0, "")
