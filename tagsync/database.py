@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import schema
-from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.errors import DatabaseLocked, StoreError, UnusableDatabase
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
@@ -25,7 +25,12 @@ _SENTENCES: Final = {
     "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
     "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
 }
-_UNUSABLE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+_KINDS: Final = {
+    "SQLITE_BUSY": DatabaseLocked,
+    "SQLITE_NOTADB": UnusableDatabase,
+    "SQLITE_CANTOPEN": UnusableDatabase,
+    "SQLITE_PERM": UnusableDatabase,
+}
 
 _MISFITS: Final = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
@@ -150,9 +155,9 @@ def in_plain_words(path: Path) -> Iterator[None]:
             raise UnusableDatabase(sentence) from error
         # The name is missing where Python's own layer refused, as on a closed connection.
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        primary = next((key for key in _SENTENCES if name.startswith(key)), None)
-        sentence = _SENTENCES.get(primary or "", "{path} could not be used: {error}")
-        kind = UnusableDatabase if primary in _UNUSABLE else StoreError
+        primary = next((key for key in _SENTENCES if name.startswith(key)), "")
+        sentence = _SENTENCES.get(primary, "{path} could not be used: {error}")
+        kind = _KINDS.get(primary, StoreError)
         raise kind(sentence.format(path=path, error=error)) from error
     except _MISFITS as error:
         about = str(error)[:200] or type(error).__name__

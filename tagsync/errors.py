@@ -7,6 +7,7 @@
     ├── UnclearQuestion             a moment or a digest that can mean nothing, or too much
     ├── StoreError                  the database did not take or give what was asked
     │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
+    │   ├── DatabaseLocked          another process has it for too long
     │   └── UnknownRepository       a pattern matches no repository
     └── RegistryError               a listing could not be had
         ├── Unreachable        *    no connection, a broken one, or a timeout
@@ -50,6 +51,10 @@ class StoreError(TagsyncError):
 
 class UnusableDatabase(StoreError):
     """The file is not a database of ours, or was written by a newer tagsync; it was not touched."""
+
+
+class DatabaseLocked(StoreError):
+    """Another process kept the database locked for longer than we wait."""
 
 
 class UnknownRepository(StoreError):

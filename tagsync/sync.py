@@ -1,13 +1,14 @@
 """One repository's poll as a short story, and a pass over many of them.
 
-Decide first, act after: what a listing means is decided from one view of the records, and carried
+Look, decide, record, log: what a listing means is decided from one view of the records, and carried
 out in a transaction in which the newest look is still the same. Otherwise the listing is dropped.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from threading import Condition
 from time import monotonic
 from typing import Final, Literal
 
@@ -15,10 +16,10 @@ import msgspec
 import structlog
 
 from tagsync.diff import diff, doubt
-from tagsync.errors import NotFound, RegistryError
+from tagsync.errors import DatabaseLocked, NotFound, RegistryError, StoreError
+from tagsync.findings import Entry, Failed, Finding, Held, Known, Recorded, Unlogged
 from tagsync.models import (
     GONE,
-    Change,
     Clock,
     Listing,
     Repository,
@@ -30,7 +31,7 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.registries import Registry
-from tagsync.store import Entry, Known, Ledger, Store
+from tagsync.store import Store
 
 Outcome = Literal["ok", "failed", "held", "dropped"]
 """How a poll ended; ``dropped`` where another process had recorded a listing meanwhile."""
@@ -92,13 +93,82 @@ class Poll(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
-class _Decision(msgspec.Struct, frozen=True):
-    outcome: Outcome
-    changes: Sequence[Change] = ()
-    detail: str | None = None
+class _Look(msgspec.Struct, frozen=True):
+    """A poll before it is recorded.
+
+    Attributes:
+        job: what was polled.
+        known: what was recorded when it began.
+        poll: what it comes to, if nothing is recorded meanwhile.
+        listing: what was read; null where the registry failed.
+        finding: what is to be recorded; null where nothing is.
+    """
+
+    job: Job
+    known: Known
+    poll: Poll
+    listing: Listing | Unchanged | None = None
+    finding: Finding | None = None
+
+    @property
+    def rows(self) -> int:
+        """About how many rows recording it writes."""
+        found = self.finding.found if self.finding else None
+        return 1 + len(found.changes) if isinstance(found, Entry) else 1
 
 
-_DROPPED: Final = _Decision("dropped", detail="another listing was recorded meanwhile")
+_DROPPED: Final = "another listing was recorded meanwhile"
+
+_ROWS_AT_ONCE: Final = 4096
+"""How much is recorded together at most: more takes memory, and less is slower."""
+
+_LINGER: Final = 0.1
+"""Seconds for which what was found may wait for more to be recorded with it."""
+
+
+class _Inbox:
+    """Where threads leave what they found, for the one that records it: many polls at a time."""
+
+    def __init__(self, expected: int) -> None:
+        self._changed = Condition()
+        self._expected = expected
+        self._looks: list[Future[_Look]] = []
+        self._rows = 0
+        self._closed = False
+
+    def put(self, look: Future[_Look]) -> None:
+        """Leaves what a thread found, or failed by; waits while there is enough already."""
+        rows = 0 if look.cancelled() or look.exception() else look.result().rows
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._rows < _ROWS_AT_ONCE)
+            self._looks.append(look)
+            self._rows += rows
+            if self._is_enough():
+                self._changed.notify_all()
+
+    def take(self) -> list[Future[_Look]]:
+        """What was left since the last time, at least one; nothing where nothing more is to come.
+
+        What comes together is recorded together: an idle pass over 1,000 repositories takes xx %
+        less time than with a transaction for each.
+        """
+        with self._changed:
+            looks: list[Future[_Look]] = []
+            while self._expected and not looks:
+                self._changed.wait_for(self._is_enough, _LINGER)
+                looks, self._looks, self._rows = self._looks, [], 0
+            self._expected -= len(looks)
+            self._changed.notify_all()
+            return looks
+
+    def close(self) -> None:
+        """Lets nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _is_enough(self) -> bool:
+        return self._rows >= _ROWS_AT_ONCE or len(self._looks) == self._expected
 
 
 def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = utc_now) -> Poll:
@@ -109,22 +179,9 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
     Raises:
         StoreError: the database failed; nothing of this poll was recorded.
     """
-    began = monotonic()
-    known = store.known(job.repository)
-    owed = known.unlogged_from is not None
-    try:
-        listing = _read(job, store, known, clock)
-        poll = _record(job, store, known, listing, options)
-        owed = owed or isinstance(listing, Listing)
-    except RegistryError as error:
-        poll = Poll(job.repository, "failed", detail=str(error), error=error)
-        if not options.dry_run:
-            with store.recording(job.repository) as ledger:
-                ledger.fail(str(error), _reason(error), timestamp(clock()), interval=job.interval)
-    poll = msgspec.structs.replace(poll, seconds=monotonic() - began)
-    if owed and not options.dry_run:
-        _log_changes(job.repository, store)
-    _log_poll(poll)
+    (poll,) = _finish([_look(job, store, options, clock)], store)
+    if isinstance(poll, StoreError):
+        raise poll
     return poll
 
 
@@ -138,7 +195,7 @@ def sync_all(
     """Polls many repositories, those of each registry by as many threads as it may be asked by.
 
     Args:
-        jobs: in the order in which they are begun.
+        jobs: each of another repository, in the order in which they are begun.
         store: shared by all.
         concurrency: threads for each registry's name.
         options: for all of them.
@@ -151,14 +208,25 @@ def sync_all(
         StoreError: the database failed; polls that had not begun were not made.
     """
     pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
+    inbox = _Inbox(len(jobs))
     polls: dict[Repository, Poll] = {}
     try:
-        futures = [pools[job.repository.registry].submit(sync, job, store, options) for job in jobs]
-        for future in as_completed(futures):
-            poll = future.result()
-            polls[poll.repository] = poll
-            on_poll(poll)
+        for job in jobs:
+            look = pools[job.repository.registry].submit(_look, job, store, options, utc_now)
+            look.add_done_callback(inbox.put)
+        while looks := inbox.take():
+            failed = [error for look in looks if (error := look.exception())]
+            found = [look.result() for look in looks if not look.exception()]
+            for poll in _finish(found, store):
+                if isinstance(poll, StoreError):
+                    failed.append(poll)
+                else:
+                    polls[poll.repository] = poll
+                    on_poll(poll)
+            if failed:
+                raise failed[0]
     finally:
+        inbox.close()
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
     if not options.dry_run:
@@ -196,6 +264,26 @@ def discover(
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}
     return found, failures
+
+
+def _look(job: Job, store: Store, options: Options, clock: Clock) -> _Look:
+    """Reads a repository's tags, and decides what that means."""
+    began = monotonic()
+    known = store.known(job.repository)
+    try:
+        listing = _read(job, store, known, clock)
+        look = _decided(job, store, known, listing, options)
+    except RegistryError as error:
+        poll = Poll(job.repository, "failed", detail=str(error), error=error)
+        found = Failed(str(error), _reason(error), timestamp(clock()))
+        look = _Look(job, known, poll, finding=_finding(job, known, found))
+    poll = msgspec.structs.replace(look.poll, seconds=monotonic() - began)
+    finding = None if options.dry_run else look.finding
+    return msgspec.structs.replace(look, poll=poll, finding=finding)
+
+
+def _finding(job: Job, known: Known, found: Entry | Unchanged | Held | Failed) -> Finding:
+    return Finding(job.repository, known, job.interval, found)
 
 
 def _read(job: Job, store: Store, known: Known, clock: Clock) -> Listing | Unchanged:
@@ -242,90 +330,101 @@ def _either(first: Listing, second: Listing) -> Listing:
     )
 
 
-def _record(
+def _decided(
     job: Job, store: Store, known: Known, listing: Listing | Unchanged, options: Options
-) -> Poll:
-    """Decides what the listing means, and unless this is a dry run, carries it out.
+) -> _Look:
+    """What a listing means, decided from one view of the records."""
+    poll = Poll(job.repository, "ok", requests=listing.requests, size=listing.size)
+    look = _Look(job, known, poll, listing)
+    replace = msgspec.structs.replace
+    if isinstance(listing, Unchanged) and not options.dry_run:
+        return replace(look, finding=_finding(job, known, listing))
+    with store.reading(job.repository) as view:
+        tags = view.count() if isinstance(listing, Unchanged) else len(listing.tags)
+        poll = replace(poll, tags=tags, recovered_from=view.known.failures)
+        # What began after the last look was recorded is newer than it, and nothing else surely is.
+        # No clock is asked: it may have been set in between.
+        if view.known.looks != known.looks:
+            return replace(look, poll=_dropped(poll))
+        if isinstance(listing, Unchanged):
+            return replace(look, poll=poll)
+        mirrored = view.tags()
+        changes = diff(mirrored, _as_far_as_known(listing, mirrored))
+        deleted = (change.tag for change in changes if change.kind == "deleted")
+        reason = doubt(len(mirrored), deleted)
+        held = view.held_in_a_row(reason) + 1 if reason else 0
+    if reason and not options.accept_deletions and held < job.agreeing_listings:
+        found: Held | Entry = Held(reason, listing.finished_at, tags)
+        poll = replace(poll, outcome="held", detail=reason)
+    else:
+        found = Entry(listing, changes, _remark(listing))
+        kinds = Counter(change.kind for change in changes)
+        poll = replace(
+            poll,
+            added=kinds["added"],
+            updated=kinds["updated"],
+            deleted=kinds["deleted"],
+            detail=found.detail,
+        )
+    return replace(look, poll=poll, finding=_finding(job, known, found))
 
-    Args:
-        job: which repository.
-        store: where it is recorded.
-        known: what was recorded before the listing was begun.
-        listing: what was read.
-        options: how the pass is made.
-    """
-    decision = _Decision("ok")
-    if options.dry_run or isinstance(listing, Listing):
-        with store.reading(job.repository) as ledger:
-            decision = _decide(ledger, known, listing, job, options)
-            count = ledger.count() if isinstance(listing, Unchanged) else len(listing.tags)
-    if not options.dry_run:
-        # Made before the transaction, which others wait for. What was decided still holds in it, if
-        # the last look is the same: nothing else changes a mirror.
-        entry = Entry(listing, decision.changes) if isinstance(listing, Listing) else None
-        with store.recording(job.repository, known) as ledger:
-            if ledger.known.looks != known.looks:
-                decision = _DROPPED
-            count = _act(ledger, listing, entry, decision, job)
-    dropped = decision.outcome == "dropped"
-    _log_oddities(job.repository, listing)
-    if not dropped:
-        _log_clock(job.repository, known, listing)
-    kinds = Counter(change.kind for change in decision.changes)
+
+def _dropped(poll: Poll) -> Poll:
     return Poll(
-        job.repository,
-        decision.outcome,
-        tags=count,
-        added=kinds["added"],
-        updated=kinds["updated"],
-        deleted=kinds["deleted"],
-        detail=decision.detail,
-        recovered_from=0 if dropped else ledger.known.failures,
-        requests=listing.requests,
-        size=listing.size,
+        poll.repository,
+        "dropped",
+        tags=poll.tags,
+        detail=_DROPPED,
+        requests=poll.requests,
+        size=poll.size,
+        seconds=poll.seconds,
     )
 
 
-def _decide(
-    ledger: Ledger, known: Known, listing: Listing | Unchanged, job: Job, options: Options
-) -> _Decision:
-    # What began after the last look was recorded is newer than it, and nothing else surely is. No
-    # clock is asked: it may have been set in between.
-    if ledger.known.looks != known.looks:
-        return _DROPPED
-    if isinstance(listing, Unchanged):
-        return _Decision("ok")
-    mirrored = ledger.tags()
-    changes = diff(mirrored, _as_far_as_known(listing, mirrored))
-    reason = doubt(len(mirrored), (change.tag for change in changes if change.kind == "deleted"))
-    if (
-        reason
-        and not options.accept_deletions
-        and ledger.held_in_a_row(reason) + 1 < job.agreeing_listings
-    ):
-        return _Decision("held", detail=reason)
-    return _Decision("ok", changes, _remark(listing))
+def _finish(looks: Sequence[_Look], store: Store) -> list[Poll | StoreError]:
+    """Records what was found, and logs it; returns the polls, or why one was not recorded."""
+    findings = [look.finding for look in looks if look.finding is not None]
+    results = iter(_record(findings, store) if findings else ())
+    polls: list[Poll | StoreError] = []
+    logged: dict[int, list[Repository]] = {}
+    for look in looks:
+        recorded = next(results) if look.finding is not None else None
+        if isinstance(recorded, StoreError):
+            polls.append(recorded)
+            continue
+        poll = _with_what_was_recorded(look.poll, recorded) if recorded else look.poll
+        if look.listing is not None:
+            _log_oddities(poll.repository, look.listing)
+            if poll.outcome != "dropped":
+                _log_clock(poll.repository, look.known, look.listing)
+        unlogged = recorded.unlogged if recorded else None
+        if unlogged and _log_changes(poll.repository, unlogged):
+            logged.setdefault(unlogged.through, []).append(poll.repository)
+        _log_poll(poll)
+        polls.append(poll)
+    for through, repositories in logged.items():
+        store.acknowledge(repositories, through)
+    return polls
 
 
-def _act(
-    ledger: Ledger,
-    listing: Listing | Unchanged,
-    entry: Entry | None,
-    decision: _Decision,
-    job: Job,
-) -> int:
-    """Carries a decision out; returns how many tags the listing had."""
-    if isinstance(listing, Unchanged):
-        if decision.outcome == "dropped":
-            return ledger.count()
-        return ledger.confirm(listing, interval=job.interval)
-    if decision.outcome == "held":
-        ledger.hold(
-            decision.detail or "", listing.finished_at, len(listing.tags), interval=job.interval
-        )
-    elif decision.outcome == "ok" and entry is not None:
-        ledger.complete(entry, interval=job.interval, detail=decision.detail)
-    return len(listing.tags)
+def _record(findings: Sequence[Finding], store: Store) -> list[Recorded | StoreError]:
+    """Records all together, or if that fails, each alone: only one of them may be at fault."""
+    try:
+        with store.recording() as ledger:
+            return [*ledger.record(findings)]
+    except DatabaseLocked as error:
+        return [error] * len(findings)
+    except StoreError as error:
+        if len(findings) == 1:
+            return [error]
+    return [result for finding in findings for result in _record([finding], store)]
+
+
+def _with_what_was_recorded(poll: Poll, recorded: Recorded) -> Poll:
+    if poll.outcome == "failed":
+        return poll
+    poll = msgspec.structs.replace(poll, tags=recorded.tags, recovered_from=recorded.known.failures)
+    return _dropped(poll) if recorded.dropped else poll
 
 
 def _as_far_as_known(listing: Listing, mirrored: Mapping[str, Tag]) -> Mapping[str, Tag]:
@@ -392,19 +491,17 @@ def _log_clock(repository: Repository, known: Known, listing: Listing | Unchange
         )
 
 
-def _log_changes(repository: Repository, store: Store) -> None:
+def _log_changes(repository: Repository, unlogged: Unlogged) -> bool:
     """Writes the lines of what is committed, also those that a killed process still owed.
 
-    Where one cannot be written they stay owed.
+    Returns:
+        Whether all were written; otherwise they stay owed.
     """
-    unlogged = store.unlogged(repository)
-    if unlogged is None:
-        return
     about = {"registry": repository.registry, "repository": repository.full_name}
     if unlogged.baseline is not None:
         written = log.info("repository.baselined", **about, tags=unlogged.baseline)
         if written is False:
-            return
+            return False
     for change in unlogged.changes:
         moved = {"moved": change.moved} if change.kind == "updated" else {}
         written = log.info(
@@ -419,8 +516,8 @@ def _log_changes(repository: Repository, store: Store) -> None:
             change_id=change.id,
         )
         if written is False:
-            return
-    store.acknowledge(repository, unlogged.through)
+            return False
+    return True
 
 
 def _log_pass(polls: Collection[Poll], store: Store) -> None:

@@ -21,6 +21,7 @@ from tagsync.cli.moment import parse_moment, parse_span
 from tagsync.database import reading
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnclearQuestion
+from tagsync.findings import Failed, Finding, Known
 from tagsync.models import Repository
 from tagsync.store import Store
 from tests.conftest import FakeClock
@@ -281,11 +282,11 @@ def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     readable.chmod(0o755)
     database.chmod(0o644)
     with Store.open(database) as store:
-        with store.recording(Repository("swr", "team/new")) as ledger:
-            ledger.fail("down", "down", "2026-05-03T12:00:00.000Z", interval=FIVE_MINUTES)
+        with store.recording() as ledger:
+            ledger.record([down("team/new")])
         readable.chmod(0o555)
-        with store.recording(Repository("swr", "team/newer")) as ledger:
-            ledger.fail("down", "down", "2026-05-03T12:00:00.000Z", interval=FIVE_MINUTES)
+        with store.recording() as ledger:
+            ledger.record([down("team/newer")])
             before = set(contents(readable))
             finished = as_nobody(["coverage", "--format", "json"], readable)
             verified = as_nobody(["verify", "--format", "json"], readable)
@@ -304,8 +305,8 @@ def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_p
     written = tmp_path / "killed" / "tagsync.db"
     readable.chmod(0o755)
     with Store.open(written) as store:
-        with store.recording(Repository("swr", "team/new")) as ledger:
-            ledger.fail("down", "down", "2026-05-03T12:00:00.000Z", interval=FIVE_MINUTES)
+        with store.recording() as ledger:
+            ledger.record([down("team/new")])
         for ending in ("", "-wal"):
             left = readable / f"tagsync.db{ending}"
             left.unlink(missing_ok=True)
@@ -336,8 +337,8 @@ def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_pa
     def read_slowly() -> None:
         with reading(database) as db:
             assert db.execute("SELECT count(*) FROM repositories").fetchone() == (2,)
-            with Store.open(database) as store, store.recording(Repository("swr", "a/b")) as ledger:
-                ledger.fail("down", "down", "2026-05-03T12:00:00.000Z", interval=FIVE_MINUTES)
+            with Store.open(database) as store, store.recording() as ledger:
+                ledger.record([down("a/b")])
 
     with pytest.raises(StoreError, match=r"was written to while it was read: ask again"):
         read_slowly()
@@ -346,7 +347,12 @@ def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_pa
 # --- moments -------------------------------------------------------------------------------------
 
 NOW = FakeClock().now
-FIVE_MINUTES = timedelta(minutes=5)
+
+
+def down(name: str) -> Finding:
+    """A poll that fails, of a repository that was never seen."""
+    failed = Failed("down", "down", "2026-05-03T12:00:00.000Z")
+    return Finding(Repository("swr", name), Known(), timedelta(minutes=5), failed)
 
 
 @pytest.mark.parametrize(

@@ -416,8 +416,8 @@ def test_tagsync_outlives_each_lie(
             swr.push("team/api", ALL[0], f"build {number}")
             assert sync(job, store).deleted == 0
             assert sync(job, store).outcome == "ok"
-        with store.reading(REPOSITORY) as ledger:
-            assert {tag.tag: tag.digest for tag in ledger.tags().values()} == swr.tags("team/api")
+        with store.reading(REPOSITORY) as view:
+            assert {tag.tag: tag.digest for tag in view.tags().values()} == swr.tags("team/api")
 
 
 # --- the command ----------------------------------------------------------------------------------

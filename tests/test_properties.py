@@ -68,8 +68,8 @@ def says(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handl
 
 
 def tags_of(store: Store, repository: Repository) -> dict[str, Tag]:
-    with store.reading(repository) as ledger:
-        return ledger.tags()
+    with store.reading(repository) as view:
+        return view.tags()
 
 
 def assert_a_sentence(error: RegistryError) -> None:

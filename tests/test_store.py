@@ -23,12 +23,13 @@ from tagsync.chain import GENESIS, link
 from tagsync.diff import diff
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.findings import Entry, Failed, Finding
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
 from tagsync.parts import BATCH
 from tagsync.registries import Registry
 from tagsync.rows import insert_rows
 from tagsync.schema import migrations
-from tagsync.store import Entry, Store
+from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import FakeClock, Scripted
 from tests.test_sync import assert_history_is_whole
@@ -92,10 +93,11 @@ def record(
     store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
 ) -> None:
     now = timestamp(clock())
-    with store.recording(job.repository) as ledger:
-        changes = diff(ledger.tags(), tags)
-        listing = Listing(tags, images, now, now, None)
-        ledger.complete(Entry(listing, changes), interval=job.interval)
+    with store.reading(job.repository) as view:
+        known, changes = view.known, diff(view.tags(), tags)
+    entry = Entry(Listing(tags, images, now, now, None), changes)
+    with store.recording() as ledger:
+        ledger.record([Finding(job.repository, known, job.interval, entry)])
 
 
 @pytest.mark.usefixtures("bare")
@@ -314,8 +316,10 @@ def test_a_reader_does_not_wait_for_the_writer(
     """While a transaction is open, others read what was there before it."""
     scripted.then("a")
     sync(job, store, clock=clock)
-    with store.recording(job.repository) as ledger:
-        ledger.fail("in hand", "in hand", "2026-05-03T12:00:01.000Z", interval=job.interval)
+    failed = Failed("in hand", "in hand", "2026-05-03T12:00:01.000Z")
+    finding = Finding(job.repository, store.known(job.repository), job.interval, failed)
+    with store.recording() as ledger:
+        ledger.record([finding])
         assert query("SELECT failures FROM repositories") == [(0,)]
     assert query("SELECT failures FROM repositories") == [(1,)]
 

@@ -17,6 +17,8 @@ import structlog
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
 from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
+from tagsync.findings import Entry, Failed, Finding, Known
+from tagsync.ledger import Ledger
 from tagsync.models import (
     EVERYTHING,
     Change,
@@ -30,7 +32,7 @@ from tagsync.models import (
     timestamp,
 )
 from tagsync.registries import Registry
-from tagsync.store import Entry, Ledger, Store
+from tagsync.store import Store
 from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
 from tests.conftest import REPOSITORY, FakeClock, Scripted
 
@@ -65,13 +67,14 @@ class Outrun(Store):
     """A store in which another poll is over between a decision and what it decides."""
 
     def overtake(self, other: Callable[[], object]) -> None:
-        self._other = other
+        self._others = [other]
 
     @contextmanager
-    def reading(self, repository: Repository) -> Iterator[Ledger]:
-        with super().reading(repository) as ledger:
+    def recording(self) -> Iterator[Ledger]:
+        while self._others:
+            self._others.pop()()
+        with super().recording() as ledger:
             yield ledger
-        self._other()
 
 
 def counts(poll: Poll) -> tuple[str, int, int, int]:
@@ -715,9 +718,11 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
     # A commit without its log lines is what a kill between the two leaves.
     scripted.then("a", "b")
     listing = scripted.list_tags("team/api")
-    with store.recording(REPOSITORY) as ledger:
-        change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
-        ledger.complete(Entry(listing, [change]), interval=job.interval)  # type: ignore[arg-type]  # it is a Listing
+    assert isinstance(listing, Listing)
+    change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
+    finding = Finding(REPOSITORY, store.known(REPOSITORY), job.interval, Entry(listing, [change]))
+    with store.recording() as ledger:
+        ledger.record([finding])
     assert events(logged, "tag.") == []
     now = timestamp(clock.now)
     steps: dict[str, Unchanged | Exception] = {
@@ -860,10 +865,10 @@ def test_an_outage_is_one_observation(
 
 def test_observations_do_not_run_backwards(job: Job, store: Store, query: Query) -> None:
     """A poll that is recorded late does not take back when another was."""
-    with store.recording(REPOSITORY) as ledger:
-        ledger.fail("x", "x", "2026-05-03T12:00:10.000Z", interval=job.interval)
-    with store.recording(REPOSITORY) as ledger:
-        ledger.fail("x", "x", "2026-05-03T12:00:09.000Z", interval=job.interval)
+    for at in ("2026-05-03T12:00:10.000Z", "2026-05-03T12:00:09.000Z"):
+        with store.recording() as ledger:
+            failed = Failed("x", "x", at)
+            ledger.record([Finding(REPOSITORY, Known(), job.interval, failed)])
     assert query("SELECT last_at FROM observations") == [("2026-05-03T12:00:10.000Z",)]
     assert query("SELECT last_attempt_at FROM repositories") == [("2026-05-03T12:00:10.000Z",)]
 
@@ -877,7 +882,7 @@ def test_a_late_acknowledgement_takes_nothing_back(
     for _ in range(2):
         sync(job, store, clock=clock)
         clock.advance(minutes=5)
-    store.acknowledge(REPOSITORY, 1)
+    store.acknowledge([REPOSITORY], 1)
     assert query("SELECT unlogged_from FROM repositories") == [(None,)]
 
 
