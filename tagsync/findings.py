@@ -9,6 +9,7 @@ import msgspec
 from tagsync.models import (
     Change,
     Image,
+    Kind,
     Listing,
     ObservedOutcome,
     RecordedChange,
@@ -58,24 +59,35 @@ class Unlogged(msgspec.Struct, frozen=True):
     through: int
 
 
+class EntryChange(msgspec.Struct, frozen=True, gc=False):
+    """A change as it is recorded; attributes as the columns of ``changes``."""
+
+    tag: str
+    kind: Kind
+    old_digest: str | None
+    new_digest: str | None
+    fields: str
+
+
 class Entry:
     """A listing, and what it changes, in the form in which it is recorded.
 
-    It is made before the transaction begins, so that nobody waits meanwhile.
+    It is made before the transaction begins, so that nobody waits meanwhile. Many wait for it
+    together, so no more is kept of the listing than is recorded.
     """
 
     def __init__(
         self, listing: Listing, changes: Sequence[Change], detail: str | None = None
     ) -> None:
         """Takes a listing, what it changes in the mirror, and what the observation says of it."""
-        self.listing: Final = listing
-        self.changes: Final = changes
+        self.started_at: Final = listing.started_at
+        self.finished_at: Final = listing.finished_at
+        self.fingerprint: Final = listing.fingerprint
+        self.count: Final = len(listing.tags)
         self.detail: Final = detail
-        self.fields: Final = [_encode(change.fields).decode() for change in changes]
+        self.changes: Final = [_as_recorded(change) for change in changes]
         self.tags: Final = [
-            msgspec.structs.astuple(listing.tags[change.tag])
-            for change in changes
-            if change.kind != "deleted"
+            listing.tags[change.tag] for change in changes if change.kind != "deleted"
         ]
         self.images: Final = {**listing.images, **listing.children}
         fresh = {change.new_digest for change in changes} | listing.children.keys()
@@ -241,15 +253,14 @@ def draft(finding: Finding, standing: Standing, next_change: int) -> Draft | Non
         at, detail = _in_order(finding, known, found.finished_at, _reason(standing.detail))
         after = _completed(known, at, found)
         return Draft(finding, standing, after, None, "ok", detail, standing.tags)
-    listing = found.listing
-    at, detail = _in_order(finding, known, listing.finished_at, found.detail)
+    at, detail = _in_order(finding, known, found.finished_at, found.detail)
     owed = next_change if found.changes or known.not_before is None else None
     after = _changed(
-        _completed(known, at, listing),
-        listing_hash=listing.fingerprint,
+        _completed(known, at, found),
+        listing_hash=found.fingerprint,
         unlogged_from=owed if known.unlogged_from is None else known.unlogged_from,
     )
-    return Draft(finding, standing, after, None, "ok", detail, len(listing.tags))
+    return Draft(finding, standing, after, None, "ok", detail, found.count)
 
 
 def same_reason(one: str | None, other: str | None) -> bool:
@@ -262,11 +273,16 @@ def names_of_images(images: Iterable[Image]) -> dict[str, Names]:
     return names_of((image.digest, image.manifest, image.image_id) for image in images)
 
 
+def _as_recorded(change: Change) -> EntryChange:
+    fields = _encode(change.fields).decode()
+    return EntryChange(change.tag, change.kind, change.old_digest, change.new_digest, fields)
+
+
 def _changed(known: Known, **values: Any) -> Known:
     return msgspec.structs.replace(known, **values)
 
 
-def _completed(known: Known, at: str, listing: Listing | Unchanged) -> Known:
+def _completed(known: Known, at: str, listing: Entry | Unchanged) -> Known:
     # If the clock was set back while it was read, it began no later than it ended.
     began = min(listing.started_at, listing.finished_at)
     return _changed(known, last_attempt_at=at, last_complete_at=at, not_before=began, failures=0)

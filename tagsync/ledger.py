@@ -15,6 +15,7 @@ from tagsync.database import Connection
 from tagsync.findings import (
     Draft,
     Entry,
+    EntryChange,
     Finding,
     Known,
     Observation,
@@ -27,7 +28,6 @@ from tagsync.findings import (
 )
 from tagsync.models import (
     FIELDS,
-    Change,
     Image,
     RecordedChange,
     Repository,
@@ -266,7 +266,7 @@ class Ledger:
         return drafts
 
     def _check_that_it_follows(
-        self, repository: Repository, repository_id: int, change: Change
+        self, repository: Repository, repository_id: int, change: EntryChange
     ) -> None:
         """Makes sure that a change begins where the history of its tag ends.
 
@@ -368,11 +368,11 @@ class Ledger:
             repository = draft_.finding.repository
             name, not_before, at = repository.full_name, draft_.standing.known.not_before, draft_.at
             appended[repository] = changes = []
-            for change, fields in zip(entry.changes, entry.fields, strict=True):
+            for change in entry.changes:
                 number += 1
                 what = (change.tag, change.kind, change.old_digest, change.new_digest)
-                head = link(head, number, name, *what, fields, not_before, at)
-                rows.append((number, repository_id, *what, fields, not_before, at, head))
+                head = link(head, number, name, *what, change.fields, not_before, at)
+                rows.append((number, repository_id, *what, change.fields, not_before, at, head))
                 changes.append(RecordedChange(number, *what, not_before, at, head))
         insert_rows(self._db, _INSERT_CHANGES, rows)
         return appended
@@ -382,7 +382,7 @@ class Ledger:
             self._db,
             _UPSERT_TAGS,
             [
-                (repository_id, *tag, draft_.at, draft_.at)
+                (repository_id, *msgspec.structs.astuple(tag), draft_.at, draft_.at)
                 for draft_, entry, repository_id in listings
                 for tag in entry.tags
             ],
@@ -469,14 +469,14 @@ def moment_of(text: str | None) -> str | None:
     return text
 
 
-def _follows(change: Change, history: Iterable[tuple[str, str]]) -> bool:
+def _follows(change: EntryChange, history: Iterable[tuple[str, str]]) -> bool:
     """Whether a change's old values are what the changes of its tag before it left.
 
     Args:
         change: one that is not recorded yet.
         history: the kind and the fields of each, newest first, read no further than needed.
     """
-    wanted = {name: old for name, (old, _) in change.fields.items()}
+    wanted = {name: old for name, (old, _) in _decode_fields(change.fields).items()}
     there = False
     for kind, text in history:
         if kind == "deleted":

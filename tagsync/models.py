@@ -288,7 +288,7 @@ def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:
     return kind == "updated" and None not in {old_digest, new_digest} and old_digest != new_digest
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What happened to one tag between two listings.
 
     Attributes:
@@ -395,7 +395,7 @@ def watch_of(repository: Repository, watches: Iterable[Watch]) -> Watch | None:
     return next((watch for watch in watches if watch.has(repository)), None)
 
 
-class RecordedChange(msgspec.Struct, frozen=True):
+class RecordedChange(msgspec.Struct, frozen=True, gc=False):
     """A change as the history holds it.
 
     Attributes:

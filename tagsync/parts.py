@@ -25,7 +25,7 @@ BATCH: Final = 1024
 _HEXADECIMAL: Final = re.compile(rf"(?:[a-z0-9+._-]+:)?([0-9a-f]{{{KEY_DIGITS}}})[0-9a-f]*")
 
 
-class Platform(msgspec.Struct):
+class Platform(msgspec.Struct, gc=False):
     """For which system a manifest of an index is; attributes as the OCI image index has them."""
 
     os: str | None = None
@@ -36,18 +36,18 @@ class Platform(msgspec.Struct):
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-class Descriptor(msgspec.Struct):
+class Descriptor(msgspec.Struct, gc=False):
     """Names something by its digest."""
 
     digest: str | None = None
     platform: Platform | None = None
 
 
-class _OldLayer(msgspec.Struct, rename={"digest": "blobSum"}):
+class _OldLayer(msgspec.Struct, rename={"digest": "blobSum"}, gc=False):
     digest: str | None = None
 
 
-class Parts(msgspec.Struct, rename={"old_layers": "fsLayers"}):
+class Parts(msgspec.Struct, rename={"old_layers": "fsLayers"}, gc=False):
     """What a manifest of any kind names.
 
     Attributes:
@@ -92,12 +92,20 @@ class Names(NamedTuple):
     """What an image names.
 
     Attributes:
-        parts: the keys of its configuration and layers.
-        manifests: the digests of the manifests of an index.
+        parts: the keys of its configuration and layers, each once.
+        manifests: the digests of the manifests of an index, each once.
     """
 
-    parts: set[int]
-    manifests: set[str]
+    parts: tuple[int, ...]
+    manifests: tuple[str, ...]
+
+
+class _Keys(dict[str, int | None]):
+    """The key of each name, made when it is first asked for: images have layers in common."""
+
+    def __missing__(self, name: str) -> int | None:
+        number = self[name] = key(name)
+        return number
 
 
 def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, Names]:
@@ -107,20 +115,18 @@ def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, 
         images: of each its digest, manifest and image_id, which is its configuration whether or
             not there is a manifest that names it.
     """
-    keys: dict[str, int | None] = {}  # images have layers in common
+    keys = _Keys()
     found: dict[str, Names] = {}
     for digest, manifest, image_id in images:
-        named = Names(set(), set())
-        for role, name in (*parts(manifest).named(), ("config", image_id or "")):
-            if name not in keys:
-                keys[name] = key(name)
-            if (number := keys[name]) is None:
-                continue
-            if role == "manifest":
-                named.manifests.add(name)
-            else:
-                named.parts.add(number)
-        found[digest] = named
+        content = parts(manifest)
+        named = [layer.digest for layer in (*(content.layers or ()), *(content.old_layers or ()))]
+        named += [image_id, content.config.digest if content.config else None]
+        numbers = {keys[name] for name in named if name}
+        indexed = {entry.digest for entry in content.manifests or () if entry.digest}
+        found[digest] = Names(
+            tuple(number for number in numbers if number is not None),
+            tuple(name for name in indexed if keys[name] is not None),
+        )
     return found
 
 

@@ -334,9 +334,12 @@ def index_images(
         batches: those of the images, by their digests.
         names: what they name, by their digests.
     """
-    found = {(batch, part) for digest, batch in batches.items() for part in names[digest].parts}
+    parts: dict[int, set[int]] = {}
+    for digest, batch in batches.items():
+        parts.setdefault(batch, set()).update(names[digest].parts)
+    rows = [(batch, part) for batch, found in sorted(parts.items()) for part in sorted(found)]
     manifests = [(name, digest) for digest in batches for name in names[digest].manifests]
-    insert_rows(connection, _INSERT_PARTS, sorted(found))
+    insert_rows(connection, _INSERT_PARTS, rows)
     insert_rows(connection, _INSERT_MANIFESTS, manifests)
 
 

@@ -9,11 +9,11 @@ import msgspec
 from tagsync.models import Image
 
 
-class _Config(msgspec.Struct):
+class _Config(msgspec.Struct, gc=False):
     digest: str | None = None
 
 
-class _Manifest(msgspec.Struct, rename="camel"):
+class _Manifest(msgspec.Struct, rename="camel", gc=False):
     media_type: str | None = None
     config: _Config | None = None
 
@@ -26,7 +26,7 @@ class _Descriptor(msgspec.Struct, rename="camel", gc=False):
     size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
 
-class _Content(msgspec.Struct, rename="camel"):
+class _Content(msgspec.Struct, rename="camel", gc=False):
     """What a manifest or an index says that is asked for by its digest."""
 
     schema_version: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
@@ -43,6 +43,8 @@ MEDIA_TYPES: Final = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 """Those of manifests and indexes that are understood."""
+
+_HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -63,7 +65,7 @@ def digest_of(body: bytes, algorithm: str = "sha256") -> str:
         body: the bytes.
         algorithm: ``sha256`` or ``sha512``.
     """
-    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
+    return f"{algorithm}:{_HASHES[algorithm](body).hexdigest()}"
 
 
 def media_type(text: str) -> str | None:
