@@ -78,6 +78,25 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
         return db
 
 
+def connect_beside(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
+    """Opens a database that `connect` has opened once more, for questions alone.
+
+    It is not opened as read-only, because whichever connection is closed last removes the WAL.
+
+    Args:
+        path: the file.
+        busy_timeout: see `connect`.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with in_plain_words(path):
+        db = _open(str(path), uri=False, busy_timeout=busy_timeout)
+        with _closing_on_failure(db):
+            db.execute("PRAGMA query_only = ON")
+        return db
+
+
 def connect_for_reading(path: Path) -> Connection:
     """Opens a database so that nothing can be written to it.
 

@@ -17,6 +17,7 @@ from tagsync.database import (
     BUSY_TIMEOUT,
     Connection,
     connect,
+    connect_beside,
     connect_for_reading,
     empty_database,
     in_plain_words,
@@ -86,7 +87,7 @@ class Store:
         """
         writer = _Shared(connect(path, busy_timeout), path)
         try:
-            return cls(_Shared(connect_for_reading(path), path), writer)
+            return cls(_Shared(connect_beside(path, busy_timeout), path), writer)
         except BaseException:
             writer.close()
             raise
