@@ -147,7 +147,7 @@ class _Inbox:
                 self._changed.notify_all()
 
     def take(self) -> list[Future[_Look]]:
-        """What was left since the last time, at least one; nothing where nothing more is to come."""
+        """What was left since the last time, at least one; nothing where no more is to come."""
         with self._changed:
             looks: list[Future[_Look]] = []
             while self._expected and not looks:
