@@ -119,7 +119,7 @@ class _Look(msgspec.Struct, frozen=True):
 
 _DROPPED: Final = "another listing was recorded meanwhile"
 
-_ROWS_AT_ONCE: Final = 4096
+_ROWS_AT_ONCE: Final = 2048
 """How much is recorded together at most: more takes memory, and less is slower."""
 
 _LINGER: Final = 0.1
