@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tagsync.models import (
     Change,
@@ -241,13 +242,13 @@ def draft(finding: Finding, standing: Standing, next_change: int) -> Draft | Non
     if isinstance(found, Failed):
         # Two that fail together are told of in either order, which is no matter of the clock.
         at = max(found.at, known.last_attempt_at or found.at)
-        after = _changed(known, last_attempt_at=at, failures=known.failures + 1)
+        after = replace(known, last_attempt_at=at, failures=known.failures + 1)
         return Draft(finding, standing, after, found.error, "failed", found.detail, None)
     if known.looks != finding.known.looks:
         return None
     if isinstance(found, Held):
         at, detail = _in_order(finding, known, found.at, found.detail)
-        after = _changed(known, last_attempt_at=at, failures=0)
+        after = replace(known, last_attempt_at=at, failures=0)
         return Draft(finding, standing, after, found.detail, "held", detail, found.tags)
     if isinstance(found, Unchanged):
         at, detail = _in_order(finding, known, found.finished_at, _reason(standing.detail))
@@ -255,7 +256,7 @@ def draft(finding: Finding, standing: Standing, next_change: int) -> Draft | Non
         return Draft(finding, standing, after, None, "ok", detail, standing.tags)
     at, detail = _in_order(finding, known, found.finished_at, found.detail)
     owed = next_change if found.changes or known.not_before is None else None
-    after = _changed(
+    after = replace(
         _completed(known, at, found),
         listing_hash=found.fingerprint,
         unlogged_from=owed if known.unlogged_from is None else known.unlogged_from,
@@ -278,14 +279,10 @@ def _as_recorded(change: Change) -> EntryChange:
     return EntryChange(change.tag, change.kind, change.old_digest, change.new_digest, fields)
 
 
-def _changed(known: Known, **values: Any) -> Known:
-    return msgspec.structs.replace(known, **values)
-
-
 def _completed(known: Known, at: str, listing: Entry | Unchanged) -> Known:
     # If the clock was set back while it was read, it began no later than it ended.
     began = min(listing.started_at, listing.finished_at)
-    return _changed(known, last_attempt_at=at, last_complete_at=at, not_before=began, failures=0)
+    return replace(known, last_attempt_at=at, last_complete_at=at, not_before=began, failures=0)
 
 
 def _in_order(

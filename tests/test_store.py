@@ -278,7 +278,7 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 63, 64, 65, 137])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 63, 64, 65, 137, 511, 512, 513, 1100])
 def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
     """However many rows there are, none is left over at the end of a statement."""
     rows = [(number, f"row {number}") for number in range(count)]

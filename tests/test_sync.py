@@ -810,6 +810,48 @@ def test_a_pass_survives_a_repository_that_fails(
     ]
 
 
+def test_a_damaged_record_costs_no_other_repository_its_poll(
+    scripted: Scripted, store: Store, database: Path, query: Query, logged: Events
+) -> None:
+    """Of polls that are recorded together, all are kept but the one whose record was altered."""
+    jobs = [
+        Job(Repository("swr", f"team/{name}"), scripted, timedelta(minutes=5)) for name in "abc"
+    ]
+    for tags in (("x",), ("x", "y")):
+        for _ in jobs:
+            scripted.then(*tags)
+        if len(tags) > 1:
+            with closing(sqlite3.connect(database)) as connection:
+                connection.execute(
+                    "UPDATE tags SET digest = 'sha256:forged' WHERE repository_id = 2"
+                )
+                connection.commit()
+            with pytest.raises(StoreError, match="never wrote"):
+                sync_all(jobs, store, {"swr": 1})
+        else:
+            sync_all(jobs, store, {"swr": 1})
+    added = {(r, tag) for r, tag in query("SELECT repository_id, tag FROM changes")}
+    assert added == {(1, "x"), (2, "x"), (3, "x"), (1, "y"), (3, "y")}
+    assert [e["repository"] for e in logged if e["event"] == "tag.added"] == [
+        "swr/team/a",
+        "swr/team/c",
+    ]
+
+
+def test_an_image_of_two_repositories_is_filled_in_while_they_are_recorded(
+    scripted: Scripted, store: Store, query: Query
+) -> None:
+    """Of one digest in two listings that are recorded together, the manifest is kept."""
+    jobs = [Job(Repository("swr", f"team/{name}"), scripted, timedelta(minutes=5)) for name in "ab"]
+    bare = Image("sha256:1")
+    for image in (bare, msgspec.structs.replace(bare, manifest="{}", verified=True)):
+        scripted.then(Tag("x", "sha256:1"))
+        listing: Any = scripted.script.pop()
+        scripted.script.append(msgspec.structs.replace(listing, images={"sha256:1": image}))
+    sync_all(jobs, store, {"swr": 1})
+    assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]
+
+
 def test_a_closed_store_refuses_in_a_sentence(
     job: Job, scripted: Scripted, database: Path, clock: FakeClock
 ) -> None:
