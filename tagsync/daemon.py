@@ -32,7 +32,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from tagsync.errors import RegistryError, StoreError, TagsyncError
+from tagsync.errors import StoreError, TagsyncError
 from tagsync.metrics import Census, Metrics
 from tagsync.models import (
     GONE,
@@ -117,6 +117,7 @@ class _Watched:
         self.detail: str | None = None
         self.polling = False
         self.overran = False
+        self.rests_until: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -141,11 +142,12 @@ class _Watched:
 
 
 class _Polled(NamedTuple):
-    """What a poll's job gives back: the poll, and when it began."""
+    """What a poll's job gives back: the poll, when it began, and whether it ended an outage."""
 
     watched: _Watched
     poll: Poll
     began: datetime
+    recovered: bool
 
 
 class _Pool(NamedTuple):
@@ -421,7 +423,7 @@ class Daemon:
                     watched.last_complete_at, watched.tags = known
                 added.append(watched)
             elif watched.watch != watch:
-                watched.watch = watch
+                watched.watch, watched.rests_until = watch, None
                 self._scheduler.reschedule_job(name, trigger=self._trigger(watched))
         self._spread(added)
         if added or removed:
@@ -455,6 +457,7 @@ class Daemon:
             name = watched.repository.registry
             offset = timedelta(seconds=places[name] / watched.source.requests_per_second)
             places[name] += 1
+            watched.rests_until = None
             self._scheduler.modify_job(watched.id, next_run_time=now + offset)
 
     # --- polls -----------------------------------------------------------------------------------
@@ -464,6 +467,9 @@ class Daemon:
         began = self._clock()
         with self._changed:
             if self._stopping:
+                return None
+            if watched.rests_until is not None and began < watched.rests_until:
+                # The scheduler began it before it could be told to put it off.
                 return None
             if watched.polling:
                 # On threads that the registry had before a reload.
@@ -483,7 +489,8 @@ class Daemon:
                 watch.tags,
                 watch.manifests,
             )
-            return _Polled(watched, self._sync(job), began)
+            poll = self._sync(job)
+            return _Polled(watched, poll, began, self._take(watched, poll))
         finally:
             with self._changed:
                 watched.polling = False
@@ -504,33 +511,40 @@ class Daemon:
                 log.error("sync.failed", **about, error=str(error))
             return Poll(job.repository, "failed", detail=str(error))
 
+    def _take(self, watched: _Watched, poll: Poll) -> bool:
+        """Notes what a poll came to, and how long the repository rests; tells of a recovery."""
+        now = self._clock()
+        with self._changed:
+            recovered = watched.failures > 0 and poll.outcome != "failed"
+            watched.take(poll, timestamp(now))
+            asked = timedelta(seconds=(poll.error.retry_after if poll.error else None) or 0)
+            pause = max(asked, self._rest_of(watched))
+            watched.rests_until = now + pause if poll.outcome == "failed" else None
+        return recovered
+
     def _after_poll(self, event: JobExecutionEvent) -> None:
         """What follows from a poll, in its own thread; the scheduler may start the next one."""
         if not isinstance(event.retval, _Polled):
             return
-        watched, poll = event.retval.watched, event.retval.poll
-        delay = (event.retval.began - event.scheduled_run_time).total_seconds()
+        watched, poll, began, recovered = event.retval
+        delay = (began - event.scheduled_run_time).total_seconds()
         self._metrics.polled(poll, max(0.0, delay))
         with self._changed:
-            recovered = watched.failures > 0 and poll.outcome != "failed"
-            watched.take(poll, timestamp(self._clock()))
             if self._stopping or self._watched.get(watched.id) is not watched:
                 return
             if poll.detail == GONE and poll.repository not in _named(self._plan.watches):
                 self._found.discard(poll.repository)
                 self._forget(watched.id)
-            elif poll.outcome == "failed":
-                self._put_off(watched, poll.error)
+            elif watched.rests_until is not None:
+                self._put_off(watched, watched.rests_until)
             elif watched.overran:
                 watched.overran = False
                 self._scheduler.modify_job(watched.id, next_run_time=self._clock())
             if recovered:
                 self._resume(poll.repository.registry)
 
-    def _put_off(self, watched: _Watched, error: RegistryError | None) -> None:
+    def _put_off(self, watched: _Watched, until: datetime) -> None:
         """Leaves alone what keeps failing, or asked to be left alone."""
-        asked = timedelta(seconds=(error.retry_after if error else None) or 0)
-        until = self._clock() + max(asked, self._rest_of(watched))
         due: datetime = self._scheduler.get_job(watched.id).next_run_time
         if due < until:
             self._scheduler.modify_job(watched.id, next_run_time=until)

@@ -38,6 +38,7 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.store import Store
+from tagsync.sync import Poll
 from tagsync.systemd import ServiceManager
 
 pytestmark = pytest.mark.processes
@@ -113,8 +114,9 @@ def start(store: Store) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons, and stops them after the test."""
     started: list[Daemon] = []
 
-    def begin(first: Plan, **options: Any) -> Daemon:
-        daemon = Daemon(first, lambda: first, store, Metrics("test"), ServiceManager({}), **options)
+    def begin(first: Plan, metrics: Metrics | None = None, **options: Any) -> Daemon:
+        metrics = metrics or Metrics("test")
+        daemon = Daemon(first, lambda: first, store, metrics, ServiceManager({}), **options)
         daemon.start()
         started.append(daemon)
         return daemon
@@ -192,11 +194,28 @@ def test_what_keeps_failing_rests(start: Callable[..., Daemon]) -> None:
     assert 2 < held.polls["team/bad"] <= 8
 
 
-def test_a_rest_that_was_asked_for_is_kept(start: Callable[..., Daemon]) -> None:
-    """After Retry-After a repository is not asked before that time is over."""
-    held = Held()
+class SlowMetrics(Metrics):
+    """Metrics that hold back what follows from the poll of one repository."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("test")
+        self.name = name
+        self.gate = Event()
+
+    def polled(self, poll: Poll, delay: float) -> None:
+        super().polled(poll, delay)
+        if poll.repository.name == self.name:
+            assert self.gate.wait(WITHIN)
+
+
+@pytest.mark.parametrize("slow", ["team/bad", "nobody"])
+def test_a_rest_that_was_asked_for_is_kept(start: Callable[..., Daemon], slow: str) -> None:
+    """After Retry-After a repository is not asked before that time is over, from its poll's end."""
+    held, metrics = Held(), SlowMetrics(slow)
     held.errors["team/bad"] = [Throttled("later", retry_after=3600.0)]
-    start(plan(watch("team/bad", "team/good"), a=held))
+    start(plan(watch("team/bad", "team/good"), a=held), metrics)
+    held.await_polls("team/good", 20)
+    metrics.gate.set()
     held.await_polls("team/good", 20)
     assert held.polls["team/bad"] == 1
 
