@@ -673,3 +673,15 @@ def test_the_rest_after_429_may_be_named_otherwise() -> None:
 def test_requests_left(text: str, left: int | None) -> None:
     """How much is left is read with Docker Hub's window and without."""
     assert http.requests_left(httpx.Headers({"RateLimit-Remaining": text})) == left
+
+
+def test_no_cookie_is_kept() -> None:
+    """What a server sets, with an answer or a failure, is not sent with the next request."""
+    cookie = {"Set-Cookie": "session=1; Path=/"}
+    handler, requests = answers(
+        httpx.Response(503, headers=cookie), httpx.Response(200, headers=cookie, content=b"[]")
+    )
+    client = client_of(handler)
+    client.get(PATH, {}, 10)
+    get(client)
+    assert [request.headers.get("Cookie") for request in requests] == [None] * 3
