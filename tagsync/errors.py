@@ -57,6 +57,10 @@ class DatabaseLocked(StoreError):
     """Another process kept the database locked for longer than we wait."""
 
 
+class DamagedRecord(StoreError):
+    """What is recorded is not of the form that was ever written."""
+
+
 class UnknownRepository(StoreError):
     """A pattern matches no repository; the sentence names the nearest one."""
 

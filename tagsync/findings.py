@@ -1,6 +1,6 @@
 """Pure: what polls found, and what it makes of a repository's row and of its observations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import timedelta
 from typing import Final
 
@@ -25,6 +25,10 @@ _encode = msgspec.json.Encoder().encode
 
 _BEHIND: Final = "the clock was behind the record"
 """What an observation says of listings whose times tell their order only."""
+
+
+_SIZE_OF_A_CHANGE: Final = 2048
+"""About how many bytes of memory a change takes, and with it the tag."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -78,9 +82,21 @@ class Entry:
     """
 
     def __init__(
-        self, listing: Listing, changes: Sequence[Change], detail: str | None = None
+        self,
+        listing: Listing,
+        changes: Sequence[Change],
+        detail: str | None = None,
+        bare: Set[str] = frozenset(),
     ) -> None:
-        """Takes a listing, what it changes in the mirror, and what the observation says of it."""
+        """Takes what is recorded.
+
+        Args:
+            listing: what was read.
+            changes: what it changes in the mirror.
+            detail: what the observation says of it.
+            bare: the digests of images of which the record lacks what the listing may have, see
+                `View.bare`.
+        """
         self.started_at: Final = listing.started_at
         self.finished_at: Final = listing.finished_at
         self.fingerprint: Final = listing.fingerprint
@@ -90,12 +106,19 @@ class Entry:
         self.tags: Final = [
             listing.tags[change.tag] for change in changes if change.kind != "deleted"
         ]
-        self.images: Final = {**listing.images, **listing.children}
-        fresh = {change.new_digest for change in changes} | listing.children.keys()
+        fresh = fresh_in(listing, changes)
+        self.images: Final = {
+            digest: image
+            for digest, image in all_images(listing).items()
+            if digest in fresh or digest in bare
+        }
         self.names: Final = names_of_images(
             image for digest, image in self.images.items() if digest in fresh
         )
         """What those images name that may not be recorded yet."""
+        manifests = sum(len(image.manifest or "") for image in self.images.values())
+        self.size: Final = manifests + _SIZE_OF_A_CHANGE * len(changes)
+        """About how many bytes of memory it takes."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -262,6 +285,16 @@ def draft(finding: Finding, standing: Standing, next_change: int) -> Draft | Non
         unlogged_from=owed if known.unlogged_from is None else known.unlogged_from,
     )
     return Draft(finding, standing, after, None, "ok", detail, found.count)
+
+
+def all_images(listing: Listing) -> dict[str, Image]:
+    """The images that a listing has something to say of, by their digests."""
+    return {**listing.images, **listing.children}
+
+
+def fresh_in(listing: Listing, changes: Iterable[Change]) -> Set[str | None]:
+    """The digests of a listing's images that may not be recorded yet."""
+    return {change.new_digest for change in changes} | listing.children.keys()
 
 
 def same_reason(one: str | None, other: str | None) -> bool:

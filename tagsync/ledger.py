@@ -4,7 +4,7 @@ What comes together is written together: with one statement for the rows of all,
 the file once. Written poll by poll, a first import of 100,000 tags takes half as long again.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -144,6 +144,15 @@ class View:
         ).fetchone()
         return int(row[0])
 
+    def bare(self, digests: Collection[str]) -> Set[str]:
+        """The digests of images that are recorded without a manifest, and may yet get it."""
+        rows = self._db.execute(
+            "SELECT digest FROM images WHERE manifest IS NULL AND verified IS NULL"
+            " AND digest IN (SELECT value FROM json_each(?))",
+            (_encode(list(digests)).decode(),),
+        )
+        return {digest for (digest,) in rows}
+
     def held_in_a_row(self, detail: str) -> int:
         """How many of the newest listings were held for exactly this reason.
 
@@ -206,19 +215,25 @@ class Ledger:
             for made, number in zip(kept, ids, strict=True)
             if isinstance(made.finding.found, Entry)
         ]
+        entries = {one.draft.finding.repository: one.entry for one in listings}
         appended: dict[Repository, list[RecordedChange]] = {}
         if listings:
             self._insert_images(listings)
             appended = self._append(listings, head)
             self._mirror(listings)
         self._observe(kept, ids)
-        through = head.change_id + sum(map(len, appended.values()))
+        through = head.change_id + sum(len(entry.changes) for entry in entries.values())
         return [
             Recorded(
                 standing.known,
                 made.tags if made else standing.tags,
                 dropped=made is None,
-                unlogged=self._unlogged(standing.known, appended.get(finding.repository), through),
+                unlogged=self._unlogged(
+                    standing.known,
+                    entries.get(finding.repository),
+                    appended.get(finding.repository, ()),
+                    through,
+                ),
             )
             for finding, standing, made in zip(findings, standings, drafts, strict=True)
         ]
@@ -325,7 +340,8 @@ class Ledger:
 
     def _insert_images(self, listings: Sequence[_Recording]) -> None:
         """Keeps what no tag led to before, and manifests that could not be had with their image."""
-        known = self._known_images({digest for one in listings for digest in one.entry.images})
+        wanted = {digest for one in listings for digest in one.entry.images}
+        known, lacking = self._known_images(wanted)
         count = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
         rows: list[tuple[Any, ...]] = []
         batches: dict[str, int] = {}
@@ -333,50 +349,58 @@ class Ledger:
         filled: dict[str, Image] = {}
         for one in listings:
             for digest, image in one.entry.images.items():
-                batch, lacking = known.get(digest, (None, False))
-                if batch is None and digest in one.entry.names:
-                    batches[digest] = (count + len(rows)) // BATCH
-                    names[digest] = one.entry.names[digest]
-                    known[digest] = batches[digest], _lacks_its_manifest(image)
-                    rows.append((*msgspec.structs.astuple(image), one.draft.at, batches[digest]))
-                elif batch is not None and lacking and image.verified:
-                    known[digest] = batch, False
+                if digest in lacking and image.verified:
+                    lacking.remove(digest)
                     filled[digest] = image
+                elif digest not in known and digest in one.entry.names:
+                    batch = (count + len(rows)) // BATCH
+                    known[digest] = batches[digest] = batch
+                    names[digest] = one.entry.names[digest]
+                    rows.append((*msgspec.structs.astuple(image), one.draft.at, batch))
+                    if image.manifest is None and image.verified is None:
+                        lacking.add(digest)
         insert_rows(self._db, _INSERT_IMAGES, rows)
         index_images(self._db, batches, names)
-        self._fill_in(filled.values(), {digest: known[digest][0] for digest in filled})
+        self._fill_in(filled.values(), {digest: known[digest] for digest in filled})
 
     def _fill_in(self, images: Collection[Image], batches: Mapping[str, int]) -> None:
         """Gives recorded images the manifests that could not be had when they were recorded."""
         self._db.executemany(_FILL_IN_IMAGE, map(_filling_row, images))
         index_images(self._db, batches, names_of_images(images))
 
-    def _known_images(self, digests: Collection[str]) -> dict[str, tuple[int, bool]]:
-        """Of those that are recorded, the batch, and whether the manifest may yet come."""
+    def _known_images(self, digests: Collection[str]) -> tuple[dict[str, int], set[str]]:
+        """The batches of those that are recorded, and those whose manifest may yet come."""
         rows = self._db.execute(
             "SELECT digest, batch, manifest IS NULL AND verified IS NULL FROM images"
             " WHERE digest IN (SELECT value FROM json_each(?))",
             (_encode(list(digests)).decode(),),
-        )
-        return {digest: (batch, bool(lacking)) for digest, batch, lacking in rows}
+        ).fetchall()
+        batches = {digest: batch for digest, batch, _ in rows}
+        return batches, {digest for digest, _, lacking in rows if lacking}
 
     def _append(
         self, listings: Sequence[_Recording], last: Head
     ) -> dict[Repository, list[RecordedChange]]:
-        """Appends to the history, after the last change of all; returns what, by repository."""
+        """Appends to the history, after the last change of all.
+
+        Returns:
+            What each repository's log will tell of: nothing where this was its first listing.
+        """
         number, head = last.change_id, last.hash
         rows: list[tuple[Any, ...]] = []
         appended: dict[Repository, list[RecordedChange]] = {}
         for draft_, entry, repository_id in listings:
             repository = draft_.finding.repository
             name, not_before, at = repository.full_name, draft_.standing.known.not_before, draft_.at
-            appended[repository] = changes = []
+            told: list[RecordedChange] = []
             for change in entry.changes:
                 number += 1
                 what = (change.tag, change.kind, change.old_digest, change.new_digest)
                 head = link(head, number, name, *what, change.fields, not_before, at)
                 rows.append((number, repository_id, *what, change.fields, not_before, at, head))
-                changes.append(RecordedChange(number, *what, not_before, at, head))
+                if not_before is not None:
+                    told.append(RecordedChange(number, *what, not_before, at, head))
+            appended[repository] = told
         insert_rows(self._db, _INSERT_CHANGES, rows)
         return appended
 
@@ -410,7 +434,11 @@ class Ledger:
         insert_rows(self._db, _UPSERT_OBSERVATIONS, rows)
 
     def _unlogged(
-        self, known: Known, appended: Sequence[RecordedChange] | None, through: int
+        self,
+        known: Known,
+        entry: Entry | None,
+        appended: Sequence[RecordedChange],
+        through: int,
     ) -> Unlogged | None:
         """The changes whose log lines may not have been written, or null.
 
@@ -419,15 +447,16 @@ class Ledger:
 
         Args:
             known: what was recorded before.
-            appended: what a listing changed since; null where none was recorded.
+            entry: the listing that was recorded since, if one was.
+            appended: what it changed, see `_append`.
             through: the newest change of all.
         """
         if known.unlogged_from is not None:
             return self._still_unlogged(known.id, known.unlogged_from, through)
-        if appended is None:
+        if entry is None:
             return None
         if known.not_before is None:
-            return Unlogged(len(appended), (), through)
+            return Unlogged(len(entry.changes), (), through)
         return Unlogged(None, appended, through) if appended else None
 
     def _still_unlogged(self, repository_id: int | None, first: int, through: int) -> Unlogged:
@@ -496,10 +525,6 @@ def _follows(change: EntryChange, history: Iterable[tuple[str, str]]) -> bool:
 
 def _wanted(repositories: Iterable[Repository]) -> list[tuple[int, str, str]]:
     return [(position, r.registry, r.name) for position, r in enumerate(repositories)]
-
-
-def _lacks_its_manifest(image: Image) -> bool:
-    return image.manifest is None and image.verified is None
 
 
 _BOOLEANS: Final = tuple(Tag.__struct_fields__.index(name) for name in ("is_trusted", "scanned"))

@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from tagsync.errors import UnusableDatabase
 from tagsync.parts import Names, names_of
 from tagsync.rows import insert_rows
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x74677379
 """``tgsy`` in the file's header, by which a database of ours is known (PRAGMA application_id)."""
 
-_INSERT_PARTS: Final = "INSERT OR IGNORE INTO image_parts (batch, part) VALUES (rows)"
+_INSERT_PARTS: Final = (
+    "INSERT OR IGNORE INTO image_parts (batch, part)"
+    " SELECT ?, value FROM json_each(?) ORDER BY value"
+)
 _INSERT_MANIFESTS: Final = (
     "INSERT OR IGNORE INTO index_manifests (manifest_digest, index_digest) VALUES (rows)"
 )
+
+_encode = msgspec.json.Encoder().encode
 
 _MIGRATION_SET: Final = "tagsync"
 _TABLES: Final = (
@@ -337,9 +344,9 @@ def index_images(
     parts: dict[int, set[int]] = {}
     for digest, batch in batches.items():
         parts.setdefault(batch, set()).update(names[digest].parts)
-    rows = [(batch, part) for batch, found in sorted(parts.items()) for part in sorted(found)]
+    for batch, found in parts.items():
+        connection.execute(_INSERT_PARTS, (batch, _encode(found).decode()))
     manifests = [(name, digest) for digest in batches for name in names[digest].manifests]
-    insert_rows(connection, _INSERT_PARTS, rows)
     insert_rows(connection, _INSERT_MANIFESTS, manifests)
 
 

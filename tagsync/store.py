@@ -50,8 +50,9 @@ class _Shared:
             StoreError: something in it failed.
         """
         with self._lock, in_plain_words(self._path):
-            self._db.execute(begin)
             try:
+                # An interrupt may come when it has just begun.
+                self._db.execute(begin)
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
@@ -134,7 +135,8 @@ class Store:
                 " FROM repositories AS r"
             ).fetchall()
             known = {Repository(*row[:2]): (moment_of(row[2]), int(row[3])) for row in rows}
-        return {repository: known[repository] for repository in self.repositories()}
+        # Another process may have recorded a further one meanwhile.
+        return {r: known[r] for r in self.repositories() if r in known}
 
     def head(self) -> Head:
         """The newest change of all repositories."""

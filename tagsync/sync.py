@@ -6,7 +6,8 @@ out in a transaction in which the newest look is still the same. Otherwise the l
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from threading import Condition
 from time import monotonic
@@ -16,8 +17,18 @@ import msgspec
 import structlog
 
 from tagsync.diff import diff, doubt
-from tagsync.errors import DatabaseLocked, NotFound, RegistryError, StoreError
-from tagsync.findings import Entry, Failed, Finding, Held, Known, Recorded, Unlogged
+from tagsync.errors import DamagedRecord, DatabaseLocked, NotFound, RegistryError, StoreError
+from tagsync.findings import (
+    Entry,
+    Failed,
+    Finding,
+    Held,
+    Known,
+    Recorded,
+    Unlogged,
+    all_images,
+    fresh_in,
+)
 from tagsync.models import (
     GONE,
     Clock,
@@ -100,29 +111,46 @@ class _Look(msgspec.Struct, frozen=True):
         job: what was polled.
         known: what was recorded when it began.
         poll: what it comes to, if nothing is recorded meanwhile.
-        listing: what was read; null where the registry failed.
+        finished_at: when the listing had been read; null where the registry failed.
+        unverified: its tags whose manifest is not what it claims to be.
+        missing: the names of its tags whose manifest the registry denies.
+        unfetched: why manifests could not be fetched.
         finding: what is to be recorded; null where nothing is.
     """
 
     job: Job
     known: Known
     poll: Poll
-    listing: Listing | Unchanged | None = None
+    finished_at: str | None = None
+    unverified: Sequence[Tag] = ()
+    missing: Sequence[str] = ()
+    unfetched: str | None = None
     finding: Finding | None = None
 
     @property
-    def rows(self) -> int:
-        """About how many rows recording it writes."""
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
         found = self.finding.found if self.finding else None
-        return 1 + len(found.changes) if isinstance(found, Entry) else 1
+        return _SIZE_OF_A_POLL + (found.size if isinstance(found, Entry) else 0)
+
+
+class _Lost(msgspec.Struct, frozen=True):
+    """A poll that could not be made, as the database or tagsync itself failed."""
+
+    repository: Repository
+    error: Exception
 
 
 _DROPPED: Final = "another listing was recorded meanwhile"
 
-_ROWS_AT_ONCE: Final = 2048
-"""How many changes are recorded together at most.
+_SIZE_OF_A_POLL: Final = 1024
+"""About how many bytes of memory a poll takes that changed nothing."""
 
-With 4,096 a first import of 400 repositories of 100 tags had 119 MB at its peak, with this 107 MB.
+_SIZE_AT_ONCE: Final = 7 * 2**20
+"""Beyond how many bytes of memory what was found is recorded, before more is.
+
+These are 2,000 tags with their manifests. With twice as many a first import of 400 repositories of
+100 tags had 119 MB at its peak, with this 107 MB.
 """
 
 _LINGER: Final = 0.1
@@ -135,27 +163,26 @@ class _Inbox:
     def __init__(self, expected: int) -> None:
         self._changed = Condition()
         self._expected = expected
-        self._looks: list[Future[_Look]] = []
-        self._rows = 0
+        self._looks: list[_Look | _Lost] = []
+        self._size = 0
         self._closed = False
 
-    def put(self, look: Future[_Look]) -> None:
+    def put(self, look: _Look | _Lost) -> None:
         """Leaves what a thread found, or failed by; waits while there is enough already."""
-        rows = 0 if look.cancelled() or look.exception() else look.result().rows
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._rows < _ROWS_AT_ONCE)
+            self._changed.wait_for(lambda: self._closed or self._size < _SIZE_AT_ONCE)
             self._looks.append(look)
-            self._rows += rows
+            self._size += look.size if isinstance(look, _Look) else 0
             if self._is_enough():
                 self._changed.notify_all()
 
-    def take(self) -> list[Future[_Look]]:
+    def take(self) -> list[_Look | _Lost]:
         """What was left since the last time, at least one; nothing where no more is to come."""
         with self._changed:
-            looks: list[Future[_Look]] = []
+            looks: list[_Look | _Lost] = []
             while self._expected and not looks:
                 self._changed.wait_for(self._is_enough, _LINGER)
-                looks, self._looks, self._rows = self._looks, [], 0
+                looks, self._looks, self._size = self._looks, [], 0
             self._expected -= len(looks)
             self._changed.notify_all()
             return looks
@@ -167,7 +194,7 @@ class _Inbox:
             self._changed.notify_all()
 
     def _is_enough(self) -> bool:
-        return self._rows >= _ROWS_AT_ONCE or len(self._looks) == self._expected
+        return self._size >= _SIZE_AT_ONCE or len(self._looks) == self._expected
 
 
 def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = utc_now) -> Poll:
@@ -179,8 +206,8 @@ def sync(job: Job, store: Store, options: Options = _AS_USUAL, clock: Clock = ut
         StoreError: the database failed; nothing of this poll was recorded.
     """
     (poll,) = _finish([_look(job, store, options, clock)], store)
-    if isinstance(poll, StoreError):
-        raise poll
+    if isinstance(poll, _Lost):
+        raise poll.error
     return poll
 
 
@@ -204,26 +231,22 @@ def sync_all(
         The polls in the order of the jobs.
 
     Raises:
-        StoreError: the database failed; polls that had not begun were not made.
+        StoreError: the database failed; polls that had not ended were not recorded. A repository
+            whose record is damaged fails alone.
     """
     pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
     inbox = _Inbox(len(jobs))
     polls: dict[Repository, Poll] = {}
     try:
         for job in jobs:
-            look = pools[job.repository.registry].submit(_look, job, store, options, utc_now)
-            look.add_done_callback(inbox.put)
+            pools[job.repository.registry].submit(_leave_a_look, inbox, job, store, options)
         while looks := inbox.take():
-            failed = [error for look in looks if (error := look.exception())]
-            found = [look.result() for look in looks if not look.exception()]
-            for poll in _finish(found, store):
-                if isinstance(poll, StoreError):
-                    failed.append(poll)
-                else:
-                    polls[poll.repository] = poll
-                    on_poll(poll)
-            if failed:
-                raise failed[0]
+            ended = _finish([look for look in looks if isinstance(look, _Look)], store)
+            lost = [look for look in looks if isinstance(look, _Lost)]
+            for one in (*ended, *lost):
+                poll = _told(one) if isinstance(one, _Lost) else one
+                polls[poll.repository] = poll
+                on_poll(poll)
     finally:
         inbox.close()
         for pool in pools.values():
@@ -263,6 +286,14 @@ def discover(
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}
     return found, failures
+
+
+def _leave_a_look(inbox: _Inbox, job: Job, store: Store, options: Options) -> None:
+    try:
+        look: _Look | _Lost = _look(job, store, options, utc_now)
+    except Exception as error:  # noqa: BLE001  raised again by the thread that takes it
+        look = _Lost(job.repository, error)
+    inbox.put(look)
 
 
 def _look(job: Job, store: Store, options: Options, clock: Clock) -> _Look:
@@ -334,10 +365,18 @@ def _decided(
 ) -> _Look:
     """What a listing means, decided from one view of the records."""
     poll = Poll(job.repository, "ok", requests=listing.requests, size=listing.size)
-    look = _Look(job, known, poll, listing)
+    look = _Look(job, known, poll, listing.finished_at)
     replace = msgspec.structs.replace
-    if isinstance(listing, Unchanged) and not options.dry_run:
-        return replace(look, finding=_finding(job, known, listing))
+    if isinstance(listing, Unchanged):
+        if not options.dry_run:
+            return replace(look, finding=_finding(job, known, listing))
+    else:
+        look = replace(
+            look,
+            unverified=[listing.tags[name] for name in listing.unverified],
+            missing=listing.missing,
+            unfetched=listing.unfetched,
+        )
     with store.reading(job.repository) as view:
         tags = view.count() if isinstance(listing, Unchanged) else len(listing.tags)
         poll = replace(poll, tags=tags, recovered_from=view.known.failures)
@@ -352,11 +391,12 @@ def _decided(
         deleted = (change.tag for change in changes if change.kind == "deleted")
         reason = doubt(len(mirrored), deleted)
         held = view.held_in_a_row(reason) + 1 if reason else 0
+        bare = view.bare(all_images(listing).keys() - fresh_in(listing, changes))
     if reason and not options.accept_deletions and held < job.agreeing_listings:
         found: Held | Entry = Held(reason, listing.finished_at, tags)
         poll = replace(poll, outcome="held", detail=reason)
     else:
-        found = Entry(listing, changes, _remark(listing))
+        found = Entry(listing, changes, _remark(listing), bare)
         kinds = Counter(change.kind for change in changes)
         poll = replace(
             poll,
@@ -380,29 +420,30 @@ def _dropped(poll: Poll) -> Poll:
     )
 
 
-def _finish(looks: Sequence[_Look], store: Store) -> list[Poll | StoreError]:
+def _finish(looks: Sequence[_Look], store: Store) -> list[Poll | _Lost]:
     """Records what was found, and logs it; returns the polls, or why one was not recorded."""
     findings = [look.finding for look in looks if look.finding is not None]
     results = iter(_record(findings, store) if findings else ())
-    polls: list[Poll | StoreError] = []
+    polls: list[Poll | _Lost] = []
     logged: dict[int, list[Repository]] = {}
     for look in looks:
         recorded = next(results) if look.finding is not None else None
         if isinstance(recorded, StoreError):
-            polls.append(recorded)
+            polls.append(_Lost(look.job.repository, recorded))
             continue
         poll = _with_what_was_recorded(look.poll, recorded) if recorded else look.poll
-        if look.listing is not None:
-            _log_oddities(poll.repository, look.listing)
-            if poll.outcome != "dropped":
-                _log_clock(poll.repository, look.known, look.listing)
+        _log_oddities(look)
+        if poll.outcome != "dropped":
+            _log_clock(look)
         unlogged = recorded.unlogged if recorded else None
         if unlogged and _log_changes(poll.repository, unlogged):
             logged.setdefault(unlogged.through, []).append(poll.repository)
         _log_poll(poll)
         polls.append(poll)
     for through, repositories in logged.items():
-        store.acknowledge(repositories, through)
+        # Otherwise they stay owed, and are written again: what was recorded is recorded.
+        with suppress(StoreError):
+            store.acknowledge(repositories, through)
     return polls
 
 
@@ -416,7 +457,14 @@ def _record(findings: Sequence[Finding], store: Store) -> list[Recorded | StoreE
     except StoreError as error:
         if len(findings) == 1:
             return [error]
-    return [result for finding in findings for result in _record([finding], store)]
+    results: list[Recorded | StoreError] = []
+    for finding in findings:
+        (result,) = _record([finding], store)
+        results.append(result)
+        if isinstance(result, DatabaseLocked):
+            # Whoever locks it would be waited for once more for each.
+            break
+    return results + results[-1:] * (len(findings) - len(results))
 
 
 def _with_what_was_recorded(poll: Poll, recorded: Recorded) -> Poll:
@@ -466,28 +514,38 @@ def _reason(error: RegistryError) -> str:
     return str(error)
 
 
-def _log_oddities(repository: Repository, listing: Listing | Unchanged) -> None:
-    if isinstance(listing, Unchanged):
-        return
-    about = {"registry": repository.registry, "repository": repository.full_name}
-    for name in listing.unverified:
-        tag = listing.tags[name]
-        log.warning("image.unverified", **about, tag=name, digest=tag.digest, image_id=tag.image_id)
-    for name in listing.missing:
-        log.warning("tag.unresolved", **about, tag=name)
-    if listing.unfetched:
-        log.warning("manifests.unfetched", **about, error=listing.unfetched)
+def _about(repository: Repository) -> dict[str, str]:
+    return {"registry": repository.registry, "repository": repository.full_name}
 
 
-def _log_clock(repository: Repository, known: Known, listing: Listing | Unchanged) -> None:
-    if known.last_attempt_at is not None and listing.finished_at < known.last_attempt_at:
+def _log_oddities(look: _Look) -> None:
+    about = _about(look.job.repository)
+    for tag in look.unverified:
         log.warning(
-            "clock.behind",
-            registry=repository.registry,
-            repository=repository.full_name,
-            clock=listing.finished_at,
-            recorded=known.last_attempt_at,
+            "image.unverified", **about, tag=tag.tag, digest=tag.digest, image_id=tag.image_id
         )
+    for name in look.missing:
+        log.warning("tag.unresolved", **about, tag=name)
+    if look.unfetched:
+        log.warning("manifests.unfetched", **about, error=look.unfetched)
+
+
+def _log_clock(look: _Look) -> None:
+    clock, recorded = look.finished_at, look.known.last_attempt_at
+    if clock is not None and recorded is not None and clock < recorded:
+        log.warning("clock.behind", **_about(look.job.repository), clock=clock, recorded=recorded)
+
+
+def _told(lost: _Lost) -> Poll:
+    """The failed poll of a repository whose record is damaged, logged.
+
+    Raises:
+        StoreError: it was lost for any other reason, which is no matter of the repository.
+    """
+    if not isinstance(lost.error, DamagedRecord):
+        raise lost.error
+    log.error("sync.failed", **_about(lost.repository), error=str(lost.error))
+    return Poll(lost.repository, "failed", detail=str(lost.error))
 
 
 def _log_changes(repository: Repository, unlogged: Unlogged) -> bool:
@@ -496,7 +554,7 @@ def _log_changes(repository: Repository, unlogged: Unlogged) -> bool:
     Returns:
         Whether all were written; otherwise they stay owed.
     """
-    about = {"registry": repository.registry, "repository": repository.full_name}
+    about = _about(repository)
     if unlogged.baseline is not None:
         written = log.info("repository.baselined", **about, tags=unlogged.baseline)
         if written is False:
@@ -537,7 +595,7 @@ def _log_pass(polls: Collection[Poll], store: Store) -> None:
 
 
 def _log_poll(poll: Poll) -> None:
-    about = {"registry": poll.repository.registry, "repository": poll.repository.full_name}
+    about = _about(poll.repository)
     counts = {
         "tags": poll.tags,
         "added": poll.added,

@@ -9,12 +9,14 @@ from random import Random
 
 import pytest
 
+from tagsync.database import WAL_SIZE, connect_beside
 from tagsync.errors import StoreError
-from tagsync.models import Watch, timestamp
+from tagsync.models import Image, Tag, Watch, timestamp
 from tagsync.schedule import stale
 from tagsync.store import Store
 from tagsync.sync import Job, sync
 from tests.conftest import FakeClock, Scripted
+from tests.test_store import record
 from tests.test_sync import assert_history_is_whole
 
 
@@ -69,6 +71,37 @@ def test_a_damaged_wal_gives_an_earlier_whole(
         assert sync(job, store, clock=clock).outcome == "ok"
     assert_history_is_whole(left_by_a_kill)
     assert tags_in(left_by_a_kill) == 10
+
+
+@pytest.mark.usefixtures("store")
+def test_the_connection_that_asks_cannot_write(database: Path) -> None:
+    """Of the store's connections only one can write, so that a question never changes a record."""
+    with closing(connect_beside(database)) as db:
+        assert db.execute("SELECT count(*) FROM repositories").fetchone() == (0,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("DELETE FROM repositories")
+
+
+def test_a_wal_that_somebody_made_grow_is_cut(
+    job: Job, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """While somebody reads, the WAL cannot be begun anew; afterwards it is as small as before."""
+    wal = database.with_name(f"{database.name}-wal")
+    manifest = " " * 2**20
+    tags = {f"v{n}": Tag(f"v{n}", f"sha256:{n}") for n in range(WAL_SIZE // 2**20 + 2)}
+    images = {
+        tag.digest: Image(tag.digest, manifest=manifest) for tag in tags.values() if tag.digest
+    }
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM tags").fetchone()
+        record(store, job, clock, tags, images)
+        record(store, job, clock, {}, {})
+        assert wal.stat().st_size > WAL_SIZE
+    # One transaction after which all is copied, and one that begins the WAL anew.
+    for tags in ({"x": Tag("x")}, {}):
+        record(store, job, clock, tags, {})
+    assert wal.stat().st_size <= WAL_SIZE
 
 
 def test_a_database_that_stays_locked_is_said(

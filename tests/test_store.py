@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from tagsync.audit import Audit
 from tagsync.chain import GENESIS, link
+from tagsync.database import Connection
 from tagsync.diff import diff
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
@@ -29,7 +30,7 @@ from tagsync.parts import BATCH
 from tagsync.registries import Registry
 from tagsync.rows import insert_rows
 from tagsync.schema import migrations
-from tagsync.store import Store
+from tagsync.store import Store, _Shared
 from tagsync.sync import Job, sync
 from tests.conftest import FakeClock, Scripted
 from tests.test_sync import assert_history_is_whole
@@ -95,7 +96,8 @@ def record(
     now = timestamp(clock())
     with store.reading(job.repository) as view:
         known, changes = view.known, diff(view.tags(), tags)
-    entry = Entry(Listing(tags, images, now, now, None), changes)
+        bare = view.bare(images.keys())
+    entry = Entry(Listing(tags, images, now, now, None), changes, bare=bare)
     with store.recording() as ledger:
         ledger.record([Finding(job.repository, known, job.interval, entry)])
 
@@ -322,6 +324,46 @@ def test_a_reader_does_not_wait_for_the_writer(
         ledger.record([finding])
         assert query("SELECT failures FROM repositories") == [(0,)]
     assert query("SELECT failures FROM repositories") == [(1,)]
+
+
+class Interrupted(Connection):
+    """A connection on which Ctrl-C comes just after a transaction has begun."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        cursor = super().execute(sql, parameters)
+        if sql.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return cursor
+
+
+def test_a_transaction_that_is_interrupted_as_it_begins_is_over(database: Path) -> None:
+    """Whoever comes next finds a connection without a transaction."""
+    with closing(sqlite3.connect(database, isolation_level=None, factory=Interrupted)) as db:
+        with pytest.raises(KeyboardInterrupt), _Shared(db, database).transaction("BEGIN IMMEDIATE"):
+            pass
+        assert not db.in_transaction
+
+
+class Joined(Store):
+    """A store to which a further repository comes between two questions."""
+
+    path: Path
+
+    def repositories(self) -> list[Repository]:
+        columns, values = "registry, name, last_attempt_at", "'swr', 'team/new', 'now'"
+        tamper(self.path, f"INSERT INTO repositories ({columns}) VALUES ({values})")
+        return super().repositories()
+
+
+def test_freshness_of_a_repository_that_just_came(
+    job: Job, scripted: Scripted, clock: FakeClock, database: Path
+) -> None:
+    """What another process records meanwhile is left for the next time."""
+    with Joined.open(database) as store:
+        store.path = database
+        scripted.then("a")
+        sync(job, store, clock=clock)
+        assert store.freshness().keys() == {job.repository}
 
 
 @pytest.mark.parametrize("table", ["images", "changes", "tags", "observations"])

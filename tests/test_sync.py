@@ -2,12 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition, Thread
 from typing import Any
 
 import msgspec
@@ -16,7 +18,14 @@ import structlog
 
 from tagsync.diff import apply
 from tagsync.emulator import Emulator
-from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
+from tagsync.errors import (
+    Busy,
+    DamagedRecord,
+    DatabaseLocked,
+    RepositoryNotFound,
+    StoreError,
+    Unreachable,
+)
 from tagsync.findings import Entry, Failed, Finding, Known
 from tagsync.ledger import Ledger
 from tagsync.models import (
@@ -33,7 +42,17 @@ from tagsync.models import (
 )
 from tagsync.registries import Registry
 from tagsync.store import Store
-from tagsync.sync import Job, Options, Poll, discover, sync, sync_all
+from tagsync.sync import (
+    _SIZE_AT_ONCE,
+    Job,
+    Options,
+    Poll,
+    _Inbox,
+    _Look,
+    discover,
+    sync,
+    sync_all,
+)
 from tests.conftest import REPOSITORY, FakeClock, Scripted
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -810,32 +829,91 @@ def test_a_pass_survives_a_repository_that_fails(
     ]
 
 
+@pytest.mark.parametrize(
+    ("altered", "of_b"),
+    [
+        ("tags SET digest = 'sha256:forged'", "repository_id = 2"),
+        ("repositories SET last_complete_at = 'never'", "id = 2"),
+    ],
+    ids=["found when it is recorded", "found when it is looked at"],
+)
 def test_a_damaged_record_costs_no_other_repository_its_poll(
-    scripted: Scripted, store: Store, database: Path, query: Query, logged: Events
+    altered: str,
+    of_b: str,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    query: Query,
+    logged: Events,
 ) -> None:
     """Of polls that are recorded together, all are kept but the one whose record was altered."""
     jobs = [
         Job(Repository("swr", f"team/{name}"), scripted, timedelta(minutes=5)) for name in "abc"
     ]
+    polls: list[Poll] = []
     for tags in (("x",), ("x", "y")):
         for _ in jobs:
             scripted.then(*tags)
-        if len(tags) > 1:
-            with closing(sqlite3.connect(database)) as connection:
-                connection.execute(
-                    "UPDATE tags SET digest = 'sha256:forged' WHERE repository_id = 2"
-                )
-                connection.commit()
-            with pytest.raises(StoreError, match="never wrote"):
-                sync_all(jobs, store, {"swr": 1})
-        else:
-            sync_all(jobs, store, {"swr": 1})
+        polls = sync_all(jobs, store, {"swr": 1})
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute(f"UPDATE {altered} WHERE {of_b}")
+            connection.commit()
+    assert [poll.outcome for poll in polls] == ["ok", "failed", "ok"]
+    assert "never wrote" in str(polls[1].detail)
+    failed = [e for e in logged if e["event"] == "sync.failed"]
+    assert [(e["repository"], e["error"]) for e in failed] == [("swr/team/b", polls[1].detail)]
     added = {(r, tag) for r, tag in query("SELECT repository_id, tag FROM changes")}
     assert added == {(1, "x"), (2, "x"), (3, "x"), (1, "y"), (3, "y")}
     assert [e["repository"] for e in logged if e["event"] == "tag.added"] == [
         "swr/team/a",
         "swr/team/c",
     ]
+
+
+class Refusing(Store):
+    """A store that refuses each transaction in turn for the reasons that it is given."""
+
+    def refuse(self, *reasons: StoreError) -> None:
+        self.reasons = [*reasons]
+
+    @contextmanager
+    def recording(self) -> Iterator[Ledger]:
+        if self.reasons:
+            raise self.reasons.pop(0)
+        with super().recording() as ledger:
+            yield ledger
+
+    def acknowledge(self, repositories: Collection[Repository], through: int) -> None:
+        raise StoreError("the disk went away")
+
+
+def test_a_lock_is_waited_for_once_for_all_that_are_recorded_together(
+    scripted: Scripted, database: Path, query: Query
+) -> None:
+    """Where a group failed and one of it met a lock, the others do not wait for it in turn."""
+    jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(5)]
+    for _ in jobs:
+        scripted.then("x")
+    with Refusing.open(database) as store:
+        store.refuse(DamagedRecord("one of them"), DatabaseLocked("locked"))
+        with pytest.raises(DatabaseLocked):
+            sync_all(jobs, store, {"swr": 1})
+    assert query("SELECT count(*) FROM repositories") == [(0,)]
+
+
+def test_lines_that_cannot_be_acknowledged_stay_owed(
+    job: Job, scripted: Scripted, database: Path, clock: FakeClock, logged: Events, store: Store
+) -> None:
+    """What was recorded is told as recorded; its lines are written again by the next poll."""
+    with Refusing.open(database) as refusing:
+        refusing.refuse()
+        scripted.then("a")
+        assert counts(sync(job, refusing, clock=clock)) == ("ok", 1, 0, 0)
+    clock.advance(minutes=5)
+    for _ in range(2):
+        scripted.then("a")
+        sync(job, store, clock=clock)
+    assert len(events(logged, "repository.baselined")) == 2
 
 
 def test_an_image_of_two_repositories_is_filled_in_while_they_are_recorded(
@@ -850,6 +928,65 @@ def test_an_image_of_two_repositories_is_filled_in_while_they_are_recorded(
         scripted.script.append(msgspec.structs.replace(listing, images={"sha256:1": image}))
     sync_all(jobs, store, {"swr": 1})
     assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]
+
+
+class Telling(Condition):
+    """A condition that tells who begins to wait for it."""
+
+    def __init__(self, told: SimpleQueue[str]) -> None:
+        super().__init__()
+        self.told = told
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.told.put("waits")
+        return super().wait(timeout)
+
+
+class WatchedInbox(_Inbox):
+    """An inbox whose waiting can be seen."""
+
+    def __init__(self, expected: int, told: SimpleQueue[str]) -> None:
+        super().__init__(expected)
+        self._changed = Telling(told)
+
+
+@pytest.mark.parametrize("heavy", ["changes", "manifests"])
+def test_threads_wait_while_enough_is_left_to_record(heavy: str, job: Job) -> None:
+    """What was found and is not recorded yet stays small, however fast the registry is."""
+    count, size = (4000, 0) if heavy == "changes" else (2, _SIZE_AT_ONCE)
+    many = [Change(f"v{n}", "added", None, f"sha256:{n}", {}) for n in range(count)]
+    tags = {change.tag: Tag(change.tag, change.new_digest) for change in many}
+    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest=" " * size) for n in range(count)}
+    now = "2026-05-03T12:00:00.000Z"
+    entry = Entry(Listing(tags, images, now, now, None), many)
+    finding = Finding(job.repository, Known(), job.interval, entry)
+    look = _Look(job, Known(), Poll(job.repository, "ok"), finding=finding)
+    told: SimpleQueue[str] = SimpleQueue()
+    inbox = WatchedInbox(3, told)
+
+    def leave() -> None:
+        for name in ("one", "two"):
+            inbox.put(look)
+            told.put(name)
+
+    thread = Thread(target=leave)
+    thread.start()
+    assert [told.get(timeout=10) for _ in range(2)] == ["one", "waits"]
+    assert inbox.take() == [look]
+    assert told.get(timeout=10) == "two"
+    thread.join()
+
+
+def test_what_waits_keeps_no_more_of_a_listing_than_is_recorded() -> None:
+    """Of a listing of many tags, of which one moved, one image is kept, and those without bytes."""
+    tags = {f"v{n}": Tag(f"v{n}", f"sha256:{n}") for n in range(100)}
+    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest="{}") for n in range(100)}
+    moved = Change("v7", "updated", "sha256:old", "sha256:7", {})
+    now = "2026-05-03T12:00:00.000Z"
+    entry = Entry(Listing(tags, images, now, now, None), [moved], bare={"sha256:9"})
+    assert [tag.tag for tag in entry.tags] == ["v7"]
+    assert entry.images.keys() == {"sha256:7", "sha256:9"}
+    assert entry.names.keys() == {"sha256:7"}
 
 
 def test_a_closed_store_refuses_in_a_sentence(
