@@ -1,6 +1,6 @@
 """The table of `tests.benchmarks` as a picture: what grows, with the tags and the repositories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,21 +21,29 @@ def plot(costs: _Costs, path: Path) -> None:
     hundred = {size[0] * size[1]: ways for size, ways in costs.items() if size[1] == 100}
     spread = {size[0]: ways for size, ways in costs.items() if size[0] * size[1] == 100_000}
     with mpl.rc_context({"svg.hashsalt": "tagsync", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(9, 4), layout="constrained")
-        by_tags, by_repositories = figure.subplots(1, 2)
-        _curves(by_tags, hundred)
-        _curves(by_repositories, spread)
-        by_tags.set(title="100 tags a repository", xlabel="tags", ylabel="seconds", yscale="log")
-        by_repositories.set(
-            title="100,000 tags", xlabel="repositories", ylabel="seconds", yscale="log"
+        figure = Figure(figsize=(9, 7), layout="constrained")
+        seconds, memory = figure.subplots(2, 2, sharey="row", sharex="col")
+        columns = (
+            ("100 tags a repository", "tags", hundred),
+            ("100,000 tags", "repositories", spread),
         )
-        by_tags.legend()
+        for column, (title, unit, some) in enumerate(columns):
+            _curves(seconds[column], some, lambda cost: cost.wall)
+            _curves(memory[column], some, lambda cost: cost.peak)
+            seconds[column].set(title=title, yscale="log")
+            memory[column].set(xlabel=unit)
+        seconds[0].set(ylabel="seconds")
+        memory[0].set(ylabel="MiB at the peak")
+        memory[0].set_ylim(bottom=0)
+        seconds[0].legend()
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _curves(axes: Axes, costs: Mapping[int, Mapping[str, Cost]]) -> None:
+def _curves(
+    axes: Axes, costs: Mapping[int, Mapping[str, Cost]], measure: Callable[[Cost], float]
+) -> None:
     sizes = sorted(costs)
     for way in _WAYS:
-        axes.plot(sizes, [costs[size][way].wall for size in sizes], marker="o", label=way)
+        axes.plot(sizes, [measure(costs[size][way]) for size in sizes], marker="o", label=way)
     axes.set(xscale="log")
     axes.grid(visible=True, alpha=0.3)
