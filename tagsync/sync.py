@@ -4,7 +4,7 @@ Look, decide, record, log: what a listing means is decided from one view of the 
 out in a transaction in which the newest look is still the same. Otherwise the listing is dropped.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -235,11 +235,15 @@ def sync_all(
             whose record is damaged fails alone.
     """
     pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
+    waiting: dict[str, deque[Job]] = {name: deque() for name in concurrency}
+    for job in jobs:
+        waiting[job.repository.registry].append(job)
     inbox = _Inbox(len(jobs))
     polls: dict[Repository, Poll] = {}
     try:
-        for job in jobs:
-            pools[job.repository.registry].submit(_leave_a_look, inbox, job, store, options)
+        for name, count in concurrency.items():
+            for _ in range(min(count, len(waiting[name]))):
+                pools[name].submit(_leave_looks, inbox, waiting[name], store, options)
         while looks := inbox.take():
             ended = _finish([look for look in looks if isinstance(look, _Look)], store)
             lost = [look for look in looks if isinstance(look, _Lost)]
@@ -248,9 +252,11 @@ def sync_all(
                 polls[poll.repository] = poll
                 on_poll(poll)
     finally:
+        for some in waiting.values():
+            some.clear()
         inbox.close()
         for pool in pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False)
     if not options.dry_run:
         _log_pass(polls.values(), store)
     return [polls[job.repository] for job in jobs]
@@ -288,12 +294,21 @@ def discover(
     return found, failures
 
 
-def _leave_a_look(inbox: _Inbox, job: Job, store: Store, options: Options) -> None:
+def _leave_looks(inbox: _Inbox, waiting: deque[Job], store: Store, options: Options) -> None:
+    """Makes polls until no job waits any more, of which other threads take some."""
+    while True:
+        try:
+            job = waiting.popleft()
+        except IndexError:
+            return
+        inbox.put(_look_or_lost(job, store, options))
+
+
+def _look_or_lost(job: Job, store: Store, options: Options) -> _Look | _Lost:
     try:
-        look: _Look | _Lost = _look(job, store, options, utc_now)
+        return _look(job, store, options, utc_now)
     except Exception as error:  # noqa: BLE001  raised again by the thread that takes it
-        look = _Lost(job.repository, error)
-    inbox.put(look)
+        return _Lost(job.repository, error)
 
 
 def _look(job: Job, store: Store, options: Options, clock: Clock) -> _Look:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -9,7 +10,7 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Any
 
 import msgspec
@@ -899,6 +900,39 @@ def test_a_lock_is_waited_for_once_for_all_that_are_recorded_together(
         with pytest.raises(DatabaseLocked):
             sync_all(jobs, store, {"swr": 1})
     assert query("SELECT count(*) FROM repositories") == [(0,)]
+
+
+class Gated(Scripted):
+    """A registry whose answers after the first one the test lets through."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.asked = 0
+        self.gate = Event()
+
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
+        self.asked += 1
+        assert self.asked == 1 or self.gate.wait(10)
+        return super().list_tags(repository, known, scope)
+
+
+def test_nothing_more_is_polled_when_the_database_failed(database: Path, clock: FakeClock) -> None:
+    """Polls that had not begun are not made, and the threads end."""
+    registry = Gated(clock)
+    jobs = [Job(Repository("swr", f"team/{n}"), registry, timedelta(minutes=5)) for n in range(5)]
+    for _ in jobs:
+        registry.then("x")
+    with Refusing.open(database) as store:
+        store.refuse(DatabaseLocked("locked"))
+        with pytest.raises(DatabaseLocked):
+            sync_all(jobs, store, {"swr": 1})
+        registry.gate.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("swr"):
+                thread.join(10)
+    assert registry.asked <= 2
 
 
 def test_lines_that_cannot_be_acknowledged_stay_owed(
