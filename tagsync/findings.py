@@ -109,7 +109,7 @@ class Entry:
         fresh = fresh_in(listing, changes)
         self.images: Final = {
             digest: image
-            for digest, image in all_images(listing).items()
+            for digest, image in {**listing.images, **listing.children}.items()
             if digest in fresh or digest in bare
         }
         self.names: Final = names_of_images(
@@ -285,11 +285,6 @@ def draft(finding: Finding, standing: Standing, next_change: int) -> Draft | Non
         unlogged_from=owed if known.unlogged_from is None else known.unlogged_from,
     )
     return Draft(finding, standing, after, None, "ok", detail, found.count)
-
-
-def all_images(listing: Listing) -> dict[str, Image]:
-    """The images that a listing has something to say of, by their digests."""
-    return {**listing.images, **listing.children}
 
 
 def fresh_in(listing: Listing, changes: Iterable[Change]) -> Set[str | None]:

@@ -101,6 +101,9 @@ _INSERT_IMAGES: Final = """
                         first_observed_at, batch)
     VALUES (rows)
 """
+_BARE: Final = "manifest IS NULL AND verified IS NULL"
+"""Of an image that was recorded without its manifest, and may yet get it."""
+
 _FILL_IN_IMAGE: Final = """
     UPDATE images SET manifest = ?, verified = 1, image_id = coalesce(image_id, ?),
         media_type = coalesce(media_type, ?), schema = coalesce(schema, ?), size = coalesce(size, ?)
@@ -147,7 +150,7 @@ class View:
     def bare(self, digests: Collection[str]) -> Set[str]:
         """The digests of images that are recorded without a manifest, and may yet get it."""
         rows = self._db.execute(
-            "SELECT digest FROM images WHERE manifest IS NULL AND verified IS NULL"
+            f"SELECT digest FROM images WHERE {_BARE}"  # noqa: S608  a constant
             " AND digest IN (SELECT value FROM json_each(?))",
             (_encode(list(digests)).decode(),),
         )
@@ -341,7 +344,7 @@ class Ledger:
     def _insert_images(self, listings: Sequence[_Recording]) -> None:
         """Keeps what no tag led to before, and manifests that could not be had with their image."""
         wanted = {digest for one in listings for digest in one.entry.images}
-        known, lacking = self._known_images(wanted)
+        known, bare = self._known_images(wanted)
         count = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
         rows: list[tuple[Any, ...]] = []
         batches: dict[str, int] = {}
@@ -349,8 +352,8 @@ class Ledger:
         filled: dict[str, Image] = {}
         for one in listings:
             for digest, image in one.entry.images.items():
-                if digest in lacking and image.verified:
-                    lacking.remove(digest)
+                if digest in bare and image.verified:
+                    bare.remove(digest)
                     filled[digest] = image
                 elif digest not in known and digest in one.entry.names:
                     batch = (count + len(rows)) // BATCH
@@ -358,7 +361,7 @@ class Ledger:
                     names[digest] = one.entry.names[digest]
                     rows.append((*msgspec.structs.astuple(image), one.draft.at, batch))
                     if image.manifest is None and image.verified is None:
-                        lacking.add(digest)
+                        bare.add(digest)
         insert_rows(self._db, _INSERT_IMAGES, rows)
         index_images(self._db, batches, names)
         self._fill_in(filled.values(), {digest: known[digest] for digest in filled})
@@ -371,12 +374,12 @@ class Ledger:
     def _known_images(self, digests: Collection[str]) -> tuple[dict[str, int], set[str]]:
         """The batches of those that are recorded, and those whose manifest may yet come."""
         rows = self._db.execute(
-            "SELECT digest, batch, manifest IS NULL AND verified IS NULL FROM images"
+            f"SELECT digest, batch, {_BARE} FROM images"  # noqa: S608  a constant
             " WHERE digest IN (SELECT value FROM json_each(?))",
             (_encode(list(digests)).decode(),),
         ).fetchall()
         batches = {digest: batch for digest, batch, _ in rows}
-        return batches, {digest for digest, _, lacking in rows if lacking}
+        return batches, {digest for digest, _, is_bare in rows if is_bare}
 
     def _append(
         self, listings: Sequence[_Recording], last: Head

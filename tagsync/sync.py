@@ -26,7 +26,6 @@ from tagsync.findings import (
     Known,
     Recorded,
     Unlogged,
-    all_images,
     fresh_in,
 )
 from tagsync.models import (
@@ -406,7 +405,7 @@ def _decided(
         deleted = (change.tag for change in changes if change.kind == "deleted")
         reason = doubt(len(mirrored), deleted)
         held = view.held_in_a_row(reason) + 1 if reason else 0
-        bare = view.bare(all_images(listing).keys() - fresh_in(listing, changes))
+        bare = view.bare(listing.images.keys() - fresh_in(listing, changes))
     if reason and not options.accept_deletions and held < job.agreeing_listings:
         found: Held | Entry = Held(reason, listing.finished_at, tags)
         poll = replace(poll, outcome="held", detail=reason)

@@ -140,7 +140,7 @@ def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
 
 def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterator[str]:
     """The lines of two tables in Markdown: each size, and what was measured at `MAIN` alone."""
-    yield f"{machine()}; {threads} asking; medians of whole processes on loopback.\n"
+    yield f"{machine()}; threads that ask: {threads}; medians of whole processes on loopback.\n"
     yield f"| repositories x tags | {' | '.join(WAYS)} | bytes a tag |"
     yield "|---|---|---|---|---|---|"
     for (repositories, tags), ways in costs.items():
