@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tagsync.database import Connection
 from tagsync.errors import UnclearQuestion
-from tagsync.parts import Role, key_digits, key_range, parts
+from tagsync.parts import BATCH, Role, key_digits, key_range, parts
 
 LEAST_DIGITS: Final = 6
 """How many hexadecimal digits of a digest have to be given."""
@@ -24,12 +24,12 @@ _ALGORITHMS: Final = ("sha256", "sha512")
 
 BATCHES: Final = """
     WITH RECURSIVE batch (number) AS (
-        SELECT min(batch) FROM images UNION ALL
-        SELECT (SELECT min(batch) FROM images WHERE batch > number) FROM batch
+        SELECT min(batch) FROM image_parts UNION ALL
+        SELECT (SELECT min(batch) FROM image_parts WHERE batch > number) FROM batch
         WHERE number IS NOT NULL
     )
 """
-"""Every batch of images, each by one step in the index on them, and a null after the last."""
+"""Every batch of images that name any, each by one step in the index, and a null after the last."""
 
 PARTS: Final = f"""
     {BATCHES} SELECT DISTINCT p.part FROM batch AS b
@@ -40,7 +40,8 @@ PARTS: Final = f"""
 NAMING: Final = f"""
     {BATCHES} SELECT i.digest, i.manifest, i.image_id FROM batch AS b
     CROSS JOIN image_parts AS p ON p.batch = b.number AND p.part = :part
-    CROSS JOIN images AS i ON i.batch = b.number
+    CROSS JOIN images AS i
+        ON i.number BETWEEN b.number * {BATCH} + 1 AND (b.number + 1) * {BATCH}
     WHERE instr(i.manifest, :digits) OR instr(i.image_id, :digits) OR instr(i.manifest, '\\u00')
 """  # noqa: S608  constants
 """The images that may name a configuration or a layer of this key, whose digits these are.

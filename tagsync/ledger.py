@@ -35,7 +35,7 @@ from tagsync.models import (
     parse_timestamp,
     timestamp,
 )
-from tagsync.parts import BATCH, Names
+from tagsync.parts import Names
 from tagsync.rows import insert_rows, select_rows
 from tagsync.schema import index_images
 
@@ -98,7 +98,7 @@ _INSERT_CHANGES: Final = """
 """
 _INSERT_IMAGES: Final = """
     INSERT INTO images (digest, image_id, media_type, schema, size, manifest, verified,
-                        first_observed_at, batch)
+                        first_observed_at, number)
     VALUES (rows)
 """
 _BARE: Final = "manifest IS NULL AND verified IS NULL"
@@ -345,9 +345,9 @@ class Ledger:
         """Keeps what no tag led to before, and manifests that could not be had with their image."""
         wanted = {digest for one in listings for digest in one.entry.images}
         known, bare = self._known_images(wanted)
-        count = self._db.execute("SELECT coalesce(max(rowid), 0) FROM images").fetchone()[0]
+        (last,) = self._db.execute("SELECT coalesce(max(number), 0) FROM images").fetchone()
         rows: list[tuple[Any, ...]] = []
-        batches: dict[str, int] = {}
+        new: dict[str, int] = {}
         names: dict[str, Names] = {}
         filled: dict[str, Image] = {}
         for one in listings:
@@ -356,30 +356,30 @@ class Ledger:
                     bare.remove(digest)
                     filled[digest] = image
                 elif digest not in known and digest in one.entry.names:
-                    batch = (count + len(rows)) // BATCH
-                    known[digest] = batches[digest] = batch
+                    last += 1
+                    known[digest] = new[digest] = last
                     names[digest] = one.entry.names[digest]
-                    rows.append((*msgspec.structs.astuple(image), one.draft.at, batch))
+                    rows.append((*msgspec.structs.astuple(image), one.draft.at, last))
                     if image.manifest is None and image.verified is None:
                         bare.add(digest)
         insert_rows(self._db, _INSERT_IMAGES, rows)
-        index_images(self._db, batches, names)
+        index_images(self._db, new, names)
         self._fill_in(filled.values(), {digest: known[digest] for digest in filled})
 
-    def _fill_in(self, images: Collection[Image], batches: Mapping[str, int]) -> None:
+    def _fill_in(self, images: Collection[Image], numbers: Mapping[str, int]) -> None:
         """Gives recorded images the manifests that could not be had when they were recorded."""
         self._db.executemany(_FILL_IN_IMAGE, map(_filling_row, images))
-        index_images(self._db, batches, names_of_images(images))
+        index_images(self._db, numbers, names_of_images(images))
 
     def _known_images(self, digests: Collection[str]) -> tuple[dict[str, int], set[str]]:
-        """The batches of those that are recorded, and those whose manifest may yet come."""
+        """The numbers of those that are recorded, and those whose manifest may yet come."""
         rows = self._db.execute(
-            f"SELECT digest, batch, {_BARE} FROM images"  # noqa: S608  a constant
+            f"SELECT digest, number, {_BARE} FROM images"  # noqa: S608  a constant
             " WHERE digest IN (SELECT value FROM json_each(?))",
             (_encode(list(digests)).decode(),),
         ).fetchall()
-        batches = {digest: batch for digest, batch, _ in rows}
-        return batches, {digest for digest, _, is_bare in rows if is_bare}
+        numbers = {digest: number for digest, number, _ in rows}
+        return numbers, {digest for digest, _, is_bare in rows if is_bare}
 
     def _append(
         self, listings: Sequence[_Recording], last: Head

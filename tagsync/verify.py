@@ -18,7 +18,7 @@ from tagsync import schema
 from tagsync.chain import GENESIS, link
 from tagsync.database import Connection, empty_database
 from tagsync.models import FIELDS, Image
-from tagsync.parts import names_of
+from tagsync.parts import batch_of, names_of
 from tagsync.registries import manifest
 
 Row = dict[str, Any]
@@ -161,12 +161,13 @@ def _check_chain(db: Connection, heads: Collection[str], seen: Counter[str]) -> 
 def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
     false = named = 0
+    _check_changes_lead_to_images(db)
     rows = db.execute(
-        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, batch,"
-        " media_type FROM images ORDER BY digest"
+        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, number,"
+        " media_type FROM images ORDER BY number"
     )
     for row in rows:
-        digest, text, image_id, version, size, verified, first_observed_at, batch, kind = row
+        digest, text, image_id, version, size, verified, first_observed_at, number, kind = row
         seen[""] += 1
         image = manifest.image(digest, text, image_id=image_id, schema=version, size=size)
         if image.verified != verified:
@@ -176,13 +177,16 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
                 f" say, and verified is {verified}"
             )
         false += verified == 0
-        named += _check_image_is_indexed(db, digest, text, image_id, batch)
-        _check_image_was_brought(db, digest, first_observed_at)
-        _check_image_is_described(
-            db, image, {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
-        )
-    _check_images_are_there(db)
-    ((rows_of_index,),) = db.execute("SELECT count(*) FROM index_manifests").fetchall()
+        named += _check_image_is_indexed(db, digest, text, image_id, number)
+        _check_image_was_brought(db, digest, number, first_observed_at)
+        columns = {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
+        _check_image_is_described(db, image, number, columns)
+    ((rows_of_index, links, arrivals),) = db.execute(
+        "SELECT (SELECT count(*) FROM index_manifests), (SELECT count(*) FROM change_images),"
+        " (SELECT count(*) FROM changes WHERE kind <> 'deleted')"
+    ).fetchall()
+    if links != arrivals:
+        raise _Misfit(f"change_images has {links} rows, and {arrivals} changes led to something")
     if rows_of_index != named:
         raise _Misfit(
             f"index_manifests has {rows_of_index} rows, and the indexes name {named} manifests"
@@ -190,14 +194,20 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     return f"{false} were not what their digests say when they came" if false else None
 
 
-def _check_image_is_described(db: Connection, image: Image, columns: Mapping[str, Any]) -> None:
+def _check_image_is_described(
+    db: Connection, image: Image, number: int, columns: Mapping[str, Any]
+) -> None:
     """What is recorded of an image was said by its manifest, or by a change that led to it."""
     read = None
     if image.verified and image.manifest:
         read = manifest.fetched(image.digest, image.manifest.encode(), "")
     said = {name: {getattr(read, name, None)} for name in columns}
     unsaid = {"media_type"} if read is None or read.media_type is None else set()
-    changes = db.execute("SELECT kind, fields FROM changes WHERE new_digest = ?", (image.digest,))
+    changes = db.execute(
+        "SELECT kind, fields FROM change_images JOIN changes ON id = change_id"
+        " WHERE image_number = ?",
+        (number,),
+    )
     for kind, text in changes:
         fields = _pairs(text) or {}
         for name in columns:
@@ -210,16 +220,18 @@ def _check_image_is_described(db: Connection, image: Image, columns: Mapping[str
 
 
 def _check_image_is_indexed(
-    db: Connection, digest: str, text: str | None, image_id: str | None, batch: int
+    db: Connection, digest: str, text: str | None, image_id: str | None, number: int | None
 ) -> int:
     """Find would find it by all that it names; returns how many manifests that are."""
+    if number is None:
+        raise _Misfit(f"image {digest} has no number")
     parts, manifests = names_of([(digest, text, image_id)])[digest]
     ((indexed,),) = db.execute(
         "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
         " AND part IN (SELECT value FROM json_each(?)))"
         " + (SELECT count(*) FROM index_manifests WHERE index_digest = ?"
         " AND manifest_digest IN (SELECT value FROM json_each(?)))",
-        (batch, _json(list(parts)), digest, _json(list(manifests))),
+        (batch_of(number), _json(list(parts)), digest, _json(list(manifests))),
     ).fetchall()
     if indexed != len(parts) + len(manifests):
         raise _Misfit(f"image {digest}: find would not find it by all that it names")
@@ -230,9 +242,13 @@ def _json(value: Sequence[int | str]) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _check_image_was_brought(db: Connection, digest: str, first_observed_at: str) -> None:
+def _check_image_was_brought(
+    db: Connection, digest: str, number: int, first_observed_at: str
+) -> None:
     change = db.execute(
-        "SELECT observed_at FROM changes WHERE new_digest = ? ORDER BY id LIMIT 1", (digest,)
+        "SELECT observed_at FROM change_images JOIN changes ON id = change_id"
+        " WHERE image_number = ? ORDER BY change_id LIMIT 1",
+        (number,),
     ).fetchone()
     if change and change[0] == first_observed_at:
         return
@@ -259,14 +275,21 @@ def _is_part(db: Connection, digest: str) -> bool:
     )
 
 
-def _check_images_are_there(db: Connection) -> None:
+def _check_changes_lead_to_images(db: Connection) -> None:
+    """By its number in ``change_images`` each change leads to the image that its digest names."""
     row = db.execute(
-        f"{_CHANGES} WHERE c.new_digest IS NOT NULL"  # noqa: S608  a constant
-        " AND NOT EXISTS (SELECT 1 FROM images WHERE digest = c.new_digest) ORDER BY c.id LIMIT 1"
+        f"{_CHANGES} LEFT JOIN change_images AS l ON l.change_id = c.id"
+        " LEFT JOIN images AS i ON i.number = l.image_number"
+        " WHERE i.digest IS NOT c.new_digest"
+        " OR (l.change_id IS NULL) <> (c.kind = 'deleted') ORDER BY c.id LIMIT 1"
     ).fetchone()
-    if row:
-        change = _Change(*row)
-        raise _Misfit(f"image {change.new_digest}, which {change} brought, is missing")
+    if row is None:
+        return
+    change = _Change(*row)
+    there = db.execute("SELECT 1 FROM images WHERE digest = ?", (change.new_digest,)).fetchone()
+    if there or change.new_digest is None:
+        raise _Misfit(f"change_images does not lead from {change} to the image of its new digest")
+    raise _Misfit(f"image {change.new_digest}, which {change} brought, is missing")
 
 
 def _check_tags(db: Connection, seen: Counter[str]) -> None:

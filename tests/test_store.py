@@ -78,6 +78,38 @@ def test_an_image_is_not_replaced(
     assert query("SELECT * FROM images") == before
 
 
+@pytest.mark.parametrize("key", ["rowid", "number"])
+def test_an_image_does_not_give_way_to_another(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    clock: FakeClock,
+    query: Query,
+    key: str,
+) -> None:
+    """A REPLACE by another image in the same place, or of the same number, is refused."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    before = query("SELECT * FROM images")
+    replace = f"INSERT OR REPLACE INTO images (digest, first_observed_at, {key}) VALUES ('b','t',1)"
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, replace)
+    assert query("SELECT * FROM images") == before
+
+
+def test_what_is_left_of_a_lost_change_leads_nobody_astray(
+    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
+) -> None:
+    """A change whose place in the index on images is taken is recorded, and is found by it."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    tamper(database, "INSERT INTO change_images VALUES (2, 1)")
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    assert query("SELECT tag FROM tag_history WHERE digest = 'sha256:b'") == [("b",)]
+
+
 BARE = {"sha256:bare": Image("sha256:bare", media_type="a/b")}
 FILL = "UPDATE images SET manifest = '{}', verified = 1"
 
@@ -115,7 +147,7 @@ def record(
         "UPDATE images SET image_id = 'x'",
         f"{FILL}, digest = 'sha256:other'",
         f"{FILL}, first_observed_at = 'x'",
-        f"{FILL}, batch = batch + 1",
+        f"{FILL}, number = number + 1",
         f"{FILL}, media_type = 'x/y'",
         f"{FILL}, media_type = NULL",
         f"{FILL}, rowid = rowid + 100",

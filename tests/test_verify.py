@@ -140,6 +140,7 @@ INVENTED = (
     "INSERT INTO tags (repository_id, tag, first_observed_at, changed_at) VALUES ({}, '{}', 1, 1)"
 )
 NEWEST = "DELETE FROM changes WHERE id = (SELECT max(id) FROM changes)"
+WHERE_IT_LED = "DELETE FROM change_images WHERE change_id > (SELECT max(id) FROM changes)"
 
 TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "a tag of a change": (("UPDATE changes SET tag = 'v9' WHERE id = 2",), "chain", "change 2 "),
@@ -303,7 +304,13 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
             mirror_before_the_newest,
             pass_the_newest_off_as_a_part,
             NEWEST,
+            WHERE_IT_LED,
         ),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "the newest deleted, but not where it led": (
+        (mirror_before_the_newest, pass_the_newest_off_as_a_part, NEWEST),
         "images",
         "the change that brought it is missing",
     ),
@@ -328,7 +335,54 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "which cannot have begun at None",
     ),
     "what images name": (("DELETE FROM image_parts",), "images", "find would not find it"),
-    "the batch of an image": (("UPDATE images SET batch = 1",), "images", "find would not find it"),
+    "which image a change brought": (
+        ("UPDATE change_images SET image_number = 1 WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought an image": (
+        ("UPDATE change_images SET image_number = NULL WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought anything": (
+        ("DELETE FROM change_images WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought an image that is none": (
+        ("UPDATE change_images SET image_number = 4711 WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a deletion brought something": (
+        ("INSERT INTO change_images SELECT id, NULL FROM changes WHERE kind = 'deleted'",),
+        "images",
+        "change_images does not lead from change ",
+    ),
+    "an image that no change brought": (
+        ("INSERT INTO change_images VALUES (4711, 1)",),
+        "images",
+        "change_images has 9 rows, and 8 changes led to something",
+    ),
+    "the numbers of images": (
+        (
+            "UPDATE images SET number = number + 1024",
+            "UPDATE change_images SET image_number = image_number + 1024",
+        ),
+        "images",
+        "find would not find it",
+    ),
+    "that an image has a number": (
+        ("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:0', 't')",),
+        "images",
+        "image sha256:0 has no number",
+    ),
+    "that images have numbers": (
+        ("UPDATE images SET number = NULL WHERE number = 3",),
+        "images",
+        "change_images does not lead from change ",
+    ),
     "what no index names": (
         ("INSERT INTO index_manifests SELECT 'sha256:0', min(digest) FROM images",),
         "images",
@@ -443,7 +497,7 @@ def test_tampering_is_caught(original: Path, database: Path, name: str) -> None:
             "DROP VIEW change_log; CREATE VIEW change_log AS SELECT 1",
             "the view change_log is altered",
         ),
-        ("DROP INDEX changes_of_digest", "the index changes_of_digest is missing"),
+        ("DROP INDEX changes_of_image", "the index changes_of_image is missing"),
         ("CREATE TABLE mine (x); CREATE VIEW of_mine AS SELECT 1", None),
     ],
 )
@@ -491,6 +545,7 @@ def test_a_head_proves_that_nothing_was_cut_off(original: Path, database: Path) 
         mirror_before_the_newest(connection)
         connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
         connection.execute(NEWEST)
+        connection.execute(WHERE_IT_LED)
 
     with Store.open_for_reading(original) as store:
         head = store.head()

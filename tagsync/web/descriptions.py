@@ -76,7 +76,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
             "manifest": "its exact text",
             "verified": "1 if the text hashes to the digest, 0 if not, empty without a text",
             "first_observed_at": "the first listing that showed it",
-            "batch": "counts on with every 1024 images; tagsync find looks up in image_parts by it",
+            "number": "1, 2, 3 … as they came",
         },
     },
     "tags": {
@@ -89,6 +89,13 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "facets": ["kind"],
         "sort_desc": "id",
         "columns": {"repository_id": _REPOSITORY_ID, **_CHANGE},
+    },
+    "change_images": {
+        "description": "Which image a change led to, by their numbers: so tag_history finds it.",
+        "columns": {
+            "change_id": "the id of the change",
+            "image_number": "the number of the image that its new_digest names",
+        },
     },
     "observations": {
         "description": (
@@ -155,7 +162,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
     "image_parts": {
         "description": "By which tagsync find looks configurations and layers up.",
         "columns": {
-            "batch": "that of the images, some of which name it",
+            "batch": "0 for images 1 to 1024, 1 for the next 1024 …: some of these name it",
             "part": "the first 15 hexadecimal digits of its digest, as a number",
         },
     },

@@ -23,7 +23,7 @@ from tagsync import chain
 from tagsync.audit import Audit
 from tagsync.database import connect
 from tagsync.models import timestamp
-from tagsync.parts import BATCH, names_of
+from tagsync.parts import names_of
 from tagsync.schema import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
@@ -102,8 +102,8 @@ def fill(path: Path, size: Size) -> list[str]:
         )
         texts = [manifest(image) for image in range(size.images)]
         digests = [f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts]
-        first_seen: dict[int, str] = {}
-        insert_changes(db.executemany, names, digests, size, first_seen)
+        came = first_moments(size)
+        # Before the changes, which lead to them.
         db.executemany(
             "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?, ?)",
             (
@@ -113,16 +113,27 @@ def fill(path: Path, size: Size) -> list[str]:
                     json.loads(texts[n])["mediaType"],
                     texts[n],
                     at,
-                    number // BATCH,
+                    number,
                 )
-                for number, (n, at) in enumerate(first_seen.items())
+                for number, (n, at) in enumerate(came.items(), 1)
             ),
         )
-        rows = db.execute("SELECT digest, manifest, image_id, batch FROM images").fetchall()
+        rows = db.execute("SELECT digest, manifest, image_id, number FROM images").fetchall()
         named = names_of((digest, text, image_id) for digest, text, image_id, _ in rows)
-        index_images(db, {digest: batch for digest, *_, batch in rows}, named)
+        index_images(db, {digest: number for digest, *_, number in rows}, named)
+        insert_changes(db.executemany, names, digests, size)
         db.execute("COMMIT")
-    return [digests[n] for n in first_seen]
+    return [digests[n] for n in came]
+
+
+def first_moments(size: Size) -> dict[int, str]:
+    """When each image came, in the order in which they do."""
+    came: dict[int, str] = {}
+    for round_ in range(size.rounds):
+        for repository in range(size.repositories):
+            for tag in range(size.per_repository):
+                came.setdefault(image_of(repository, tag, round_, size), moment(round_))
+    return came
 
 
 def insert_changes(
@@ -130,7 +141,6 @@ def insert_changes(
     names: list[str],
     digests: list[str],
     size: Size,
-    first_seen: dict[int, str],
 ) -> None:
     """Appends the changes of every listing, and the mirror that they come to."""
 
@@ -143,7 +153,6 @@ def insert_changes(
                 for tag in range(size.per_repository):
                     number += 1
                     image = image_of(repository, tag, round_, size)
-                    first_seen.setdefault(image, at)
                     new = digests[image]
                     old = digests[image_of(repository, tag, round_ - 1, size)] if round_ else None
                     fields = f'{{"digest":[{json.dumps(old)},"{new}"],"size":[null,80000]}}'
