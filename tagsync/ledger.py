@@ -362,8 +362,7 @@ class Ledger:
                     rows.append((*msgspec.structs.astuple(image), one.draft.at, last))
                     if image.manifest is None and image.verified is None:
                         bare.add(digest)
-        # Digests come in no order, but in that of their index they are written 3 % faster.
-        insert_rows(self._db, _INSERT_IMAGES, sorted(rows))
+        insert_rows(self._db, _INSERT_IMAGES, rows)
         index_images(self._db, new, names)
         self._fill_in(filled.values(), {digest: known[digest] for digest in filled})
 

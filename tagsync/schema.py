@@ -148,7 +148,8 @@ _APPEND_ONLY: Final = (
     """,
     """
     CREATE TRIGGER images_never_give_way BEFORE INSERT ON images
-    WHEN EXISTS (SELECT 1 FROM images WHERE number = NEW.number OR rowid = NEW.rowid)
+    WHEN EXISTS (SELECT 1 FROM images
+                 WHERE number = NEW.number OR rowid = NEW.rowid AND rowid > 0)  -- -1: not given
          AND NOT EXISTS (SELECT 1 FROM images WHERE digest = NEW.digest)
     BEGIN SELECT RAISE(ABORT, 'images is append-only'); END
     """,
@@ -213,11 +214,13 @@ _VIEWS: Final = {
 }
 
 _INDEXES: Final = (
-    # Digests come in no order: with an index of theirs a first import takes a quarter longer.
+    # Digests come in no order: with an index of theirs a first import takes a quarter longer. This
+    # table stands for it. REPLACE, because what is left of a change that was cut off is no reason
+    # to record no other.
     """
     CREATE TABLE change_images (
         change_id INTEGER PRIMARY KEY REFERENCES changes (id),
-        image_number INTEGER REFERENCES images (number)  -- null where new_digest is
+        image_number INTEGER              -- of the image that new_digest names; null where that is
     )
     """,
     "CREATE INDEX changes_of_image ON change_images (image_number)",

@@ -162,6 +162,7 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
     """Each manifest is what was found of it when it came, and some change or index brought it."""
     false = named = 0
     _check_changes_lead_to_images(db)
+    _check_numbers(db)
     rows = db.execute(
         "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, number,"
         " media_type FROM images ORDER BY number"
@@ -220,11 +221,9 @@ def _check_image_is_described(
 
 
 def _check_image_is_indexed(
-    db: Connection, digest: str, text: str | None, image_id: str | None, number: int | None
+    db: Connection, digest: str, text: str | None, image_id: str | None, number: int
 ) -> int:
     """Find would find it by all that it names; returns how many manifests that are."""
-    if number is None:
-        raise _Misfit(f"image {digest} has no number")
     parts, manifests = names_of([(digest, text, image_id)])[digest]
     ((indexed,),) = db.execute(
         "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
@@ -275,12 +274,25 @@ def _is_part(db: Connection, digest: str) -> bool:
     )
 
 
+def _check_numbers(db: Connection) -> None:
+    """Images are numbered as they came, without a gap."""
+    ((first, last, numbers, count),) = db.execute(
+        "SELECT min(number), max(number), count(number), count(*) FROM images"
+    ).fetchall()
+    if count and (first, last, numbers) != (1, count, count):
+        raise _Misfit(
+            f"the {count} images are not numbered from 1 to {count}: {numbers} have numbers, from"
+            f" {first} to {last}"
+        )
+
+
 def _check_changes_lead_to_images(db: Connection) -> None:
     """By its number in ``change_images`` each change leads to the image that its digest names."""
     row = db.execute(
         f"{_CHANGES} LEFT JOIN change_images AS l ON l.change_id = c.id"
         " LEFT JOIN images AS i ON i.number = l.image_number"
         " WHERE i.digest IS NOT c.new_digest"
+        " OR (l.image_number IS NULL) <> (c.new_digest IS NULL)"
         " OR (l.change_id IS NULL) <> (c.kind = 'deleted') ORDER BY c.id LIMIT 1"
     ).fetchone()
     if row is None:

@@ -98,6 +98,19 @@ def test_an_image_does_not_give_way_to_another(
     assert query("SELECT * FROM images") == before
 
 
+def test_no_place_of_an_image_keeps_others_out(
+    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
+) -> None:
+    """Triggers see -1 as the rowid of an image that is given none, and a row may be there."""
+    tamper(
+        database,
+        "INSERT INTO images (rowid, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')",
+    )
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    assert query("SELECT digest FROM images WHERE number = 1") == [("sha256:a",)]
+
+
 def test_what_is_left_of_a_lost_change_leads_nobody_astray(
     job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
 ) -> None:

@@ -371,17 +371,28 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
             "UPDATE change_images SET image_number = image_number + 1024",
         ),
         "images",
-        "find would not find it",
+        "are not numbered from 1 to ",
     ),
     "that an image has a number": (
         ("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:0', 't')",),
         "images",
-        "image sha256:0 has no number",
+        "are not numbered from 1 to ",
     ),
-    "that images have numbers": (
-        ("UPDATE images SET number = NULL WHERE number = 3",),
+    "whose number is whose": (
+        (
+            "UPDATE images SET number = -number",
+            "UPDATE images SET number = iif(number = -1, 2, iif(number = -2, 1, -number))",
+        ),
         "images",
-        "change_images does not lead from change ",
+        "change_images does not lead from change 1 ",
+    ),
+    "what an unresolved tag led to": (
+        (
+            "INSERT INTO changes VALUES (10, 1, 'v7', 'added', NULL, NULL, '{}', 't', 't', '')",
+            "INSERT INTO change_images VALUES (10, 4711)",
+        ),
+        "images",
+        "change_images does not lead from change 10 ",
     ),
     "what no index names": (
         ("INSERT INTO index_manifests SELECT 'sha256:0', min(digest) FROM images",),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from threading import Event, Thread
@@ -369,6 +370,21 @@ def test_each_table_and_column_is_described(
         assert table["description"].replace("'", "&#39;") in shown
         assert set(table.get("facets", ())) <= table["columns"].keys()
         assert all(f'id="facet-{facet}"' in shown for facet in table.get("facets", ()))
+
+
+def test_every_link_of_a_row_leads_to_a_row(client: httpx.Client, site: str) -> None:
+    """What a table links to in other rows is there, and is what it is called."""
+    links = {
+        unescape(link)
+        for name in TABLES
+        for link in re.findall(
+            r'<td[^>]*><a href="(/tagsync/[^"]+/[^"]+)"', client.get(f"{site}/tagsync/{name}").text
+        )
+    }
+    assert {link.split("/")[2] for link in links} >= {"repositories", "changes", "images"}
+    assert {link: client.get(f"{site}{link}").status_code for link in links} == dict.fromkeys(
+        links, 200
+    )
 
 
 # --- what nobody can do --------------------------------------------------------------------------

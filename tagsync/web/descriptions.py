@@ -91,10 +91,10 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "columns": {"repository_id": _REPOSITORY_ID, **_CHANGE},
     },
     "change_images": {
-        "description": "Which image a change led to, by their numbers: so tag_history finds it.",
+        "description": "Which image a change led to: by this tag_history finds a digest.",
         "columns": {
-            "change_id": "the id of the change",
-            "image_number": "the number of the image that its new_digest names",
+            "change_id": "the id of the change; a deletion has no row",
+            "image_number": "the number of the image that its new_digest names; empty without one",
         },
     },
     "observations": {
