@@ -29,7 +29,7 @@ BATCHES: Final = """
         WHERE number IS NOT NULL
     )
 """
-"""Every batch of images that name any, each by one step in the index, and a null after the last."""
+"""Every batch of which ``image_parts`` tells, each by one step there, and a null after the last."""
 
 PARTS: Final = f"""
     {BATCHES} SELECT DISTINCT p.part FROM batch AS b

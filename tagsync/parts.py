@@ -22,12 +22,6 @@ KEY_DIGITS: Final = 15
 BATCH: Final = 1024
 """Images of a batch: a search looks into every batch, and at every image of those that it needs."""
 
-
-def batch_of(number: int) -> int:
-    """The batch of an image, of which the first is number 1 and in batch 0."""
-    return (number - 1) // BATCH
-
-
 _digest = re.compile(rf"(?:[a-z0-9+._-]++:)?+([0-9a-f]{{{KEY_DIGITS}}})[0-9a-f]*+").fullmatch
 
 
@@ -132,6 +126,11 @@ def names_of(images: Iterable[tuple[str, str | None, str | None]]) -> dict[str, 
         )
         for digest, names in named.items()
     }
+
+
+def batch_of(number: int) -> int:
+    """The batch of an image, of which the first is number 1 and in batch 0."""
+    return (number - 1) // BATCH
 
 
 def key(digest: str) -> int | None:

@@ -215,8 +215,7 @@ _VIEWS: Final = {
 
 _INDEXES: Final = (
     # Digests come in no order: with an index of theirs a first import takes a quarter longer. This
-    # table stands for it. REPLACE, because what is left of a change that was cut off is no reason
-    # to record no other.
+    # table stands for it.
     """
     CREATE TABLE change_images (
         change_id INTEGER PRIMARY KEY REFERENCES changes (id),
@@ -229,6 +228,7 @@ _INDEXES: Final = (
     SELECT id, (SELECT number FROM images WHERE digest = new_digest) FROM changes
     WHERE kind <> 'deleted'
     """,
+    # What is left here of a change that was cut off does not keep its successor out.
     """
     CREATE TRIGGER changes_lead_to_images AFTER INSERT ON changes WHEN NEW.kind <> 'deleted'
     BEGIN

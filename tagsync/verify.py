@@ -62,6 +62,9 @@ _CHANGES: Final = (
     " LEFT JOIN repositories AS r ON r.id = c.repository_id"
 )
 
+_THAT_LED_TO: Final = "FROM change_images JOIN changes ON id = change_id WHERE image_number = ?"
+"""The changes that led to the image of a number."""
+
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
@@ -182,16 +185,7 @@ def _check_images(db: Connection, seen: Counter[str]) -> str | None:
         _check_image_was_brought(db, digest, number, first_observed_at)
         columns = {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
         _check_image_is_described(db, image, number, columns)
-    ((rows_of_index, links, arrivals),) = db.execute(
-        "SELECT (SELECT count(*) FROM index_manifests), (SELECT count(*) FROM change_images),"
-        " (SELECT count(*) FROM changes WHERE kind <> 'deleted')"
-    ).fetchall()
-    if links != arrivals:
-        raise _Misfit(f"change_images has {links} rows, and {arrivals} changes led to something")
-    if rows_of_index != named:
-        raise _Misfit(
-            f"index_manifests has {rows_of_index} rows, and the indexes name {named} manifests"
-        )
+    _check_indexes_hold_no_more(db, named)
     return f"{false} were not what their digests say when they came" if false else None
 
 
@@ -204,11 +198,7 @@ def _check_image_is_described(
         read = manifest.fetched(image.digest, image.manifest.encode(), "")
     said = {name: {getattr(read, name, None)} for name in columns}
     unsaid = {"media_type"} if read is None or read.media_type is None else set()
-    changes = db.execute(
-        "SELECT kind, fields FROM change_images JOIN changes ON id = change_id"
-        " WHERE image_number = ?",
-        (number,),
-    )
+    changes = db.execute(f"SELECT kind, fields {_THAT_LED_TO}", (number,))
     for kind, text in changes:
         fields = _pairs(text) or {}
         for name in columns:
@@ -245,9 +235,7 @@ def _check_image_was_brought(
     db: Connection, digest: str, number: int, first_observed_at: str
 ) -> None:
     change = db.execute(
-        "SELECT observed_at FROM change_images JOIN changes ON id = change_id"
-        " WHERE image_number = ? ORDER BY change_id LIMIT 1",
-        (number,),
+        f"SELECT observed_at {_THAT_LED_TO} ORDER BY change_id LIMIT 1", (number,)
     ).fetchone()
     if change and change[0] == first_observed_at:
         return
@@ -272,6 +260,20 @@ def _is_part(db: Connection, digest: str) -> bool:
         verified == 0 or digest in names_of([(index, text, None)])[index].manifests
         for index, text, verified in rows
     )
+
+
+def _check_indexes_hold_no_more(db: Connection, named: int) -> None:
+    """What the images name and the changes led to is indexed, and nothing else."""
+    ((manifests, links, arrivals),) = db.execute(
+        "SELECT (SELECT count(*) FROM index_manifests), (SELECT count(*) FROM change_images),"
+        " (SELECT count(*) FROM changes WHERE kind <> 'deleted')"
+    ).fetchall()
+    if links != arrivals:
+        raise _Misfit(f"change_images has {links} rows, and {arrivals} changes led to something")
+    if manifests != named:
+        raise _Misfit(
+            f"index_manifests has {manifests} rows, and the indexes name {named} manifests"
+        )
 
 
 def _check_numbers(db: Connection) -> None:

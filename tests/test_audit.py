@@ -28,7 +28,7 @@ from tagsync.registries import Registry
 from tagsync.registries.manifest import fetched
 from tagsync.store import Store
 from tagsync.sync import Job, Options, sync
-from tests.conftest import REPOSITORY, FakeClock, Scripted
+from tests.conftest import REPOSITORY, FakeClock, Scripted, without_triggers
 
 INTERVAL = timedelta(minutes=5)
 Row = dict[str, Any]
@@ -505,19 +505,25 @@ def test_images_of_all_batches_are_found(
     assert is_whole(ask("verify"))
 
 
+def test_batches_that_name_nothing_hide_no_others(
+    record: Callable[..., None], ask: Ask, query: Callable[..., Any]
+) -> None:
+    """A search visits the batches that there are, whichever those may be."""
+    bare = {f"v{n}": Image(f"sha256:{n:064x}") for n in range(BATCH)}
+    record(**bare)
+    record(**bare, one=content(manifest_of(TOP, config=CONFIG)))
+    assert query("SELECT DISTINCT batch FROM image_parts") == [(1,)]
+    assert tags_of(ask("find", TOP)) == ["one"]
+    assert is_whole(ask("verify"))
+
+
 def test_the_numbers_of_images_do_not_hang_on_where_they_lie(
     record: Callable[..., None], ask: Ask, database: Path
 ) -> None:
     """Where SQLite gave the rows of images other places, as VACUUM may, they are numbered on."""
     record(one=content(manifest_of(TOP, config=CONFIG)))
-    with closing(sqlite3.connect(database)) as connection, connection:
-        name = "images_are_only_filled_in"
-        (trigger,) = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE name = ?", (name,)
-        ).fetchone()
-        connection.execute(f"DROP TRIGGER {name}")
+    with closing(sqlite3.connect(database)) as connection, connection, without_triggers(connection):
         connection.execute("UPDATE images SET rowid = rowid + 4711")
-        connection.execute(trigger)
     other = content(manifest_of(TOP, BASE, config=CONFIG))
     record(one=content(manifest_of(TOP, config=CONFIG)), two=other)
     assert is_whole(ask("verify"))
@@ -603,9 +609,8 @@ def test_a_database_of_before_is_brought_up_to_date(tmp_path: Path, connect: Any
     make_older(database)
     with closing(sqlite3.connect(database)) as connection:
         (layer,) = connection.execute(
-            "SELECT layer_digest FROM image_layers JOIN tags USING (digest)"
-            " EXCEPT SELECT layer_digest FROM image_layers WHERE digest NOT IN"
-            " (SELECT digest FROM tags)"
+            "SELECT layer_digest FROM image_layers GROUP BY layer_digest"
+            " HAVING count(*) = 1 AND max(digest) = (SELECT digest FROM tags)"
         ).fetchone()
     with Audit.open(database) as audit:
         assert [row["tag"] for row in audit.tags_at((), timestamp(FakeClock().now))] == [None]

@@ -19,7 +19,7 @@ from tagsync.models import Image, Repository, Tag, Watch
 from tagsync.registries.manifest import digest_of
 from tagsync.store import Store
 from tagsync.sync import Job, sync
-from tests.conftest import FakeClock, Scripted
+from tests.conftest import FakeClock, Scripted, without_triggers
 from tests.test_cli import configure, tagsync, the_sentence
 
 NAMES = ("team/api", "team/web", "other/thing")
@@ -186,15 +186,8 @@ def test_wrong_bytes_give_an_error_or_an_answer_and_no_wrong_row(
 
 def spoil(path: Path, sql: str) -> None:
     """Alters a value as a damaged disk does: past every rule of the schema."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        triggers = connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
+    with closing(sqlite3.connect(path)) as connection, connection, without_triggers(connection):
         connection.execute(sql)
-        for _, definition in triggers:
-            connection.execute(definition)
 
 
 SPOILED = {

@@ -44,6 +44,14 @@ def tamper(database: Path, sql: str) -> None:
         connection.commit()
 
 
+@pytest.fixture
+def recorded(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> None:
+    """A repository whose one tag and its image are recorded."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+
+
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -57,40 +65,24 @@ def tamper(database: Path, sql: str) -> None:
         "DELETE FROM images",
     ],
 )
-def test_history_and_images_are_append_only(
-    sql: str, job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock
-) -> None:
+def test_history_and_images_are_append_only(sql: str, database: Path) -> None:
     """What was recorded cannot be updated, deleted or replaced."""
-    scripted.then("a")
-    sync(job, store, clock=clock)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         tamper(database, sql)
 
 
-def test_an_image_is_not_replaced(
-    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
-) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_an_image_is_not_replaced(database: Path, query: Query) -> None:
     """A REPLACE of an image, which fires no trigger on DELETE, leaves it as it was."""
-    scripted.then("a")
-    sync(job, store, clock=clock)
     before = query("SELECT * FROM images")
     tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1,1)")
     assert query("SELECT * FROM images") == before
 
 
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("key", ["rowid", "number"])
-def test_an_image_does_not_give_way_to_another(
-    job: Job,
-    scripted: Scripted,
-    store: Store,
-    database: Path,
-    clock: FakeClock,
-    query: Query,
-    key: str,
-) -> None:
+def test_an_image_does_not_give_way_to_another(key: str, database: Path, query: Query) -> None:
     """A REPLACE by another image in the same place, or of the same number, is refused."""
-    scripted.then("a")
-    sync(job, store, clock=clock)
     before = query("SELECT * FROM images")
     replace = f"INSERT OR REPLACE INTO images (digest, first_observed_at, {key}) VALUES ('b','t',1)"
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -111,12 +103,11 @@ def test_no_place_of_an_image_keeps_others_out(
     assert query("SELECT digest FROM images WHERE number = 1") == [("sha256:a",)]
 
 
+@pytest.mark.usefixtures("recorded")
 def test_what_is_left_of_a_lost_change_leads_nobody_astray(
     job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
 ) -> None:
     """A change whose place in the index on images is taken is recorded, and is found by it."""
-    scripted.then("a")
-    sync(job, store, clock=clock)
     tamper(database, "INSERT INTO change_images VALUES (2, 1)")
     scripted.then("a", "b")
     sync(job, store, clock=clock)

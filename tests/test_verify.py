@@ -19,7 +19,7 @@ from tagsync.registries import Registry, open_registry
 from tagsync.registries.manifest import image
 from tagsync.store import Store
 from tagsync.sync import Job, Options, sync
-from tests.conftest import FakeClock, Scripted
+from tests.conftest import FakeClock, Scripted, without_triggers
 
 Edit = Callable[[sqlite3.Connection], object]
 
@@ -82,19 +82,13 @@ def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
     """A copy in which somebody made changes with the triggers dropped, and put them back after."""
     to.write_bytes(original.read_bytes())
     with closing(sqlite3.connect(to)) as connection, connection:
-        kept = connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall()
-        for name, _ in kept:
-            connection.execute(f"DROP TRIGGER {name}")
         connection.execute("PRAGMA ignore_check_constraints = 1")
-        for edit in edits:
-            if callable(edit):
-                edit(connection)
-            else:
-                assert connection.execute(edit).rowcount, edit
-        for _, sql in kept:
-            connection.execute(sql)
+        with without_triggers(connection):
+            for edit in edits:
+                if callable(edit):
+                    edit(connection)
+                else:
+                    assert connection.execute(edit).rowcount, edit
     return to
 
 
