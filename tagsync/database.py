@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import schema
-from tagsync.errors import DamagedRecord, DatabaseLocked, StoreError, UnusableDatabase
+from tagsync.errors import DamagedRecord, DatabaseLocked, StoreError, UnusableDatabase, short
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
@@ -184,9 +184,9 @@ def in_plain_words(path: Path) -> Iterator[None]:
         primary = next((key for key in _SENTENCES if name.startswith(key)), "")
         sentence = _SENTENCES.get(primary, "{path} could not be used: {error}")
         kind = _KINDS.get(primary, StoreError)
-        raise kind(sentence.format(path=path, error=error)) from error
+        raise kind(sentence.format(path=path, error=short(str(error)))) from error
     except _MISFITS as error:
-        about = str(error)[:200] or type(error).__name__
+        about = short(str(error)) or type(error).__name__
         raise DamagedRecord(
             f"{path} holds what tagsync never wrote ({about}): it is damaged, or was altered: let"
             " tagsync verify look at it, and restore it from a backup"

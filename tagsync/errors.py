@@ -159,3 +159,13 @@ class ResponseTooLarge(MalformedResponse):
 
 class InconsistentListing(RegistryError):
     """The pages of a listing contradict each other, even when read again."""
+
+
+def short(text: str) -> str:
+    """The beginning of what others say of themselves, for a sentence of ours.
+
+    It is on one line and without control characters: a server may say anything, and SQLite quotes
+    the bytes of a damaged file.
+    """
+    line = " ".join(text.split())[:300]
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)

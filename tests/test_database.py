@@ -104,6 +104,21 @@ def test_a_wal_that_somebody_made_grow_is_cut(
     assert wal.stat().st_size <= WAL_SIZE
 
 
+def test_what_a_damaged_file_makes_sqlite_say_is_one_line(store: Store, database: Path) -> None:
+    """SQLite quotes the bytes that it stumbles over, which may be line breaks and escapes."""
+    store.close()
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute(
+            "UPDATE sqlite_master SET name = 'tags' || char(10, 27) || '[2J', sql = 'CREATE no'"
+            " WHERE name = 'tags'"
+        )
+        other.commit()
+    with pytest.raises(StoreError, match=r"damaged .*\[2J.*restore it") as caught:
+        Store.open(database)
+    assert str(caught.value).isprintable()
+
+
 def test_a_database_that_stays_locked_is_said(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, database: Path
 ) -> None:

@@ -79,9 +79,3 @@ def errors_of(body: bytes) -> dict[Any, Any]:
     if isinstance(content, list):
         content = content[0] if content else {}
     return content if isinstance(content, dict) else {}
-
-
-def short(text: str) -> str:
-    """The beginning of what a server says of itself, on one line and without control characters."""
-    line = " ".join(text.split())[:300]
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)

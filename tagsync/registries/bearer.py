@@ -31,6 +31,7 @@ from tagsync.errors import (
     MalformedResponse,
     RegistryError,
     Unauthorized,
+    short,
 )
 from tagsync.models import (
     BasicCredential,
@@ -42,7 +43,6 @@ from tagsync.models import (
     is_loopback,
     utc_now,
 )
-from tagsync.registries.answers import short
 from tagsync.registries.auth import (
     REFUSAL_STANDS,
     SIGN_IN_TIMEOUT,

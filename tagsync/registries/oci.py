@@ -28,6 +28,7 @@ from tagsync.errors import (
     ResponseTooLarge,
     Throttled,
     Unauthorized,
+    short,
 )
 from tagsync.models import (
     EVERYTHING,
@@ -44,7 +45,6 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.registries import answers, http, manifest
-from tagsync.registries.answers import short
 
 PAGE: Final = 1000
 """Names asked for at a time; registries cap it, or ignore it."""

@@ -30,6 +30,7 @@ from tagsync.errors import (
     ResponseTooLarge,
     Throttled,
     Unauthorized,
+    short,
 )
 from tagsync.models import (
     EVERYTHING,
@@ -45,7 +46,6 @@ from tagsync.models import (
     utc_now,
 )
 from tagsync.registries import answers, http, manifest
-from tagsync.registries.answers import short
 
 PAGE: Final = 1000
 """Rows asked for at a time: the most that the vendor documents."""
