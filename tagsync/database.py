@@ -15,7 +15,7 @@ from tagsync.errors import DamagedRecord, DatabaseLocked, StoreError, UnusableDa
 BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
 
-WAL_SIZE: Final = 16 * 2**20
+WAL_SIZE: Final = 64 * 2**20
 """Bytes beyond which a writer copies the WAL into the file, and to which it is cut then."""
 
 _SENTENCES: Final = {
@@ -71,12 +71,13 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
             schema.migrate(db, str(path))
             _use_wal(db, busy_timeout)
             db.execute("PRAGMA synchronous = NORMAL")
-            # Digests come in no order, so each poll touches their indexes all over, and each
+            # Digests come in no order, so each poll touches their index all over, and each
             # checkpoint writes those pages anew: with a WAL of 16 MiB instead of 4 a first import
-            # takes 10 % less processor time. It takes 7 % less wall time with what undoes a failed
-            # statement kept in memory, and 16 MB of pages instead of 2. A thread that copies the
-            # WAL would save 15 % more, but before SQLite 3.51.3 a commit may be lost where two
-            # connections copy at once (https://sqlite.org/wal.html, "The WAL-Reset Bug").
+            # takes 10 % less processor time, and with 64 instead of 16 it takes 5 % less wall time.
+            # It takes 7 % less with what undoes a failed statement kept in memory, and 16 MB of
+            # pages instead of 2. A thread that copies the WAL would save 15 % more, but before
+            # SQLite 3.51.3 a commit may be lost where two connections copy at once
+            # (https://sqlite.org/wal.html, "The WAL-Reset Bug").
             db.execute("PRAGMA temp_store = MEMORY")
             db.execute("PRAGMA cache_size = -16000")
             db.execute(f"PRAGMA journal_size_limit = {WAL_SIZE}")
