@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tagsync.database import WAL_SIZE
 from tagsync.emulator import Emulator
 from tests.test_daemon import Process, configure, free_port, registry, run
 
@@ -27,8 +28,14 @@ def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
 
 
-def size(database: Path) -> int:
-    return sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*"))
+def sizes(database: Path) -> dict[str, int]:
+    """Of what the database holds, wherever it stands, and of the WAL."""
+    with closing(sqlite3.connect(database)) as connection:
+        (pages,), (page,) = (
+            connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+    wal = database.with_name(f"{database.name}-wal")
+    return {"database": pages * page, "wal": wal.stat().st_size}
 
 
 @pytest.mark.soak
@@ -56,7 +63,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
             for _ in range(1000):
                 process.await_event("sync.finished")
             memory = metrics(port)["process_resident_memory_bytes"]
-            figures.append({"polls": polls, "memory": memory, "database": size(database)})
+            figures.append({"polls": polls, "memory": memory, **sizes(database)})
             swr.push(names[polls // 1000], "v0", f"after {polls}")
             # What was asked is of no use here, and would be most of this process.
             swr.requests.clear()
@@ -73,6 +80,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
     assert polled >= POLLS
     assert last["memory"] < settled["memory"] * 1.1
     assert last["database"] < settled["database"] * 1.5
+    assert last["wal"] < WAL_SIZE * 1.1
     assert changes <= 10
     # A machine that is busy for more than two intervals makes a hole, which is honest.
     assert rows < REPOSITORIES * 10
