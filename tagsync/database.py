@@ -73,9 +73,9 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
             db.execute("PRAGMA synchronous = NORMAL")
             # Digests come in no order, so each poll touches their index all over, and each
             # checkpoint writes those pages anew: with a WAL of 16 MiB instead of 4 a first import
-            # takes 10 % less processor time, and with 64 instead of 16 it takes 5 % less wall time.
-            # It takes 7 % less with what undoes a failed statement kept in memory, and 16 MB of
-            # pages instead of 2. A thread that copies the WAL would save 15 % more, but before
+            # takes 10 % less processor time, and with 64 instead of 16 it takes 5 to 8 % less wall
+            # time. It takes 7 % less with what undoes a failed statement kept in memory, and 16 MB
+            # of pages instead of 2. A thread that copies the WAL would save 15 % more, but before
             # SQLite 3.51.3 a commit may be lost where two connections copy at once
             # (https://sqlite.org/wal.html, "The WAL-Reset Bug").
             db.execute("PRAGMA temp_store = MEMORY")
@@ -187,7 +187,7 @@ def in_plain_words(path: Path) -> Iterator[None]:
         kind = _KINDS.get(primary, StoreError)
         raise kind(sentence.format(path=path, error=short(str(error)))) from error
     except _MISFITS as error:
-        about = short(str(error)) or type(error).__name__
+        about = short(str(error))[:200] or type(error).__name__
         raise DamagedRecord(
             f"{path} holds what tagsync never wrote ({about}): it is damaged, or was altered: let"
             " tagsync verify look at it, and restore it from a backup"
