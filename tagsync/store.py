@@ -8,7 +8,7 @@ theirs.
 from collections.abc import Collection, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Final, Self
 
 import msgspec
@@ -30,12 +30,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Shared:
-    """A connection that threads take in turn."""
+    """A connection that threads take in turn.
+
+    An interrupt in the main thread may come between the lock and whoever gives it back. The thread
+    has it then, and has to be able to take it once more to close the connection.
+    """
 
     def __init__(self, db: Connection, path: Path) -> None:
         self._db: Final = db
         self._path: Final = path
-        self._lock: Final = Lock()
+        self._lock: Final = RLock()
 
     def close(self) -> None:
         """Waits for the transaction in hand, then closes the connection for good."""

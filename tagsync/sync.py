@@ -137,7 +137,7 @@ class _Lost(msgspec.Struct, frozen=True):
     """A poll that could not be made, as the database or tagsync itself failed."""
 
     repository: Repository
-    error: Exception
+    error: BaseException
 
 
 _DROPPED: Final = "another listing was recorded meanwhile"
@@ -168,10 +168,11 @@ class _Inbox:
 
     def put(self, look: _Look | _Lost) -> None:
         """Leaves what a thread found, or failed by; waits while there is enough already."""
+        size = look.size if isinstance(look, _Look) else 0
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._size < _SIZE_AT_ONCE)
             self._looks.append(look)
-            self._size += look.size if isinstance(look, _Look) else 0
+            self._size += size
             if self._is_enough():
                 self._changed.notify_all()
 
@@ -300,14 +301,10 @@ def _leave_looks(inbox: _Inbox, waiting: deque[Job], store: Store, options: Opti
             job = waiting.popleft()
         except IndexError:
             return
-        inbox.put(_look_or_lost(job, store, options))
-
-
-def _look_or_lost(job: Job, store: Store, options: Options) -> _Look | _Lost:
-    try:
-        return _look(job, store, options, utc_now)
-    except Exception as error:  # noqa: BLE001  raised again by the thread that takes it
-        return _Lost(job.repository, error)
+        try:
+            inbox.put(_look(job, store, options, utc_now))
+        except BaseException as error:  # noqa: BLE001  raised again by the thread that takes it
+            inbox.put(_Lost(job.repository, error))
 
 
 def _look(job: Job, store: Store, options: Options, clock: Clock) -> _Look:

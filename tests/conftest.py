@@ -1,10 +1,12 @@
 """What several tests stand on: a database, a registry to poll, and a clock that they own."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -139,18 +141,38 @@ def connect() -> Iterator[Callable[..., Registry]]:
         registry.close()
 
 
+def ended(what: Callable[[], object], seconds: float = 10) -> BaseException | None:
+    """What ended a call that should not wait for ever, or null where it came back.
+
+    Raises:
+        queue.Empty: it waits still; its thread ends with the process.
+    """
+    ends: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            what()
+        except BaseException as error:  # noqa: BLE001  told to whoever asked
+            ends.put(error)
+        else:
+            ends.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ends.get(timeout=seconds)
+
+
 class Scripted:
     """A registry whose listings, and failures, the test writes itself."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
-        self.script: list[Listing | Unchanged | Exception] = []
+        self.script: list[Listing | Unchanged | BaseException] = []
 
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
     ) -> Listing | Unchanged:
         step = self.script.pop(0)
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         return step
 

@@ -159,6 +159,22 @@ def test_a_token_for_each_repository(opened: Open, clock: FakeClock) -> None:
     assert len(fake.requests) == 2 + 2 + 6  # challenged, signed in, answered
 
 
+def test_no_cookie_of_a_sign_in_is_sent(opened: Open, clock: FakeClock) -> None:
+    """What a challenge, a sign-in and an answer set is sent neither with the next nor later."""
+    fake = Fake(clock)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        response = fake(request)
+        response.headers["Set-Cookie"] = "session=1; Path=/"
+        return response
+
+    registry = opened(handler)
+    for _ in range(2):
+        registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+    assert not [request for request in fake.requests if "Cookie" in request.headers]
+
+
 def test_a_token_is_renewed_when_it_expires(opened: Open, clock: FakeClock) -> None:
     """A token is used until it is about to expire, and the next one needs no challenge."""
     fake = Fake(clock)

@@ -144,6 +144,26 @@ def test_a_disk_that_is_full_leaves_the_database_whole(swr: Emulator, small_disk
     assert_history_is_whole(small_disk / "tagsync.db")
 
 
+def test_a_disk_with_no_room_to_copy_the_wal_loses_nothing(swr: Emulator, small_disk: Path) -> None:
+    """What was recorded there stays in the WAL, and with more room goes into the database."""
+    for number in range(900):
+        swr.push("team/api", f"v{number}", str(number))
+    configure(small_disk, swr.url, "team/api")
+    wal = small_disk / "tagsync.db-wal"
+    assert tagsync("sync", cwd=small_disk).returncode == 0
+    assert wal.exists()
+    assert tagsync("verify", cwd=small_disk).returncode == 0
+    swr.push("team/api", "latest", "latest")
+    finished = tagsync("sync", cwd=small_disk)
+    assert "no space is left for" in the_sentence(finished, 1)
+    assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(900,)]
+    subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
+    assert tagsync("sync", cwd=small_disk).returncode == 0
+    assert not wal.exists()
+    assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(901,)]
+    assert_history_is_whole(small_disk / "tagsync.db")
+
+
 # --- standard output and standard error ----------------------------------------------------------
 
 

@@ -685,3 +685,16 @@ def test_no_cookie_is_kept() -> None:
     client.get(PATH, {}, 10)
     get(client)
     assert [request.headers.get("Cookie") for request in requests] == [None] * 3
+
+
+def test_no_cookie_of_a_redirect_is_kept() -> None:
+    """What comes with a redirect, which is not followed, is not sent with the next request."""
+    elsewhere = {"Set-Cookie": "session=1; Path=/", "Location": PATH}
+    handler, requests = answers(
+        httpx.Response(302, headers=elsewhere), httpx.Response(200, content=b"[]")
+    )
+    client = client_of(handler)
+    with pytest.raises(RegistryError):
+        client.get(PATH, {}, 10)
+    client.get(PATH, {}, 10)
+    assert [request.headers.get("Cookie") for request in requests] == [None] * 2

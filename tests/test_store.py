@@ -24,7 +24,7 @@ from tagsync.database import Connection
 from tagsync.diff import diff
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
-from tagsync.findings import Entry, Failed, Finding
+from tagsync.findings import Entry, Failed, Finding, Known
 from tagsync.models import Image, Listing, Repository, Tag, timestamp
 from tagsync.parts import BATCH
 from tagsync.registries import Registry
@@ -32,7 +32,7 @@ from tagsync.rows import insert_rows
 from tagsync.schema import migrations
 from tagsync.store import Store, _Shared
 from tagsync.sync import Job, sync
-from tests.conftest import FakeClock, Scripted
+from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
 from tests.test_sync import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -80,13 +80,19 @@ def test_an_image_is_not_replaced(database: Path, query: Query) -> None:
 
 
 @pytest.mark.usefixtures("recorded")
-@pytest.mark.parametrize("key", ["rowid", "number"])
-def test_an_image_does_not_give_way_to_another(key: str, database: Path, query: Query) -> None:
+@pytest.mark.parametrize(
+    ("key", "place"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("number", 1), ("number", 0)]
+)
+def test_an_image_does_not_give_way_to_another(
+    key: str, place: int, database: Path, query: Query
+) -> None:
     """A REPLACE by another image in the same place, or of the same number, is refused."""
+    insert = f"INTO images (digest, first_observed_at, {key}) VALUES"
+    if place != 1:
+        tamper(database, f"INSERT {insert} ('there', 't', {place})")
     before = query("SELECT * FROM images")
-    replace = f"INSERT OR REPLACE INTO images (digest, first_observed_at, {key}) VALUES ('b','t',1)"
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, replace)
+        tamper(database, f"INSERT OR REPLACE {insert} ('b', 't', {place})")
     assert query("SELECT * FROM images") == before
 
 
@@ -112,6 +118,22 @@ def test_what_is_left_of_a_lost_change_leads_nobody_astray(
     scripted.then("a", "b")
     sync(job, store, clock=clock)
     assert query("SELECT tag FROM tag_history WHERE digest = 'sha256:b'") == [("b",)]
+
+
+def test_a_store_is_closed_after_an_interrupt(database: Path, query: Query) -> None:
+    """A transaction that an interrupt left open in this thread is undone, and keeps nobody out."""
+
+    def interrupted() -> None:
+        # What comes between a manager's `__enter__` and its `with` lets no `__exit__` follow.
+        with Store.open(database) as store:
+            left_open = store.recording()
+            failed = Failed("down", "down", "2026-05-03T12:00:01.000Z")
+            left_open.__enter__().record([Finding(REPOSITORY, Known(), timedelta(), failed)])
+
+    assert ended(interrupted) is None
+    assert query("SELECT count(*) FROM observations") == [(0,)]
+    with Store.open(database, busy_timeout=0) as store, store.recording():
+        pass
 
 
 BARE = {"sha256:bare": Image("sha256:bare", media_type="a/b")}

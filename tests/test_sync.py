@@ -54,7 +54,7 @@ from tagsync.sync import (
     sync,
     sync_all,
 )
-from tests.conftest import REPOSITORY, FakeClock, Scripted
+from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
@@ -869,6 +869,17 @@ def test_a_damaged_record_costs_no_other_repository_its_poll(
         "swr/team/a",
         "swr/team/c",
     ]
+
+
+def test_a_pass_ends_by_whatever_ends_a_thread(
+    scripted: Scripted, store: Store, query: Query
+) -> None:
+    """What no poll expects is raised by the pass, which would wait for that poll for ever."""
+    jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(2)]
+    scripted.then("x")
+    scripted.script.append(SystemExit())
+    assert isinstance(ended(lambda: sync_all(jobs, store, {"swr": 1})), SystemExit)
+    assert query("SELECT count(*) FROM repositories") == [(1,)]
 
 
 class Refusing(Store):
