@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from tests.benchmarks import data
-from tests.benchmarks.measure import Cost, Measured, cost, in_turn, machine, middle
+from tests.benchmarks.measure import TAGSYNC, Cost, Measured, cost, in_turn, machine, middle
 from tests.benchmarks.nginx import serving
 from tests.benchmarks.plot import plot
 
@@ -75,7 +75,7 @@ class Bench:
 
     def tagsync(self, *arguments: str, state: int = 0) -> list[str]:
         """A command of tagsync, configured for one state of the registry."""
-        return [sys.executable, "-m", "tagsync", "--config", str(self._config(state)), *arguments]
+        return [*TAGSYNC, "--config", str(self._config(state)), *arguments]
 
     def sync(self, state: int) -> list[str]:
         """The command of a pass over one state."""

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.benchmarks.measure import TAGSYNC
+
 CONFIG = """
 [schedule]
 interval = "{interval}s"
@@ -125,7 +127,7 @@ def main() -> None:
             endpoint = server.stdout.readline().strip()
             text = CONFIG.format(endpoint=endpoint, **vars(options))
             (folder / "config.toml").write_text(text)
-            with started(sys.executable, "-m", "tagsync", "run", folder=folder):
+            with started(*TAGSYNC, "run", folder=folder):
                 began = time.monotonic()
                 await_first_listings(options.port, options.repositories, 10 * options.interval)
                 first = time.monotonic() - began

@@ -15,7 +15,7 @@ from typing import Final
 
 import click
 
-from tests.benchmarks.measure import Cost, Measured, in_turn, machine
+from tests.benchmarks.measure import TAGSYNC, Cost, Measured, in_turn, machine
 from tests.docker_registry import DockerRegistry, running
 
 REPOSITORY: Final = "team/api"
@@ -84,7 +84,7 @@ class Bench:
 
     def _sync(self, name: str) -> list[str]:
         config = str(self._folder / f"{name}.toml")
-        return [sys.executable, "-m", "tagsync", "--config", config, "sync"]
+        return [*TAGSYNC, "--config", config, "sync"]
 
     def _forget(self) -> None:
         for path in self._folder.glob("*.db*"):
