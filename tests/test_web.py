@@ -734,6 +734,17 @@ def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
 
 
+def test_another_sqlite_is_left_alone(folder: Path, client: httpx.Client, tmp_path: Path) -> None:
+    """Where pysqlite3 is installed, which Datasette takes if it may, every page is answered."""
+    (tmp_path / "pysqlite3.py").write_text("raise AssertionError('it was taken')")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from tagsync.cli import main; main()"
+    )
+    arguments = ["--config", "tagsync-demo/config.toml", "web", "--port", "0"]
+    with serving([sys.executable, "-c", program, *arguments], folder) as (site, _):
+        assert [client.get(f"{site}{page}").status_code for page in PAGES] == [200] * len(PAGES)
+
+
 def test_without_the_extra(tmp_path: Path) -> None:
     """Where Datasette is not installed one sentence says how to install it."""
     program = "import sys; sys.modules['datasette'] = None; from tagsync.cli import main; main()"

@@ -1,5 +1,7 @@
 """``web``: the record in a browser."""
 
+import sys
+
 import click
 
 from tagsync.cli import Settings
@@ -34,6 +36,9 @@ def web(settings: Settings, host: str, port: int) -> None:
     Example:
       tagsync web --port 0
     """
+    # Datasette takes pysqlite3 where that is installed, and cannot use it on connections of
+    # Python's own sqlite3, as ours are.
+    sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # how Python is told there is none
     try:
         from tagsync.web import serve  # noqa: PLC0415  an extra, and slow to import
     except ModuleNotFoundError as error:
