@@ -3,10 +3,10 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -145,20 +145,18 @@ def ended(what: Callable[[], object], seconds: float = 10) -> BaseException | No
     """What ended a call that should not wait for ever, or null where it came back.
 
     Raises:
-        queue.Empty: it waits still; its thread ends with the process.
+        TimeoutError: it waits still; its thread ends with the process.
     """
-    ends: SimpleQueue[BaseException | None] = SimpleQueue()
+    call: Future[object] = Future()
 
     def run() -> None:
         try:
-            what()
+            call.set_result(what())
         except BaseException as error:  # noqa: BLE001  told to whoever asked
-            ends.put(error)
-        else:
-            ends.put(None)
+            call.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return ends.get(timeout=seconds)
+    return call.exception(timeout=seconds)
 
 
 class Scripted:
