@@ -8,7 +8,7 @@ import stamina.instrumentation
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from tagsync.terminal import harmless
+from tagsync.escaping import escape_control_characters
 
 Format = Literal["auto", "console", "json"]
 
@@ -66,7 +66,8 @@ def configure(log_format: Format, level: str) -> None:
 
 def _make_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {
-        key: harmless(value) if isinstance(value, str) else value for key, value in event.items()
+        key: escape_control_characters(value) if isinstance(value, str) else value
+        for key, value in event.items()
     }
 
 

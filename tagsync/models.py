@@ -1,16 +1,10 @@
-"""What the parts of tagsync tell each other: frozen values, no behaviour beyond their own meaning.
-
-Times that tagsync took are text, ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC, so that the order of the text
-is the order of time (see `timestamp`). Times that a registry claims stay as it sent them.
-"""
+"""Immutable value types shared by all packages, and globs over names."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -18,143 +12,37 @@ import msgspec
 OCI_REPOSITORY: Final = re.compile(
     r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
 )
-"""What an OCI registry may call a repository (distribution specification, "Pulling manifests")."""
+"""Valid repository names (OCI distribution specification, "Pulling manifests")."""
 
 GONE: Final = "the registry answers that the repository does not exist"
-"""What the observation of a repository says that was known and is no more."""
-
-Clock = Callable[[], datetime]
-"""Gives the present moment, aware of its time zone; injected so that tests own the time."""
+"""The observation of a repository that was known and no longer exists."""
 
 Kind = Literal["added", "updated", "deleted"]
-"""What happened to a tag."""
+"""The kind of a change."""
 
 ObservedOutcome = Literal["ok", "failed", "held"]
-"""How a poll ended, as the observations keep it."""
+"""The outcome of a poll, as the table ``observations`` stores it."""
 
 
-def utc_now() -> datetime:
-    """The present moment, in UTC."""
-    return datetime.now(UTC)
+class Repository(msgspec.Struct, frozen=True, order=True):
+    """A repository: the configured name of its registry, and its name there, ``namespace/name``."""
 
+    registry: str
+    name: str
 
-def timestamp(moment: datetime) -> str:
-    """The text by which a moment that tagsync took is stored: UTC, with milliseconds.
-
-    Args:
-        moment: aware of its time zone.
-    """
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def parse_timestamp(text: str) -> datetime:
-    """The moment that `timestamp` wrote."""
-    return datetime.fromisoformat(text)
-
-
-class Secret:
-    """A credential that shows itself only to the one who asks for its value.
-
-    Its ``repr`` and ``str`` are stars, so that neither a log nor a crash report can hold it.
-    """
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def reveal(self) -> str:
-        """The value itself, for the one request that needs it."""
-        return self._value
-
-
-def redact(text: str, secrets: Iterable[Secret]) -> str:
-    """The text with every secret in it replaced by stars."""
-    # The longest first: one may be the beginning of another.
-    for value in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
-        text = text.replace(value, "***") if value else text
-    return text
-
-
-class NoCredential(msgspec.Struct, frozen=True):
-    """Whoever asks is answered."""
-
-
-class TokenCredential(msgspec.Struct, frozen=True):
-    """A token of the vendor's identity service (IAM) that somebody else renews."""
-
-    token: Secret
-
-
-class KeyCredential(msgspec.Struct, frozen=True):
-    """An access key (AK/SK), permanent, or temporary and with its security token."""
-
-    access_key: Secret
-    secret_key: Secret
-    security_token: Secret | None = None
-    project_id: str | None = None
-
-
-class PasswordCredential(msgspec.Struct, frozen=True):
-    """A user of the vendor's identity service (IAM), and the project to sign in to."""
-
-    iam_endpoint: str
-    username: str
-    password: Secret
-    domain: str
-    project: str
-
-
-class AgencyCredential(msgspec.Struct, frozen=True):
-    """The agency of the cloud host that tagsync runs on, known to its metadata service."""
-
-    metadata_endpoint: str
-
-
-class BasicCredential(msgspec.Struct, frozen=True):
-    """A user of an OCI registry, or of whoever gives tokens for it."""
-
-    username: str
-    password: Secret
-
-
-class DockerCredential(msgspec.Struct, frozen=True):
-    """Whatever Docker is logged in with: its ``config.json``, and the helpers that this names."""
-
-    path: Path
-
-
-Credential = (
-    NoCredential
-    | TokenCredential
-    | KeyCredential
-    | PasswordCredential
-    | AgencyCredential
-    | BasicCredential
-    | DockerCredential
-)
-"""What a registry is asked with."""
+    @property
+    def full_name(self) -> str:
+        """``registry/namespace/name``, as people write it and patterns match it."""
+        return f"{self.registry}/{self.name}"
 
 
 class Tag(msgspec.Struct, frozen=True, gc=False):
-    """One tag, with every documented field of its row but the manifest, which the digest names.
+    """One tag with every documented field of its row, except the manifest.
 
-    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Where they differ
-    from the registry's own names: ``registry_id`` and ``registry_repo_id`` are SWR's ``id`` and
-    ``repo_id``. A field that the registry did not send is null. ``digest`` is null for a tag
-    that is listed but was not resolved.
+    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Two differ from
+    the registry's own names: ``registry_id`` and ``registry_repo_id`` are SWR's ``id`` and
+    ``repo_id``. A field is None if the registry did not send it. ``digest`` is None if the tag is
+    listed and was not resolved.
     """
 
     tag: str
@@ -175,21 +63,21 @@ class Tag(msgspec.Struct, frozen=True, gc=False):
 
 
 FIELDS: Final[tuple[str, ...]] = tuple(Tag.__struct_fields__[1:])
-"""Every attribute of a tag that can change, in the order in which changes name them."""
+"""The attributes of a tag that can change, in the order in which a change lists them."""
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """What a digest names.
+    """The image that a digest names.
 
     Attributes:
-        digest: as the registry names it, ``sha256:…``.
-        image_id: the digest of its configuration, as the registry sent it.
-        media_type: what the manifest says of itself.
-        schema: the Docker protocol's version, 1 or 2.
-        size: in bytes, as the registry sent it.
-        manifest: the manifest's exact text, where there is one.
-        verified: whether those bytes hash to the digest and name the configuration that the
-            registry claims; null without bytes.
+        digest: As the registry names it, ``sha256:…``.
+        image_id: Digest of the image's configuration, as the registry sent it.
+        media_type: As the manifest states it.
+        schema: Version of the manifest format, 1 or 2.
+        size: Bytes, as the registry states it.
+        manifest: Exact text of the manifest, if the registry sent it.
+        verified: Whether that text hashes to the digest and references the configuration that the
+            registry claims. None without a manifest.
     """
 
     digest: str
@@ -206,16 +94,15 @@ def _none_recorded(_: Collection[str]) -> Set[str]:
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What of a repository's tags is wanted beyond their names, where it has to be asked for.
+    """Options for a listing: which tags to resolve, and whether to fetch manifests.
 
-    A registry whose list of tags holds digests and manifests gives them all.
+    Registries whose list already contains digests and manifests ignore it.
 
     Attributes:
-        tags: globs over the names of the tags that are resolved; the digest of others is null.
-        manifests: whether the manifests of the digests are fetched, and of the images that an
-            index names.
-        recorded: which of some digests need no manifest, because it is recorded already.
-        seen: tags that another read has resolved just before, and that are taken as they are.
+        tags: Globs over tag names. Tags that match none are listed without a digest.
+        manifests: Whether to fetch manifests, those of an index's platforms included.
+        recorded: Returns which of some digests have a recorded manifest and need not be fetched.
+        seen: Tags that another read has just resolved, to be used unchanged.
     """
 
     tags: tuple[str, ...] = ("*",)
@@ -224,34 +111,34 @@ class Scope(msgspec.Struct, frozen=True):
     seen: Mapping[str, Tag] = {}
 
     def has(self, name: str) -> bool:
-        """Whether a tag of this name is to be resolved."""
+        """Return whether a tag of this name is to be resolved."""
         return any(fnmatchcase(name, glob) for glob in self.tags)
 
 
 EVERYTHING: Final = Scope()
-"""Every tag resolved, and no manifest that is not sent unasked."""
+"""Resolve every tag, and fetch no manifests."""
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """One complete read of a repository's tags, checked.
+    """One complete and consistent read of a repository's tags.
 
     Attributes:
-        tags: by name.
-        images: what the tags point to, by digest, each once.
-        children: what the indexes among these name and was fetched with them, by digest.
-        started_at: when the first request was sent.
-        finished_at: when the last byte was read: each tag was seen between the two.
-        fingerprint: of what was read; equal fingerprints are equal listings. Null where the
-            listing was put together from more than one read, or is to be read again.
-        pages: how many answers it was read from; above one it is no snapshot.
-        steady: false where the registry may list other tags when asked twice in a row, so that
-            even a single page is no snapshot.
-        requests: how many requests were sent, those tried again included.
-        size: bytes of all bodies.
-        unverified: the tags whose manifest is not what its digest or its image_id says.
-        missing: the tags that are listed and whose manifest the registry denies to have.
-        unfetched: why manifests that are wanted could not be had yet; null if all were.
-        exists: false where the registry answered that there is no such repository.
+        tags: By name.
+        images: The images that tags point to, by digest.
+        started_at: When the first request was sent.
+        finished_at: When the last byte arrived. Each tag was seen between the two.
+        fingerprint: Hash of everything that was read: equal fingerprints mean equal listings.
+            None if the listing was merged from two reads, or has to be read again.
+        pages: Number of responses that it was read from. With more than one it is not a snapshot.
+        requests: Number of requests, retries included.
+        size: Bytes of all response bodies.
+        unverified: Tags whose manifest is not what its digest or image_id claims.
+        exists: False if the registry answered that the repository does not exist.
+        children: Images referenced by indexes, fetched with them, by digest.
+        steady: False if two identical requests may return different tags, so that even one page
+            is not a consistent snapshot.
+        missing: Tags that are listed and whose manifest the registry does not have.
+        unfetched: Why some manifests could not be fetched. None if all were.
     """
 
     tags: Mapping[str, Tag]
@@ -271,7 +158,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Unchanged(msgspec.Struct, frozen=True):
-    """A complete read that found the last recorded listing again; attributes as there."""
+    """A complete read that found the recorded listing again; attributes as in `Listing`."""
 
     started_at: str
     finished_at: str
@@ -281,19 +168,19 @@ class Unchanged(msgspec.Struct, frozen=True):
 
 
 def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:
-    """Whether a change tells that a tag points to something else than before.
+    """Return whether a change makes a tag point to another image.
 
-    From or to a null digest it tells no more than that tagsync began or ceased to resolve the tag.
+    A change from or to None is not a move: tagsync started or stopped resolving the tag.
     """
     return kind == "updated" and None not in {old_digest, new_digest} and old_digest != new_digest
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What happened to one tag between two listings.
+    """The difference of one tag between two listings.
 
     Attributes:
-        fields: each documented field that differs, as ``(old, new)``; a tag that is added differs
-            from nothing in every field that is not null.
+        fields: Each documented field that differs, as ``(old, new)``. For a tag that was added,
+            all fields that are not None.
     """
 
     tag: str
@@ -304,38 +191,51 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def moved(self) -> bool:
-        """Whether the tag points to something else than before; see `is_move`."""
+        """Whether the tag now points to another image; see `is_move`."""
         return is_move(self.kind, self.old_digest, self.new_digest)
 
 
-class Repository(msgspec.Struct, frozen=True, order=True):
-    """Which repository: the configured registry's name, and its own, ``namespace/name``."""
+class RecordedChange(msgspec.Struct, frozen=True, gc=False):
+    """A change as the history stores it.
 
-    registry: str
-    name: str
+    Attributes:
+        not_before: The change happened after this time. None if the tag was there when the
+            repository was first listed.
+        observed_at: The change happened no later than this time.
+        hash: Chains this change to the one before it.
+    """
+
+    id: int
+    tag: str
+    kind: Kind
+    old_digest: str | None
+    new_digest: str | None
+    not_before: str | None
+    observed_at: str
+    hash: str
 
     @property
-    def full_name(self) -> str:
-        """``registry/namespace/name``, by which people and patterns call it."""
-        return f"{self.registry}/{self.name}"
+    def moved(self) -> bool:
+        """Whether the tag now points to another image; see `is_move`."""
+        return is_move(self.kind, self.old_digest, self.new_digest)
 
 
 class Watch(msgspec.Struct, frozen=True, dict=True):
     """Which repositories of a registry to poll, and how.
 
     Attributes:
-        registry: its configured name.
-        repositories: exact names, ``namespace/name``, and globs in which ``*`` crosses slashes.
-        exclude: exact names and globs that are left out again.
-        interval: how often each is meant to be polled, unless ``cron`` says when.
-        cron: the five fields of a crontab's line, in UTC.
-        jitter: by how much each poll is put off at random, at most.
-        discovery_interval: how often the globs are expanded again.
-        agreeing_listings: how many listings in a row have to agree on a deletion that is hard to
-            believe.
-        shared: whether what other accounts share is looked for too.
-        tags: globs over the tags that are resolved, see `Scope`.
-        manifests: whether manifests are fetched, see `Scope`.
+        registry: Its configured name.
+        repositories: Exact names, ``namespace/name``, and globs in which ``*`` crosses slashes.
+        exclude: Exact names and globs to leave out.
+        interval: Time between two polls of a repository, unless ``cron`` is set.
+        cron: The five fields of a crontab line, in UTC.
+        jitter: Largest random delay of each poll.
+        discovery_interval: Time between two expansions of the globs.
+        agreeing_listings: Number of consecutive listings that have to agree before a suspicious
+            deletion is recorded.
+        shared: Whether to discover repositories that other accounts share.
+        tags: Globs over the tags to resolve, see `Scope`.
+        manifests: Whether to fetch manifests, see `Scope`.
     """
 
     registry: str
@@ -352,68 +252,36 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def named(self) -> tuple[Repository, ...]:
-        """The repositories that are spelled out."""
+        """The repositories that are named exactly."""
         names = (name for name in self.repositories if not is_glob(name))
         return tuple(Repository(self.registry, name) for name in names)
 
     @cached_property
     def globs(self) -> tuple[str, ...]:
-        """The patterns that discovery has to expand."""
+        """The patterns that discovery expands."""
         return tuple(name for name in self.repositories if is_glob(name))
 
     def has(self, repository: Repository) -> bool:
-        """Whether a repository is among those to be polled."""
+        """Return whether this watch covers a repository."""
         if repository.registry != self.registry:
             return False
         if any(fnmatchcase(repository.name, pattern) for pattern in self.exclude):
             return False
-        return repository in self._spelled_out or any(
+        return repository in self._named_set or any(
             fnmatchcase(repository.name, glob) for glob in self.globs
         )
 
     @cached_property
-    def _spelled_out(self) -> frozenset[Repository]:
-        """Thousands may be, and all of them are asked for: 50 million comparisons for 10,000."""
+    def _named_set(self) -> frozenset[Repository]:
+        # A set, because a watch may name thousands of repositories and each is looked up.
         return frozenset(self.named)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine itself, which no network lies before."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def is_glob(pattern: str) -> bool:
-    """Whether a pattern may match more than the name that it spells."""
+    """Return whether a pattern may match names other than itself."""
     return any(character in pattern for character in "*?[")
 
 
 def watch_of(repository: Repository, watches: Iterable[Watch]) -> Watch | None:
-    """The watch that has a repository: the first one that matches, or null."""
+    """Return the first watch that covers a repository, or None."""
     return next((watch for watch in watches if watch.has(repository)), None)
-
-
-class RecordedChange(msgspec.Struct, frozen=True, gc=False):
-    """A change as the history holds it.
-
-    Attributes:
-        not_before: it happened after this; null where it was there when we first looked.
-        observed_at: it happened no later than this.
-        hash: chains it to the change before it.
-    """
-
-    id: int
-    tag: str
-    kind: Kind
-    old_digest: str | None
-    new_digest: str | None
-    not_before: str | None
-    observed_at: str
-    hash: str
-
-    @property
-    def moved(self) -> bool:
-        """Whether the tag points to something else than before; see `is_move`."""
-        return is_move(self.kind, self.old_digest, self.new_digest)

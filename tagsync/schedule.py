@@ -8,7 +8,8 @@ from zlib import crc32
 
 from cronsim import CronSim
 
-from tagsync.models import Repository, Watch, parse_timestamp
+from tagsync.clock import parse_timestamp
+from tagsync.models import Repository, Watch
 
 MISSED: Final = 3
 """After how many intervals without a complete listing a repository is stale."""

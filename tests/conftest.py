@@ -15,20 +15,12 @@ import structlog
 from hypothesis import settings
 from structlog.testing import LogCapture
 
-from tagsync.models import (
-    EVERYTHING,
-    Image,
-    Listing,
-    NoCredential,
-    Repository,
-    Scope,
-    Tag,
-    Unchanged,
-    timestamp,
-)
+from tagsync.clock import timestamp
+from tagsync.database.store import Store
+from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
+from tagsync.polling.poll import Job
 from tagsync.registries import Registry, open_registry
-from tagsync.store import Store
-from tagsync.sync import Job
+from tagsync.registries.credentials import NoCredential
 
 # A busy machine is no failure: speed is measured, not tested. While one works a few examples will
 # do; --hypothesis-profile=thorough tries more.

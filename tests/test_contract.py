@@ -7,14 +7,15 @@ from typing import Any, Protocol
 
 import pytest
 
+from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import NotFound
-from tagsync.models import Listing, NoCredential, Repository, Unchanged
+from tagsync.models import Listing, Repository, Unchanged
+from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry, Source, open_registry
-from tagsync.store import Store
-from tagsync.sync import Job, sync
-from tests import docker_registry
-from tests.test_sync import assert_history_is_whole
+from tagsync.registries.credentials import NoCredential
+from tests.polling.test_poll import assert_history_is_whole
+from tests.support import docker_registry
 
 Query = Callable[..., list[tuple[Any, ...]]]
 

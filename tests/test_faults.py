@@ -17,13 +17,15 @@ import pytest
 
 from tagsync.cli.sync import open_one
 from tagsync.config import credential, load
+from tagsync.database.store import Store
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap
 from tagsync.errors import RegistryError, Unauthorized
-from tagsync.models import KeyCredential, Listing, Secret
+from tagsync.models import Listing
+from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry, open_registry
-from tagsync.store import Store
-from tagsync.sync import Job, sync
+from tagsync.registries.credentials import KeyCredential
+from tagsync.secrets import Secret
 from tests.conftest import REPOSITORY, FakeClock
 from tests.test_readme import README
 

@@ -14,8 +14,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagsync.escaping import escape_control_characters
 from tagsync.log import LEVELS, Format, configure
-from tagsync.terminal import harmless
 
 HIDDEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -55,21 +55,21 @@ def is_hidden(character: str) -> bool:
 @given(st.text(st.characters(codec=None)))
 def test_harmless_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     """Whatever the text, no control, direction mark, separator or half of a pair is left in it."""
-    assert not any(map(is_hidden, harmless(text)))
+    assert not any(map(is_hidden, escape_control_characters(text)))
 
 
 @given(st.text(st.characters(exclude_categories=HIDDEN)))
 def test_what_can_be_read_stays_as_it_is(text: str) -> None:
     """Text without anything hidden, in whatever script, is not changed."""
-    assert harmless(text) == text
+    assert escape_control_characters(text) == text
 
 
 @given(st.text(st.characters(codec=None)))
 def test_harmless_text_can_be_written_anywhere(text: str) -> None:
     """The result is text that UTF-8 can carry, and making it harmless again changes nothing."""
-    result = harmless(text)
+    result = escape_control_characters(text)
     result.encode()
-    assert harmless(result) == result
+    assert escape_control_characters(result) == result
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_harmless_text_can_be_written_anywhere(text: str) -> None:
 )
 def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
     """What a terminal would obey is shown as the escape by which Python writes it."""
-    assert harmless(text) == shown
+    assert escape_control_characters(text) == shown
 
 
 @pytest.mark.parametrize("terminal", [False, True])

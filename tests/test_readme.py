@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tagsync.config import Config, RegistryTable, load
-from tagsync.store import Store
+from tagsync.database.store import Store
 
 pytestmark = pytest.mark.processes
 

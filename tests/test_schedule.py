@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagsync.models import Repository, Watch, timestamp
+from tagsync.clock import timestamp
+from tagsync.models import Repository, Watch
 from tagsync.schedule import next_due, rest, spacing, stale
 
 REPOSITORY = Repository("swr", "team/api")

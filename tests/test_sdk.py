@@ -20,8 +20,10 @@ from huaweicloudsdkswr.v2 import (  # type: ignore[import-untyped]  # ships no t
 
 from tagsync.emulator import Emulator, Keys
 from tagsync.errors import Unauthorized
-from tagsync.models import KeyCredential, Listing, Secret
+from tagsync.models import Listing
 from tagsync.registries import Registry, open_registry
+from tagsync.registries.credentials import KeyCredential
+from tagsync.secrets import Secret
 
 PERMANENT, TEMPORARY = "MADEUPACCESSKEY00001", "MADEUPACCESSKEY00002"
 KEYS = {

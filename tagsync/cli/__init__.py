@@ -160,10 +160,10 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> None:
-    from tagsync.terminal import harmless  # noqa: PLC0415  not for good news
+    from tagsync.escaping import escape_control_characters  # noqa: PLC0415  not for good news
 
     try:
-        click.echo(f"tagsync: {harmless(sentence)}", err=True)
+        click.echo(f"tagsync: {escape_control_characters(sentence)}", err=True)
     except OSError:
         _give_up(sys.stderr)
 

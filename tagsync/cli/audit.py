@@ -5,14 +5,14 @@ from itertools import chain
 
 import click
 
-from tagsync.audit import Audit
+from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
 from tagsync.cli.moment import parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
 from tagsync.cli.query import CERTAINTY_COLUMNS
 from tagsync.cli.wiring import configuration_of_questions
+from tagsync.clock import utc_now
 from tagsync.errors import UnclearQuestion
-from tagsync.models import utc_now
 
 DIFF_COLUMNS = (
     *("repository", "tag", "kind", "old_digest", "new_digest", "fields"),

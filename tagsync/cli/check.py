@@ -13,8 +13,8 @@ from tagsync.cli.sync import FAILED, open_registries
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
 from tagsync.models import Listing, Repository, Scope, Watch, watch_of
+from tagsync.polling.discovery import discover
 from tagsync.registries import Registry
-from tagsync.sync import discover
 
 COLUMNS = (
     "registry",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tagsync import log
-from tagsync.audit import Audit
+from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
 from tagsync.cli.output import show
 from tagsync.cli.sync import COLUMNS, row_of, run
@@ -15,7 +15,7 @@ from tagsync.cli.wiring import named
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError
-from tagsync.sync import Options
+from tagsync.polling.run_once import Options
 
 CONFIG = """\
 # Written by `tagsync demo`. The emulated registry is gone, the database stays.

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from tagsync.clock import timestamp
 from tagsync.config import Duration
 from tagsync.errors import UnclearQuestion
-from tagsync.models import timestamp
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tagsync.spreadsheet import inert
-from tagsync.terminal import harmless
+from tagsync.escaping import escape_control_characters, escape_formulas
 
 _WHOLE: Final = frozenset(
     {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
@@ -60,7 +59,7 @@ def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     """A table for files and pipes: there is no width to keep to, and half a digest is of no use."""
-    cells = [[harmless(_text(row[column])) for column in columns] for row in rows]
+    cells = [[escape_control_characters(_text(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -78,7 +77,7 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
         table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
         values = (_abbreviated(column, row) for column in columns)
-        table.add_row(*(Text(harmless(_text(value))) for value in values))
+        table.add_row(*(Text(escape_control_characters(_text(value))) for value in values))
     Console(highlight=False).print(table)
 
 
@@ -131,5 +130,5 @@ def _text(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    text = harmless(_text(value))
-    return inert(text) if isinstance(value, str) else text
+    text = escape_control_characters(_text(value))
+    return escape_formulas(text) if isinstance(value, str) else text

@@ -5,12 +5,13 @@ from datetime import datetime
 
 import click
 
-from tagsync.audit import Audit, matching
+from tagsync.audit.queries import Audit, matching
 from tagsync.cli import Settings
 from tagsync.cli.moment import parse_moment, parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration_of_questions
-from tagsync.models import Repository, Watch, utc_now, watch_of
+from tagsync.clock import utc_now
+from tagsync.models import Repository, Watch, watch_of
 from tagsync.schedule import stale
 
 STATUS_COLUMNS = (

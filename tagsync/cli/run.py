@@ -14,12 +14,12 @@ from tagsync.cli import Settings
 from tagsync.cli.sync import check_watches, open_one
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.config import Config, RegistryTable, credential, load
-from tagsync.daemon import Daemon, Plan, Source
+from tagsync.daemon.metrics import Endpoint, Metrics
+from tagsync.daemon.service import Daemon, Plan, Source
+from tagsync.daemon.systemd import ServiceManager
+from tagsync.database.store import Store
 from tagsync.errors import ConfigError
-from tagsync.metrics import Endpoint, Metrics
-from tagsync.models import Credential
-from tagsync.store import Store
-from tagsync.systemd import ServiceManager
+from tagsync.registries.credentials import Credential
 
 
 @click.command()

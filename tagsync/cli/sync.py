@@ -11,17 +11,21 @@ from pathlib import Path
 import click
 import msgspec
 
-from tagsync.audit import matching, selected
+from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
+from tagsync.clock import utc_now
 from tagsync.config import Config, RegistryTable, credential
+from tagsync.database.store import Store
 from tagsync.errors import ConfigError
-from tagsync.models import Credential, Repository, Watch, utc_now, watch_of
+from tagsync.models import Repository, Watch, watch_of
+from tagsync.polling.discovery import discover
+from tagsync.polling.poll import Job, Poll
+from tagsync.polling.run_once import Options, sync_all
 from tagsync.registries import Registry, open_registry
+from tagsync.registries.credentials import Credential
 from tagsync.schedule import spacing
-from tagsync.store import Store
-from tagsync.sync import Job, Options, Poll, discover, sync_all
 
 COLUMNS = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
 

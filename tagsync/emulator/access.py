@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tagsync.clock import Clock
 from tagsync.emulator.answers import TEXT, Refusal, as_json, gateway, identity_refusal
 from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.signatures import ALGORITHM, Keys, same, signature_fault
-from tagsync.models import Clock
 
 AGENCY_ACCESS_KEY: Final = "EMULATEDAGENCYKEY001"
 """The access key that goes with the keys of an `Emulator`'s ``agency``."""

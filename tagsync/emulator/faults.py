@@ -20,9 +20,9 @@ from random import Random
 from threading import Lock
 from typing import Final, NamedTuple, Self
 
+from tagsync.clock import Clock, utc_now
 from tagsync.emulator.answers import gateway, refusal
 from tagsync.emulator.http import WHOLE, Answer, Delivery
-from tagsync.models import Clock, utc_now
 
 
 class Fault(StrEnum):

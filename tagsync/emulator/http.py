@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from tagsync.models import Clock
+from tagsync.clock import Clock
 
 _MAX_BODY: Final = 1 << 20
 

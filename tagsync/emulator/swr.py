@@ -10,12 +10,13 @@ from threading import Lock, Thread
 from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import unquote
 
+from tagsync.clock import Clock, utc_now
 from tagsync.emulator.access import Guard, Identity, Metadata, User
 from tagsync.emulator.answers import Refusal, as_json, bad_request, encoded, gateway, refusal
 from tagsync.emulator.faults import TRUTH, Faults, Lie, Page
 from tagsync.emulator.http import Answer, Request, Server, handler
 from tagsync.emulator.signatures import Keys
-from tagsync.models import Clock, Image, utc_now
+from tagsync.models import Image
 
 REFERENCE_REPOSITORY: Final = "namespace/busybox"
 """Where the vendor's own example stands."""

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tagsync.models import EVERYTHING, Credential, Listing, Scope, Secret, Unchanged
+from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.registries.credentials import Credential
+from tagsync.secrets import Secret
 
 Source = Literal["swr", "oci"]
 """The interfaces that are spoken."""

@@ -31,6 +31,7 @@ from urllib.parse import quote, unquote_to_bytes
 import httpx
 import msgspec
 
+from tagsync.clock import Clock, utc_now
 from tagsync.errors import (
     Busy,
     ConfigError,
@@ -41,20 +42,18 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.models import (
+from tagsync.registries import http
+from tagsync.registries.credentials import (
     AgencyCredential,
     BasicCredential,
-    Clock,
     Credential,
     DockerCredential,
     KeyCredential,
     NoCredential,
     PasswordCredential,
-    Secret,
     TokenCredential,
-    utc_now,
 )
-from tagsync.registries import http
+from tagsync.secrets import Secret
 
 RENEW_BEFORE: Final = timedelta(minutes=10)
 """How long before it expires a credential is renewed."""

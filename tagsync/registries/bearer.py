@@ -25,24 +25,9 @@ from urllib.request import parse_http_list
 import httpx
 import msgspec
 
-from tagsync.errors import (
-    ConfigError,
-    Forbidden,
-    MalformedResponse,
-    RegistryError,
-    Unauthorized,
-    short,
-)
-from tagsync.models import (
-    BasicCredential,
-    Clock,
-    Credential,
-    DockerCredential,
-    NoCredential,
-    Secret,
-    is_loopback,
-    utc_now,
-)
+from tagsync.clock import Clock, utc_now
+from tagsync.errors import ConfigError, Forbidden, MalformedResponse, RegistryError, Unauthorized
+from tagsync.escaping import truncate
 from tagsync.registries.auth import (
     REFUSAL_STANDS,
     SIGN_IN_TIMEOUT,
@@ -60,7 +45,15 @@ from tagsync.registries.auth import (
     raise_if_passing,
     raise_unless_success,
 )
+from tagsync.registries.credentials import (
+    BasicCredential,
+    Credential,
+    DockerCredential,
+    NoCredential,
+)
+from tagsync.registries.hosts import is_loopback
 from tagsync.registries.login import Login, Logins, docker_login, host_of, read
+from tagsync.secrets import Secret
 
 TOKEN_LIVES: Final = timedelta(seconds=60)
 """How long a token lives whose giver does not say it, by the specification."""
@@ -321,7 +314,7 @@ class _BearerAuth(RenewedAuth):
         who = "nobody in particular" if login is None else f"user {login.username!r}"
         who = "an identity token" if login and login.username is None else who
         kind = Unauthorized if status == httpx.codes.UNAUTHORIZED else Forbidden
-        scope = short(self._wanted.scope or "no scope")
+        scope = truncate(self._wanted.scope or "no scope")
         return kind(
             f"{self._source} gave no token for {scope} to {who} (status {status}): check the"
             " credentials, and what they may read",
@@ -388,12 +381,12 @@ def _wanted(challenge: Mapping[str, str], endpoint: httpx.URL) -> _Wanted:
     local = is_loopback(realm.host) and is_loopback(endpoint.host)
     if not realm.host or realm.userinfo or realm.scheme not in {"https", "http"}:
         raise MalformedResponse(
-            f"{endpoint.host} names {short(named)!r} as the place where it wants a token from,"
+            f"{endpoint.host} names {truncate(named)!r} as the place where it wants a token from,"
             " which is no URL to ask"
         )
     if realm.scheme == "http" and not local:
         raise MalformedResponse(
-            f"{endpoint.host} wants a token from {short(named)!r}, where credentials would go in"
+            f"{endpoint.host} wants a token from {truncate(named)!r}, where credentials would go in"
             " the clear: they are only sent to https://"
         )
     return _Wanted(realm, challenge.get("service"), challenge.get("scope"))

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import stamina
 
+from tagsync.clock import Clock, utc_now
 from tagsync.errors import (
     Busy,
     ConfigError,
@@ -25,8 +26,8 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.models import Clock, Secret, redact, utc_now
 from tagsync.registries.deadline import bounded, within
+from tagsync.secrets import Secret, redact
 
 ATTEMPTS: Final = 6
 """How often a request that fails in passing is sent at most."""

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tagsync.errors import ConfigError
-from tagsync.models import Secret
+from tagsync.secrets import Secret
 
 MAX_CONFIG_BYTES: Final = 2**20
 """How large a ``config.json`` may be."""

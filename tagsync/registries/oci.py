@@ -16,6 +16,8 @@ from typing import Final, TypeVar
 import httpx
 import msgspec
 
+from tagsync import manifests
+from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
     BadRequest,
     EndpointNotFound,
@@ -28,23 +30,11 @@ from tagsync.errors import (
     ResponseTooLarge,
     Throttled,
     Unauthorized,
-    short,
 )
-from tagsync.models import (
-    EVERYTHING,
-    OCI_REPOSITORY,
-    Clock,
-    Image,
-    Listing,
-    Scope,
-    Secret,
-    Tag,
-    Unchanged,
-    redact,
-    timestamp,
-    utc_now,
-)
-from tagsync.registries import answers, http, manifest
+from tagsync.escaping import truncate
+from tagsync.models import EVERYTHING, OCI_REPOSITORY, Image, Listing, Scope, Tag, Unchanged
+from tagsync.registries import answers, http
+from tagsync.secrets import Secret, redact
 
 PAGE: Final = 1000
 """Names asked for at a time; registries cap it, or ignore it."""
@@ -61,7 +51,7 @@ DEPTH: Final = 3
 _DECODING: Final = b"oci 1\n"
 """Part of each fingerprint: to be changed when more is taken from equal answers than before."""
 
-_MANIFESTS: Final = ", ".join(manifest.MEDIA_TYPES)
+_MANIFESTS: Final = ", ".join(manifests.MEDIA_TYPES)
 _INTERFACE: Final = "the registry's"
 _A_MANIFEST_MAY_HAVE: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
 
@@ -158,9 +148,9 @@ class _Names:
     def _take(self, names: list[str], url: str) -> int:
         for name in names:
             if not self._valid.fullmatch(name):
-                raise MalformedResponse(f"{url} lists {short(name)!r}, which is no name of one")
+                raise MalformedResponse(f"{url} lists {truncate(name)!r}, which is no name of one")
             if name in self.names:
-                raise InconsistentListing(f"{short(name)!r} is listed twice")
+                raise InconsistentListing(f"{truncate(name)!r} is listed twice")
             self.names[name] = None
         return len(names)
 
@@ -348,15 +338,15 @@ class Oci:
             digest = answer.headers.get("Docker-Content-Digest", "").strip()
             if not digest:
                 answer = cost.add(self._get_manifest(path, cost))
-                digest = manifest.digest_of(answer.body)
+                digest = manifests.digest_of(answer.body)
         except _ABSENT:
             return _Resolved(tag, None)
-        if not manifest.is_digest(digest):
+        if not manifests.is_digest(digest):
             raise MalformedResponse(
-                f"{answer.url} names {short(digest)[:80]!r} as its digest, which is none"
+                f"{answer.url} names {truncate(digest)[:80]!r} as its digest, which is none"
             )
         self._note_limit(answer)
-        media_type = manifest.media_type(answer.headers.get("Content-Type", ""))
+        media_type = manifests.media_type(answer.headers.get("Content-Type", ""))
         return _Resolved(tag, Image(digest, media_type=media_type))
 
     def _get_manifest(self, path: str, cost: _Cost) -> http.Answer:
@@ -389,7 +379,7 @@ class Oci:
         if fetching.stopped:
             raise fetching.failure or Throttled("the registry allows no more manifests for now")
         image = self._fetch_one(fetching, digest)
-        children = manifest.children(image) if depth else []
+        children = manifests.children(image) if depth else []
         recorded = fetching.scope.recorded(children) if children else ()
         for child in children:
             if child not in recorded:
@@ -404,7 +394,7 @@ class Oci:
         answer = fetching.cost.add(self._get_manifest(path, fetching.cost))
         self._note_limit(answer)
         content_type = answer.headers.get("Content-Type", "")
-        image = manifest.fetched(digest, answer.body, content_type)
+        image = manifests.fetched_image(digest, answer.body, content_type)
         if image is None:
             fetching.forged.add(digest)
             raise MalformedResponse(f"{answer.url} sent a manifest that is not what it was asked")
@@ -451,12 +441,12 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
     """
     error = answers.errors_of(answer.body)
     code, text = (redact(str(error.get(key) or ""), secrets) for key in ("code", "message"))
-    said = ": ".join(filter(None, (short(code), short(text)))) or "no readable message"
+    said = ": ".join(filter(None, (truncate(code), truncate(text)))) or "no readable message"
     kind, advice = _kind_of_refusal(answer, code)
-    advice = short(redact(advice, secrets))
+    advice = truncate(redact(advice, secrets))
     sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
     return kind(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=short(code) or None
+        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
     )
 
 

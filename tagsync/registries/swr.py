@@ -17,6 +17,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from tagsync import manifests
+from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
     BadRequest,
     EndpointNotFound,
@@ -30,22 +32,11 @@ from tagsync.errors import (
     ResponseTooLarge,
     Throttled,
     Unauthorized,
-    short,
 )
-from tagsync.models import (
-    EVERYTHING,
-    Clock,
-    Image,
-    Listing,
-    Scope,
-    Secret,
-    Tag,
-    Unchanged,
-    redact,
-    timestamp,
-    utc_now,
-)
-from tagsync.registries import answers, http, manifest
+from tagsync.escaping import truncate
+from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
+from tagsync.registries import answers, http
+from tagsync.secrets import Secret, redact
 
 PAGE: Final = 1000
 """Rows asked for at a time: the most that the vendor documents."""
@@ -263,7 +254,7 @@ class _Reading(Generic[RowT]):
             _too_many(page.answer, MAX_ROWS, "rows")
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
-            _contradict(f"{short(min(repeated))!r} is on two pages")
+            _contradict(f"{truncate(min(repeated))!r} is on two pages")
         self._seen |= names
 
     def _page(self, offset: int, limit: int) -> _Page[RowT]:
@@ -440,16 +431,16 @@ def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> Registr
         secrets: what must not appear in the sentence even if the server echoes it.
     """
     code, text = (redact(value, secrets) for value in _code_and_message(answer.body))
-    said = ": ".join(filter(None, (short(code), short(text)))) or "no readable message"
+    said = ": ".join(filter(None, (truncate(code), truncate(text)))) or "no readable message"
     kind, advice = _kind_of_refusal(answer, code)
     if "Docker-Distribution-Api-Version" in answer.headers:
         advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
         advice = f": the clocks here and there are {skew} apart, set the one here right"
-    advice = short(redact(advice, secrets))
+    advice = truncate(redact(advice, secrets))
     sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
     return kind(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=short(code) or None
+        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
     )
 
 
@@ -511,7 +502,7 @@ def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
     dots = {".", ".."} & {row.namespace, row.name}
     if dots or "/" in row.namespace or "$" in row.name:
         raise MalformedResponse(
-            f"{url} listed the repository {short(_full_name(row))!r}, which no path can name"
+            f"{url} listed the repository {truncate(_full_name(row))!r}, which no path can name"
         )
     return row
 
@@ -529,7 +520,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
     if row.deleted:
         return True
     if row.Tag in tags:
-        raise MalformedResponse(f"{url} listed the tag {short(row.Tag)!r} twice")
+        raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")
     digest = row.digest or None
     tags[row.Tag] = Tag(
         row.Tag,
@@ -553,7 +544,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
     known = images.get(digest)
     # One look at equal bytes is enough; of unequal ones those are kept that are what they claim.
     if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
-        image = manifest.image(
+        image = manifests.listed_image(
             digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
         )
         if known is None or image.verified:

@@ -16,7 +16,7 @@ import uvicorn
 from datasette.app import Datasette
 from datasette.plugins import pm
 
-from tagsync.audit import Audit
+from tagsync.audit.queries import Audit
 from tagsync.errors import ConfigError
 from tagsync.web import pages
 from tagsync.web.database import TIME_LIMIT, ReadOnlyDatabase

@@ -11,7 +11,8 @@ from datasette.database import Database, Results
 from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
-from tagsync.database import in_plain_words, reading
+from tagsync.database.connection import reading
+from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
 Answer = TypeVar("Answer")
@@ -78,7 +79,10 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             def ask(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
                 return [dict(row) for row in connection.execute(sql, parameters)]
 
-            with in_plain_words(self._file), sqlite_timelimit(connection, TIME_LIMIT * 1000):
+            with (
+                translate_sqlite_errors(self._file),
+                sqlite_timelimit(connection, TIME_LIMIT * 1000),
+            ):
                 return answer(ask)
 
         return await self.execute_fn(within)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from tagsync.questions import QUESTIONS
+from tagsync.audit.questions import QUESTIONS
 
 _REPOSITORY: Final = "registry/namespace/name"
 _REPOSITORY_ID: Final = "the repository's id in repositories"

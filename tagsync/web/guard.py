@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from ipaddress import ip_address
 from typing import Any, Final
 
-from tagsync.spreadsheet import inert
+from tagsync.escaping import escape_formulas
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -108,5 +108,5 @@ def _without_formulas(body: bytes) -> bytes:
     """A part of a CSV file, which Datasette sends row by row, with inert cells."""
     rows = csv.reader(io.StringIO(body.decode(), newline=""))
     written = io.StringIO(newline="")
-    csv.writer(written).writerows([inert(cell) for cell in row] for row in rows)
+    csv.writer(written).writerows([escape_formulas(cell) for cell in row] for row in rows)
     return written.getvalue().encode()

@@ -14,10 +14,10 @@ from datasette.views.base import DatasetteError
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from tagsync.audit.questions import QUESTIONS
+from tagsync.clock import parse_timestamp, utc_now
 from tagsync.errors import StoreError
-from tagsync.models import parse_timestamp, utc_now
-from tagsync.questions import QUESTIONS
-from tagsync.terminal import harmless
+from tagsync.escaping import escape_control_characters
 from tagsync.web import record
 from tagsync.web.database import TIME_LIMIT, Ask
 
@@ -72,7 +72,8 @@ async def repository(datasette: Datasette, request: Request) -> Response:
         raise BadRequest("before is the number of a change") from error
     context = await _ask(datasette, lambda ask: record.repository(ask, name, before))
     if context is None:
-        raise NotFound(f"no repository {harmless(name)!r} was ever polled: the front page has all")
+        shown = escape_control_characters(name)
+        raise NotFound(f"no repository {shown!r} was ever polled: the front page has all")
     context["later"] = "before" in request.args
     return await _page(datasette, request, "repository.html", context)
 
@@ -82,7 +83,7 @@ async def tag(datasette: Datasette, request: Request) -> Response:
     name, tag_name = request.args.get("repository") or "", request.args.get("tag") or ""
     context = await _ask(datasette, lambda ask: record.tag(ask, name, tag_name))
     if context is None:
-        raise NotFound(f"nothing is recorded of {harmless(f'{name}:{tag_name}')}")
+        raise NotFound(f"nothing is recorded of {escape_control_characters(f'{name}:{tag_name}')}")
     return await _page(datasette, request, "tag.html", context)
 
 
@@ -180,7 +181,11 @@ def _link(url: str, text: str) -> Markup:
 
 def _shown(text: str) -> str:
     """A text without what changes how others are read, and no longer than a cell can be."""
-    return f"{harmless(text[:_SHOWN])}…" if len(text) > _SHOWN else harmless(text)
+    return (
+        f"{escape_control_characters(text[:_SHOWN])}…"
+        if len(text) > _SHOWN
+        else escape_control_characters(text)
+    )
 
 
 def _moment(text: str | None) -> str:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from tagsync.audit.questions import QUESTIONS
 from tagsync.models import GONE
-from tagsync.questions import QUESTIONS
 from tagsync.web.database import Ask
 
 Row = dict[str, Any]

@@ -19,12 +19,12 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Final
 
-from tagsync import chain
-from tagsync.audit import Audit
-from tagsync.database import connect
-from tagsync.models import timestamp
-from tagsync.parts import names_of
-from tagsync.schema import index_images
+from tagsync.audit.queries import Audit
+from tagsync.clock import timestamp
+from tagsync.database import hash_chain
+from tagsync.database.connection import connect
+from tagsync.database.parts import names_of
+from tagsync.database.schema import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 50
@@ -145,7 +145,7 @@ def insert_changes(
     """Appends the changes of every listing, and the mirror that they come to."""
 
     def changes() -> Iterator[tuple[object, ...]]:
-        head, number = chain.GENESIS, 0
+        head, number = hash_chain.GENESIS, 0
         for round_ in range(size.rounds):
             at, before = moment(round_), moment(round_ - 1) if round_ else None
             kind = "updated" if round_ else "added"
@@ -159,7 +159,7 @@ def insert_changes(
                     if round_:
                         fields = f'{{"digest":["{old}","{new}"]}}'
                     content = (f"v{tag}", kind, old, new, fields, before, at)
-                    head = chain.link(head, number, f"swr/{name}", *content)
+                    head = hash_chain.link(head, number, f"swr/{name}", *content)
                     yield (number, repository + 1, *content, head)
 
     executemany("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", changes())

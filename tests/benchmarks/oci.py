@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from tests.benchmarks.measure import TAGSYNC, Cost, Measured, in_turn, machine
-from tests.docker_registry import DockerRegistry, running
+from tests.support.docker_registry import DockerRegistry, running
 
 REPOSITORY: Final = "team/api"
 

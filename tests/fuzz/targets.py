@@ -8,10 +8,12 @@ from typing import Final
 import httpx
 import stamina
 
+from tagsync import manifests
+from tagsync.database.parts import names_of
 from tagsync.errors import RegistryError
-from tagsync.models import Listing, Secret
-from tagsync.parts import names_of
-from tagsync.registries import http, manifest, swr
+from tagsync.models import Listing
+from tagsync.registries import http, swr
+from tagsync.secrets import Secret
 
 _BOUND: Final = 2**20
 
@@ -73,16 +75,16 @@ def refusals(body: bytes) -> None:
     assert "made-up-secret" not in f"{error} {error.code}"
 
 
-def manifests(body: bytes) -> None:
+def any_manifest(body: bytes) -> None:
     """A manifest is checked, whatever it is."""
     text = body.decode(errors="ignore")
-    image = manifest.image("sha256:a", text, image_id="a", schema=2, size=1)
+    image = manifests.listed_image("sha256:a", text, image_id="a", schema=2, size=1)
     assert image.manifest == text
     assert image.verified is False
-    fetched = manifest.fetched(manifest.digest_of(body), body, "")
+    fetched = manifests.fetched_image(manifests.digest_of(body), body, "")
     if fetched is not None:
         assert fetched.manifest == text
-        assert all(map(manifest.is_digest, manifest.children(fetched)))
+        assert all(map(manifests.is_digest, manifests.children(fetched)))
         named = names_of([(fetched.digest, text, fetched.image_id)])[fetched.digest]
         assert all(0 <= part < 2**63 for part in named.parts)
 
@@ -90,7 +92,7 @@ def manifests(body: bytes) -> None:
 _HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (tags, repositories, refusals, manifests)
+    target.__name__: target for target in (tags, repositories, refusals, any_manifest)
 }
 
 SEEDS: Final = (

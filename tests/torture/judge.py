@@ -25,9 +25,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tagsync.chain import GENESIS
+from tagsync.database.hash_chain import GENESIS
 from tagsync.emulator.faults import Told
-from tests.test_sync import assert_history_is_whole
+from tests.polling.test_poll import assert_history_is_whole
 from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
 
 Row = Mapping[str, Any]

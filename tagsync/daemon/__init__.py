@@ -1,0 +1,1 @@
+"""The daemon: polls every repository on its own schedule until it is stopped."""

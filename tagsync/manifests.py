@@ -1,0 +1,223 @@
+"""Manifests: what they reference, and whether their bytes are what a digest claims.
+
+A manifest is a JSON document that a registry stores under the hash of its bytes. That of an image
+references a configuration and layers, that of an index the manifests of several platforms.
+Anything may be in it, so only the members that tagsync uses are decoded, and each leniently.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tagsync.models import Image
+
+Role = Literal["manifest", "config", "layer"]
+"""What a referenced digest is to the manifest that references it."""
+
+MEDIA_TYPES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+"""Media types of the manifests and indexes that tagsync asks for."""
+
+_HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
+
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_ANY_DIGEST: Final = re.compile(r"(?:[a-z0-9+._-]+:)?([0-9a-f]{32,128})")
+
+_LARGEST: Final = 2**63 - 1
+"""Largest integer that SQLite stores."""
+
+
+class Platform(msgspec.Struct, gc=False):
+    """The operating system and processor that a manifest of an index is for."""
+
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+class Descriptor(msgspec.Struct, rename="camel", gc=False):
+    """A reference to other content (OCI image specification, "Content Descriptors")."""
+
+    digest: str | None = None
+    media_type: Any = None
+    size: Any = None
+    platform: Platform | None = None
+
+
+class _Schema1Layer(msgspec.Struct, rename={"digest": "blobSum"}, gc=False):
+    digest: str | None = None
+
+
+class Manifest(msgspec.Struct, rename="camel", gc=False):
+    """A manifest or an index of any kind.
+
+    Attributes:
+        schema_version: As sent, of any type; see `version`.
+        media_type: As sent, of any type.
+        config: The configuration of an image.
+        layers: The layers of an image.
+        fs_layers: The layers of a schema 1 image, the newest first.
+        manifests: The manifests of an index.
+    """
+
+    schema_version: Any = None
+    media_type: Any = None
+    config: Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    fs_layers: list[_Schema1Layer] | None = None
+    manifests: list[Descriptor] | None = None
+
+    @property
+    def version(self) -> int | None:
+        """``schemaVersion``, if it is a number that the database can store."""
+        return _natural(self.schema_version)
+
+    def references(self) -> Iterator[tuple[Role, str]]:
+        """Yield each digest that the manifest references, with its role."""
+        groups: tuple[tuple[Role, list[Descriptor | _Schema1Layer]], ...] = (
+            ("config", [self.config] if self.config else []),
+            ("layer", [*(self.layers or ()), *(self.fs_layers or ())]),
+            ("manifest", [*(self.manifests or ())]),
+        )
+        for role, descriptors in groups:
+            for descriptor in descriptors:
+                if descriptor.digest:
+                    yield role, descriptor.digest
+
+
+_decode: Final = msgspec.json.Decoder(Manifest).decode
+
+
+def decode(manifest: str | bytes | None) -> Manifest:
+    """Return a manifest's content; an empty one if there is none or it is not understood."""
+    if manifest is None:
+        return Manifest()
+    try:
+        return _decode(manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Manifest()
+
+
+def is_digest(text: str) -> bool:
+    """Return whether a text is a digest by an algorithm that the OCI specification registers."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(body: bytes, algorithm: str = "sha256") -> str:
+    """Return the digest of bytes.
+
+    Args:
+        body: The bytes.
+        algorithm: ``sha256`` or ``sha512``.
+    """
+    return f"{algorithm}:{_HASHES[algorithm](body).hexdigest()}"
+
+
+def media_type(content_type: str) -> str | None:
+    """Return the media type of a ``Content-Type`` without parameters, or None if it is invalid."""
+    name = content_type.partition(";")[0].strip()
+    return name if _MEDIA_TYPE.fullmatch(name) else None
+
+
+def listed_image(
+    digest: str,
+    manifest: str | None,
+    *,
+    image_id: str | None,
+    schema: int | None,
+    size: int | None,
+) -> Image:
+    """Return the image of a row of a registry's list, with its manifest checked if it has one.
+
+    The text has to hash to the digest, and the configuration that it references has to be the
+    ``image_id``, which SWR writes with and without ``sha256:``. An index and a schema 1 manifest
+    reference no configuration.
+    """
+    if manifest is None:
+        return Image(digest, image_id=image_id, schema=schema, size=size)
+    content = decode(manifest)
+    config = content.config.digest if content.config else None
+    agrees = not (config and image_id) or config.rpartition(":")[2] == image_id.rpartition(":")[2]
+    return Image(
+        digest,
+        image_id=image_id,
+        media_type=content.media_type if isinstance(content.media_type, str) else None,
+        schema=schema,
+        size=size,
+        manifest=manifest,
+        verified=agrees and digest_of(manifest.encode()) == digest,
+    )
+
+
+def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:
+    """Return the image of a manifest that was fetched by its digest.
+
+    The size is that of the configuration and the layers, as SWR counts it; an index has none.
+
+    Returns:
+        None if the bytes do not hash to the digest, or are not UTF-8 text.
+    """
+    if digest_of(body, digest.partition(":")[0]) != digest:
+        return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    content = decode(body)
+    stated = content.media_type if isinstance(content.media_type, str) else ""
+    config = content.config.digest if content.config else None
+    return Image(
+        digest,
+        image_id=config if config and is_digest(config) else None,
+        media_type=media_type(stated) or media_type(content_type),
+        schema=content.version,
+        size=_size_of(content),
+        manifest=text,
+        verified=True,
+    )
+
+
+def children(image: Image) -> list[str]:
+    """Return the digests of the manifests and indexes that an index references, each once."""
+    digests = (
+        entry.digest
+        for entry in decode(image.manifest).manifests or ()
+        if entry.digest and (entry.media_type is None or entry.media_type in MEDIA_TYPES)
+    )
+    return list(dict.fromkeys(digest for digest in digests if is_digest(digest)))
+
+
+def hex_digits(digest: str) -> str | None:
+    """Return the hexadecimal digits of a digest, or None if the text is not a digest.
+
+    Args:
+        digest: With or without its algorithm: SWR sends some without.
+    """
+    match = _ANY_DIGEST.fullmatch(digest)
+    return match[1] if match else None
+
+
+def _natural(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= _LARGEST else None
+
+
+def _size_of(content: Manifest) -> int | None:
+    """Return the sum of all stated sizes, or None if one of them is missing."""
+    if content.config is None:
+        return None
+    sizes = [_natural(part.size) for part in (content.config, *(content.layers or ()))]
+    known = [size for size in sizes if size is not None]
+    return _natural(sum(known)) if len(known) == len(sizes) else None

@@ -1,0 +1,417 @@
+"""The ten questions: what each answers, and that the README shows each as it is."""
+
+import json
+import re
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagsync.audit.questions import QUESTIONS
+from tagsync.clock import parse_timestamp, utc_now
+from tagsync.database.store import Store
+from tagsync.emulator import Emulator
+from tagsync.models import Image, Repository, Tag
+from tagsync.polling.poll import Job, sync
+from tagsync.registries import http, swr
+from tagsync.web.record import state
+from tests.conftest import FakeClock, Scripted
+from tests.support.paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+INTERVAL = timedelta(minutes=5)
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+Rows = list[dict[str, Any]]
+Answer = Callable[..., Rows]
+
+
+def ask(database: Path, slug: str, **parameters: object) -> Rows:
+    """Answers a question as anybody would, through a connection that may only read."""
+    (question,) = (question for question in QUESTIONS if question.slug == slug)
+    bound = {
+        parameter.name: parameters.pop(parameter.name, None) for parameter in question.parameters
+    }
+    assert not parameters
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(question.sql, bound)]
+
+
+def picked(rows: Rows, *columns: str) -> list[tuple[Any, ...]]:
+    return [tuple(row[column] for column in columns) for row in rows]
+
+
+class World:
+    """A registry of ours that a store polls, on a clock that only the test moves."""
+
+    def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
+        self.emulator, self.clock, self._store = emulator, clock, store
+        limits = http.Limits(5.0, 0.001, 2**24, 10_000.0, 1)
+        self._client = http.Client(
+            emulator.url, None, lambda answer: swr.refusal_of(answer, ()), limits
+        )
+        self._registry = swr.Swr(self._client, 2**24, clock)
+
+    def close(self) -> None:
+        self._registry.close()
+
+    def poll(self, *names: str, after: timedelta = INTERVAL) -> None:
+        self.clock.now += after
+        for name in names:
+            job = Job(Repository("swr", name), self._registry, INTERVAL)
+            sync(job, self._store, clock=self.clock)
+
+    def fail(self, name: str) -> None:
+        self.emulator.answer_next(403, {"errors": [{"errorCode": "SVCSTG.SWR.4030170"}]})
+        self.poll(name)
+
+
+API, WEB, GONE, NEVER = "team/api", "team/web", "team/gone", "team/never"
+
+
+@pytest.fixture(scope="module")
+def digests() -> dict[str, str]:
+    """By the content that was pushed, the image's digest."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory, digests: dict[str, str]) -> Path:
+    """A month of a small registry, which ends with a poll just now."""
+    path = tmp_path_factory.mktemp("questions") / "tagsync.db"
+    clock = FakeClock()
+    clock.now = utc_now() - timedelta(days=30)
+    with Emulator(clock=clock) as emulator, Store.open(path) as store:
+        world = World(emulator, store, clock)
+        try:
+            a_month(world, digests)
+        finally:
+            world.close()
+    return path
+
+
+def a_month(world: World, digests: dict[str, str]) -> None:
+    def push(repository: str, tag: str, content: str) -> None:
+        digests[content] = world.emulator.push(repository, tag, content)
+
+    push(API, "latest", "A")
+    push(API, "v1.0.0", "A")
+    push(API, "preview", "P")
+    push(WEB, "same-as-api", "A")
+    push(WEB, "stable", "W")
+    push(WEB, "0abc123", "W")
+    push(GONE, "only", "G")
+    index = json.dumps({"mediaType": INDEX_TYPE, "manifests": [{"digest": digests["W"]}]})
+    world.emulator.push(
+        WEB, "multi", Image("sha256:" + "1" * 64, media_type=INDEX_TYPE, manifest=index)
+    )
+    world.poll(API, WEB, GONE)
+
+    push(API, "latest", "B")
+    world.emulator.delete(API, "v1.0.0")
+    world.emulator.delete(WEB, "stable")
+    world.emulator.set_fields(WEB, "0abc123", is_trusted=True)
+    world.emulator.delete_repository(GONE)
+    world.poll(API, WEB, GONE)
+
+    push(API, "latest", "A")
+    push(API, "v1.0.0", "C")
+    push(WEB, "stable", "W")
+    world.poll(API, WEB, GONE)
+
+    world.emulator.delete(API, "preview")
+    world.poll(API, WEB, after=timedelta(hours=3))
+    world.fail(WEB)
+    world.fail(WEB)
+    world.fail(NEVER)
+    world.poll(WEB)
+
+    push(API, "latest", "D")
+    world.poll(API, after=timedelta(days=27))
+    world.poll(API, after=utc_now() - world.clock.now)
+
+
+@pytest.fixture
+def answer(month: Path) -> Answer:
+    return lambda slug, **parameters: ask(month, slug, **parameters)
+
+
+def test_what_moved_last_week(answer: Answer, digests: dict[str, str]) -> None:
+    """Only moves within the days asked for, newest first, with the two moments around each."""
+    columns = ("repository", "tag", "old_digest", "new_digest")
+    newest = ("swr/team/api", "latest", digests["A"], digests["D"])
+    (row,) = answer("moved-last-week")
+    assert picked([row], *columns) == [newest]
+    assert row["not_before"] < row["observed_at"]
+    assert picked(answer("moved-last-week", days=60), *columns) == [
+        newest,
+        ("swr/team/api", "latest", digests["B"], digests["A"]),
+        ("swr/team/api", "latest", digests["A"], digests["B"]),
+    ]
+    assert answer("moved-last-week", days=1) == []
+
+
+def test_which_tags_moved_more_than_once(answer: Answer) -> None:
+    """One move is not enough, nor is a move and a change of another field."""
+    rows = answer("moved-more-than-once")
+    assert picked(rows, "repository", "tag", "moves") == [("swr/team/api", "latest", 3)]
+    assert rows[0]["first_observed_at"] < rows[0]["last_observed_at"]
+
+
+def test_which_tags_were_rolled_back(answer: Answer, digests: dict[str, str]) -> None:
+    """Back to an earlier digest from another one; deleted and restored as it was is no rollback."""
+    (row,) = answer("rollbacks")
+    assert picked([row], "repository", "tag", "digest", "instead_of") == [
+        ("swr/team/api", "latest", digests["A"], digests["B"])
+    ]
+    assert row["came_before_at"] < row["not_before"] < row["observed_at"]
+
+
+def test_which_tags_contain_this_layer(answer: Answer, month: Path) -> None:
+    """Tags whose manifest names the layer, also through an index; none without a layer."""
+    with closing(sqlite3.connect(month)) as connection:
+        own = "SELECT layer_digest FROM image_layers WHERE digest = ? AND position = 1"
+        stable = "SELECT digest FROM tags WHERE tag = 'stable'"
+        (digest,) = connection.execute(stable).fetchone()
+        (layer,) = connection.execute(own, (digest,)).fetchone()
+        (base,) = connection.execute(own.replace("1", "0"), (digest,)).fetchone()
+    assert picked(answer("tags-with-layer", layer=layer), "repository", "tag") == [
+        ("swr/team/web", "0abc123"),
+        ("swr/team/web", "multi"),
+        ("swr/team/web", "stable"),
+    ]
+    assert len(answer("tags-with-layer", layer=base)) == 6
+    for nothing in ("sha256:" + "0" * 64, "", None):
+        assert answer("tags-with-layer", layer=nothing) == []
+
+
+def test_no_image_is_tagged_elsewhere_any_more(answer: Answer, month: Path) -> None:
+    """Tags of one repository on one image are no news, and only the present counts."""
+    with closing(sqlite3.connect(month)) as connection:
+        once = connection.execute(
+            "SELECT count(DISTINCT repository) FROM tag_history GROUP BY digest ORDER BY 1 DESC"
+        ).fetchone()
+    assert once == (2,)
+    assert answer("same-image-elsewhere") == []
+
+
+def test_what_was_deleted(answer: Answer, digests: dict[str, str]) -> None:
+    """Each deletion, newest first, with its last digest and how far apart the two looks were."""
+    columns = ("repository", "tag", "old_digest", "hours_uncertain")
+    assert picked(answer("deleted"), *columns) == [
+        ("swr/team/api", "preview", digests["P"], 3.0),
+        ("swr/team/gone", "only", digests["G"], 0.17),
+        ("swr/team/web", "stable", digests["W"], 0.08),
+        ("swr/team/api", "v1.0.0", digests["A"], 0.08),
+    ]
+
+
+def test_which_immutable_looking_tags_moved(answer: Answer, digests: dict[str, str]) -> None:
+    """A full version that was deleted and pushed with another image counts; `latest` does not."""
+    columns = ("repository", "tag", "old_digest", "new_digest")
+    assert picked(answer("immutable-tags-that-moved"), *columns) == [
+        ("swr/team/api", "v1.0.0", digests["A"], digests["C"])
+    ]
+
+
+def test_the_biggest_images(answer: Answer, month: Path) -> None:
+    """Biggest first, each image once, as many as asked for, and only what is tagged now."""
+    rows = answer("biggest-images")
+    sizes = [row["size"] for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len({row["digest"] for row in rows}) == len(rows)
+    with closing(sqlite3.connect(month)) as connection:
+        tagged = connection.execute("SELECT count(*) FROM tags WHERE size IS NOT NULL").fetchone()
+    assert sum(row["tags"] for row in rows) == tagged[0]
+    assert answer("biggest-images", count=1) == rows[:1]
+
+
+def test_stale_repositories(answer: Answer) -> None:
+    """Those not listed lately or ever, with the reason; not those that are fresh or known gone."""
+    rows = answer("stale-repositories")
+    assert picked(rows, "repository", "failures") == [("swr/team/never", 1), ("swr/team/web", 0)]
+    assert rows[0]["last_complete_at"] is None
+    assert "4030170" in rows[0]["last_error"]
+    assert rows[1]["hours_ago"] > 24 * 26
+    assert picked(answer("stale-repositories", hours=24 * 365), "repository") == [
+        ("swr/team/never",)
+    ]
+
+
+def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Path) -> None:
+    """What the clock said, at the end of an observation's detail, hides no repository's end."""
+    database = tmp_path / "tagsync.db"
+    with closing(sqlite3.connect(month)) as connection:
+        connection.execute("VACUUM INTO ?", (str(database),))
+    clock = FakeClock()
+    clock.now = utc_now() - timedelta(days=60)
+    with Emulator(clock=clock) as emulator, Store.open(database) as store:
+        world = World(emulator, store, clock)
+        world.poll(GONE)
+        world.close()
+    with closing(sqlite3.connect(database)) as connection:
+        (detail,) = connection.execute(
+            "SELECT detail FROM observations ORDER BY id DESC"
+        ).fetchone()
+    assert "; the clock was behind the record" in detail
+    assert "swr/team/gone" not in {row["repository"] for row in ask(database, "stale-repositories")}
+    row = {"outcome": "ok", "detail": detail}
+    assert state(row) == "gone"
+
+
+def test_holes(answer: Answer) -> None:
+    """Times without a listing, whether nobody looked or in vain, and those that still last."""
+    columns = ("repository", "hours", "polls_in_vain")
+    rows = answer("holes")
+    of_web = [row for row in rows if row["repository"] == "swr/team/web"]
+    assert [row["unseen_until"] is None for row in of_web] == [True, False, False]
+    assert picked(of_web[1:], *columns) == [
+        ("swr/team/web", 0.33, 2),
+        ("swr/team/web", 3.0, 0),
+    ]
+    assert answer("holes", repository="swr/team/web") == of_web
+    of_api = answer("holes", repository="swr/team/api", minutes=60 * 24 * 10)
+    (lasting,) = picked(of_api, "hours", "polls_in_vain")
+    assert lasting == (pytest.approx(27 * 24 + 0.33, abs=0.1), 0)
+    assert all(parse_timestamp(row["unseen_from"]) for row in rows)
+    assert "swr/team/never" not in {row["repository"] for row in rows}
+    assert answer("holes", repository="swr/team/nowhere") == []
+
+
+def test_a_digest_that_was_not_resolved_is_no_move(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """What a tag pointed to while it was not resolved is unknown: neither a move nor a rollback."""
+    for digest in ("sha256:a", None, "sha256:a"):
+        scripted.then(Tag("v1.2.3", digest))
+        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        clock.advance(minutes=5)
+    assert ask(database, "rollbacks") == []
+    assert ask(database, "immutable-tags-that-moved") == []
+    assert ask(database, "moved-more-than-once") == []
+
+    for digest in (None, "sha256:b", "sha256:a"):
+        scripted.then(Tag("v1.2.3", digest))
+        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        clock.advance(minutes=5)
+    columns = ("old_digest", "new_digest")
+    assert picked(ask(database, "immutable-tags-that-moved"), *columns) == [
+        ("sha256:b", "sha256:a"),
+        ("sha256:a", "sha256:b"),
+    ]
+    assert picked(ask(database, "rollbacks"), "instead_of", "digest") == [("sha256:b", "sha256:a")]
+    assert picked(ask(database, "moved-more-than-once"), "moves") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("tag", "promises"),
+    [
+        ("1.2.3", True),
+        ("v1.2.3-alpine", True),
+        ("20260503", True),
+        ("nightly-2026-05-03", True),
+        ("0abc123", True),
+        ("sha-0abc1234", True),
+        ("latest", False),
+        ("v1.2", False),
+        ("3.12", False),
+        ("feedbag", False),
+        ("release-7", False),
+        ("sha256-0abc123.sig", False),
+    ],
+)
+def test_names_that_promise_never_to_move(
+    tag: str, promises: bool, scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """Full versions, dates and commits promise it; floating names and words of a-f do not."""
+    for digest in ("sha256:a", "sha256:b"):
+        scripted.then(Tag(tag, digest))
+        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        clock.advance(minutes=5)
+    found = picked(ask(database, "immutable-tags-that-moved"), "tag")
+    assert found == ([(tag,)] if promises else [])
+
+
+def test_images_tagged_elsewhere(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """Tags of two repositories on one digest are named together; unresolved ones are not equal."""
+    for name in ("team/api", "team/web"):
+        scripted.then(Tag("one", "sha256:same"), Tag("own", f"sha256:{name}"), Tag("unknown", None))
+        sync(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
+    (row,) = ask(database, "same-image-elsewhere")
+    assert (row["digest"], row["repositories"], row["tags"]) == ("sha256:same", 2, 2)
+    assert sorted(row["tagged_as"].split(", ")) == ["swr/team/api:one", "swr/team/web:one"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_empty_record_answers_nothing(database: Path) -> None:
+    """Where nothing was recorded there is no answer, and no error either."""
+    for question in QUESTIONS:
+        assert ask(database, question.slug) == []
+
+
+def test_left_empty_is_the_default(answer: Answer) -> None:
+    """An empty text, as a form sends it, is taken like no value, and like the default."""
+    for question in QUESTIONS:
+        empty = {parameter.name: "" for parameter in question.parameters}
+        default = {
+            parameter.name: str(parameter.default)
+            for parameter in question.parameters
+            if parameter.default is not None
+        }
+        without_ages = {"hours", "hours_ago"}
+        answers = [
+            [{key: row[key] for key in row.keys() - without_ages} for row in rows]
+            for rows in (
+                answer(question.slug),
+                answer(question.slug, **empty),
+                answer(question.slug, **default),
+            )
+        ]
+        assert answers[0] == answers[1] == answers[2]
+        for name, value in default.items():
+            assert f"`:{name}`" in question.explanation
+            assert f"{value} if left empty" in question.explanation
+
+
+def test_the_readme_shows_each_question_with_its_sql() -> None:
+    """The README's section is the ten questions, verbatim and in order, and nothing else."""
+    assert len(QUESTIONS) == 10
+    assert len({question.slug for question in QUESTIONS}) == 10
+    section = re.split(r"^## Questions\n", README, flags=re.MULTILINE)[1].split("\n## ")[0]
+    shown = re.findall(
+        r"^### (.+)\n\n((?:.+\n)+)\n```sql\n((?:.+\n)+?.+);\n```$", section, re.MULTILINE
+    )
+    assert [(title, " ".join(text.split()), sql) for title, text, sql in shown] == [
+        (question.title, question.explanation, question.sql) for question in QUESTIONS
+    ]
+    assert section.count("### ") == len(QUESTIONS)
+
+
+def test_sqlite3_answers_each_question_as_it_stands(month: Path) -> None:
+    """A question pasted into SQLite's own shell is answered, without any of its parameters set."""
+    script = ";\n".join(question.sql for question in QUESTIONS) + ";\n"
+    shell = subprocess.run(
+        ["sqlite3", "-readonly", "-bail", str(month)],
+        input=script,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    assert shell.stderr == ""
+    assert "swr/team/api|latest|3|" in shell.stdout
+
+
+def test_each_question_only_reads() -> None:
+    """Each is one statement that begins as a query does and names nothing that writes."""
+    for question in QUESTIONS:
+        assert question.sql.startswith(("SELECT ", "WITH ")), question.slug
+        assert ";" not in question.sql
+        assert not re.search(r"\b(INSERT|UPDATE|DELETE|REPLACE INTO|ATTACH|PRAGMA)\b", question.sql)

@@ -1,0 +1,597 @@
+"""Whether the record can be altered without being found out."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tagsync.audit.queries import Audit
+from tagsync.database.hash_chain import GENESIS, link
+from tagsync.database.store import Store
+from tagsync.emulator import Emulator
+from tagsync.manifests import listed_image
+from tagsync.models import Repository
+from tagsync.polling.poll import Job, sync
+from tagsync.polling.run_once import Options
+from tagsync.registries import Registry, open_registry
+from tagsync.registries.credentials import NoCredential
+from tests.conftest import FakeClock, Scripted, without_triggers
+
+Edit = Callable[[sqlite3.Connection], object]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of two repositories, with every kind of change and true manifests."""
+    path = tmp_path_factory.mktemp("original") / "tagsync.db"
+    with Emulator() as swr, Store.open(path) as store:
+        registry = open_at(swr.url)
+        jobs = [
+            Job(Repository("swr", name), registry, timedelta(minutes=5))
+            for name in ("team/api", "team/web")
+        ]
+
+        def look() -> None:
+            for job in jobs:
+                assert sync(job, store).outcome == "ok"
+
+        swr.push("team/api", "v1", "one")
+        swr.push("team/api", "v2", "two")
+        swr.push("team/web", "v1", "web one")
+        swr.push("team/web", "old", "old")
+        look()
+        swr.push("team/api", "v1", "three")
+        swr.delete("team/web", "old")
+        look()
+        swr.push("team/api", "v3", "four")
+        swr.set_fields("team/web", "v1", is_trusted=True)
+        look()
+        swr.push("team/web", "v1", "web newest")
+        look()
+        registry.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    return path
+
+
+def open_at(endpoint: str) -> Registry:
+    return open_registry(
+        endpoint,
+        NoCredential(),
+        timeout=5.0,
+        retry_for=1.0,
+        max_listing_bytes=2**26,
+        requests_per_second=10_000.0,
+        connections=1,
+    )
+
+
+def checked(database: Path, *heads: str) -> dict[str, str | None]:
+    """What each check found wrong."""
+    with Audit.open(database) as audit:
+        rows = list(audit.verify(heads))
+    assert [row["check"] for row in rows] == ["schema", "chain", "images", "tags", "observations"]
+    return {row["check"]: row["detail"] for row in rows if row["result"] == "fault"}
+
+
+def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
+    """A copy in which somebody made changes with the triggers dropped, and put them back after."""
+    to.write_bytes(original.read_bytes())
+    with closing(sqlite3.connect(to)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        with without_triggers(connection):
+            for edit in edits:
+                if callable(edit):
+                    edit(connection)
+                else:
+                    assert connection.execute(edit).rowcount, edit
+    return to
+
+
+def chain_anew(connection: sqlite3.Connection) -> None:
+    """Gives every change the hash that fits, as somebody would who knows the canonical form."""
+    head = GENESIS
+    rows = connection.execute(
+        "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
+        " c.not_before, observed_at FROM changes AS c JOIN repositories AS r"
+        " ON r.id = repository_id ORDER BY c.id"
+    ).fetchall()
+    for row in rows:
+        head = link(head, *row)
+        connection.execute("UPDATE changes SET hash = ? WHERE id = ?", (head, row[0]))
+
+
+def mirror_before_the_newest(connection: sqlite3.Connection) -> None:
+    """Puts the row of the tag that moved last back to what it was before."""
+    tag, fields = connection.execute(
+        "SELECT tag, fields FROM changes ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    (before,) = connection.execute(
+        "SELECT max(observed_at) FROM changes WHERE repository_id = 2 AND tag = ?"
+        " AND id < (SELECT max(id) FROM changes)",
+        (tag,),
+    ).fetchone()
+    for name, (old, _) in json.loads(fields).items():
+        connection.execute(
+            f"UPDATE tags SET {name} = ?, changed_at = ? WHERE repository_id = 2 AND tag = ?",
+            (old, before, tag),
+        )
+
+
+def pass_the_newest_off_as_a_part(connection: sqlite3.Connection) -> None:
+    """Lets the image that the newest change brought look like one of an index."""
+    (digest,) = connection.execute(
+        "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    connection.execute("INSERT INTO index_manifests SELECT ?, min(digest) FROM images", (digest,))
+
+
+INVENTED = (
+    "INSERT INTO tags (repository_id, tag, first_observed_at, changed_at) VALUES ({}, '{}', 1, 1)"
+)
+NEWEST = "DELETE FROM changes WHERE id = (SELECT max(id) FROM changes)"
+WHERE_IT_LED = "DELETE FROM change_images WHERE change_id > (SELECT max(id) FROM changes)"
+
+TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
+    "a tag of a change": (("UPDATE changes SET tag = 'v9' WHERE id = 2",), "chain", "change 2 "),
+    "a digest of a change": (
+        ("UPDATE changes SET new_digest = 'sha256:0' WHERE id = 5",),
+        "chain",
+        "change 5 ",
+    ),
+    "the kind of a change": (
+        ("UPDATE changes SET kind = 'deleted' WHERE id = 5",),
+        "chain",
+        "change 5 ",
+    ),
+    "the time of a change": (
+        ("UPDATE changes SET observed_at = '2020-01-01T00:00:00.000Z' WHERE id = 3",),
+        "chain",
+        "change 3 ",
+    ),
+    "the other time of a change": (
+        ("UPDATE changes SET not_before = NULL WHERE id = 6",),
+        "chain",
+        "change 6 ",
+    ),
+    "the fields of a change": (
+        ("UPDATE changes SET fields = replace(fields, 'true', 'null') WHERE kind = 'updated'",),
+        "chain",
+        "change ",
+    ),
+    "the repository of a change": (
+        ("UPDATE changes SET repository_id = 2 WHERE id = 1",),
+        "chain",
+        "change 1 ",
+    ),
+    "a hash": (("UPDATE changes SET hash = hash || '0' WHERE id = 4",), "chain", "change 4 "),
+    "the first change deleted": (("DELETE FROM changes WHERE id = 1",), "chain", "change 1 is"),
+    "a change in the middle deleted": (
+        ("DELETE FROM changes WHERE id = 5",),
+        "chain",
+        "change 5 is missing",
+    ),
+    "one deleted, the others moved up": (
+        ("DELETE FROM changes WHERE id = 5", "UPDATE changes SET id = id - 1 WHERE id > 5"),
+        "chain",
+        "change 5 ",
+    ),
+    "one inserted": (
+        (
+            (
+                "INSERT INTO changes SELECT max(id) + 1, 1, 'v7', 'added', NULL, NULL, '{}',"
+                " observed_at, observed_at, hash FROM changes"
+            ),
+        ),
+        "chain",
+        "change 10 ",
+    ),
+    "two swapped": (
+        (
+            "UPDATE changes SET id = 99 WHERE id = 5",
+            "UPDATE changes SET id = 5 WHERE id = 6",
+            "UPDATE changes SET id = 6 WHERE id = 99",
+        ),
+        "chain",
+        "change 5 ",
+    ),
+    "a repository renamed": (
+        ("UPDATE repositories SET name = 'team/other' WHERE id = 2",),
+        "chain",
+        "change ",
+    ),
+    "a repository deleted": (
+        ("DELETE FROM repositories WHERE id = 2",),
+        "chain",
+        "the repository of change ",
+    ),
+    "the newest deleted": ((NEWEST,), "tags", "swr/team/web tag 'v1' has "),
+    "the newest deleted, the mirror put back": (
+        (mirror_before_the_newest, NEWEST),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "one rewritten with the whole chain": (
+        (
+            "UPDATE changes SET fields = replace(fields, 'api:v2', 'api:v8') WHERE tag = 'v2'",
+            chain_anew,
+        ),
+        "tags",
+        "swr/team/api tag 'v2' has ",
+    ),
+    "what was before rewritten with the whole chain": (
+        ("UPDATE changes SET old_digest = 'sha256:0' WHERE id = 5", chain_anew),
+        "tags",
+        "does not fit the changes of the tag before it",
+    ),
+    "an addition of what was there, with the whole chain": (
+        ("UPDATE changes SET kind = 'added', old_digest = NULL WHERE id = 5", chain_anew),
+        "tags",
+        "does not fit the changes of the tag before it",
+    ),
+    "fields that are none, with the whole chain": (
+        ("UPDATE changes SET fields = '[]' WHERE id = 5", chain_anew),
+        "tags",
+        "has fields that are not the JSON of pairs",
+    ),
+    "a deletion taken out with the whole chain": (
+        (
+            "DELETE FROM changes WHERE kind = 'deleted'",
+            "UPDATE changes SET id = id - 1 WHERE id > 6",
+            chain_anew,
+        ),
+        "tags",
+        "tag 'old' is missing in tags",
+    ),
+    "a manifest": (
+        ("UPDATE images SET manifest = manifest || ' ' WHERE verified",),
+        "images",
+        "is not what its digest",
+    ),
+    "a manifest taken away": (
+        ("UPDATE images SET manifest = NULL",),
+        "images",
+        "is missing and so cannot be",
+    ),
+    "the identity of an image": (
+        (f"UPDATE images SET image_id = '{'0' * 64}'",),
+        "images",
+        "is not what its digest",
+    ),
+    "a verdict": (("UPDATE images SET verified = 0",), "images", "is what its digest"),
+    "a configuration that is forgotten": (
+        ("UPDATE images SET image_id = NULL",),
+        "images",
+        "has None as image_id, which nothing said of it",
+    ),
+    "a size of an image": (
+        ("UPDATE images SET size = size + 1",),
+        "images",
+        "as size, which nothing said of it",
+    ),
+    "a schema of an image": (
+        ("UPDATE images SET schema = 1",),
+        "images",
+        "has 1 as schema, which nothing said of it",
+    ),
+    "a media type": (
+        ("UPDATE images SET media_type = 'text/plain'",),
+        "images",
+        "has 'text/plain' as media_type, which nothing said of it",
+    ),
+    "when an image came": (
+        ("UPDATE images SET first_observed_at = '2020-01-01T00:00:00.000Z'",),
+        "images",
+        "was first observed at 2020",
+    ),
+    "an image deleted": (
+        ("DELETE FROM images WHERE digest = (SELECT min(digest) FROM images)",),
+        "images",
+        "is missing",
+    ),
+    "the newest deleted, its image passed off as a part": (
+        (
+            mirror_before_the_newest,
+            pass_the_newest_off_as_a_part,
+            NEWEST,
+            WHERE_IT_LED,
+        ),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "the newest deleted, but not where it led": (
+        (mirror_before_the_newest, pass_the_newest_off_as_a_part, NEWEST),
+        "images",
+        "the change that brought it is missing",
+    ),
+    "a verdict that is none": (
+        ("UPDATE images SET verified = 7",),
+        "images",
+        "and verified is 7",
+    ),
+    "when a repository was looked at": (
+        ("UPDATE repositories SET last_attempt_at = '2020-01-01T00:00:00.000Z'",),
+        "observations",
+        "was last polled at 2020-01-01T00:00:00.000Z by its own row",
+    ),
+    "when the last listing began": (
+        ("UPDATE repositories SET not_before = '2999-01-01T00:00:00.000Z'",),
+        "observations",
+        "which cannot have begun at 2999",
+    ),
+    "that a last listing began": (
+        ("UPDATE repositories SET not_before = NULL",),
+        "observations",
+        "which cannot have begun at None",
+    ),
+    "what images name": (("DELETE FROM image_parts",), "images", "find would not find it"),
+    "which image a change brought": (
+        ("UPDATE change_images SET image_number = 1 WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought an image": (
+        ("UPDATE change_images SET image_number = NULL WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought anything": (
+        ("DELETE FROM change_images WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a change brought an image that is none": (
+        ("UPDATE change_images SET image_number = 4711 WHERE change_id = 7",),
+        "images",
+        "change_images does not lead from change 7 ",
+    ),
+    "that a deletion brought something": (
+        ("INSERT INTO change_images SELECT id, NULL FROM changes WHERE kind = 'deleted'",),
+        "images",
+        "change_images does not lead from change ",
+    ),
+    "an image that no change brought": (
+        ("INSERT INTO change_images VALUES (4711, 1)",),
+        "images",
+        "change_images has 9 rows, and 8 changes led to something",
+    ),
+    "the numbers of images": (
+        (
+            "UPDATE images SET number = number + 1024",
+            "UPDATE change_images SET image_number = image_number + 1024",
+        ),
+        "images",
+        "are not numbered from 1 to ",
+    ),
+    "that an image has a number": (
+        ("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:0', 't')",),
+        "images",
+        "are not numbered from 1 to ",
+    ),
+    "whose number is whose": (
+        (
+            "UPDATE images SET number = -number",
+            "UPDATE images SET number = iif(number = -1, 2, iif(number = -2, 1, -number))",
+        ),
+        "images",
+        "change_images does not lead from change 1 ",
+    ),
+    "what an unresolved tag led to": (
+        (
+            "INSERT INTO changes VALUES (10, 1, 'v7', 'added', NULL, NULL, '{}', 't', 't', '')",
+            "INSERT INTO change_images VALUES (10, 4711)",
+        ),
+        "images",
+        "change_images does not lead from change 10 ",
+    ),
+    "what no index names": (
+        ("INSERT INTO index_manifests SELECT 'sha256:0', min(digest) FROM images",),
+        "images",
+        "index_manifests has 1 rows, and the indexes name 0 manifests",
+    ),
+    "a row of the mirror": (
+        ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
+        "tags",
+        "swr/team/api tag 'v3' has 'sha256:0' as digest",
+    ),
+    "a field of the mirror": (
+        ("UPDATE tags SET is_trusted = 1 WHERE tag = 'v3'",),
+        "tags",
+        "as is_trusted in tags",
+    ),
+    "a time of the mirror": (
+        ("UPDATE tags SET changed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
+        "tags",
+        "as changed_at in tags",
+    ),
+    "the other time of the mirror": (
+        ("UPDATE tags SET first_observed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
+        "tags",
+        "as first_observed_at in tags",
+    ),
+    "a row of the mirror deleted": (
+        ("DELETE FROM tags WHERE tag = 'v2'",),
+        "tags",
+        "swr/team/api tag 'v2' is missing in tags",
+    ),
+    "the last row of the mirror deleted": (
+        ("DELETE FROM tags WHERE repository_id = 2",),
+        "tags",
+        "swr/team/web tag 'v1' is missing in tags",
+    ),
+    "a row of the mirror added": (
+        (INVENTED.format(1, "a"),),
+        "tags",
+        "swr/team/api tag 'a' is in tags, and no change brought it",
+    ),
+    "a last row of the mirror added": (
+        (INVENTED.format(2, "z"),),
+        "tags",
+        "swr/team/web tag 'z' is in tags, and no change brought it",
+    ),
+    "a deleted tag put back": (
+        (INVENTED.format(2, "old"),),
+        "tags",
+        "swr/team/web tag 'old' is in tags, and a change deleted it",
+    ),
+    "observations deleted": (
+        ("DELETE FROM observations WHERE repository_id = 1",),
+        "observations",
+        "swr/team/api was listed from",
+    ),
+    "an observation cut short": (
+        ("UPDATE observations SET last_at = first_at WHERE repository_id = 2",),
+        "observations",
+        "swr/team/web was listed from",
+    ),
+    "an observation that hides a hole in which something happened": (
+        (
+            (
+                "INSERT INTO observations SELECT 99, repository_id, outcome, detail, first_at,"
+                " first_at, 1, tags FROM observations WHERE id = 1"
+            ),
+            "UPDATE observations SET first_at = last_at WHERE id = 1",
+        ),
+        "observations",
+        "no complete listing was observed when change",
+    ),
+    "how many tags were listed": (
+        ("UPDATE observations SET tags = 7",),
+        "observations",
+        "its last complete listing had 7",
+    ),
+}
+
+
+def test_a_true_record_verifies(original: Path) -> None:
+    """Nothing is wrong with what nobody altered; the head is told, and is its own witness."""
+    assert checked(original) == {}
+    with Audit.open(original) as audit:
+        chain = next(row for row in audit.verify() if row["check"] == "chain")
+    with Store.open_for_reading(original) as store:
+        head = store.head()
+    assert (chain["rows"], chain["detail"]) == (head.change_id, f"head {head.hash}")
+    assert checked(original, head.hash, GENESIS) == {}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_caught(original: Path, database: Path, name: str) -> None:
+    """Whatever is altered with the triggers out of the way, what does not fit is named."""
+    edits, check, named = TAMPERINGS[name]
+    faults = checked(tampered(original, database, *edits))
+    assert named in (faults[check] or "")
+
+
+@pytest.mark.parametrize(
+    ("sql", "fault"),
+    [
+        ("DROP TRIGGER {0}", "the trigger {0} is missing"),
+        (
+            "DROP TRIGGER {0}; CREATE TRIGGER {0} BEFORE DELETE ON changes BEGIN SELECT 1; END",
+            "the trigger {0} is altered",
+        ),
+        (
+            "CREATE TRIGGER mine AFTER INSERT ON tags BEGIN DELETE FROM tags; END",
+            "the trigger mine is not ours",
+        ),
+        (
+            "DROP VIEW change_log; CREATE VIEW change_log AS SELECT 1",
+            "the view change_log is altered",
+        ),
+        ("DROP INDEX changes_of_image", "the index changes_of_image is missing"),
+        ("CREATE TABLE mine (x); CREATE VIEW of_mine AS SELECT 1", None),
+    ],
+)
+def test_a_schema_that_was_altered_is_caught(
+    original: Path, database: Path, sql: str, fault: str | None
+) -> None:
+    """What guards the history, and what people read it through, is part of what is checked."""
+    database.write_bytes(original.read_bytes())
+    name = "changes_are_never_deleted"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(sql.format(name))
+    assert checked(database).get("schema") == (fault and fault.format(name))
+
+
+@pytest.mark.parametrize(
+    ("column", "table"),
+    [
+        ("tag", "changes"),
+        ("observed_at", "changes"),
+        ("manifest", "images"),
+        ("image_id", "images"),
+        ("tag", "tags"),
+        ("first_at", "observations"),
+    ],
+)
+def test_a_value_of_another_type_is_caught(
+    original: Path, database: Path, table: str, column: str
+) -> None:
+    """Bytes in the place of text are told, and nothing that they cannot be compared with is."""
+    edit = f"UPDATE {table} SET {column} = CAST({column} AS BLOB)"
+    faults = checked(tampered(original, database, edit))
+    told = f"{table} has a value of another type than its column {column}"
+    assert faults.pop("schema") == told
+    assert set(faults.values()) == {f"not looked at, because {told}"}
+    assert len(faults) == 4
+
+
+def test_a_head_proves_that_nothing_was_cut_off(original: Path, database: Path) -> None:
+    """A record that fits itself in everything still lacks what a witness remembers."""
+
+    def forget_the_newest(connection: sqlite3.Connection) -> None:
+        (digest,) = connection.execute(
+            "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        mirror_before_the_newest(connection)
+        connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
+        connection.execute(NEWEST)
+        connection.execute(WHERE_IT_LED)
+
+    with Store.open_for_reading(original) as store:
+        head = store.head()
+    forgotten = tampered(original, database, forget_the_newest)
+    assert checked(forgotten) == {}
+    assert head.hash in (checked(forgotten, head.hash)["chain"] or "")
+    with Store.open_for_reading(forgotten) as store:
+        assert checked(original, store.head().hash) == {}
+
+
+def test_the_head_spans_restarts_and_processes(
+    scripted: Scripted, clock: FakeClock, database: Path
+) -> None:
+    """Whoever appends goes on with the chain of all the others; an empty one has a head too."""
+    with Store.open(database) as store:
+        assert (store.head().change_id, store.head().hash) == (0, GENESIS)
+    for number in range(4):
+        with Store.open(database) as one, Store.open(database) as other:
+            for store, name in ((one, "team/a"), (other, "team/b")):
+                scripted.then(f"v{number}")
+                job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
+                assert sync(job, store, Options(accept_deletions=True), clock).outcome == "ok"
+            assert one.head() == other.head()
+    assert checked(database) == {}
+    with Store.open_for_reading(database) as store:
+        assert store.head().change_id == 14
+
+
+def test_bytes_that_never_fitted_are_no_fault(
+    scripted: Scripted, clock: FakeClock, job: Job, store: Store, database: Path
+) -> None:
+    """An image that was recorded as not what its digest says is told, and is no tampering."""
+    wrong = listed_image("sha256:a", "{}", image_id=None, schema=None, size=None)
+    scripted.then("a")
+    listing: Any = scripted.script.pop()
+    scripted.script.append(msgspec.structs.replace(listing, images={"sha256:a": wrong}))
+    sync(job, store, clock=clock)
+    assert wrong.verified is False
+    assert checked(database) == {}
+    with Audit.open(database) as audit:
+        (row,) = (row for row in audit.verify() if row["check"] == "images")
+    assert row["detail"] == "1 were not what their digests say when they came"

@@ -1,0 +1,506 @@
+"""The database file: what it refuses, and what a kill leaves of it."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from tagsync.audit.queries import Audit
+from tagsync.clock import timestamp
+from tagsync.database.connection import Connection
+from tagsync.database.hash_chain import GENESIS, link
+from tagsync.database.outcomes import Entry, Failed, Finding, Known
+from tagsync.database.parts import BATCH
+from tagsync.database.rows import insert_rows
+from tagsync.database.schema import migrations
+from tagsync.database.store import Store, _Shared
+from tagsync.emulator import Emulator
+from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.models import Image, Listing, Repository, Tag
+from tagsync.polling.decide import diff
+from tagsync.polling.poll import Job, sync
+from tagsync.registries import Registry
+from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
+from tests.polling.test_poll import assert_history_is_whole
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+def tamper(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(sql)
+        connection.commit()
+
+
+@pytest.fixture
+def recorded(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> None:
+    """A repository whose one tag and its image are recorded."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE changes SET tag = 'other'",
+        "DELETE FROM changes",
+        (
+            "INSERT OR REPLACE INTO changes SELECT id, repository_id, 'other', kind, old_digest,"
+            " new_digest, fields, not_before, observed_at, hash FROM changes"
+        ),
+        "UPDATE images SET manifest = '{}'",
+        "DELETE FROM images",
+    ],
+)
+def test_history_and_images_are_append_only(sql: str, database: Path) -> None:
+    """What was recorded cannot be updated, deleted or replaced."""
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, sql)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_an_image_is_not_replaced(database: Path, query: Query) -> None:
+    """A REPLACE of an image, which fires no trigger on DELETE, leaves it as it was."""
+    before = query("SELECT * FROM images")
+    tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1,1)")
+    assert query("SELECT * FROM images") == before
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("key", "place"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("number", 1), ("number", 0)]
+)
+def test_an_image_does_not_give_way_to_another(
+    key: str, place: int, database: Path, query: Query
+) -> None:
+    """A REPLACE by another image in the same place, or of the same number, is refused."""
+    insert = f"INTO images (digest, first_observed_at, {key}) VALUES"
+    if place != 1:
+        tamper(database, f"INSERT {insert} ('there', 't', {place})")
+    before = query("SELECT * FROM images")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, f"INSERT OR REPLACE {insert} ('b', 't', {place})")
+    assert query("SELECT * FROM images") == before
+
+
+def test_no_place_of_an_image_keeps_others_out(
+    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
+) -> None:
+    """Triggers see -1 as the rowid of an image that is given none, and a row may be there."""
+    tamper(
+        database,
+        "INSERT INTO images (rowid, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')",
+    )
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    assert query("SELECT digest FROM images WHERE number = 1") == [("sha256:a",)]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_what_is_left_of_a_lost_change_leads_nobody_astray(
+    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
+) -> None:
+    """A change whose place in the index on images is taken is recorded, and is found by it."""
+    tamper(database, "INSERT INTO change_images VALUES (2, 1)")
+    scripted.then("a", "b")
+    sync(job, store, clock=clock)
+    assert query("SELECT tag FROM tag_history WHERE digest = 'sha256:b'") == [("b",)]
+
+
+def test_a_store_is_closed_after_an_interrupt(database: Path, query: Query) -> None:
+    """A transaction that an interrupt left open in this thread is undone, and keeps nobody out."""
+
+    def interrupted() -> None:
+        # What comes between a manager's `__enter__` and its `with` lets no `__exit__` follow.
+        with Store.open(database) as store:
+            left_open = store.recording()
+            failed = Failed("down", "down", "2026-05-03T12:00:01.000Z")
+            left_open.__enter__().record([Finding(REPOSITORY, Known(), timedelta(), failed)])
+
+    assert ended(interrupted) is None
+    assert query("SELECT count(*) FROM observations") == [(0,)]
+    with Store.open(database, busy_timeout=0) as store, store.recording():
+        pass
+
+
+BARE = {"sha256:bare": Image("sha256:bare", media_type="a/b")}
+FILL = "UPDATE images SET manifest = '{}', verified = 1"
+
+
+@pytest.fixture
+def bare(job: Job, store: Store, clock: FakeClock) -> None:
+    """An image whose manifest could not be had, and one whose manifest was."""
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    full = Image("sha256:full", manifest="{ }", verified=True)
+    record(store, job, clock, tags, {**BARE, "sha256:full": full})
+
+
+def record(
+    store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
+) -> None:
+    now = timestamp(clock())
+    with store.reading(job.repository) as view:
+        known, changes = view.known, diff(view.tags(), tags)
+        bare = view.bare(images.keys())
+    entry = Entry(Listing(tags, images, now, now, None), changes, bare=bare)
+    with store.recording() as ledger:
+        ledger.record([Finding(job.repository, known, job.interval, entry)])
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE images SET manifest = '{}'",
+        "UPDATE images SET manifest = '{}', verified = 0",
+        "UPDATE images SET manifest = NULL, verified = 1",
+        "UPDATE images SET manifest = x'7b7d', verified = 1",
+        "UPDATE images SET verified = 1",
+        "UPDATE images SET size = 7",
+        "UPDATE images SET image_id = 'x'",
+        f"{FILL}, digest = 'sha256:other'",
+        f"{FILL}, first_observed_at = 'x'",
+        f"{FILL}, number = number + 1",
+        f"{FILL}, media_type = 'x/y'",
+        f"{FILL}, media_type = NULL",
+        f"{FILL}, rowid = rowid + 100",
+        f"UPDATE OR REPLACE {FILL.removeprefix('UPDATE ')}, rowid = rowid + 1",
+        f"{FILL} WHERE digest = 'sha256:full' --",
+        "UPDATE images SET manifest = NULL, verified = NULL WHERE digest = 'sha256:full' --",
+        "DELETE FROM images",
+    ],
+)
+def test_nothing_but_a_manifest_is_filled_in(sql: str, database: Path, query: Query) -> None:
+    """Every other change of an image is refused, with a manifest or without one."""
+    before = query("SELECT rowid, * FROM images")
+    sql = sql if sql.endswith("--") else f"{sql} WHERE digest = 'sha256:bare'"
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, sql)
+    assert query("SELECT rowid, * FROM images") == before
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_manifest_is_filled_in_once(
+    job: Job, store: Store, clock: FakeClock, query: Query, database: Path
+) -> None:
+    """An image that was recorded without its manifest gets it, and what it says, and keeps it."""
+    before = query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'")
+    clock.advance(minutes=5)
+    full = Image("sha256:bare", "sha256:id", "c/d", 2, 111, '{"x": 1}', verified=True)
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    record(store, job, clock, tags, {"sha256:bare": full})
+    row = ("sha256:id", "a/b", 2, 111, '{"x": 1}', 1)
+    columns = "image_id, media_type, schema, size, manifest, verified"
+    assert query(f"SELECT {columns} FROM images WHERE digest = 'sha256:bare'") == [row]
+    assert query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'") == before
+    assert store.with_manifest(["sha256:bare", "sha256:full", "x"]) == {
+        "sha256:bare",
+        "sha256:full",
+    }
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, f"{FILL} WHERE digest = 'sha256:bare'")
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_manifest_that_is_not_what_it_should_be_fills_nothing(
+    job: Job, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Bytes that do not hash to the digest never become those of an image without any."""
+    forged = Image("sha256:bare", manifest='{"x": 1}', verified=False)
+    tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
+    record(store, job, clock, tags, {"sha256:bare": forged})
+    tags |= {"new": Tag("new", "sha256:bare")}
+    record(store, job, clock, tags, {"sha256:bare": forged})
+    assert query("SELECT manifest, verified FROM images WHERE digest = 'sha256:bare'") == [
+        (None, None)
+    ]
+
+
+def test_an_image_is_found_by_a_manifest_that_came_later(
+    job: Job, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """What is filled in is found as if it had been there, by a tag that stayed or a new one."""
+    layers = [f"sha256:{character * 64}" for character in "abc"]
+    texts = [json.dumps({"layers": [{"digest": layer}]}) for layer in layers]
+    images = {
+        digest: Image(digest, manifest=text, verified=True)
+        for text in texts
+        for digest in [f"sha256:{sha256(text.encode()).hexdigest()}"]
+    }
+    stayed, again, fresh = images
+    tags = {"stayed": Tag("stayed", stayed), "again": Tag("again", again)}
+    many = {f"sha256:{number:064x}": Image(f"sha256:{number:064x}") for number in range(BATCH)}
+    record(store, job, clock, tags, {stayed: Image(stayed), again: Image(again)})
+    tags |= {digest: Tag(digest, digest) for digest in many}
+    record(store, job, clock, tags, many)
+    tags |= {"other": Tag("other", again), "fresh": Tag("fresh", fresh)}
+    record(store, job, clock, tags, images)
+    with Audit.open(database) as audit:
+        found = [[row["tag"] for row in audit.find(layer)] for layer in layers]
+        assert {row["detail"] for row in audit.verify() if row["result"] != "ok"} == set()
+    assert found == [["stayed"], ["again", "other"], ["fresh"]]
+
+
+def test_swr_fills_in_a_manifest_too(
+    store: Store, query: Query, connect: Callable[..., Registry]
+) -> None:
+    """A manifest that SWR left out at first is recorded when SWR sends it."""
+    with Emulator() as swr:
+        digest = swr.push("team/api", "v1", "one")
+        registry = connect(swr.url)
+        listed = registry.list_tags("team/api")
+        assert isinstance(listed, Listing)
+        whole = listed.images[digest].manifest
+        swr.set_fields("team/api", "v1", manifest=None)
+        job = Job(Repository("swr", "team/api"), registry, timedelta(minutes=5))
+        assert sync(job, store).outcome == "ok"
+        assert query("SELECT digest, manifest FROM images") == [(digest, None)]
+        swr.set_fields("team/api", "v1", manifest=whole)
+        assert sync(job, store).outcome == "ok"
+    assert query("SELECT digest, manifest, verified FROM images") == [(digest, whole, 1)]
+    assert query("SELECT count(*) FROM changes") == [(1,)]
+
+
+def test_a_database_of_before_is_brought_up_to_date(database: Path) -> None:
+    """A database without the last migration gets it, and keeps what it holds."""
+    db = Database(database)
+    db.conn.isolation_level = None
+    migrations().apply(db, stop_before="manifests_that_come_later")
+    db.execute(
+        "INSERT INTO images (digest, media_type, first_observed_at) VALUES ('sha256:a', 'a/b', 't')"
+    )
+    db.close()
+    Store.open(database).close()
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        tamper(database, "UPDATE images SET media_type = 'c/d'")
+    tamper(database, FILL)
+
+
+def test_a_database_of_another_program_is_left_alone(database: Path) -> None:
+    """A foreign database is refused, and not a byte of it changes."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+    before = database.read_bytes()
+    for opener in (Store.open, Store.open_for_reading):
+        with pytest.raises(UnusableDatabase, match="another program"):
+            opener(database)
+    assert database.read_bytes() == before
+
+
+def test_a_database_of_a_newer_version_is_left_alone(database: Path) -> None:
+    """A schema with a migration that this version does not know is refused."""
+    Store.open(database).close()
+    tamper(
+        database,
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+        " VALUES ('tagsync', 'from_the_future', 'now')",
+    )
+    for opener in (Store.open, Store.open_for_reading):
+        with pytest.raises(UnusableDatabase, match="newer tagsync"):
+            opener(database)
+
+
+def test_what_is_no_database_is_left_alone(database: Path) -> None:
+    """A file that is not SQLite's is refused, and kept."""
+    database.write_text("notes " * 1000)
+    with pytest.raises(UnusableDatabase, match="not a SQLite database"):
+        Store.open(database)
+    assert database.read_text() == "notes " * 1000
+
+
+@pytest.mark.parametrize("opened", [Store.open, Store.open_for_reading, Audit.open])
+def test_a_folder_is_no_database(
+    tmp_path: Path, opened: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    """A folder in the place of the file is called one, whoever opens it."""
+    (tmp_path / "kept").touch()
+    with pytest.raises(UnusableDatabase, match="is a folder: let store"), opened(tmp_path):
+        pass
+
+
+def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
+    """A path into nowhere is a sentence that names it."""
+    with pytest.raises(StoreError, match="check that its folder exists"):
+        Store.open(tmp_path / "missing" / "tagsync.db")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 63, 64, 65, 137, 511, 512, 513, 1100])
+def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
+    """However many rows there are, none is left over at the end of a statement."""
+    rows = [(number, f"row {number}") for number in range(count)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE kept (id INTEGER PRIMARY KEY, number, text)")
+        insert_rows(connection, "INSERT INTO kept (number, text) VALUES (rows)", rows)
+        assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
+
+
+@pytest.mark.processes
+def test_many_create_one_database_at_once(tmp_path: Path) -> None:
+    """Whoever comes second finds the schema done; a race is run more than once."""
+    for number in range(25):
+        database = tmp_path / f"{number}.db"
+        with ThreadPoolExecutor(8) as pool:
+            for store in pool.map(Store.open, [database] * 8):
+                store.close()
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            applied = connection.execute("SELECT name FROM _sqlite_migrations").fetchall()
+        assert applied
+        assert len(set(applied)) == len(applied)
+
+
+def test_the_chain_as_the_readme_says() -> None:
+    """The hash is SHA-256 over the JSON that Python's own json writes, whatever the names hold."""
+    content = [7, "swr/team/ä", 'x"\\\x1f\x7f\u2028', "added", None, "sha256:1", "{}", None, "t"]
+    text = json.dumps([GENESIS, *content], ensure_ascii=False, separators=(",", ":"))
+    assert link(GENESIS, *content) == sha256(text.encode()).hexdigest()  # type: ignore[arg-type]  # a list has one type of item
+
+
+def test_a_reader_does_not_wait_for_the_writer(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """While a transaction is open, others read what was there before it."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    failed = Failed("in hand", "in hand", "2026-05-03T12:00:01.000Z")
+    finding = Finding(job.repository, store.known(job.repository), job.interval, failed)
+    with store.recording() as ledger:
+        ledger.record([finding])
+        assert query("SELECT failures FROM repositories") == [(0,)]
+    assert query("SELECT failures FROM repositories") == [(1,)]
+
+
+class Interrupted(Connection):
+    """A connection on which Ctrl-C comes just after a transaction has begun."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        cursor = super().execute(sql, parameters)
+        if sql.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return cursor
+
+
+def test_a_transaction_that_is_interrupted_as_it_begins_is_over(database: Path) -> None:
+    """Whoever comes next finds a connection without a transaction."""
+    with closing(sqlite3.connect(database, isolation_level=None, factory=Interrupted)) as db:
+        with pytest.raises(KeyboardInterrupt), _Shared(db, database).transaction("BEGIN IMMEDIATE"):
+            pass
+        assert not db.in_transaction
+
+
+class Joined(Store):
+    """A store to which a further repository comes between two questions."""
+
+    path: Path
+
+    def repositories(self) -> list[Repository]:
+        columns, values = "registry, name, last_attempt_at", "'swr', 'team/new', 'now'"
+        tamper(self.path, f"INSERT INTO repositories ({columns}) VALUES ({values})")
+        return super().repositories()
+
+
+def test_freshness_of_a_repository_that_just_came(
+    job: Job, scripted: Scripted, clock: FakeClock, database: Path
+) -> None:
+    """What another process records meanwhile is left for the next time."""
+    with Joined.open(database) as store:
+        store.path = database
+        scripted.then("a")
+        sync(job, store, clock=clock)
+        assert store.freshness().keys() == {job.repository}
+
+
+@pytest.mark.parametrize("table", ["images", "changes", "tags", "observations"])
+def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
+    table: str,
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    clock: FakeClock,
+    query: Query,
+) -> None:
+    """Whichever write of a transaction fails, nothing of it is kept."""
+    scripted.then("a")
+    sync(job, store, clock=clock)
+    everything = "SELECT * FROM {} ORDER BY 1, 2"
+    tables = ("repositories", "images", "changes", "tags", "observations")
+    before = [query(everything.format(name)) for name in tables]
+    tamper(
+        database,
+        f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )
+    clock.advance(hours=1)
+    scripted.then("a", "b")
+    with pytest.raises(StoreError, match="full"):
+        sync(job, store, clock=clock)
+    assert [query(everything.format(name)) for name in tables] == before
+
+
+@pytest.mark.processes
+def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> None:
+    """After SIGKILL at random moments one clean pass makes mirror and log complete again."""
+    random = Random(7)
+    config = tmp_path / "config.toml"
+    lines: list[dict[str, Any]] = []
+    with Emulator() as swr:
+        config.write_text(
+            f'[[registries]]\nname = "swr"\nendpoint = "{swr.url}"\n'
+            '[[registries.watch]]\nrepositories = ["team/api"]\n'
+        )
+        command = [sys.executable, "-m", "tagsync", "--config", str(config), "sync"]
+        for number in range(400):
+            swr.push("team/api", f"v{number}", f"build {number}")
+        subprocess.run(command, capture_output=True, check=True, timeout=30)
+        killed = 0
+        for round_ in range(8):
+            for number in random.sample(range(400), 40):
+                swr.push("team/api", f"v{number}", f"build {number} of round {round_}")
+            asked = len(swr.requests)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            while len(swr.requests) == asked and process.poll() is None:
+                time.sleep(0.001)
+            try:
+                # From here the transaction and its log lines take about this long, so that some
+                # kills come before, some within and some after them.
+                process.wait(timeout=random.uniform(0, 0.1))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+            _, stderr = process.communicate()
+            lines += _whole_lines(stderr)
+            if database.exists():
+                with closing(sqlite3.connect(database)) as connection:
+                    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+        lines += _whole_lines(done.stderr)
+        expected = swr.tags("team/api")
+    assert_history_is_whole(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert dict(connection.execute("SELECT tag, digest FROM tags")) == expected
+        recorded = {
+            row[0]
+            for row in connection.execute("SELECT id FROM changes WHERE not_before IS NOT NULL")
+        }
+    assert killed > 2
+    assert len(recorded) > 200
+    assert recorded <= {line.get("change_id") for line in lines}
+
+
+def _whole_lines(stderr: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stderr.split(b"\n")[:-1]]

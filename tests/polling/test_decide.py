@@ -1,0 +1,70 @@
+"""The pure part of a poll, by properties."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagsync.models import Tag
+from tagsync.polling.decide import apply, diff, doubt
+
+NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=2)
+TAGS = st.builds(
+    Tag,
+    NAMES,
+    digest=st.none() | st.sampled_from(["sha256:a", "sha256:b"]),
+    size=st.none() | st.integers(0, 2),
+    is_trusted=st.none() | st.booleans(),
+    updated=st.none() | st.sampled_from(["2018-07-06T06:18:55Z", "2018-07-06T06:18:56Z"]),
+)
+LISTINGS = st.lists(TAGS, max_size=12).map(lambda tags: {tag.tag: tag for tag in tags})
+
+
+@given(LISTINGS, LISTINGS)
+def test_a_difference_applied_gives_the_new_listing(
+    old: dict[str, Tag], new: dict[str, Tag]
+) -> None:
+    """Nothing is lost between two listings, and nothing is invented."""
+    changes = diff(old, new)
+    assert apply(old, changes) == new
+    assert len({change.tag for change in changes}) == len(changes)
+
+
+@given(LISTINGS)
+def test_equal_listings_do_not_differ(listing: dict[str, Tag]) -> None:
+    """A listing differs from itself in nothing."""
+    assert diff(listing, dict(listing)) == []
+
+
+@given(LISTINGS, LISTINGS)
+def test_changes_say_what_they_are(old: dict[str, Tag], new: dict[str, Tag]) -> None:
+    """Kind, digests and the fields that differ follow from the two listings."""
+    for change in diff(old, new):
+        before, after = old.get(change.tag), new.get(change.tag)
+        assert change.kind == (
+            "added" if before is None else "deleted" if after is None else "updated"
+        )
+        assert change.old_digest == (before.digest if before else None)
+        assert change.new_digest == (after.digest if after else None)
+        known = None not in {change.old_digest, change.new_digest}
+        assert change.moved == (change.kind == "updated" and known and "digest" in change.fields)
+        for field, (was, is_now) in change.fields.items():
+            assert was == getattr(before, field, None)
+            assert is_now == getattr(after, field, None)
+            assert was != is_now
+
+
+@pytest.mark.parametrize(
+    ("known", "deleted", "believed"),
+    [(0, 0, True), (5, 0, True), (1, 1, False), (9, 8, True), (19, 10, False), (20, 10, True)],
+)
+def test_where_belief_ends(known: int, deleted: int, believed: bool) -> None:
+    """Everything, or more than half and at least ten, is where doubt begins."""
+    assert (doubt(known, map(str, range(deleted))) is None) == believed
+
+
+@given(st.sets(st.text(), min_size=1), st.sets(st.text(), min_size=1))
+def test_equal_doubts_are_equal_deletions(one: set[str], other: set[str]) -> None:
+    """Two listings agree exactly when they lack the same tags."""
+    assert (doubt(len(one), one) == doubt(len(other), other)) == (one == other)

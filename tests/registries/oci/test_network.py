@@ -1,0 +1,191 @@
+"""The OCI source over real connections: kept alive, through a proxy, and never elsewhere."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+import pytest
+
+from tagsync.models import Listing
+from tagsync.registries import open_registry
+from tagsync.registries.credentials import NoCredential
+from tests.support.docker_registry import digest_of
+
+pytestmark = pytest.mark.processes
+
+PASSWORD = "made-up-password"
+BASIC = base64.b64encode(f"reader:{PASSWORD}".encode()).decode()
+
+
+class Asked(NamedTuple):
+    """A request as a server got it.
+
+    Attributes:
+        target: what stood in its first line.
+        connection: the port that it came from.
+    """
+
+    method: str
+    target: str
+    authorization: str | None
+    connection: int
+
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def serving(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[Asked]]]:
+    """A server on loopback; gives its host with the port, and what it is asked."""
+    asked: list[Asked] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            authorization = self.headers.get("Authorization")
+            request = Asked(self.command, self.path, authorization, self.client_address[1])
+            asked.append(request)
+            status, headers, body = answer(request)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815  http.server calls it by this name
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its own name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def registry(asked: Asked) -> Answer:
+    """A registry of one repository."""
+    if asked.target.partition("?")[0].endswith("/tags/list"):
+        return 200, {}, json.dumps({"tags": [f"v{number}" for number in range(50)]}).encode()
+    digest = digest_of(asked.target.rpartition("/")[2].encode())
+    return 200, {"Docker-Content-Digest": digest}, b""
+
+
+def sync(
+    folder: Path, endpoint: str, auth: str = 'kind = "none"', **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    (folder / "config.toml").write_text(
+        f'[[registries]]\nname = "reg"\nkind = "oci"\nendpoint = "{endpoint}"\n'
+        f'retry_for = "1ms"\nrequests_per_second = 1000\n[registries.auth]\n{auth}\n'
+        '[[registries.watch]]\nrepositories = ["team/a"]\n'
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "tagsync", "--log-format", "json", "sync", "--format", "json"],
+        cwd=folder,
+        env={"SECRET": PASSWORD, **environment},
+        capture_output=True,
+        check=False,
+        timeout=30,
+        text=True,
+    )
+
+
+AUTH = 'kind = "basic"\nusername = "reader"\npassword = "env:SECRET"'
+
+
+def test_connections_are_kept() -> None:
+    """A poll uses no more connections than it may have requests under way, however many tags."""
+    with serving(registry) as (host, asked):
+        opened = open_registry(
+            f"http://{host}",
+            NoCredential(),
+            timeout=10,
+            retry_for=5,
+            max_listing_bytes=2**20,
+            requests_per_second=10_000,
+            connections=4,
+            kind="oci",
+        )
+        listing = opened.list_tags("team/a")
+        opened.close()
+    assert isinstance(listing, Listing)
+    assert len(listing.tags) == 50
+    assert len(asked) == 51
+    assert len({request.connection for request in asked}) <= 4
+
+
+def test_what_a_poll_costs_is_logged(tmp_path: Path) -> None:
+    """The line of a poll has every request, the HEADs among them, and bytes and seconds."""
+    with serving(registry) as (host, _):
+        done = sync(tmp_path, f"http://{host}")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (finished,) = [line for line in lines if line["event"] == "sync.finished"]
+    assert finished["requests"] == 51
+    assert finished["bytes"] > 300
+    assert finished["seconds"] > 0
+
+
+def test_through_a_proxy(tmp_path: Path) -> None:
+    """A proxy of the environment is what is asked, for hosts that only it may know."""
+    with serving(registry) as (proxy, asked):
+        done = sync(tmp_path, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}")
+    assert done.returncode == 0, done.stderr
+    assert len(asked) == 51
+    assert asked[0].target == "http://registry.invalid/v2/team/a/tags/list?n=1000"
+
+
+def test_past_a_proxy(tmp_path: Path) -> None:
+    """A host that NO_PROXY names is asked directly."""
+    with serving(registry) as (host, asked), serving(registry) as (proxy, of_proxy):
+        done = sync(tmp_path, f"http://{host}", HTTP_PROXY=f"http://{proxy}", NO_PROXY="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    assert len(asked) == 51
+    assert of_proxy == []
+
+
+def test_a_redirect_carries_no_credentials(tmp_path: Path) -> None:
+    """A registry that redirects to another host gets nobody to ask there."""
+
+    def elsewhere(asked: Asked) -> Answer:
+        if asked.authorization is None:
+            return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
+        return 307, {"Location": f"http://{thief}/v2/team/a/tags/list"}, b""
+
+    with serving(registry) as (thief, stolen), serving(elsewhere) as (host, asked):
+        done = sync(tmp_path, f"http://{host}", AUTH)
+    assert done.returncode == 1
+    assert "never followed" in done.stdout
+    assert [request.authorization for request in asked] == [None, f"Basic {BASIC}"]
+    assert stolen == []
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_a_page_elsewhere_carries_no_credentials(tmp_path: Path) -> None:
+    """A registry whose next page is on another host gets nobody to ask there."""
+
+    def paged(asked: Asked) -> Answer:
+        if asked.authorization is None:
+            return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
+        return 200, {"Link": f'<http://{thief}/v2/>; rel="next"'}, b'{"tags":["v1"]}'
+
+    with serving(registry) as (thief, stolen), serving(paged) as (host, _):
+        done = sync(tmp_path, f"http://{host}", AUTH)
+    assert done.returncode == 1
+    assert "another host" in done.stdout
+    assert stolen == []

@@ -1,0 +1,188 @@
+"""Whatever answers a sign-in is a credential or one of our errors, and the secret stays ours."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import httpx
+import pytest
+import stamina
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagsync.errors import RegistryError
+from tagsync.registries import bearer, http, swr
+from tagsync.registries.auth import AgencyAuth, PasswordAuth, RegistryAuth
+from tagsync.registries.login import Login
+from tagsync.secrets import Secret
+from tests.conftest import FakeClock
+from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
+
+SECRET = "made-up-secret"
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_retries() -> Iterator[None]:
+    """Takes each refusal as final."""
+    with stamina.set_testing(True, attempts=1):
+        yield
+
+
+_MOMENTS = st.sampled_from(
+    [
+        *("2026-05-04T12:00:00Z", "2026-05-04T12:00:00.123456789Z", "2026-05-04T12:00:00+08:00"),
+        *("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-05-04T12:00:00", "", "x"),
+    ]
+)
+_SOME = TEXTS | _MOMENTS | st.integers() | st.none() | st.sampled_from([SECRET, [], {}, 1e300])
+_KEYS = ("token", "access_token", "expires_in", "expires_at", "access", "secret", "securitytoken")
+_FLAT = st.dictionaries(st.sampled_from(_KEYS), _SOME, max_size=7)
+CREDENTIALS = st.one_of(
+    _FLAT,
+    _FLAT.map(lambda inner: {"token": inner}),
+    _FLAT.map(lambda inner: {"credential": inner}),
+).map(lambda value: json.dumps(value).encode())
+"""Answers that are nearly credentials, or are."""
+
+_VALUES = st.binary(max_size=40) | st.sampled_from(
+    [text.encode() for text in AWKWARD if "\n" not in text and "\r" not in text]
+)
+ANSWERS = st.tuples(
+    st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 405, 409, 429, 500, 503])
+    | st.integers(200, 599),
+    st.builds(
+        lambda headers, token: [*headers, (b"X-Subject-Token", token)],
+        HEADERS,
+        _VALUES,
+    ),
+    CREDENTIALS | BODIES,
+)
+
+
+def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Answer]) -> None:
+    """A request is answered, or fails in a harmless sentence of ours without the secret."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        status, headers, body = answer(request)
+        return httpx.Response(status, headers=headers, content=body)
+
+    client = http.Client(
+        "https://registry.example.com",
+        auth,
+        lambda told: swr.refusal_of(told, auth.secrets),
+        http.Limits(),
+        secrets=lambda: auth.secrets,
+        transport=httpx.MockTransport(handler),
+        pacer=http.Pacer(1e9),
+    )
+    with closing(client):
+        try:
+            client.get("/v2/a/tags/list", {}, 2**20)
+        except RegistryError as error:
+            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            assert len(str(error)) < 1500  # noqa: PT017
+            assert SECRET not in f"{error} {error!r} {error.code}"  # noqa: PT017
+            assert error.retry_after is None or 0 <= error.retry_after <= 86400  # noqa: PT017
+
+
+@given(ANSWERS)
+def test_any_answer_to_a_password(answer: Answer) -> None:
+    """What IAM answers is a token that a header can carry, or an error."""
+    auth = PasswordAuth(
+        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=FakeClock()
+    )
+    assert_one_of_ours(
+        auth, lambda request: answer if "iam" in request.url.host else (200, [], b"[]")
+    )
+
+
+@given(ANSWERS, ANSWERS)
+def test_any_answer_of_the_metadata_service(token: Answer, keys: Answer) -> None:
+    """What a host's metadata service answers is keys to sign with, or an error."""
+
+    def handler(request: httpx.Request) -> Answer:
+        if request.url.host == "registry.example.com":
+            return 200, [], b"[]"
+        return token if request.method == "PUT" else keys
+
+    assert_one_of_ours(AgencyAuth(clock=FakeClock()), handler)
+
+
+_PIECES = st.sampled_from(
+    [
+        *(
+            "Bearer",
+            "Basic",
+            "bearer",
+            "Negotiate",
+            " ",
+            ",",
+            "=",
+            '"',
+            "realm",
+            "service",
+            "scope",
+        ),
+        *("https://auth.example.org/token", "http://auth.example.org", "https://a@b/", "//x", "\\"),
+        *(
+            "https://[::1",
+            "https://auth.example.org:99999/",
+            "https://é.example/",
+            "\x1b[2J",
+            "\xff",
+        ),
+    ]
+)
+CHALLENGES = st.lists(_PIECES, max_size=10).map("".join) | st.sampled_from(
+    [
+        'Bearer realm="https://auth.example.org/token",service="x",scope="repository:a:pull"',
+        'Bearer realm="https://auth.example.org/token"',
+        'Basic realm="x"',
+    ]
+)
+
+
+@given(CHALLENGES, ANSWERS, st.booleans())
+def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, identity: bool) -> None:
+    """What a registry wants and what the place that it names gives is a token, or an error."""
+    login = Login(None if identity else "robot", Secret(SECRET))
+    auth = bearer.ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
+
+    def handler(request: httpx.Request) -> Answer:
+        if request.url.host == "registry.example.com":
+            return 401, [(b"WWW-Authenticate", challenge.encode("latin-1", "replace"))], b""
+        assert request.url.scheme == "https"
+        return answer
+
+    assert_one_of_ours(auth, handler)
+
+
+@given(st.lists(st.text(max_size=60) | CHALLENGES, max_size=4))
+def test_any_header_is_challenges(headers: list[str]) -> None:
+    """Reading challenges never fails, and gives lower-case schemes with lower-case parameters."""
+    for scheme, parameters in bearer.challenges_of(headers).items():
+        assert scheme == scheme.lower()
+        assert all(name == name.lower() for name in parameters)
+
+
+def test_a_good_answer_is_a_credential() -> None:
+    """Among what is generated there are credentials, so that the tests above mean something."""
+    clock = FakeClock()
+    expiry = (clock.now + timedelta(hours=1)).isoformat()
+    used: list[str] = []
+
+    def handler(request: httpx.Request) -> Answer:
+        if request.url.host == "registry.example.com":
+            used.append(request.headers["X-Auth-Token"])
+            return 200, [], b"[]"
+        body = json.dumps({"token": {"expires_at": expiry}}).encode()
+        return 201, [(b"X-Subject-Token", b"made-up")], body
+
+    auth = PasswordAuth(
+        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=clock
+    )
+    assert_one_of_ours(auth, handler)
+    assert used == ["made-up"]

@@ -1,0 +1,397 @@
+"""The auditor's commands as an auditor meets them: real processes, and a user who may only read."""
+
+import csv
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from shutil import copytree, rmtree
+from tempfile import mkdtemp
+
+import pytest
+import structlog
+
+from tagsync import cli
+from tagsync.cli.moment import parse_moment, parse_span
+from tagsync.database.connection import reading
+from tagsync.database.outcomes import Failed, Finding, Known
+from tagsync.database.store import Store
+from tagsync.emulator import Emulator
+from tagsync.errors import StoreError, UnclearQuestion
+from tagsync.models import Repository
+from tests.conftest import FakeClock
+from tests.system.test_cli import (
+    Finished,
+    configure,
+    contents,
+    copy,
+    environment,
+    events_of,
+    named,
+    query,
+    rows_of,
+    tagsync,
+    the_sentence,
+)
+
+pytestmark = pytest.mark.processes
+
+UNSURE = ["certainty", "unsure_from", "unsure_until"]
+COLUMNS = {
+    "tags --at {then}": [
+        *("repository", "tag", "digest", "image_id", "size", "updated", "changed_at", "present"),
+        *UNSURE,
+    ],
+    "diff * --from {then}": [
+        *("repository", "tag", "kind", "old_digest", "new_digest", "fields"),
+        *UNSURE,
+    ],
+    "find {digest}": [
+        *("repository", "tag", "role", "digest", "platform"),
+        *("not_before", "valid_from", "still_at", "valid_to"),
+    ],
+    "coverage": ["repository", "from", "to", "state", "polls", "detail"],
+    "verify": ["check", "rows", "result", "detail"],
+    "log --since 1h --kind updated --tag v*": [
+        *("id", "observed_at", "not_before", "repository", "tag", "kind"),
+        *("old_digest", "new_digest", "fields"),
+    ],
+}
+NOBODY = 65534
+
+# Who has no rights may not even read the sources, so all is imported before the rights go.
+AS_NOBODY = f"""
+import importlib, os, sys, sqlite_utils
+for name in ("audit", "query", "output", "wiring"):
+    importlib.import_module(f"tagsync.cli.{{name}}")
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+from tagsync.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a configuration and a database in which one tag moved and one was deleted."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        swr.push("team/api", "v2", "two")
+        swr.push("team/web", "v1", "web")
+        configure(folder, swr.url, "team/api", "team/web")
+        assert tagsync("sync", cwd=folder).returncode == 0
+        swr.push("team/api", "v1", "three")
+        swr.delete("team/api", "v2")
+        finished = tagsync("sync", cwd=folder)
+    assert finished.returncode == 0, finished
+    (folder / "log").write_text(finished.stderr)
+    return folder
+
+
+@pytest.fixture
+def words(recorded: Path) -> dict[str, str]:
+    """What the questions are asked with."""
+    ((then, digest),) = query(
+        recorded / "tagsync.db",
+        "SELECT max(first_observed_at), (SELECT digest FROM images LIMIT 1) FROM repositories",
+    )
+    return {"then": then, "digest": digest}
+
+
+def question(shape: str, words: dict[str, str]) -> list[str]:
+    return [part.format(**words) for part in shape.split()]
+
+
+def answer(arguments: Sequence[str], folder: Path) -> str:
+    """What a command prints that ends well, run within this process."""
+    stream = io.StringIO()
+    try:
+        with redirect_stdout(stream):
+            status = cli.tagsync.main(
+                ["--config", str(folder / "config.toml"), *arguments], standalone_mode=False
+            )
+    finally:
+        # What a command sets up for its process is not for the tests that follow.
+        structlog.reset_defaults()
+    assert not status
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shape", COLUMNS)
+def test_each_format_has_the_designed_columns(
+    shape: str, recorded: Path, words: dict[str, str]
+) -> None:
+    """Table, JSON, JSON lines and CSV have the same columns and rows."""
+    texts = {
+        output_format: answer([*question(shape, words), "--format", output_format], recorded)
+        for output_format in ("table", "json", "jsonl", "csv")
+    }
+    rows = json.loads(texts["json"])
+    assert rows
+    assert all(list(row) == COLUMNS[shape] for row in rows)
+    assert [json.loads(line) for line in texts["jsonl"].splitlines()] == rows
+    cells = list(csv.reader(io.StringIO(texts["csv"])))
+    assert cells[0] == COLUMNS[shape] == texts["table"].splitlines()[0].split()
+    assert len(cells) - 1 == len(rows) == len(texts["table"].splitlines()) - 1
+
+
+def test_the_log_is_a_witness(recorded: Path) -> None:
+    """The head that a pass logged is what verify computes, and is accepted as its witness."""
+    lines = [json.loads(line) for line in (recorded / "log").read_text().splitlines()]
+    (line,) = (line for line in lines if line["event"] == "pass.finished")
+    assert (line["repositories"], line["updated"], line["deleted"]) == (2, 1, 1)
+    rows = rows_of(tagsync("verify", "--head", line["head"], "--format", "json", cwd=recorded))
+    assert {row["check"]: row["detail"] for row in rows}["chain"] == f"head {line['head']}"
+    assert (line["change_id"],) == query(recorded / "tagsync.db", "SELECT max(id) FROM changes")[0]
+
+
+def test_a_dry_run_logs_no_head(tmp_path: Path) -> None:
+    """What was not recorded has no witness."""
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        configure(tmp_path, swr.url, "team/api")
+        finished = tagsync("sync", "--dry-run", cwd=tmp_path)
+    assert named(events_of(finished), "pass.") == []
+
+
+def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
+    """A record that does not fit, or lacks a head, is told with status 1, in the same columns."""
+    unknown = tagsync("verify", "--head", "0" * 63 + "1", "--format", "json", cwd=recorded)
+    assert unknown.returncode == 1
+    assert {row["check"] for row in rows_of(unknown) if row["result"] == "fault"} == {"chain"}
+    folder = copytree(recorded, tmp_path / "copy")
+    query(folder / "tagsync.db", "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(folder / "tagsync.db")) as connection, connection:
+        connection.execute("DELETE FROM tags")
+    finished = tagsync("verify", cwd=folder)
+    assert finished.returncode == 1
+    assert "is missing in tags" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["tags", "--at", "yesterday"], "'yesterday' is no moment: write it as 2026-05-03"),
+        (["tags", "--at", ""], "'' is no moment"),
+        (["log", "--since", ""], "'' is no moment"),
+        (["coverage", "--until", ""], "'' is no moment"),
+        (["diff", "*", "--from", ""], "'' is no moment"),
+        (["tags", "--at", "2999-01-01"], "is in the future, of which nothing can be known"),
+        (["tags", "nope", "--at", "1s"], "no repository matches 'nope': the nearest is swr/team"),
+        (["log", "--since", "1d", "--until", "2d"], "'2d' is before '1d'"),
+        (["log", "--since", "5x"], "'5x' is no moment"),
+        (["coverage", "nope"], "no repository matches 'nope'"),
+        (["diff", "nope", "--from", "1s"], "no repository matches 'nope'"),
+        (["diff", "--from", "1s"], "Missing argument 'PATTERN...'"),
+        (["diff", "*"], "Missing option '--from'"),
+        (["diff", "*", "--from", "1h", "--to", "2h"], "give the earlier moment first"),
+        (["find", "v1"], "'v1' is no digest: write at least 6"),
+        (["verify", "--head", "abc"], "'abc' is no head: write the 64"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_unclear_question_is_one_sentence(
+    arguments: list[str], sentence: str, recorded: Path
+) -> None:
+    """What cannot be understood is status 2 and a sentence that helps."""
+    assert sentence in the_sentence(tagsync(*arguments, cwd=recorded), 2)
+
+
+def test_what_nothing_leads_to_is_said(recorded: Path) -> None:
+    """An empty answer of find is no silence: the table is empty, and standard error says why."""
+    finished = tagsync("find", "0" * 64, "--format", "json", cwd=recorded)
+    assert (finished.returncode, finished.stdout) == (0, "[]\n")
+    assert finished.stderr.startswith(f"tagsync: no tag leads to {'0' * 64}")
+
+
+@pytest.mark.parametrize("name", ["find abcdef", "coverage", "verify", "tags --at 1s"])
+def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
+    """Without a database each says what to run first, and creates none."""
+    configure(tmp_path, "http://127.0.0.1:1", "a/b")
+    before = contents(tmp_path)
+    assert "run tagsync sync first" in the_sentence(tagsync(*name.split(), cwd=tmp_path), 2)
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
+    """A file in which nothing was recorded yet is nobody else's, and stays empty."""
+    configure(tmp_path, "http://127.0.0.1:1", "a/b")
+    (tmp_path / "tagsync.db").touch()
+    assert "holds nothing yet: run tagsync sync first" in the_sentence(
+        tagsync("verify", cwd=tmp_path), 2
+    )
+    assert (tmp_path / "tagsync.db").stat().st_size == 0
+
+
+# --- a user who may only read --------------------------------------------------------------------
+
+
+@pytest.fixture
+def readable(recorded: Path) -> Iterator[Path]:
+    """A copy of the record that everybody may read and nobody but its owner may write."""
+    folder = Path(mkdtemp(prefix="tagsync-readable-"))
+    try:
+        (folder / "config.toml").write_bytes((recorded / "config.toml").read_bytes())
+        copy(recorded / "tagsync.db", folder / "tagsync.db")
+        query(folder / "tagsync.db", "PRAGMA journal_mode = WAL")
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        folder.chmod(0o555)
+        yield folder
+    finally:
+        folder.chmod(0o755)
+        rmtree(folder)
+
+
+def as_nobody(arguments: Sequence[str], folder: Path) -> Finished:
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, "--config", str(folder / "config.toml"), *arguments],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shape", ["tags --at {then}", "find {digest}", "verify"])
+def test_who_may_only_read_is_answered(
+    shape: str, readable: Path, recorded: Path, words: dict[str, str]
+) -> None:
+    """A user who may write neither file nor folder gets the same answer, and no file appears."""
+    asked = [*question(shape, words), "--format", "json"]
+    before = contents(readable)
+    finished = as_nobody(asked, readable)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert rows_of(finished) == json.loads(answer(asked, recorded))
+    assert contents(readable) == before
+
+
+def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
+    """What a writer has committed is seen, what it has in hand is not, and neither waits."""
+    database = readable / "tagsync.db"
+    readable.chmod(0o755)
+    database.chmod(0o644)
+    with Store.open(database) as store:
+        with store.recording() as ledger:
+            ledger.record([down("team/new")])
+        readable.chmod(0o555)
+        with store.recording() as ledger:
+            ledger.record([down("team/newer")])
+            before = set(contents(readable))
+            finished = as_nobody(["coverage", "--format", "json"], readable)
+            verified = as_nobody(["verify", "--format", "json"], readable)
+            assert set(contents(readable)) == before
+    assert {row["repository"] for row in rows_of(finished)} == {
+        "swr/team/api",
+        "swr/team/new",
+        "swr/team/web",
+    }
+    assert {row["result"] for row in rows_of(verified)} == {"ok"}
+
+
+def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_path: Path) -> None:
+    """What only a writer can put in order is a sentence that says who has to; and then it is."""
+    copytree(recorded, tmp_path / "killed")
+    written = tmp_path / "killed" / "tagsync.db"
+    readable.chmod(0o755)
+    with Store.open(written) as store:
+        with store.recording() as ledger:
+            ledger.record([down("team/new")])
+        for ending in ("", "-wal"):
+            left = readable / f"tagsync.db{ending}"
+            left.unlink(missing_ok=True)
+            left.write_bytes(Path(f"{written}{ending}").read_bytes())
+    readable.chmod(0o555)
+    assert "may write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
+    readable.chmod(0o755)
+    assert "team/new" in answer(["status"], readable)
+    assert "team/new" in answer(["coverage"], readable)
+
+
+@pytest.mark.parametrize("shape", COLUMNS)
+def test_a_question_creates_no_file(
+    shape: str, recorded: Path, tmp_path: Path, words: dict[str, str]
+) -> None:
+    """Not even whoever may write leaves a file beside the database by asking."""
+    folder = copytree(recorded, tmp_path / "copy")
+    before = contents(folder)
+    assert answer(question(shape, words), folder)
+    assert contents(folder) == before
+
+
+def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_path: Path) -> None:
+    """An answer from a file that somebody replaced or wrote to meanwhile is not trusted."""
+    folder = copytree(recorded, tmp_path / "copy")
+    database = folder / "tagsync.db"
+
+    def read_slowly() -> None:
+        with reading(database) as db:
+            assert db.execute("SELECT count(*) FROM repositories").fetchone() == (2,)
+            with Store.open(database) as store, store.recording() as ledger:
+                ledger.record([down("a/b")])
+
+    with pytest.raises(StoreError, match=r"was written to while it was read: ask again"):
+        read_slowly()
+
+
+# --- moments -------------------------------------------------------------------------------------
+
+NOW = FakeClock().now
+
+
+def down(name: str) -> Finding:
+    """A poll that fails, of a repository that was never seen."""
+    failed = Failed("down", "down", "2026-05-03T12:00:00.000Z")
+    return Finding(Repository("swr", name), Known(), timedelta(minutes=5), failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-05-03", "2026-05-03T00:00:00.000Z"),
+        ("2026-05-03T11:30", "2026-05-03T11:30:00.000Z"),
+        ("2026-05-03 11:30:05.25", "2026-05-03T11:30:05.250Z"),
+        ("2026-05-03T11:30:05Z", "2026-05-03T11:30:05.000Z"),
+        ("2026-05-03T11:30+02:00", "2026-05-03T09:30:00.000Z"),
+        ("20260503T113000Z", "2026-05-03T11:30:00.000Z"),
+        ("0001-01-01", "0001-01-01T00:00:00.000Z"),
+        ("90s", "2026-05-03T11:58:30.000Z"),
+        ("2h", "2026-05-03T10:00:00.000Z"),
+        ("1d12h", "2026-05-02T00:00:00.000Z"),
+        ("2w", "2026-04-19T12:00:00.000Z"),
+        ("2026-05-03T12:00", "2026-05-03T12:00:00.000Z"),
+    ],
+)
+def test_a_moment_is_understood(text: str, moment: str) -> None:
+    """ISO 8601 is in UTC unless it says otherwise, and an age is counted back from now."""
+    assert parse_moment(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "now", "3 May", "2026-02-30", "03/05/2026", "2026-05-03T25:00"),
+        *("2h ago", "-2h", "0s", "9999w", "99999999999d", "²h"),
+        *("0001-01-01T00:00+14:00", "2026-05-03T12:00:00.001"),
+    ],
+)
+def test_an_unclear_moment_is_refused(text: str) -> None:
+    """What is neither, or is in the future, is refused by its name."""
+    with pytest.raises(UnclearQuestion, match=r"is no moment|in the future"):
+        parse_moment(text, NOW)
+
+
+def test_a_span_may_be_open() -> None:
+    """Either end may be left out; both the same is a moment."""
+    assert parse_span(None, None, NOW) == (None, None)
+    assert parse_span("1h", "1h", NOW) == ("2026-05-03T11:00:00.000Z",) * 2

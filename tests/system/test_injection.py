@@ -1,0 +1,98 @@
+"""What a registry names, as real processes show it: on a terminal, in the log, in CSV."""
+
+import csv
+import io
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tagsync.emulator import Emulator
+from tests.system.test_cli import (
+    Finished,
+    command,
+    configure,
+    environment,
+    events_of,
+    read_terminal,
+    tagsync,
+)
+
+pytestmark = pytest.mark.processes
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e\x9b2J=cmd()"
+REPOSITORY = f"team/{HOSTILE}"
+QUESTIONS = ("tags", "log", "status", "coverage", "diff * --from 2000-01-01", "sync")
+
+
+@pytest.fixture(scope="module")
+def polled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Emulator, Finished]]:
+    """A pass over a repository of a hostile name, which discovery found, and one that fails."""
+    folder = tmp_path_factory.mktemp("injection")
+    with Emulator() as swr:
+        swr.push(REPOSITORY, "v1", "one", path=HOSTILE, internal_path=f"={HOSTILE}")
+        configure(folder, swr.url, "team/*", "team/missing")
+        yield folder, swr, tagsync("sync", cwd=folder)
+
+
+def test_a_found_name_forges_no_line_of_the_log(
+    polled: tuple[Path, Emulator, Finished],
+) -> None:
+    """Each line of the log is JSON in plain ASCII, with the name as the registry has it."""
+    _, _, finished = polled
+    assert finished.stderr.isascii()
+    assert f"swr/{REPOSITORY}" in {event.get("repository") for event in events_of(finished)}
+
+
+@pytest.mark.parametrize("words", QUESTIONS)
+def test_a_found_name_does_not_steer_a_terminal(
+    words: str, polled: tuple[Path, Emulator, Finished]
+) -> None:
+    """On a terminal neither the answer, the log nor the progress brings the name's escapes."""
+    folder, _, _ = polled
+    end, other_end = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            command(*words.split()),
+            cwd=folder,
+            env=environment(TERM="xterm-256color", COLUMNS="200"),
+            stdin=other_end,
+            stdout=other_end,
+            stderr=other_end,
+        )
+        os.close(other_end)
+        shown = read_terminal(end)
+        process.wait(30)
+    finally:
+        os.close(end)
+    assert "team/" in shown
+    for part in ("\x1b[2J", "\x1b]0;", "\x07", "\u202e", "\x9b"):
+        assert part not in shown
+
+
+@pytest.mark.parametrize("words", QUESTIONS)
+def test_a_found_name_is_no_formula(words: str, polled: tuple[Path, Emulator, Finished]) -> None:
+    """In CSV no cell begins as a formula does, and none holds what a terminal obeys."""
+    folder, _, _ = polled
+    finished = tagsync(*words.split(), "--format", "csv", cwd=folder)
+    rows = list(csv.reader(io.StringIO(finished.stdout)))
+    assert len(rows) > 1
+    assert all(cell.isprintable() and cell[:1] not in set("=+@\t") for row in rows for cell in row)
+
+
+def test_what_a_refusal_says_does_not_steer_a_terminal(tmp_path: Path) -> None:
+    """The registry's message is quoted harmlessly in the row, the log, and afterwards in status."""
+    message = {"errors": [{"errorCode": HOSTILE, "errorMessage": f"{HOSTILE}\r\nforged"}]}
+    with Emulator() as swr:
+        configure(tmp_path, swr.url, "team/api")
+        swr.answer_next(400, message, times=10)
+        failed = tagsync("--log-format", "console", "sync", cwd=tmp_path)
+    status = tagsync("status", cwd=tmp_path)
+    assert failed.returncode == 1
+    for text in (failed.stdout, failed.stderr, status.stdout):
+        assert "owned" in text
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert not any(line.startswith("forged") for line in text.split("\n"))

@@ -1,0 +1,128 @@
+import json
+from hashlib import sha256
+
+import pytest
+
+from tagsync import manifests
+from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
+from tagsync.models import Image, Listing
+from tagsync.registries import http, swr
+
+CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
+TEXT = json.dumps(
+    {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": {"digest": f"sha256:{CONFIG}"}}
+)
+
+
+def digest_of(text: str) -> str:
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def image(
+    text: str | None, *, digest: str | None = None, image_id: str | None = CONFIG, schema: int = 2
+) -> Image:
+    return manifests.listed_image(
+        digest or digest_of(text or ""), text, image_id=image_id, schema=schema, size=7
+    )
+
+
+def test_the_references_example_verifies() -> None:
+    """The busybox row of the vendor's reference holds bytes that are what its digest says."""
+    with Emulator() as emulator:
+        digest = emulator.push_reference_example()
+        client = http.Client(emulator.url, None, swr.refusal_of, http.Limits())
+        registry = swr.Swr(client, 2**20)
+        listing = registry.list_tags(REFERENCE_REPOSITORY)
+        registry.close()
+    assert isinstance(listing, Listing)
+    found = listing.images[digest]
+    assert found.verified is True
+    assert digest == "sha256:57b605845a6367c34bfb6ea6477f16852f59aa1861a2b51d10ab77ae0a1dc9c3"
+    assert (found.image_id, found.media_type, found.size) == (CONFIG, MANIFEST_TYPE, 1304902)
+
+
+def test_every_field_is_kept() -> None:
+    """An image carries what the registry sent of it, and the manifest to the letter."""
+    assert image(TEXT) == Image(
+        digest_of(TEXT), CONFIG, MANIFEST_TYPE, schema=2, size=7, manifest=TEXT, verified=True
+    )
+
+
+def test_a_wrong_digest_is_not_verified() -> None:
+    """Bytes that hash to something else than the digest are kept, and marked."""
+    found = image(TEXT, digest=digest_of("other"))
+    assert found.verified is False
+    assert found.manifest == TEXT
+
+
+def test_one_changed_byte_is_not_verified() -> None:
+    """A manifest that means the same and has one more space is not what the digest names."""
+    assert image(TEXT + " ", digest=digest_of(TEXT)).verified is False
+
+
+@pytest.mark.parametrize(
+    ("image_id", "verified"),
+    [
+        (CONFIG, True),
+        (f"sha256:{CONFIG}", True),
+        ("0" * 64, False),
+        (f"sha256:{'0' * 64}", False),
+        (None, True),
+        ("", True),
+    ],
+)
+def test_the_image_id_is_held_to_the_manifest(image_id: str | None, verified: bool) -> None:
+    """The configuration that the manifest names is the image's id, with or without ``sha256:``."""
+    assert image(TEXT, image_id=image_id).verified is verified
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"schemaVersion": 2, "mediaType": LIST_TYPE, "manifests": [{"digest": "sha256:1"}]},
+        {"schemaVersion": 1, "name": "library/busybox", "tag": "latest", "fsLayers": []},
+        {"config": None},
+        {"config": {}},
+    ],
+    ids=["list", "schema 1", "null", "no digest"],
+)
+def test_without_a_config_the_hash_decides(content: dict[str, object]) -> None:
+    """A manifest that names no configuration is judged by its hash, whatever the image's id."""
+    text = json.dumps(content)
+    assert image(text).verified is True
+    assert image(text, digest=digest_of("other")).verified is False
+    assert image(text).media_type == content.get("mediaType")
+
+
+def test_no_manifest_is_neither_verified_nor_refuted() -> None:
+    """Without bytes nothing is claimed of them."""
+    found = image(None, digest="sha256:1")
+    assert found.verified is None
+    assert found.manifest is None
+    assert (found.image_id, found.schema, found.size) == (CONFIG, 2, 7)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"config": 5}',
+        '{"config": {"digest": 5}}',
+        '{"mediaType": 5}',
+        "[" * 200_000,
+        '{"x": ' + "[" * 200_000,
+        '{"config": ' * 200_000,
+    ],
+    ids=range(11),
+)
+def test_what_is_no_manifest_is_judged_by_its_hash(text: str) -> None:
+    """Text that cannot be read as a manifest still does or does not hash to the digest."""
+    assert image(text).verified is True
+    assert image(text, digest=digest_of("other")).verified is False
+    assert image(text).media_type is None

@@ -1,0 +1,763 @@
+"""``tagsync web``: what a person sees in a real browser, and what nobody can do through it."""
+
+import csv
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tagsync.audit.questions import QUESTIONS
+from tagsync.clock import utc_now
+from tagsync.database.store import Store
+from tagsync.emulator import Emulator
+from tagsync.errors import ConfigError, UnusableDatabase
+from tagsync.web import serve
+from tagsync.web.descriptions import TABLES
+from tests.audit.test_questions import World
+from tests.conftest import FakeClock
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.processes
+
+README = (ROOT / "README.md").read_text()
+API, HOSTILE = "team/api", "team/hostile"
+CHROMIUM = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-dev-shm-usage",
+)
+PAGES = ("/", "/questions", "/tagsync")
+Browser = Chrome
+
+
+# --- the processes -------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**kept, "LANG": "C.UTF-8"}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tagsync", *map(str, arguments)]
+
+
+def configure(folder: Path) -> Path:
+    path = folder / "config.toml"
+    path.write_text(
+        '[store]\npath = "tagsync.db"\n'
+        '[[registries]]\nname = "swr"\nendpoint = "http://127.0.0.1:9"\n'
+    )
+    return path
+
+
+@contextmanager
+def serving(arguments: Sequence[str], cwd: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A process that serves; its address, and itself. It is ended by SIGTERM if it still runs."""
+    process = subprocess.Popen(
+        arguments,
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        try:
+            address = process.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), process.communicate()
+            yield address.rstrip("/"), process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(timeout=15)
+
+
+def refused(*arguments: object, cwd: Path, status: int = 2) -> str:
+    """The one sentence of a command that does not begin to serve."""
+    finished = subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout) == (status, ""), finished
+    (line,) = finished.stderr.splitlines()
+    return line
+
+
+# --- the record ----------------------------------------------------------------------------------
+
+
+class Trap:
+    """A listener that nobody should come to."""
+
+    def __init__(self) -> None:
+        self.visits = 0
+        self.visited = Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._thread = Thread(target=self._count, daemon=True)
+        self._thread.start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.visits += 1
+            self.visited.set()
+            connection.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def trap() -> Iterator[Trap]:
+    opened = Trap()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def hostile(trap: Trap) -> tuple[str, ...]:
+    """Tags that would do something if they were taken for anything but text."""
+    act = f"document.title='owned';fetch('{trap.url}')"
+    return (
+        f"<script>{act}</script>",
+        f'"><img src=x onerror="{act}">',
+        f'\'><svg/onload="{act}">',
+        f"</title></textarea></pre><script>{act}</script>",
+        f"<link rel=stylesheet href={trap.url}>",
+        f"javascript:{act}",
+        "{{ 7 * 7 }}",
+        "=cmd()",
+        "v1\u202egnp",
+        f"{trap.url}looks-like-a-link",
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, hostile: Sequence[str]) -> Path:
+    """A folder as the demo leaves one, with a record of ordinary and of hostile tags."""
+    root = tmp_path_factory.mktemp("web")
+    path = root / "tagsync-demo"
+    path.mkdir()
+    configure(path)
+    clock = FakeClock()
+    clock.now = utc_now() - timedelta(hours=10)
+    with Emulator(clock=clock) as emulator, Store.open(path / "tagsync.db") as store:
+        world = World(emulator, store, clock)
+        for tag in ("latest", "v1.0.0"):
+            emulator.push(API, tag, "first")
+        for tag in hostile:
+            emulator.push(HOSTILE, tag, "first")
+        world.poll(API, HOSTILE)
+        emulator.push(API, "latest", "second")
+        for tag in hostile:
+            emulator.push(HOSTILE, tag, f"second {tag}")
+        world.poll(API, HOSTILE)
+        emulator.delete(API, "v1.0.0")
+        emulator.delete(HOSTILE, hostile[0])
+        world.poll(API, HOSTILE, after=timedelta(hours=3))
+        emulator.answer_next(403, {"errors": [{"errorMessage": hostile[0]}]})
+        world.poll(HOSTILE)
+        world.poll(API, after=utc_now() - clock.now)
+        world.close()
+    return root
+
+
+@pytest.fixture(scope="module")
+def database(folder: Path) -> Path:
+    return folder / "tagsync-demo" / "tagsync.db"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[str]:
+    """The address at which the command that the README shows serves the record."""
+    section = README.split("\n## In a browser\n")[1].split("\n## ")[0]
+    (shown,) = re.findall(r"^\.venv/bin/tagsync (.+)$", section, re.MULTILINE)
+    with serving(command(*shlex.split(shown), "--port", "0"), folder) as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        missing = "Debian's chromium and chromium-driver are not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (*CHROMIUM, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    chrome = Chrome(options, ChromeService(driver))
+    chrome.set_page_load_timeout(20)
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    """Asks as a program does."""
+    with httpx.Client(timeout=20) as opened:
+        yield opened
+
+
+def follow(browser: Browser, by: str, what: str) -> None:
+    """Clicks what leads to another page, and waits for that page."""
+    left = browser.find_element(By.TAG_NAME, "html")
+    browser.find_element(by, what).click()
+    # While a page goes, the driver may know no more of it than that its node is not there.
+    waiting = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
+    waiting.until(staleness_of(left))
+
+
+def text_of(browser: Browser) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
+def cells(browser: Browser, table: int = 0) -> list[list[str]]:
+    """What the rows of one of a page's tables say."""
+    rows = browser.find_elements(By.TAG_NAME, "table")[table].find_elements(
+        By.CSS_SELECTOR, "tbody tr"
+    )
+    return [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+
+
+def page_of(page: str, **arguments: str) -> str:
+    return f"/{page}?{urlencode(arguments)}"
+
+
+# --- what an auditor sees ------------------------------------------------------------------------
+
+
+def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> None:
+    """The front page tells freshness and changes, and leads to a timeline and to a history."""
+    browser.get(site)
+    assert "Newest complete listing" in text_of(browser)
+    assert "1 failing" in text_of(browser)
+    latest = cells(browser)
+    assert ["swr/team/api", "v1.0.0", "deleted"] in [row[2:5] for row in latest]
+    assert next(row[1] for row in latest if row[3] == "v1.0.0") == "3 h"
+
+    follow(browser, By.LINK_TEXT, "swr/team/api")
+    assert browser.find_element(By.TAG_NAME, "h1").text == "swr/team/api"
+    timeline = [
+        (row[-3] if len(row) == 5 else "", row[-2] if len(row) == 5 else row[2])
+        for row in cells(browser)
+    ]
+    assert timeline[1] == ("v1.0.0", "deleted")
+    assert timeline[3] == ("latest", "moved")
+    assert "nobody looked" in timeline[0][1]
+    assert "nobody looked" in timeline[2][1]
+    assert timeline[4][1].startswith("First listing: 2 tags were there")
+
+    follow(browser, By.LINK_TEXT, "latest")
+    assert browser.find_element(By.TAG_NAME, "h1").text == "swr/team/api:latest"
+    second, first = cells(browser)
+    assert second[1].startswith("after ")
+    assert second[2] == "still"
+    assert first[1].startswith("there when first listed")
+    assert (
+        second[0] in browser.find_element(By.TAG_NAME, "main").text.split("What it pointed to")[0]
+    )
+    assert [row[3] for row in cells(browser, 1)] == ["moved", "added"]
+    assert [row[3] for row in cells(browser, 2)] == ["nobody looked"] * 2
+
+
+def test_a_question_is_asked_by_clicking(browser: Browser, site: str) -> None:
+    """A question shows its answer and its SQL, and what is filled in changes the answer."""
+    browser.get(site)
+    follow(browser, By.LINK_TEXT, "What moved last week?")
+    assert ["swr/team/api", "latest"] in [row[:2] for row in cells(browser)]
+    target = browser.find_element(By.LINK_TEXT, "latest").get_attribute("href")
+    assert target == f"{site}{page_of('tag', repository='swr/team/api', tag='latest')}"
+    days = browser.find_element(By.NAME, "days")
+    assert days.get_attribute("placeholder") == "7"
+    days.send_keys("0")
+    follow(browser, By.TAG_NAME, "button")
+    assert "No row answers this." in text_of(browser)
+    browser.find_element(By.TAG_NAME, "summary").click()
+    (moved,) = (question for question in QUESTIONS if question.slug == "moved-last-week")
+    assert browser.find_element(By.TAG_NAME, "pre").text == moved.sql
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.slug)
+def test_every_question_is_answered(client: httpx.Client, site: str, question: Any) -> None:
+    """Each question of the README answers in the browser as it stands, as a page and as CSV."""
+    page = client.get(f"{site}/tagsync/{question.slug}")
+    assert page.status_code == 200
+    assert question.title.replace("'", "&#39;") in page.text
+    assert client.get(f"{site}/tagsync/{question.slug}.csv").status_code == 200
+
+
+def test_finding_a_repository(client: httpx.Client, browser: Browser, site: str) -> None:
+    """The list of repositories narrows to what is looked for, and says if there is none."""
+    browser.get(site)
+    assert [row[0] for row in cells(browser, 1)] == ["swr/team/api", "swr/team/hostile"]
+    browser.find_element(By.NAME, "q").send_keys("API")
+    follow(browser, By.TAG_NAME, "button")
+    assert [row[0] for row in cells(browser, 1)] == ["swr/team/api"]
+    assert "No name contains “nowhere”" in client.get(f"{site}/?q=nowhere").text
+
+
+def test_headings_captions_and_languages(browser: Browser, site: str) -> None:
+    """Who cannot see a page can still find the way: one h1, captioned tables, labelled fields."""
+    for page in (
+        *PAGES,
+        page_of("repository", name=f"swr/{API}"),
+        "/tagsync/holes",
+        "/tagsync/tags",
+    ):
+        browser.get(f"{site}{page}")
+        assert len(browser.find_elements(By.TAG_NAME, "h1")) == 1
+        assert browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+        for table in browser.find_elements(By.TAG_NAME, "table"):
+            assert table.find_element(By.TAG_NAME, "caption").text
+
+
+def test_each_table_and_column_is_described(
+    client: httpx.Client, database: Path, site: str
+) -> None:
+    """Every table, view and column has a description, and nothing else has one."""
+    with closing(sqlite3.connect(database)) as connection:
+        found = {
+            name: {row[1] for row in connection.execute(f"PRAGMA table_xinfo({name})")}
+            for (name,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+                " AND name <> '_sqlite_migrations'"
+            )
+        }
+    assert {name: set(table["columns"]) for name, table in TABLES.items()} == found
+    for name, table in TABLES.items():
+        shown = client.get(f"{site}/tagsync/{name}").text
+        assert table["description"].replace("'", "&#39;") in shown
+        assert set(table.get("facets", ())) <= table["columns"].keys()
+        assert all(f'id="facet-{facet}"' in shown for facet in table.get("facets", ()))
+
+
+def test_every_link_of_a_row_leads_to_a_row(client: httpx.Client, site: str) -> None:
+    """What a table links to in other rows is there, and is what it is called."""
+    links = {
+        unescape(link)
+        for name in TABLES
+        for link in re.findall(
+            r'<td[^>]*><a href="(/tagsync/[^"]+/[^"]+)"', client.get(f"{site}/tagsync/{name}").text
+        )
+    }
+    assert {link.split("/")[2] for link in links} >= {"repositories", "changes", "images"}
+    assert {link: client.get(f"{site}{link}").status_code for link in links} == dict.fromkeys(
+        links, 200
+    )
+
+
+# --- what nobody can do --------------------------------------------------------------------------
+
+
+def test_a_hostile_tag_is_text_in_a_browser(
+    browser: Browser, site: str, trap: Trap, hostile: Sequence[str]
+) -> None:
+    """No kind of page runs, loads or even holds what a tag's name would be; it shows the name."""
+    pages = [
+        "/",
+        page_of("repository", name=f"swr/{HOSTILE}"),
+        *(page_of("tag", repository=f"swr/{HOSTILE}", tag=tag) for tag in hostile),
+        "/tagsync/changes/3",
+        "/tagsync/moved-last-week",
+        page_of("tagsync/current_tags", tag__exact=hostile[1], _facet="tag"),
+        page_of("tagsync", sql=f'SELECT tag AS "{hostile[3].replace(chr(34), "")}" FROM tags'),
+        page_of("tagsync", sql=hostile[0]),
+        page_of("repository", name=hostile[0]),
+        page_of("", q=hostile[1]),
+    ]
+    for page in pages:
+        browser.get(f"{site}{page}")
+        assert browser.title.endswith("tagsync"), page
+        active, sheets, targets = browser.execute_script(
+            "const all = selector => [...document.querySelectorAll(selector)];"
+            "return [all('script, img, svg, iframe, object').length,"
+            " all('link').map(link => link.href), all('a').map(link => link.href)]"
+        )
+        assert active == 0, page
+        assert {f"{site}/assets/tagsync.css"} <= set(sheets), page
+        assert all(target.startswith(site) for target in (*sheets, *targets)), page
+    assert trap.visits == 0
+
+    browser.get(f"{site}{page_of('tag', repository=f'swr/{HOSTILE}', tag=hostile[1])}")
+    assert browser.find_element(By.TAG_NAME, "h1").text == f"swr/{HOSTILE}:{hostile[1]}"
+    browser.get(f"{site}/tagsync/current_tags")
+    shown = text_of(browser).replace("\n", "")
+    assert all(tag in shown for tag in (*hostile[1:5], "{{ 7 * 7 }}", r"v1\u202egnp"))
+
+
+class Elements(HTMLParser):
+    """The elements of a page, and the addresses that they name."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.addresses: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.addresses |= {
+            value or "" for name, value in attrs if name in {"href", "src", "action"}
+        }
+
+
+def test_no_table_and_no_question_holds_more_than_text(client: httpx.Client, site: str) -> None:
+    """On none of Datasette's own pages does a tag's name become an element or an address."""
+    showing: set[str] = set()
+    for name in (*TABLES, *(question.slug for question in QUESTIONS)):
+        text = client.get(f"{site}/tagsync/{name}").text
+        showing |= {name} if HOSTILE in text and "fetch(" in text else set()
+        page = Elements(text)
+        assert not page.names & {"script", "img", "svg", "iframe", "object"}, name
+        assert not [attribute for attribute in page.attributes if attribute.startswith("on")], name
+        for address in page.addresses:
+            assert address.startswith(("/", "#", site)), (name, address)
+    assert {"tags", "current_tags", "change_log", "moved-last-week", "deleted"} <= showing
+
+
+def test_a_page_may_not_run_a_script_even_if_it_held_one(
+    browser: Browser, site: str, trap: Trap
+) -> None:
+    """The browser refuses what was put into a page of ours, and would have obeyed elsewhere."""
+    put_in = (
+        "const script = document.createElement('script');"
+        f"script.textContent = \"document.title='owned';fetch('{trap.url}')\";"
+        "document.body.append(script);"
+        f"const image = document.createElement('img'); image.src = '{trap.url}';"
+        "document.body.append(image);"
+    )
+    for page in (*PAGES, "/tagsync/change_log", "/nowhere"):
+        browser.get(f"{site}{page}")
+        browser.execute_script(put_in)
+        assert browser.title != "owned", page
+    assert trap.visits == 0
+
+    browser.get("data:text/html,<title>a page without our headers</title>")
+    browser.execute_script(put_in)
+    assert browser.title == "owned"
+    assert trap.visited.wait(10)
+    trap.visits = 0
+
+
+def test_every_answer_forbids_scripts(client: httpx.Client, site: str) -> None:
+    """The headers that keep a browser from running or framing anything are on all answers."""
+    for path in ("/", "/tagsync/tags", "/tagsync/tags.json", "/nowhere", "/assets/tagsync.css"):
+        headers = client.get(f"{site}{path}").headers
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'self'; img-src 'self'")
+        assert "script-src" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_only_reading_is_answered(client: httpx.Client, site: str, method: str) -> None:
+    """Whatever would send something is refused, on our pages and on Datasette's."""
+    for path in ("/", "/tagsync/tags", "/tagsync/moved-last-week", "/-/messages"):
+        answer = client.request(method, f"{site}{path}")
+        assert answer.status_code == 405, path
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM tags",
+        "INSERT INTO tags (tag) VALUES ('x')",
+        "WITH x AS (SELECT 1) DELETE FROM tags",
+        "ATTACH 'other.db' AS other",
+        "PRAGMA journal_mode = DELETE",
+        "SELECT 1; DELETE FROM tags",
+    ],
+)
+def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: str) -> None:
+    """SQL that would write is refused by a sentence, and the file stays as it is."""
+    before = database.read_bytes()
+    answer = client.get(f"{site}/tagsync", params={"sql": sql})
+    assert answer.status_code == 400
+    assert "Traceback" not in answer.text
+    assert database.read_bytes() == before
+    beside = {path.name for path in database.parent.iterdir()} - {"config.toml", "tagsync.db"}
+    assert beside <= {"tagsync.db-wal", "tagsync.db-shm"}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:9000", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8001", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example:8001", 421),
+        ("192.0.2.1", 421),
+        ("", 421),
+    ],
+)
+def test_another_site_s_name_is_refused(
+    client: httpx.Client, site: str, host: str, status: int
+) -> None:
+    """A name that was made to point here (DNS rebinding) gets nothing of the record."""
+    for path in ("/", "/tagsync/tags.json"):
+        answer = client.get(f"{site}{path}", headers={"Host": host})
+        assert answer.status_code == status
+        assert status == 200 or "team" not in answer.text
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(client: httpx.Client, site: str) -> None:
+    """What a spreadsheet would compute begins with a quotation mark, in every export."""
+    for path in (
+        "/tagsync/current_tags.csv",
+        "/tagsync/tags.csv?_stream=1&_size=1",
+        "/tagsync.csv?sql=SELECT+tag+FROM+tags",
+    ):
+        rows = list(csv.reader(io.StringIO(client.get(f"{site}{path}").text)))
+        found = [cell for row in rows for cell in row]
+        assert "'=cmd()" in found
+        assert "=cmd()" not in found
+
+
+def test_a_page_that_is_not_there(client: httpx.Client, site: str) -> None:
+    """What does not exist is said in one sentence, as a page or as JSON."""
+    page = client.get(f"{site}{page_of('repository', name='swr/team/typo')}")
+    assert page.status_code == 404
+    assert "was ever polled" in page.text
+    answer = client.get(f"{site}/tagsync/nowhere.json")
+    assert answer.status_code == 404
+    assert answer.json()["ok"] is False
+    assert client.get(f"{site}{page_of('repository', name='x', before='y')}").status_code == 400
+    assert client.get(f"{site}/tagsync.db").status_code == 403
+
+
+# --- beside others, and to the end ---------------------------------------------------------------
+
+
+def test_beside_a_writer(client: httpx.Client, site: str, database: Path) -> None:
+    """While a transaction is open pages show what was before it, and after it what came of it."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute(
+            "INSERT INTO repositories (registry, name, last_attempt_at)"
+            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z')"
+        )
+        during = client.get(site)
+        writer.execute("COMMIT")
+        after = client.get(site)
+        writer.execute("DELETE FROM repositories WHERE name = 'team/new'")
+    assert (during.status_code, after.status_code) == (200, 200)
+    assert "swr/team/new" not in during.text
+    assert "swr/team/new" in after.text
+
+
+def as_who_may_only_read() -> list[str]:
+    """A prefix that takes root's power to ignore permissions away; others have none."""
+    if os.geteuid():
+        return []
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> None:
+    """Nothing has to be written to show a record, and what others write later is seen."""
+    config, path = configure(tmp_path), tmp_path / "tagsync.db"
+    Store.open(path).close()
+    assert not Path(f"{path}-wal").exists()
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    arguments = [*as_who_may_only_read(), *command("--config", config, "web", "--port", 0)]
+    with ExitStack() as stack:
+        stack.callback(tmp_path.chmod, 0o755)
+        site, _ = stack.enter_context(serving(arguments, tmp_path))
+        assert "Nothing has been recorded yet" in client.get(site).text
+        assert sorted(found.name for found in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        path.chmod(0o644)
+        tmp_path.chmod(0o755)
+        writer = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+        writer.execute(
+            "INSERT INTO repositories (registry, name, last_attempt_at)"
+            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z')"
+        )
+        tmp_path.chmod(0o555)
+        assert "swr/team/new" in client.get(site).text
+
+
+def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path: Path) -> None:
+    """A page says what is wrong with the file, and is right again when the file is."""
+    config, path = configure(tmp_path), tmp_path / "tagsync.db"
+    Store.open(path).close()
+    with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
+        assert client.get(site).status_code == 200
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        path.unlink()
+        for page in PAGES:
+            gone = client.get(f"{site}{page}")
+            assert gone.status_code == (200 if page == "/questions" else 503), page
+            assert "tagsync.db" in gone.text or page == "/questions"
+        Store.open(path).close()
+        assert client.get(site).status_code == 200
+        process.terminate()
+        assert process.communicate(timeout=15) == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(
+    client: httpx.Client, tmp_path: Path, number: signal.Signals
+) -> None:
+    """It ends with status 0 and says nothing, though a query that would take long is under way."""
+    config = configure(tmp_path)
+    Store.open(tmp_path / "tagsync.db").close()
+    with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
+        endless = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+        )
+        port = int(site.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as asking:
+            request = f"GET {page_of('tagsync', sql=endless)} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            asking.sendall(request.encode())
+            assert client.get(site).status_code == 200
+            process.send_signal(number)
+            output = process.communicate(timeout=15)
+        assert (process.returncode, *output) == (0, "", "")
+
+
+def test_a_query_that_takes_too_long_is_ended(client: httpx.Client, site: str) -> None:
+    """Who asks for less than the limit gets less; the answer is one sentence."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    answer = client.get(f"{site}/tagsync", params={"sql": endless, "_timelimit": "50"}, timeout=20)
+    assert answer.status_code == 400
+    assert "The query took longer" in answer.text
+
+
+# --- what it refuses to begin with ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example"])  # noqa: S104
+def test_other_addresses_than_loopback_are_refused(database: Path, host: str) -> None:
+    """Without a login the pages are for this machine, and the sentence says how others get in."""
+    with pytest.raises(ConfigError, match=r"is not a loopback address.+SSH tunnel"):
+        serve(database, host, 0, pytest.fail)
+
+
+def test_a_port_that_is_taken(database: Path) -> None:
+    """The sentence says which port, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 cannot be.+--port"):
+            serve(database, "127.0.0.1", port, pytest.fail)
+
+
+def make_nothing(_path: Path) -> None:
+    pass
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+
+
+def make_newer(path: Path) -> None:
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('tagsync', 'from_the_future', '2030')"
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (make_nothing, "there is no database at"),
+        (make_foreign, "is a database of another program"),
+        (make_newer, "was written by a newer tagsync"),
+    ],
+)
+def test_a_database_that_is_not_ours(
+    tmp_path: Path, make: Callable[[Path], None], expected: str
+) -> None:
+    """What cannot be shown is said before anything is served, and nothing is made or changed."""
+    path = tmp_path / "tagsync.db"
+    make(path)
+    before = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
+    with pytest.raises(UnusableDatabase, match=expected):
+        serve(path, "127.0.0.1", 0, pytest.fail)
+    after = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
+    assert after == before
+
+
+def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
+    """What cannot be served ends with status 2 and one line on standard error."""
+    sentence = refused("--config", configure(tmp_path), "web", "--port", 0, cwd=tmp_path)
+    assert sentence.startswith("tagsync: there is no database at ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
+
+
+def test_another_sqlite_is_left_alone(folder: Path, client: httpx.Client, tmp_path: Path) -> None:
+    """Where pysqlite3 is installed, which Datasette takes if it may, every page is answered."""
+    (tmp_path / "pysqlite3.py").write_text("raise AssertionError('it was taken')")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from tagsync.cli import main; main()"
+    )
+    arguments = ["--config", "tagsync-demo/config.toml", "web", "--port", "0"]
+    with serving([sys.executable, "-c", program, *arguments], folder) as (site, _):
+        assert [client.get(f"{site}{page}").status_code for page in PAGES] == [200] * len(PAGES)
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """Where Datasette is not installed one sentence says how to install it."""
+    program = "import sys; sys.modules['datasette'] = None; from tagsync.cli import main; main()"
+    finished = subprocess.run(
+        [sys.executable, "-c", program, "web"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout) == (2, "")
+    (line,) = finished.stderr.splitlines()
+    assert "pip install '.[web]'" in line
