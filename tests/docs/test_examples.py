@@ -13,7 +13,8 @@ import pytest
 
 from tagsync.config import Config, NoneTable, RegistryTable, load
 from tagsync.database.store import Store
-from tests.support.documents import PAGES, ROOT, fenced_blocks, read_page, section
+from tests.support.documents import PAGES, fenced_blocks, read_page, section
+from tests.support.paths import ROOT
 
 TOML = [block for path in PAGES for block in fenced_blocks(path.read_text(), "toml")]
 CONFIGURATIONS = [block for block in TOML if "[[" in block]

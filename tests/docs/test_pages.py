@@ -8,7 +8,8 @@ from urllib.parse import unquote
 import pytest
 
 from tagsync.database.store import Store
-from tests.support.documents import PAGES, ROOT, anchors, links, read_page, section
+from tests.support.documents import PAGES, anchors, links, read_page, section
+from tests.support.paths import ROOT
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
