@@ -18,7 +18,7 @@ from structlog.testing import LogCapture
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
-from tagsync.polling.poll import Job
+from tagsync.polling.jobs import Job
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 

@@ -11,7 +11,8 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import NotFound
 from tagsync.models import Listing, Repository, Unchanged
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry, Source, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.polling.test_poll import assert_history_is_whole
@@ -153,12 +154,12 @@ def test_a_mirror_and_its_history(
     server.push(repository, "v1", "one")
     server.push(repository, "latest", "one more")
     gone = server.push(repository, "v0", "zero")
-    assert sync(job, store).added == 3
+    assert poll(job, store).added == 3
     server.push(repository, "v2", "two")
     moved = server.push(repository, "latest", "two")
     delete(server, repository, "v0", gone)
-    poll = sync(job, store)
-    assert (poll.outcome, poll.added, poll.updated, poll.deleted) == ("ok", 1, 1, 1)
+    result = poll(job, store)
+    assert (result.outcome, result.added, result.updated, result.deleted) == ("ok", 1, 1, 1)
     assert query("SELECT tag, kind, moved FROM change_log WHERE id > 3 ORDER BY tag") == [
         ("latest", "updated", 1),
         ("v0", "deleted", 0),
@@ -168,8 +169,8 @@ def test_a_mirror_and_its_history(
     assert query("SELECT count(*) FROM images WHERE verified IS NOT 1") == [(0,)]
     layers = "SELECT count(DISTINCT tag) FROM tags JOIN image_layers USING (digest)"
     assert query(layers) == [(3,)]
-    poll = sync(job, store)
-    assert (poll.outcome, poll.added + poll.updated + poll.deleted) == ("ok", 0)
+    result = poll(job, store)
+    assert (result.outcome, result.added + result.updated + result.deleted) == ("ok", 0)
     assert_history_is_whole(database)
 
 
@@ -178,7 +179,7 @@ def test_the_last_tag_is_held(
 ) -> None:
     """A repository that lost every tag is believed when it says so again."""
     digest = server.push(repository, "v1", "one")
-    sync(job, store)
+    poll(job, store)
     delete(server, repository, "v1", digest)
-    assert [sync(job, store).outcome for _ in range(2)] == ["held", "ok"]
+    assert [poll(job, store).outcome for _ in range(2)] == ["held", "ok"]
     assert query("SELECT count(*) FROM tags") == [(0,)]

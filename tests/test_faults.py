@@ -22,7 +22,8 @@ from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap
 from tagsync.errors import RegistryError, Unauthorized
 from tagsync.models import Listing
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import KeyCredential
 from tagsync.secrets import Secret
@@ -412,12 +413,12 @@ def test_tagsync_outlives_each_lie(
         for name in ALL[:21]:
             swr.push("team/api", name)
         job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
-        sync(job, store)
+        poll(job, store)
         for number in range(5):
             faults.next(kind)
             swr.push("team/api", ALL[0], f"build {number}")
-            assert sync(job, store).deleted == 0
-            assert sync(job, store).outcome == "ok"
+            assert poll(job, store).deleted == 0
+            assert poll(job, store).outcome == "ok"
         with store.reading(REPOSITORY) as view:
             assert {tag.tag: tag.digest for tag in view.tags().values()} == swr.tags("team/api")
 

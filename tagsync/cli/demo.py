@@ -15,7 +15,7 @@ from tagsync.cli.wiring import named
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Options
 
 CONFIG = """\
 # Written by `tagsync demo`. The emulated registry is gone, the database stays.

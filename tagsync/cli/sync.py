@@ -21,8 +21,8 @@ from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import Job, Poll
-from tagsync.polling.run_once import Options, sync_all
+from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import Credential
 from tagsync.schedule import spacing
@@ -97,7 +97,7 @@ def run(
         # All that was imported stays: not to look at it again takes 4 % off an idle pass.
         gc.freeze()
         with _progress(len(jobs)) as on_poll:
-            return [*failures, *sync_all(jobs, store, concurrency, options, on_poll)]
+            return [*failures, *run_once(jobs, store, concurrency, options, on_poll)]
 
 
 def check_watches(config: Config) -> None:

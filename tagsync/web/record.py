@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tagsync.audit.questions import QUESTIONS
-from tagsync.models import GONE
 from tagsync.web.database import Ask
 
 Row = dict[str, Any]
@@ -26,7 +25,7 @@ _HOLES: Final = next(question.sql for question in QUESTIONS if question.slug == 
 
 _REPOSITORIES: Final = """
     SELECT r.id, r.registry || '/' || r.name AS repository, r.first_observed_at,
-           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.detail,
+           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.reasons,
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1) AS tags
     FROM repositories AS r
@@ -170,7 +169,7 @@ def state(row: Row) -> str:
         return "failing" if row["last_complete_at"] else "never listed"
     if row["outcome"] == "held":
         return "held"
-    return "gone" if (row["detail"] or "").startswith(GONE) else "ok"
+    return "gone" if row["reasons"] == "gone" else "ok"
 
 
 def timeline(

@@ -27,8 +27,9 @@ from tagsync.emulator import Emulator
 from tagsync.errors import UnclearQuestion, Unreachable
 from tagsync.manifests import fetched_image
 from tagsync.models import Image, Listing, Repository, Tag
-from tagsync.polling.poll import Job, sync
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
+from tagsync.polling.jobs import Options
 from tagsync.registries import Registry
 from tests.conftest import REPOSITORY, FakeClock, Scripted, without_triggers
 
@@ -65,7 +66,7 @@ def poll(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callab
             scripted.script.append(Unreachable("no connection"))
         else:
             scripted.then(*tags)
-        sync(job, store, Options(**options), clock)
+        poll(job, store, Options(**options), clock)
 
     return look
 
@@ -90,7 +91,7 @@ def moved(tag: str, digest: str) -> Tag:
 # --- at a moment ---------------------------------------------------------------------------------
 
 
-def test_before_the_first_listing_nothing_is_known(poll: PollAt, ask: Ask) -> None:
+def test_before_the_first_listing_nothing_is_known(result: PollAt, ask: Ask) -> None:
     """Before the first complete listing a row says so, and there is no tag in it."""
     poll(0, fails=True)
     assert told(ask("tags_at", (), at(1))) == [(None, None, None, "unknown", None, None)]
@@ -99,7 +100,7 @@ def test_before_the_first_listing_nothing_is_known(poll: PollAt, ask: Ask) -> No
     assert told(ask("tags_at", (), at(5))) == [("a", "sha256:a", True, "certain", None, None)]
 
 
-def test_between_two_listings_a_tag_that_moved_is_uncertain(poll: PollAt, ask: Ask) -> None:
+def test_between_two_listings_a_tag_that_moved_is_uncertain(result: PollAt, ask: Ask) -> None:
     """Both digests are shown, with the window in which it moved; the tag that stayed is certain."""
     poll(0, "a", "b")
     poll(5, moved("a", "x"), "b")
@@ -112,7 +113,7 @@ def test_between_two_listings_a_tag_that_moved_is_uncertain(poll: PollAt, ask: A
     assert told(ask("tags_at", (), at(0)))[0] == ("a", "sha256:a", True, "certain", None, None)
 
 
-def test_a_tag_that_may_not_have_been_there_is_shown_so(poll: PollAt, ask: Ask) -> None:
+def test_a_tag_that_may_not_have_been_there_is_shown_so(result: PollAt, ask: Ask) -> None:
     """Within the window of a deletion, and of an addition, absence is one of the possibilities."""
     poll(0, "a", "b", "c")
     poll(5, "b", "c")
@@ -124,7 +125,7 @@ def test_a_tag_that_may_not_have_been_there_is_shown_so(poll: PollAt, ask: Ask) 
     assert [row["tag"] for row in ask("tags_at", (), at(5))] == ["b", "c"]
 
 
-def test_in_a_hole_nothing_was_observed(poll: PollAt, ask: Ask) -> None:
+def test_in_a_hole_nothing_was_observed(result: PollAt, ask: Ask) -> None:
     """In a hole all is what was last known, with since when and until when nobody looked."""
     poll(0, "a", "b")
     poll(60, moved("a", "x"), "b")
@@ -137,7 +138,7 @@ def test_in_a_hole_nothing_was_observed(poll: PollAt, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_a_poll_that_showed_nothing_is_no_look(poll: PollAt, ask: Ask, held: bool) -> None:
+def test_a_poll_that_showed_nothing_is_no_look(result: PollAt, ask: Ask, held: bool) -> None:
     """Between two listings with a failed or a held poll between them, nothing was observed."""
     poll(0, "a")
     poll(5, fails=not held)
@@ -147,13 +148,13 @@ def test_a_poll_that_showed_nothing_is_no_look(poll: PollAt, ask: Ask, held: boo
     assert told(ask("tags_at", (), at(10)))[0][3] == "certain"
 
 
-def test_after_the_last_listing_nothing_is_observed_yet(poll: PollAt, ask: Ask) -> None:
+def test_after_the_last_listing_nothing_is_observed_yet(result: PollAt, ask: Ask) -> None:
     """What is newer than the last listing is what was last known, with no end to the doubt."""
     poll(0, "a")
     assert told(ask("tags_at", (), at(1))) == [("a", "sha256:a", True, "not observed", at(0), None)]
 
 
-def test_an_empty_repository_that_was_not_seen_says_so(poll: PollAt, ask: Ask) -> None:
+def test_an_empty_repository_that_was_not_seen_says_so(result: PollAt, ask: Ask) -> None:
     """No row at all means certainly no tag; where that is not certain, a row says why."""
     poll(0)
     poll(60)
@@ -170,14 +171,14 @@ def test_a_listing_that_took_long_leaves_a_longer_doubt(
     scripted.then(moved("a", "y"), started_at=at(10), finished_at=at(11))
     for minute in (1, 6, 11):
         clock.now = FakeClock().now + timedelta(minutes=minute)
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert told(ask("tags_at", (), at(5.5))) == [
         ("a", f"sha256:{digest}", True, "uncertain", at(0), at(11)) for digest in "axy"
     ]
     assert [row["digest"] for row in ask("tags_at", (), at(3))] == ["sha256:a", "sha256:x"]
 
 
-def test_every_field_is_as_it_was(poll: PollAt, ask: Ask) -> None:
+def test_every_field_is_as_it_was(result: PollAt, ask: Ask) -> None:
     """What is shown beside the digest is of that moment too, null where it had been taken away."""
     poll(0, Tag("a", "sha256:a", image_id="1", size=1, updated="then"))
     poll(5, Tag("a", "sha256:a", image_id="2", updated="later"))
@@ -187,7 +188,7 @@ def test_every_field_is_as_it_was(poll: PollAt, ask: Ask) -> None:
     assert [after[name] for name in names] == ["2", None, "later", at(5)]
 
 
-def test_now_is_what_tags_says(poll: PollAt, ask: Ask) -> None:
+def test_now_is_what_tags_says(result: PollAt, ask: Ask) -> None:
     """At the last listing, the answer is that of tags without a moment."""
     poll(0, "a", "b", Tag("c", "sha256:c", size=3))
     poll(5, "a", moved("b", "x"), Tag("c", "sha256:c", size=4), "d")
@@ -204,7 +205,7 @@ def differences(rows: list[Row]) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
-def test_the_net_difference(poll: PollAt, ask: Ask) -> None:
+def test_the_net_difference(result: PollAt, ask: Ask) -> None:
     """What was undone in between is not in it; what changed several times is one row."""
     poll(0, "a", "b", "c", "d")
     poll(5, moved("a", "x"), moved("b", "x"), "d", "e")
@@ -220,7 +221,7 @@ def test_the_net_difference(poll: PollAt, ask: Ask) -> None:
     assert ask("diff", (), at(10), at(10)) == []
 
 
-def test_what_is_null_again_is_no_difference(poll: PollAt, ask: Ask) -> None:
+def test_what_is_null_again_is_no_difference(result: PollAt, ask: Ask) -> None:
     """A field that was not sent, then was, and then was not, is what it was."""
     poll(0, "a")
     poll(5, Tag("a", "sha256:a", size=1))
@@ -228,7 +229,7 @@ def test_what_is_null_again_is_no_difference(poll: PollAt, ask: Ask) -> None:
     assert ask("diff", (), at(0), at(10)) == []
 
 
-def test_a_difference_is_as_sure_as_its_ends(poll: PollAt, ask: Ask) -> None:
+def test_a_difference_is_as_sure_as_its_ends(result: PollAt, ask: Ask) -> None:
     """From or to a moment within a change, the difference is uncertain, and so marked."""
     poll(0, "a")
     poll(5, moved("a", "x"))
@@ -242,7 +243,7 @@ def test_a_difference_is_as_sure_as_its_ends(poll: PollAt, ask: Ask) -> None:
     ]
 
 
-def test_from_before_the_first_listing_there_is_no_difference(poll: PollAt, ask: Ask) -> None:
+def test_from_before_the_first_listing_there_is_no_difference(result: PollAt, ask: Ask) -> None:
     """What was before the first listing is unknown, and so is how it differs."""
     poll(0, "a")
     assert differences(ask("diff", (), at(-1), at(0))) == [(None, None, None, None, "unknown")]
@@ -270,7 +271,7 @@ def test_from_before_the_first_listing_there_is_no_difference(poll: PollAt, ask:
     ids=str,
 )
 def test_what_may_have_happened_is_shown(
-    poll: PollAt, ask: Ask, options: dict[str, Any], expected: list[int]
+    result: PollAt, ask: Ask, options: dict[str, Any], expected: list[int]
 ) -> None:
     """A change is left out only if it certainly happened outside of what is asked for."""
     poll(0, "a", "b")
@@ -286,7 +287,7 @@ def test_a_pattern_chooses_changes(
     """Among several repositories only the changes of those that match are shown, oldest first."""
     for name in ("team/a", "team/b", "other/c"):
         scripted.then("x", "y")
-        sync(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
     assert [row["id"] for row in ask("log", ("swr/team/*",))] == [1, 2, 3, 4]
     assert [row["id"] for row in ask("log", ("*c", "*a"), tag="y")] == [2, 6]
 
@@ -298,7 +299,7 @@ def covered(rows: list[Row]) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in ("from", "to", "state", "polls")) for row in rows]
 
 
-def test_when_we_looked(poll: PollAt, ask: Ask) -> None:
+def test_when_we_looked(result: PollAt, ask: Ask) -> None:
     """Runs of polls and the holes between them follow each other without a gap."""
     poll(0, "a")
     poll(5, "a")
@@ -377,7 +378,7 @@ def images(job: Job, store: Store, clock: FakeClock) -> None:
         )
         registry = Scripted(clock)
         registry.script.append(listing)
-        sync(Job(job.repository, registry, INTERVAL), store, clock=clock)
+        poll(Job(job.repository, registry, INTERVAL), store, clock=clock)
 
 
 def found(rows: list[Row]) -> list[tuple[Any, ...]]:
@@ -434,7 +435,7 @@ def record(job: Job, store: Store, clock: FakeClock) -> Callable[..., None]:
             "children": {image.digest: image for image in children},
         }
         registry.script.append(msgspec.structs.replace(listing, **given))
-        sync(Job(job.repository, registry, INTERVAL), store, clock=clock)
+        poll(Job(job.repository, registry, INTERVAL), store, clock=clock)
 
     return list_
 
@@ -605,9 +606,9 @@ def test_a_database_of_before_is_brought_up_to_date(tmp_path: Path, connect: Any
         swr.push("team/api", "v1", "one")
         swr.push("team/api", "old", "two")
         registry: Registry = connect(swr.url)
-        sync(Job(REPOSITORY, registry, INTERVAL), store)
+        poll(Job(REPOSITORY, registry, INTERVAL), store)
         swr.delete("team/api", "old")
-        sync(Job(REPOSITORY, registry, INTERVAL), store)
+        poll(Job(REPOSITORY, registry, INTERVAL), store)
     make_older(database)
     with closing(sqlite3.connect(database)) as connection:
         (layer,) = connection.execute(
@@ -743,18 +744,18 @@ class Rememberer(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 20]), accept=st.booleans())
     def poll(self, seconds: int, accept: bool) -> None:
         started = self.list_all(seconds)
-        poll = sync(self.job, self.store, Options(accept_deletions=accept), self.clock)
-        if poll.outcome == "ok":
+        result = poll(self.job, self.store, Options(accept_deletions=accept), self.clock)
+        if result.outcome == "ok":
             self.remember(started)
         else:
-            assert poll.outcome == "held"
+            assert result.outcome == "held"
             self.seeing = False
         self.pass_time(seconds=1)
 
     @rule()
     def fail(self) -> None:
         self.registry.script.append(Unreachable("no connection"))
-        assert sync(self.job, self.store, clock=self.clock).outcome == "failed"
+        assert poll(self.job, self.store, clock=self.clock).outcome == "failed"
         self.seeing = False
         self.pass_time(seconds=1)
 
@@ -762,7 +763,7 @@ class Rememberer(RuleBasedStateMachine):
     def kill_before_the_commit(self) -> None:
         self.list_all(0, images=Fatal())
         with pytest.raises(Killed):
-            sync(self.job, self.store, Options(accept_deletions=True), self.clock)
+            poll(self.job, self.store, Options(accept_deletions=True), self.clock)
         self.restart()
 
     @rule()
@@ -780,7 +781,7 @@ class Rememberer(RuleBasedStateMachine):
         )
         try:
             with pytest.raises(Killed):
-                sync(self.job, self.store, Options(accept_deletions=True), self.clock)
+                poll(self.job, self.store, Options(accept_deletions=True), self.clock)
         finally:
             structlog.reset_defaults()
         self.remember(started)

@@ -17,7 +17,8 @@ from tagsync.clock import parse_timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import http, swr
 from tagsync.web.record import state
 from tests.conftest import FakeClock, Scripted
@@ -63,7 +64,7 @@ class World:
         self.clock.now += after
         for name in names:
             job = Job(Repository("swr", name), self._registry, INTERVAL)
-            sync(job, self._store, clock=self.clock)
+            poll(job, self._store, clock=self.clock)
 
     def fail(self, name: str) -> None:
         self.emulator.answer_next(403, {"errors": [{"errorCode": "SVCSTG.SWR.4030170"}]})
@@ -288,7 +289,7 @@ def test_a_digest_that_was_not_resolved_is_no_move(
     """What a tag pointed to while it was not resolved is unknown: neither a move nor a rollback."""
     for digest in ("sha256:a", None, "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     assert ask(database, "rollbacks") == []
     assert ask(database, "immutable-tags-that-moved") == []
@@ -296,7 +297,7 @@ def test_a_digest_that_was_not_resolved_is_no_move(
 
     for digest in (None, "sha256:b", "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     columns = ("old_digest", "new_digest")
     assert picked(ask(database, "immutable-tags-that-moved"), *columns) == [
@@ -330,7 +331,7 @@ def test_names_that_promise_never_to_move(
     """Full versions, dates and commits promise it; floating names and words of a-f do not."""
     for digest in ("sha256:a", "sha256:b"):
         scripted.then(Tag(tag, digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     found = picked(ask(database, "immutable-tags-that-moved"), "tag")
     assert found == ([(tag,)] if promises else [])
@@ -342,7 +343,7 @@ def test_images_tagged_elsewhere(
     """Tags of two repositories on one digest are named together; unresolved ones are not equal."""
     for name in ("team/api", "team/web"):
         scripted.then(Tag("one", "sha256:same"), Tag("own", f"sha256:{name}"), Tag("unknown", None))
-        sync(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
     (row,) = ask(database, "same-image-elsewhere")
     assert (row["digest"], row["repositories"], row["tags"]) == ("sha256:same", 2, 2)
     assert sorted(row["tagged_as"].split(", ")) == ["swr/team/api:one", "swr/team/web:one"]

@@ -17,8 +17,9 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.manifests import listed_image
 from tagsync.models import Repository
-from tagsync.polling.poll import Job, sync
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
+from tagsync.polling.jobs import Options
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.conftest import FakeClock, Scripted, without_triggers
@@ -39,7 +40,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         def look() -> None:
             for job in jobs:
-                assert sync(job, store).outcome == "ok"
+                assert poll(job, store).outcome == "ok"
 
         swr.push("team/api", "v1", "one")
         swr.push("team/api", "v2", "two")
@@ -574,7 +575,7 @@ def test_the_head_spans_restarts_and_processes(
             for store, name in ((one, "team/a"), (other, "team/b")):
                 scripted.then(f"v{number}")
                 job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
-                assert sync(job, store, Options(accept_deletions=True), clock).outcome == "ok"
+                assert poll(job, store, Options(accept_deletions=True), clock).outcome == "ok"
             assert one.head() == other.head()
     assert checked(database) == {}
     with Store.open_for_reading(database) as store:
@@ -589,7 +590,7 @@ def test_bytes_that_never_fitted_are_no_fault(
     scripted.then("a")
     listing: Any = scripted.script.pop()
     scripted.script.append(msgspec.structs.replace(listing, images={"sha256:a": wrong}))
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert wrong.verified is False
     assert checked(database) == {}
     with Audit.open(database) as audit:

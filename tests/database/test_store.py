@@ -25,13 +25,14 @@ from tagsync.database.hash_chain import GENESIS, link
 from tagsync.database.outcomes import Entry, Failed, Finding, Known
 from tagsync.database.parts import BATCH
 from tagsync.database.rows import insert_rows
-from tagsync.database.schema import migrations
+from tagsync.database.migrations import migrations
 from tagsync.database.store import Store, _Shared
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.decide import diff
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
 from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
 from tests.polling.test_poll import assert_history_is_whole
@@ -49,7 +50,7 @@ def tamper(database: Path, sql: str) -> None:
 def recorded(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> None:
     """A repository whose one tag and its image are recorded."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
 
 
 @pytest.mark.usefixtures("recorded")
@@ -106,7 +107,7 @@ def test_no_place_of_an_image_keeps_others_out(
         "INSERT INTO images (rowid, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')",
     )
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT digest FROM images WHERE number = 1") == [("sha256:a",)]
 
 
@@ -117,7 +118,7 @@ def test_what_is_left_of_a_lost_change_leads_nobody_astray(
     """A change whose place in the index on images is taken is recorded, and is found by it."""
     tamper(database, "INSERT INTO change_images VALUES (2, 1)")
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT tag FROM tag_history WHERE digest = 'sha256:b'") == [("b",)]
 
 
@@ -267,10 +268,10 @@ def test_swr_fills_in_a_manifest_too(
         whole = listed.images[digest].manifest
         swr.set_fields("team/api", "v1", manifest=None)
         job = Job(Repository("swr", "team/api"), registry, timedelta(minutes=5))
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
         assert query("SELECT digest, manifest FROM images") == [(digest, None)]
         swr.set_fields("team/api", "v1", manifest=whole)
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
     assert query("SELECT digest, manifest, verified FROM images") == [(digest, whole, 1)]
     assert query("SELECT count(*) FROM changes") == [(1,)]
 
@@ -376,7 +377,7 @@ def test_a_reader_does_not_wait_for_the_writer(
 ) -> None:
     """While a transaction is open, others read what was there before it."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     failed = Failed("in hand", "in hand", "2026-05-03T12:00:01.000Z")
     finding = Finding(job.repository, store.known(job.repository), job.interval, failed)
     with store.recording() as ledger:
@@ -421,7 +422,7 @@ def test_freshness_of_a_repository_that_just_came(
     with Joined.open(database) as store:
         store.path = database
         scripted.then("a")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
         assert store.freshness().keys() == {job.repository}
 
 
@@ -437,7 +438,7 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
 ) -> None:
     """Whichever write of a transaction fails, nothing of it is kept."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     everything = "SELECT * FROM {} ORDER BY 1, 2"
     tables = ("repositories", "images", "changes", "tags", "observations")
     before = [query(everything.format(name)) for name in tables]
@@ -448,7 +449,7 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
     clock.advance(hours=1)
     scripted.then("a", "b")
     with pytest.raises(StoreError, match="full"):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert [query(everything.format(name)) for name in tables] == before
 
 

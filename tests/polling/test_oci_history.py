@@ -14,7 +14,8 @@ import stamina
 
 from tagsync.database.store import Store
 from tagsync.models import Repository
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import oci
 from tests.conftest import FakeClock
 from tests.polling.test_poll import assert_history_is_whole
@@ -56,8 +57,8 @@ class Polls:
         """Polls with the watch's settings; gives the outcome and the counts."""
         self._clock.advance(minutes=1)
         job = msgspec.structs.replace(self._job, **settings)
-        poll = sync(job, self._store, clock=self._clock)
-        return poll.outcome, poll.added, poll.updated, poll.deleted
+        result = poll(job, self._store, clock=self._clock)
+        return result.outcome, result.added, result.updated, result.deleted
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def poll(registry: oci.Oci, store: Store, clock: FakeClock) -> Polls:
 
 
 def test_fewer_tags_are_resolved_and_then_more(
-    poll: Polls, fake: Fake, query: Query, logged: Events, database: Path
+    result: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
     """A change of which tags are resolved is no deletion and no move, either way.
 
@@ -96,7 +97,7 @@ def test_fewer_tags_are_resolved_and_then_more(
 
 
 def test_a_tag_that_is_denied_keeps_what_is_known(
-    poll: Polls, fake: Fake, query: Query, logged: Events, database: Path
+    result: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
     """A tag that is listed and answered with 404 keeps its digest, and the observation says so."""
     poll()
@@ -117,7 +118,7 @@ def test_a_tag_that_is_denied_keeps_what_is_known(
     assert_history_is_whole(database)
 
 
-def test_a_tag_that_never_had_a_manifest(poll: Polls, fake: Fake, query: Query) -> None:
+def test_a_tag_that_never_had_a_manifest(result: Polls, fake: Fake, query: Query) -> None:
     """A tag that is denied from the first is there without a digest; that one comes is no move."""
     path = f"/v2/{REPOSITORY}/manifests/v1"
     fake.overrides["HEAD", path] = httpx.Response(404)
@@ -129,7 +130,7 @@ def test_a_tag_that_never_had_a_manifest(poll: Polls, fake: Fake, query: Query) 
 
 
 def test_a_deletion_is_looked_at_twice(
-    poll: Polls, fake: Fake, query: Query, logged: Events
+    result: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
     """A tag that one list lacks and the next has was never deleted; the names are all it costs."""
     poll()
@@ -149,7 +150,7 @@ def test_a_deletion_is_looked_at_twice(
     assert finished[-1]["requests"] == 5
 
 
-def test_a_deletion_that_two_lists_agree_on(poll: Polls, fake: Fake, query: Query) -> None:
+def test_a_deletion_that_two_lists_agree_on(result: Polls, fake: Fake, query: Query) -> None:
     """A tag that two lists in a row lack is deleted, and the digests are asked for once."""
     poll()
     del fake.tags["v2"]
@@ -159,7 +160,7 @@ def test_a_deletion_that_two_lists_agree_on(poll: Polls, fake: Fake, query: Quer
     assert query("SELECT tag FROM changes WHERE kind = 'deleted'") == [("v2",)]
 
 
-def test_a_repository_that_is_gone(poll: Polls, fake: Fake) -> None:
+def test_a_repository_that_is_gone(result: Polls, fake: Fake) -> None:
     """A repository that the registry denies is held like any that lost all its tags."""
     poll()
     body = {"errors": [{"code": "NAME_UNKNOWN"}]}
@@ -168,7 +169,7 @@ def test_a_repository_that_is_gone(poll: Polls, fake: Fake) -> None:
     assert poll() == ("ok", 0, 0, 3)
 
 
-def test_a_wrong_endpoint_deletes_nothing(poll: Polls, fake: Fake) -> None:
+def test_a_wrong_endpoint_deletes_nothing(result: Polls, fake: Fake) -> None:
     """A 404 of somebody else, who is no registry, is a failure."""
     poll()
     fake.overrides["GET", f"/v2/{REPOSITORY}/tags/list"] = httpx.Response(404, content=b"<html>")
@@ -176,7 +177,7 @@ def test_a_wrong_endpoint_deletes_nothing(poll: Polls, fake: Fake) -> None:
 
 
 def test_manifests_that_are_wanted_later(
-    poll: Polls, fake: Fake, query: Query, database: Path
+    result: Polls, fake: Fake, query: Query, database: Path
 ) -> None:
     """Images that are known already get their manifests when these are asked for, and keep them."""
     amd, arm = image("amd64"), image("arm64")
@@ -203,7 +204,7 @@ def test_manifests_that_are_wanted_later(
 
 
 def test_manifests_that_could_not_be_had(
-    poll: Polls, fake: Fake, query: Query, logged: Events
+    result: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
     """What could not be fetched is said, and fetched by the next poll, with what is new."""
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
@@ -227,7 +228,7 @@ def test_manifests_that_could_not_be_had(
     assert query("SELECT detail FROM observations ORDER BY id DESC LIMIT 1") == [(None,)]
 
 
-def test_an_index_that_is_fetched_in_parts(poll: Polls, fake: Fake, query: Query) -> None:
+def test_an_index_that_is_fetched_in_parts(result: Polls, fake: Fake, query: Query) -> None:
     """An index some of whose children could not be had gets them, and then itself, later."""
     amd, arm = image("amd64"), image("arm64")
     multi = index(amd, arm)
@@ -252,11 +253,11 @@ def test_a_name_of_one_part(store: Store, query: Query) -> None:
 
     with closing(registry_of(handler)) as registry:
         job = Job(Repository("reg", "busybox"), registry, timedelta(minutes=5))
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
     assert query("SELECT namespace, name FROM repositories") == [("", "busybox")]
 
 
-def test_the_database_takes_no_forged_text(database: Path, poll: Polls, fake: Fake) -> None:
+def test_the_database_takes_no_forged_text(database: Path, result: Polls, fake: Fake) -> None:
     """Text that SQLite's JSON cannot read, in a manifest that is what it should be, is kept."""
     odd = '{"schemaVersion": 2, "mediaType": 7, "layers": "ä"'.encode()
     fake.tags = {"odd": odd}

@@ -21,8 +21,9 @@ from tagsync.database.store import Store
 from tagsync.errors import RegistryError
 from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
-from tagsync.polling.poll import Job, sync
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
+from tagsync.polling.jobs import Options
 from tagsync.registries import http, swr
 from tagsync.secrets import Secret
 from tests.polling.test_poll import assert_history_is_whole
@@ -134,8 +135,8 @@ def test_any_answer_is_a_listing_that_is_kept_or_an_error(
             assert_a_sentence(error)
             return
         assert isinstance(listing, Listing)
-        poll = sync(Job(repository, registry, timedelta(minutes=5)), store)
-    assert poll.outcome == "ok"
+        result = poll(Job(repository, registry, timedelta(minutes=5)), store)
+    assert result.outcome == "ok"
     assert tags_of(store, repository) == listing.tags
     assert_views_answer(path, repository)
 
@@ -151,7 +152,7 @@ def test_two_odd_listings_are_kept_and_so_is_what_lies_between(
         body = json.dumps(rows).encode()
         with closing(registry_of(says(body))) as registry:
             job = Job(repository, registry, timedelta(minutes=5))
-            assert sync(job, store, Options(accept_deletions=True)).outcome == "ok"
+            assert poll(job, store, Options(accept_deletions=True)).outcome == "ok"
         kept = tags_of(store, repository)
         assert kept.keys() == {row["Tag"] for row in rows}
         for row in rows:

@@ -20,7 +20,8 @@ import pytest
 from tagsync.database.store import Store
 from tagsync.errors import Untrusted
 from tagsync.models import Listing, Repository, Scope
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.polling.test_poll import assert_history_is_whole
@@ -157,7 +158,7 @@ def test_skopeo_and_tagsync_agree(
     one, multi = layout.add("one", "one"), layout.add("multi", "amd", "arm")
 
     def agreed() -> dict[str, str]:
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
         there = skopeo_tags(server, repository)
         assert dict(query("SELECT tag, digest FROM tags")) == there
         return there

@@ -18,7 +18,8 @@ from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
 from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tests.conftest import FakeClock, Scripted, without_triggers
 from tests.system.test_cli import configure, tagsync, the_sentence
 
@@ -50,7 +51,7 @@ def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str
     images = {tag.digest: Image(tag.digest) for tag in tags.values() if tag.digest}
     scripted.script[0] = msgspec.structs.replace(listing, images=images)  # type: ignore[type-var]
     job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
-    return sync(job, store, clock=clock).outcome
+    return poll(job, store, clock=clock).outcome
 
 
 def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:

@@ -30,7 +30,7 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import Forbidden, RegistryError, RepositoryNotFound, Throttled, Unreachable
 from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged, Watch
-from tagsync.polling.poll import Poll
+from tagsync.polling.jobs import Poll
 
 pytestmark = pytest.mark.processes
 

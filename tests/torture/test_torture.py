@@ -20,7 +20,8 @@ from tagsync.clock import utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator, Fault
 from tagsync.emulator.faults import Told
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
 from tests.conftest import REPOSITORY
 from tests.support.documents import read_page
@@ -92,7 +93,7 @@ def evidence(
         for step in steps:
             for operation in step:
                 operation()
-            assert sync(job, store).outcome == "ok"
+            assert poll(job, store).outcome == "ok"
         rows = httpx.get(f"{swr.url}{TAGS}", trust_env=False).json()
     text = "".join(f"{json.dumps(event)}\n" for event in logged)
     logs = [Log("sync.log", text, killed=False)]
