@@ -26,8 +26,8 @@ constructor's arguments make this one differ in the same way; and with `Faults` 
 from tagsync.emulator.access import AGENCY_ACCESS_KEY, User
 from tagsync.emulator.faults import LIES, MISHAPS, Fault, Faults
 from tagsync.emulator.http import Headers, Request
+from tagsync.emulator.server import REFERENCE_REPOSITORY, Emulator
 from tagsync.emulator.signatures import SKEW_ALLOWED, Keys, signature_fault
-from tagsync.emulator.swr import REFERENCE_REPOSITORY, Emulator
 
 __all__ = [
     "AGENCY_ACCESS_KEY",

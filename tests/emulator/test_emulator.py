@@ -26,7 +26,9 @@ from tagsync.emulator import (
 )
 from tagsync.models import Image
 
-VECTORS = json.loads((Path(__file__).parent / "data/signing-vectors.json").read_text())["vectors"]
+VECTORS = json.loads((Path(__file__).parents[1] / "data/signing-vectors.json").read_text())[
+    "vectors"
+]
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 NAMESPACES = "/v2/manage/namespaces"
 REPOSITORIES = "/v2/manage/repos"
