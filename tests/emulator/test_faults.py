@@ -352,7 +352,7 @@ def test_a_seed_draws_the_same_faults() -> None:
 
     def drawn(seed: int) -> list[Mishap]:
         faults = Faults.evenly(0.5, seed=seed)
-        return [faults.mishap(signing_in=False) for _ in range(100)]
+        return [faults.draw_mishap(public=False) for _ in range(100)]
 
     assert drawn(1) == drawn(1) != drawn(2)
 
@@ -360,7 +360,7 @@ def test_a_seed_draws_the_same_faults() -> None:
 def test_rates_are_kept() -> None:
     """Each fault happens about as often as its rate says, and is counted."""
     faults = Faults.evenly(0.3, seed=3)
-    befallen = [faults.mishap(signing_in=False) != NO_MISHAP for _ in range(10_000)]
+    befallen = [faults.draw_mishap(public=False) != NO_MISHAP for _ in range(10_000)]
     assert 2800 < sum(befallen) < 3200
     assert faults.counts.keys() == set(MISHAPS)
     assert sum(faults.counts.values()) == sum(befallen)
@@ -382,8 +382,8 @@ def test_faults_can_be_switched_off(http: httpx.Client, swr: Emulator, faults: F
 def test_a_sign_in_is_never_expired() -> None:
     """Who asks for a credential has none yet."""
     faults = Faults({"expired": 1.0})
-    assert faults.mishap(signing_in=True) == NO_MISHAP
-    assert faults.mishap(signing_in=False).revokes
+    assert faults.draw_mishap(public=True) == NO_MISHAP
+    assert faults.draw_mishap(public=False).revokes_tokens
 
 
 @pytest.mark.parametrize("rates", [{"unknown": 0.1}, {"drop": -0.1}, {"drop": 0.6, "stall": 0.6}])
@@ -452,16 +452,16 @@ def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
         rest = process.stdout.read()
     assert found == {"team-a/api", "team-a/web/frontend", "team-b/base"}
     assert re.match(r"team-.*:v\d+ (is pushed|is deleted|moves)$", said)
-    assert rest.splitlines()[-1].startswith("went wrong: ")
+    assert rest.splitlines()[-1].startswith("faults: ")
     assert process.returncode == 0
 
 
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
-        ("--faults", "2", "no probability"),
-        ("--every", "-1", "no number of seconds"),
-        ("--port", "99999", "cannot be had"),
+        ("--faults", "2", "invalid probability"),
+        ("--every", "-1", "invalid number of seconds"),
+        ("--port", "99999", "cannot listen on port"),
     ],
 )
 def test_a_wrong_command_line_is_refused(option: str, value: str, complaint: str) -> None:
