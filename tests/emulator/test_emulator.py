@@ -8,7 +8,6 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from hmac import digest as hmac_digest
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,10 +25,9 @@ from tagsync.emulator import (
 )
 from tagsync.models import Image
 from tests.conftest import FakeClock
+from tests.support.paths import DATA
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data/signing-vectors.json").read_text())[
-    "vectors"
-]
+VECTORS = json.loads((DATA / "signing-vectors.json").read_text())["vectors"]
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 NAMESPACES = "/v2/manage/namespaces"
 REPOSITORIES = "/v2/manage/repos"
