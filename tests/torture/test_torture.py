@@ -19,7 +19,7 @@ import pytest
 from tagsync.clock import utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator, Fault
-from tagsync.emulator.faults import Told
+from tagsync.emulator.faults import RecordedLie
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
@@ -244,7 +244,7 @@ def test_a_tag_that_was_lied_about_may_be_added_late(evidence: Evidence) -> None
     """What a registry said was absent may be recorded as added later, and only then."""
     move(evidence.journal.versions((KEY[0], "v3")), 1, minutes=-1)
     assert len(judge(evidence)) == 1
-    told = Told(utc_now(), "team/api", Fault.PARTIAL)
+    told = RecordedLie(utc_now(), "team/api", Fault.PARTIAL)
     with closing(sqlite3.connect(evidence.database)) as connection:
         ((seen,),) = connection.execute("SELECT observed_at FROM changes WHERE tag = 'v3' LIMIT 1")
     at = datetime.fromisoformat(seen)

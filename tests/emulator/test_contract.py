@@ -1,4 +1,4 @@
-"""What every source promises, asked of real servers: the emulated SWR and Debian's registry."""
+"""Test what both kinds of registries must do, with the emulator and a real one."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -22,7 +22,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 class Server(Protocol):
-    """What a registry on loopback can be told, whatever it speaks."""
+    """A registry on loopback of either kind."""
 
     @property
     def url(self) -> str: ...
@@ -66,7 +66,7 @@ def registry(kind: Source, server: Server) -> Iterator[Registry]:
 
 @pytest.fixture
 def repository(request: pytest.FixtureRequest) -> str:
-    """A repository of this test's own, in a server that the module shares."""
+    """A repository for one test, in the server that the module's tests share."""
     test: str = request.node.originalname
     return "team/" + test.removeprefix("test_").replace("_", "-")
 
@@ -83,17 +83,17 @@ def delete(server: Server, repository: str, tag: str, digest: str) -> None:
         server.delete(repository, tag)
 
 
-def listed(answer: Listing | Unchanged) -> dict[str, str | None]:
+def digests(answer: Listing | Unchanged) -> dict[str, str | None]:
     assert isinstance(answer, Listing)
     return {name: tag.digest for name, tag in answer.tags.items()}
 
 
-def test_a_listing_has_every_tag(server: Server, registry: Registry, repository: str) -> None:
-    """Each tag with its digest, each digest with its image, two tags of one image sharing it."""
+def test_listing_has_every_tag(server: Server, registry: Registry, repository: str) -> None:
+    """A listing has the digest of each tag and the image of each digest, once."""
     pushed = {tag: server.push(repository, tag, tag) for tag in ("v1", "v2")}
     pushed["latest"] = server.push(repository, "latest", "v2")
     listing = registry.list_tags(repository)
-    assert listed(listing) == pushed
+    assert digests(listing) == pushed
     assert isinstance(listing, Listing)
     assert listing.images.keys() == set(pushed.values())
     assert listing.exists
@@ -102,8 +102,8 @@ def test_a_listing_has_every_tag(server: Server, registry: Registry, repository:
     assert listing.size > 0
 
 
-def test_an_unchanged_listing_is_told(server: Server, registry: Registry, repository: str) -> None:
-    """What is listed again is the same until a tag is added, moved or deleted."""
+def test_unchanged_listing_is_detected(server: Server, registry: Registry, repository: str) -> None:
+    """A listing is unchanged until a tag is added, moved or deleted."""
     server.push(repository, "v1", "one")
     gone = server.push(repository, "v2", "two")
 
@@ -128,8 +128,8 @@ def test_an_unchanged_listing_is_told(server: Server, registry: Registry, reposi
         assert changed(known) is None
 
 
-def test_a_repository_that_is_not_there(registry: Registry, repository: str) -> None:
-    """A repository that does not exist is NotFound, and says which."""
+def test_missing_repository_is_not_found(registry: Registry, repository: str) -> None:
+    """A missing repository raises `NotFound`, which names it."""
     with pytest.raises(NotFound) as caught:
         registry.list_tags(repository)
     assert caught.value.status == 404
@@ -137,7 +137,7 @@ def test_a_repository_that_is_not_there(registry: Registry, repository: str) -> 
 
 
 def test_discovery(server: Server, registry: Registry, repository: str) -> None:
-    """Globs find what is there, and only that; a star crosses slashes."""
+    """A glob finds exactly the repositories that match it, and a star matches slashes."""
     for name in ("a", "b/c"):
         server.push(f"{repository}/{name}", "v1", name)
     both = {f"{repository}/a", f"{repository}/b/c"}
@@ -147,10 +147,10 @@ def test_discovery(server: Server, registry: Registry, repository: str) -> None:
     assert registry.list_repositories([]) == set()
 
 
-def test_a_mirror_and_its_history(
+def test_mirror_and_history(
     server: Server, job: Job, repository: str, store: Store, query: Query, database: Path
 ) -> None:
-    """Pushes, moves and deletions are in the history, and the mirror is what is there."""
+    """The history has pushes, moves and deletions, and the mirror has their result."""
     server.push(repository, "v1", "one")
     server.push(repository, "latest", "one more")
     gone = server.push(repository, "v0", "zero")
@@ -174,10 +174,10 @@ def test_a_mirror_and_its_history(
     assert_history_is_whole(database)
 
 
-def test_the_last_tag_is_held(
+def test_deletion_of_the_last_tag_is_held(
     server: Server, job: Job, repository: str, store: Store, query: Query
 ) -> None:
-    """A repository that lost every tag is believed when it says so again."""
+    """A listing without any tag is held until the next one agrees."""
     digest = server.push(repository, "v1", "one")
     poll(job, store)
     delete(server, repository, "v1", digest)
