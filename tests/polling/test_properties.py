@@ -25,8 +25,8 @@ from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
 from tagsync.registries import http, swr
 from tagsync.secrets import Secret
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS
+from tests.support.record import assert_history_is_whole
 
 SECRET = "made-up-secret"
 

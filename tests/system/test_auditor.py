@@ -24,20 +24,19 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnclearQuestion
 from tagsync.models import Repository
-from tests.conftest import FakeClock
-from tests.system.test_cli import (
+from tests.support.clock import FakeClock
+from tests.support.commands import (
     Finished,
     configure,
     contents,
-    copy,
     environment,
     events_of,
     named,
-    query,
     rows_of,
     tagsync,
     the_sentence,
 )
+from tests.support.record import copy, query
 
 pytestmark = pytest.mark.processes
 

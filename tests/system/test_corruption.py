@@ -19,8 +19,10 @@ from tagsync.errors import StoreError, TagsyncError
 from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
 from tagsync.polling.poll import Job, sync
-from tests.conftest import FakeClock, Scripted, without_triggers
-from tests.system.test_cli import configure, tagsync, the_sentence
+from tests.support.clock import FakeClock
+from tests.support.commands import configure, tagsync, the_sentence
+from tests.support.record import without_triggers
+from tests.support.registries import Scripted
 
 NAMES = ("team/api", "team/web", "other/thing")
 PLACES = ("header", "page head", "cell pointers", "content", "anywhere")

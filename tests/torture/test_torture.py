@@ -22,8 +22,8 @@ from tagsync.emulator import Emulator, Fault
 from tagsync.emulator.faults import Told
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY
 from tests.support.documents import read_page
+from tests.support.registries import REPOSITORY
 from tests.torture.judge import Evidence, Log, judge
 from tests.torture.run import torture
 from tests.torture.truth import Journal, State, Version
