@@ -1,11 +1,9 @@
 """What several tests stand on: a database, a registry to poll, and a clock that they own."""
 
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ import structlog
 from hypothesis import settings
 from structlog.testing import LogCapture
 
-from tagsync.clock import timestamp
 from tagsync.database.store import Store
-from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
+from tests.support.clock import FakeClock
+from tests.support.registries import REPOSITORY, Scripted
 
 # A busy machine is no failure: speed is measured, not tested. While one works a few examples will
 # do; --hypothesis-profile=thorough tries more.
@@ -35,32 +33,6 @@ def nobody_usual_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
         yield
-
-
-@contextmanager
-def without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
-    """Nothing is guarded within it; after it everything is again."""
-    kept = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-    ).fetchall()
-    for name, _ in kept:
-        connection.execute(f"DROP TRIGGER {name}")
-    yield
-    for _, sql in kept:
-        connection.execute(sql)
-
-
-class FakeClock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, **by: float) -> None:
-        self.now += timedelta(**by)
 
 
 @pytest.fixture
@@ -133,68 +105,9 @@ def connect() -> Iterator[Callable[..., Registry]]:
         registry.close()
 
 
-def ended(what: Callable[[], object], seconds: float = 10) -> BaseException | None:
-    """What ended a call that should not wait for ever, or null where it came back.
-
-    Raises:
-        TimeoutError: it waits still; its thread ends with the process.
-    """
-    call: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            call.set_result(what())
-        except BaseException as error:  # noqa: BLE001  told to whoever asked
-            call.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return call.exception(timeout=seconds)
-
-
-class Scripted:
-    """A registry whose listings, and failures, the test writes itself."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-        self.script: list[Listing | Unchanged | BaseException] = []
-
-    def list_tags(
-        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
-    ) -> Listing | Unchanged:
-        step = self.script.pop(0)
-        if isinstance(step, BaseException):
-            raise step
-        return step
-
-    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
-        return set()
-
-    def close(self) -> None:
-        pass
-
-    def then(self, *tags: Tag | str, pages: int = 1, **times: str) -> None:
-        """Appends a listing of these tags, a mere name being a tag on an image of that name."""
-        listed = [tag if isinstance(tag, Tag) else Tag(tag, f"sha256:{tag}") for tag in tags]
-        images = {tag.digest: Image(tag.digest) for tag in listed if tag.digest}
-        now = timestamp(self._clock.now)
-        self.script.append(
-            Listing(
-                {tag.tag: tag for tag in listed},
-                images,
-                times.get("started_at", now),
-                times.get("finished_at", now),
-                fingerprint=None,
-                pages=pages,
-            )
-        )
-
-
 @pytest.fixture
 def scripted(clock: FakeClock) -> Scripted:
     return Scripted(clock)
-
-
-REPOSITORY = Repository("swr", "team/api")
 
 
 @pytest.fixture

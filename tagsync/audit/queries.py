@@ -41,7 +41,7 @@ _IN_REPOSITORIES_SQL: Final = """
                       WHERE full_name IN (SELECT value FROM json_each(?)))
 """
 _OBSERVATIONS_SQL: Final = """
-    SELECT outcome, first_at, last_at, polls, detail FROM observations
+    SELECT outcome, first_at, last_at, polls, detail, clock_said FROM observations
     WHERE repository_id = (SELECT id FROM repositories WHERE full_name = ?)
     ORDER BY first_at, id
 """
@@ -285,6 +285,15 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
     last_at: str
     polls: int
     detail: str | None
+    clock_said: str | None
+
+    @property
+    def remark(self) -> str | None:
+        """What there is to say of it, in a sentence."""
+        if self.clock_said is None:
+            return self.detail
+        behind = f"the clock was behind the record: it said {self.clock_said} at {self.first_at}"
+        return f"{self.detail}; {behind}" if self.detail else behind
 
 
 _STATES: Final = {"ok": "looking", "failed": "failed", "held": "held"}
@@ -304,7 +313,7 @@ def _timeline(
             "to": row.last_at,
             "state": _STATES.get(row.outcome, row.outcome),
             "polls": row.polls,
-            "detail": row.detail,
+            "detail": row.remark,
         }
         reached = max(reached or "", row.last_at)
     before = since if reached is None else reached

@@ -72,6 +72,10 @@ _CHANGES_SQL: Final = (
     " c.not_before, c.observed_at, c.hash FROM changes AS c"
     " LEFT JOIN repositories AS r ON r.id = c.repository_id"
 )
+_WITHOUT_IMAGE: Final = (
+    "WHERE c.new_digest IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM images WHERE digest = c.new_digest)"
+)
 _IMAGES_SQL: Final = (
     "SELECT id, digest, manifest, image_id, schema, size, media_type, verified, first_observed_at"
     " FROM images ORDER BY id"
@@ -200,8 +204,8 @@ def _check_images(db: Connection, read: Counter[str]) -> str | None:
     """Check each image against its manifest, the changes that lead to it, and the search index."""
     unverified = 0
     expected = _IndexSum()
-    _check_ids(db)
     _check_changes_have_images(db)
+    _check_ids(db)
     for row in db.execute(_IMAGES_SQL):
         number, digest, text, image_id, schema, size, media_type, verified, first_at = row
         read[""] += 1
@@ -232,10 +236,7 @@ def _check_ids(db: Connection) -> None:
 
 def _check_changes_have_images(db: Connection) -> None:
     """Check that the image of each change's new digest is recorded."""
-    row = db.execute(
-        f"{_CHANGES_SQL} WHERE c.new_digest IS NOT NULL AND NOT EXISTS"
-        " (SELECT 1 FROM images WHERE digest = c.new_digest) ORDER BY c.id LIMIT 1"
-    ).fetchone()
+    row = db.execute(f"{_CHANGES_SQL} {_WITHOUT_IMAGE} ORDER BY c.id LIMIT 1").fetchone()
     if row is not None:
         change = _Change(*row)
         raise VerificationFault(f"image {change.new_digest}, which {change} brought, is missing")

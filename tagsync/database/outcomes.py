@@ -1,17 +1,15 @@
-"""What can be recorded of one poll, and the order of recorded times. Pure.
+"""What can be recorded of one poll. Pure.
 
 A poll ends in one of four outcomes: `Accepted` and `Held` come with a listing, `Unchanged` (from
 `tagsync.models`) repeats the recorded one, and `Failed` has none.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from hashlib import sha256
 from typing import Final, Literal
 
 import msgspec
 
-from tagsync.clock import parse_timestamp, timestamp
 from tagsync.errors import FailureReason, RegistryError
 from tagsync.models import Change, Listing, RecordedChange, Unchanged
 
@@ -20,9 +18,6 @@ Reason = (
     | FailureReason
 )
 """The words of ``observations.reasons``."""
-
-_TICK: Final = timedelta(milliseconds=1)
-"""The smallest difference between two timestamps."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -115,22 +110,3 @@ def failed(error: RegistryError, at: str) -> Failed:
 def fingerprint_of(*texts: str) -> str:
     """Return a short fingerprint of some texts, for ``reason_key``."""
     return sha256("\0".join(texts).encode()).hexdigest()[:12]
-
-
-def time_in_order(at: str, last: str | None, last_seen: str | None) -> tuple[str, str | None]:
-    """Return the time under which to record a poll, and what the clock said if it was behind.
-
-    If the clock was set back, the record continues one tick after its last time: such times tell
-    the order, and nothing else.
-
-    Args:
-        at: When the poll ended.
-        last: The newest recorded poll of the repository. None if there is none.
-        last_seen: The same when this poll began.
-    """
-    if last is None or at >= last:
-        return at, None
-    if at >= (last_seen or at):
-        # A poll that began and failed meanwhile was recorded first: the clock was not set back.
-        return last, None
-    return timestamp(parse_timestamp(last) + _TICK), at

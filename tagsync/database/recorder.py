@@ -11,10 +11,10 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple, replace
 
-from tagsync.clock import parse_timestamp
 from tagsync.database.connection import Connection
-from tagsync.database.hash_chain import GENESIS, link, read_head
+from tagsync.database.hash_chain import GENESIS, Head, link, read_head
 from tagsync.database.image_search import index_images
+from tagsync.database.observations import observe, poll_time
 from tagsync.database.outcomes import (
     NO_LINES,
     Accepted,
@@ -22,7 +22,6 @@ from tagsync.database.outcomes import (
     Held,
     Outcome,
     PendingLog,
-    time_in_order,
 )
 from tagsync.database.state import TAG_COLUMNS, RepositoryState, decoding, read_state
 from tagsync.errors import DamagedRecord
@@ -81,28 +80,8 @@ _FILL_IN_IMAGE: Final = """
         media_type = coalesce(media_type, ?), schema = coalesce(schema, ?), size = coalesce(size, ?)
     WHERE id = ?
 """
-_NEWEST_OBSERVATION: Final = """
-    SELECT outcome, reasons, reason_key, source, detail, tags, id, last_at, clock_said
-    FROM observations WHERE repository_id = ? ORDER BY id DESC LIMIT 1
-"""
-_NEWEST_LISTED: Final = """
-    SELECT outcome, reasons, reason_key, source, detail, tags
-    FROM observations WHERE repository_id = ? AND outcome = 'ok' ORDER BY id DESC LIMIT 1
-"""
-_INSERT_OBSERVATION: Final = """
-    INSERT INTO observations (repository_id, outcome, reasons, reason_key, source, detail, tags,
-                              clock_said, first_at, last_at, polls)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
-"""
-_EXTEND_OBSERVATION: Final = """
-    UPDATE observations SET last_at = ?, polls = polls + 1, detail = ?, tags = ? WHERE id = ?
-"""
-
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
-
-_Result = tuple[str, str | None, str | None, str | None, str | None, int | None]
-"""Of an observation: outcome, reasons, reason_key, source, detail and tags."""
 
 
 def record(
@@ -115,8 +94,7 @@ def record(
 ) -> PendingLog | None:
     """Record the outcome of one poll.
 
-    A listing is dropped if another one has been recorded since the poll began, in this process or
-    in another: it may be older than what is recorded. Versions are compared, not clocks.
+    A listing is dropped if it was overtaken, see `is_overtaken`.
 
     Args:
         db: Within a write transaction.
@@ -132,25 +110,34 @@ def record(
         DamagedRecord: If the changes do not continue the recorded history.
     """
     state = read_state(db, repository)
-    if not isinstance(outcome, Failed) and state.version != seen.version:
+    if is_overtaken(outcome, state, seen):
         return None
-    at, clock_said = _time_of(outcome, state, seen)
+    time = poll_time(outcome, state, seen)
     head = read_head(db)
-    after = _advance(state, outcome, at, next_change=head.change_id + 1)
+    after = _advance(state, outcome, time.at, next_change=head.change_id + 1)
     repository_id = _write_repository(db, repository, outcome, state, after)
     recorded: list[RecordedChange] = []
     if isinstance(outcome, Accepted):
-        _record_images(db, outcome, at)
+        _record_images(db, outcome, time.at)
         if state.not_before is not None:
             _check_continuity(db, repository, repository_id, outcome.changes)
-        recorded = list(_chained(outcome.changes, repository, head.change_id, head.hash, state, at))
+        recorded = list(_chained(outcome.changes, repository, head, state.not_before, time.at))
         db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in recorded))
-        _update_tags(db, repository_id, outcome, at)
-    _observe(db, repository_id, outcome, at, clock_said, interval)
+        _update_tags(db, repository_id, outcome, time.at)
+    observe(db, repository_id, outcome, time, interval)
     through = head.change_id + len(recorded)
     if state.unlogged_from is not None:
         return _still_pending(db, repository_id, state.unlogged_from, through)
     return _pending(outcome, state, recorded, through)
+
+
+def is_overtaken(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> bool:
+    """Return whether another listing has been recorded since a poll began.
+
+    The poll's listing may then be older than what is recorded. Versions are compared, not clocks,
+    and they count the listings of every process.
+    """
+    return not isinstance(outcome, Failed) and state.version != seen.version
 
 
 def acknowledge(db: Connection, repository: Repository, through: int) -> None:
@@ -162,16 +149,6 @@ def acknowledge(db: Connection, repository: Repository, through: int) -> None:
         through: The newest change that was logged; later ones stay pending.
     """
     db.execute(_ACKNOWLEDGE, (through, repository.registry, repository.name, through + 1))
-
-
-def _time_of(
-    outcome: Outcome, state: RepositoryState, seen: RepositoryState
-) -> tuple[str, str | None]:
-    if isinstance(outcome, Failed):
-        # Concurrent failures may be recorded in either order; the clock did not go back.
-        return max(outcome.finished_at, state.last_attempt_at or ""), None
-    listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
-    return time_in_order(listing.finished_at, state.last_attempt_at, seen.last_attempt_at)
 
 
 def _advance(
@@ -233,7 +210,7 @@ def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
     new = {change.new_digest for change in accepted.changes} | listing.children.keys()
     wanted = [digest for digest, image in images.items() if digest in new or image.verified]
     recorded = _recorded_images(db, wanted)
-    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM images").fetchone()
+    (last,) = db.execute("SELECT max(0, coalesce(max(id), 0)) FROM images").fetchone()
     added: dict[int, Image] = {}
     filled: dict[int, Image] = {}
     for digest in wanted:
@@ -269,17 +246,17 @@ def _filling_row(image_id: int, image: Image) -> tuple[Any, ...]:
 def _chained(
     changes: Sequence[Change],
     repository: Repository,
-    change_id: int,
-    head: str,
-    state: RepositoryState,
+    head: Head,
+    not_before: str | None,
     at: str,
 ) -> Iterator[RecordedChange]:
     """Yield the changes as the history stores them, each chained to the one before it."""
-    for number, change in enumerate(changes, change_id + 1):
+    digest = head.hash
+    for number, change in enumerate(changes, head.change_id + 1):
         fields = _encode(change.fields).decode()
         content = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
-        head = link(head, number, repository.full_name, *content, state.not_before, at)
-        yield RecordedChange(number, *content, state.not_before, at, head)
+        digest = link(digest, number, repository.full_name, *content, not_before, at)
+        yield RecordedChange(number, *content, not_before, at, digest)
 
 
 def _update_tags(db: Connection, repository_id: int, accepted: Accepted, at: str) -> None:
@@ -345,51 +322,6 @@ def _continues(change: Change, history: Iterable[tuple[str, str]]) -> bool:
             break
     # A field that no change has named since the tag was added was None all the time.
     return exists == (change.kind != "added") and all(old is None for old in expected.values())
-
-
-def _observe(
-    db: Connection,
-    repository_id: int,
-    outcome: Outcome,
-    at: str,
-    clock_said: str | None,
-    interval: timedelta,
-) -> None:
-    """Extend the newest observation, or insert a new one after a difference or a gap."""
-    newest = db.execute(_NEWEST_OBSERVATION, (repository_id,)).fetchone()
-    result = _result_of(db, repository_id, outcome)
-    if newest is not None and _extends(newest, result, at, clock_said, interval):
-        db.execute(_EXTEND_OBSERVATION, (at, *result[4:], newest[6]))
-    else:
-        db.execute(_INSERT_OBSERVATION, (repository_id, *result, clock_said, at, at))
-
-
-def _extends(
-    newest: Sequence[Any], result: _Result, at: str, clock_said: str | None, interval: timedelta
-) -> bool:
-    """Return whether the newest observation and a result are of one run."""
-    with decoding(f"observation {newest[6]}"):
-        gap = parse_timestamp(at) - parse_timestamp(newest[7])
-    was_behind = newest[8] is not None
-    return (
-        tuple(newest[:4]) == result[:4]
-        and was_behind == (clock_said is not None)
-        and gap <= 2 * interval
-    )
-
-
-def _result_of(db: Connection, repository_id: int, outcome: Outcome) -> _Result:
-    if isinstance(outcome, Unchanged):
-        # The recorded listing again, and with it what was said of it.
-        row = db.execute(_NEWEST_LISTED, (repository_id,)).fetchone()
-        return tuple(row) if row else ("ok", None, None, None, None, None)
-    reasons = ",".join(sorted(outcome.reasons)) or None
-    about = (reasons, outcome.reason_key)
-    if isinstance(outcome, Failed):
-        return ("failed", *about, None, outcome.detail, None)
-    listing = outcome.listing
-    kind = "held" if isinstance(outcome, Held) else "ok"
-    return (kind, *about, listing.source, outcome.detail, len(listing.tags))
 
 
 def _pending(

@@ -85,7 +85,8 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
     """Return the stored tags of a repository by name, each as the last recorded listing had it."""
     rows = db.execute(_TAGS, (repository.registry, repository.name))
-    return {row[0]: _tag(row) for row in rows}
+    with decoding(f"the tags of {repository.full_name}"):
+        return {row[0]: _tag(row) for row in rows}
 
 
 @contextmanager
@@ -131,6 +132,8 @@ def _held(db: Connection, repository_id: int) -> tuple[str | None, int]:
 
 def _tag(row: Sequence[Any]) -> Tag:
     """Return the tag of a row. SQLite stores booleans as 0 and 1; the history shows booleans."""
+    if not isinstance(row[0], str):
+        raise TypeError(f"{row[0]!r} is not a name")
     values = list(row)
     for index in _BOOLEANS:
         if values[index] is not None:

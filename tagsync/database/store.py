@@ -159,6 +159,10 @@ class Store:
             lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
         )
 
+    def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
+        """Return whether `record` would drop the outcome, as a dry run reports it."""
+        return recorder.is_overtaken(outcome, self.state(repository), seen)
+
     def acknowledge(self, repository: Repository, through: int) -> None:
         """Note that log lines were written; see `tagsync.database.recorder.acknowledge`.
 

@@ -66,7 +66,7 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
         )
     except RegistryError as caught:
         error, outcome = caught, failed(caught, timestamp(clock()))
-    pending = NO_LINES if options.dry_run else _record(job, store, outcome, state)
+    pending = _record(job, store, outcome, state, options)
     result = _summarize(job.repository, outcome, state, error, was_dropped=pending is None)
     result = replace(result, seconds=monotonic() - began)
     log_lines.write_warnings(result, outcome, state)
@@ -105,8 +105,12 @@ def read_listing(
     return merge_reads(listing, again)
 
 
-def _record(job: Job, store: Store, outcome: Outcome, state: RepositoryState) -> PendingLog | None:
+def _record(
+    job: Job, store: Store, outcome: Outcome, state: RepositoryState, options: Options
+) -> PendingLog | None:
     """Record the outcome; return the log lines that are due, or None if it was dropped."""
+    if options.dry_run:
+        return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)
 
 

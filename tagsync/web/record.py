@@ -24,7 +24,7 @@ _NEVER: Final = "9999"
 _HOLES: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
 
 _REPOSITORIES: Final = """
-    SELECT r.id, r.registry || '/' || r.name AS repository, r.first_observed_at,
+    SELECT r.id, r.full_name AS repository, r.first_observed_at,
            r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.reasons,
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1) AS tags
@@ -126,7 +126,7 @@ def tag(ask: Ask, name: str, tag_name: str) -> Row | None:
     """
     changes = ask(
         f"{_CHANGES} WHERE tag = :tag AND repository_id ="  # noqa: S608  constants
-        " (SELECT id FROM repositories WHERE registry || '/' || name = :name)"
+        " (SELECT id FROM repositories WHERE full_name = :name)"
         " ORDER BY id DESC LIMIT :limit",
         {"name": name, "tag": tag_name, "limit": HISTORY + 1},
     )

@@ -17,9 +17,9 @@ from tagsync.models import Image, Tag, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.schedule import stale
-from tests.conftest import FakeClock, Scripted
-from tests.database.test_store import record
-from tests.polling.test_poll import assert_history_is_whole
+from tests.support.clock import FakeClock
+from tests.support.record import assert_history_is_whole, record
+from tests.support.registries import Scripted
 
 
 @pytest.fixture

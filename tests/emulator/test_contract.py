@@ -15,8 +15,8 @@ from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry, Source, open_registry
 from tagsync.registries.credentials import NoCredential
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support import docker_registry
+from tests.support.record import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
 

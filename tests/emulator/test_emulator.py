@@ -24,7 +24,7 @@ from tagsync.emulator import (
     signature_fault,
 )
 from tagsync.models import Image
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.paths import DATA
 
 VECTORS = json.loads((DATA / "signing-vectors.json").read_text())["vectors"]

@@ -27,8 +27,9 @@ from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import KeyCredential
 from tagsync.secrets import Secret
-from tests.conftest import REPOSITORY, FakeClock
+from tests.support.clock import FakeClock
 from tests.support.documents import read_page
+from tests.support.registries import REPOSITORY
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]
@@ -416,8 +417,8 @@ def test_tagsync_recovers_from_each_lie(
             swr.push("team/api", ALL[0], f"build {number}")
             assert poll(job, store).deleted == 0
             assert poll(job, store).outcome == "ok"
-        with store.reading(REPOSITORY) as view:
-            assert {tag.tag: tag.digest for tag in view.tags().values()} == swr.tags("team/api")
+        stored = store.tags(REPOSITORY)
+        assert {name: tag.digest for name, tag in stored.items()} == swr.tags("team/api")
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -3,14 +3,12 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Event, Thread
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -18,13 +16,12 @@ import pytest
 import structlog
 
 from tagsync.clock import timestamp
-from tagsync.database.outcomes import Entry, Failed, Finding, Known
-from tagsync.database.recorder import Ledger
+from tagsync.database.outcomes import Accepted, PendingLog, failed
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import (
     Busy,
-    DamagedRecord,
     DatabaseLocked,
     RepositoryNotFound,
     StoreError,
@@ -41,14 +38,15 @@ from tagsync.models import (
     Unchanged,
     Watch,
 )
-from tagsync.polling.decide import apply
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import _SIZE_AT_ONCE, _Inbox, _Look, poll
-from tagsync.polling.jobs import Job, Poll
-from tagsync.polling.jobs import Options
+from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.poll import poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
+from tests.support.calls import raised_by
+from tests.support.clock import FakeClock
+from tests.support.record import assert_history_is_whole
+from tests.support.registries import REPOSITORY, Scripted
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
@@ -83,49 +81,18 @@ class Outrun(Store):
     def overtake(self, other: Callable[[], object]) -> None:
         self._others = [other]
 
-    @contextmanager
-    def recording(self) -> Iterator[Ledger]:
+    def record(self, *arguments: Any) -> PendingLog | None:
         while self._others:
             self._others.pop()()
-        with super().recording() as ledger:
-            yield ledger
+        return super().record(*arguments)
 
 
-def counts(poll: Poll) -> tuple[str, int, int, int]:
-    return poll.outcome, poll.added, poll.updated, poll.deleted
+def counts(result: Poll) -> tuple[str, int, int, int]:
+    return result.outcome, result.added, result.updated, result.deleted
 
 
 def events(logged: Events, prefix: str) -> list[str]:
     return [entry["event"] for entry in logged if entry["event"].startswith(prefix)]
-
-
-def assert_history_is_whole(database: Path) -> None:
-    """The chain verifies by the documented recipe, and the changes replayed give the mirror."""
-    with closing(sqlite3.connect(database)) as connection:
-        changes = connection.execute(
-            "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
-            " c.not_before, observed_at, hash, repository_id FROM changes AS c"
-            " JOIN repositories AS r ON r.id = repository_id ORDER BY c.id"
-        ).fetchall()
-        names = ", ".join(Tag.__struct_fields__)
-        mirror = {
-            (row[0], row[1]): row[1:]
-            for row in connection.execute(f"SELECT repository_id, {names} FROM tags")
-        }
-    head = "0" * 64
-    replayed: dict[int, dict[str, Tag]] = {}
-    for *content, digest, repository_id in changes:
-        text = json.dumps([head, *content], ensure_ascii=False, separators=(",", ":"))
-        head = sha256(text.encode()).hexdigest()
-        assert head == digest
-        _, _, tag, kind, old, new, fields, _, _ = content
-        change = Change(tag, kind, old, new, json.loads(fields))
-        replayed[repository_id] = apply(replayed.get(repository_id, {}), [change])
-    assert mirror == {
-        (repository_id, name): msgspec.structs.astuple(tag)
-        for repository_id, tags in replayed.items()
-        for name, tag in tags.items()
-    }
 
 
 def test_2500_tags_and_then_one_of_each_change(
@@ -265,7 +232,7 @@ def test_a_second_listing_that_agrees_is_believed(
     scripted.script.append(Unreachable("for a moment"))
     scripted.then()
     outcomes = [poll(job, store, clock=clock) for _ in range(4)]
-    assert [poll.outcome for poll in outcomes] == ["ok", "held", "failed", "ok"]
+    assert [result.outcome for result in outcomes] == ["ok", "held", "failed", "ok"]
     assert outcomes[-1].deleted == 2
     assert events(logged, "tag.") == ["tag.deleted"] * 2
     assert events(logged, "sync.held") == ["sync.held"]
@@ -306,8 +273,8 @@ def test_deletions_can_be_accepted(
     scripted.then("a")
     poll(job, store, clock=clock)
     scripted.then()
-    poll = poll(job, store, Options(accept_deletions=True), clock)
-    assert counts(poll) == ("ok", 0, 0, 1)
+    result = poll(job, store, Options(accept_deletions=True), clock)
+    assert counts(result) == ("ok", 0, 0, 1)
 
 
 def test_a_repository_that_is_gone(
@@ -395,8 +362,8 @@ def test_an_older_listing_is_dropped(
     scripted.then("a")
     scripted.then("a", "b", "c")
     slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
-    poll = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["ok"])
     assert query("SELECT tag, kind FROM changes ORDER BY id") == [
         ("a", "added"),
         ("b", "added"),
@@ -427,8 +394,8 @@ def test_a_first_listing_is_dropped_after_another(
     scripted.then("a", "b")
     scripted.then("a")
     slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
-    poll = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["ok"])
     assert query("SELECT tag FROM tags") == [("a",)]
 
 
@@ -450,8 +417,8 @@ def test_what_was_decided_is_dropped_after_another_listing(
     scripted.then("a", "soon")
     with Outrun.open(database) as outrun:
         outrun.overtake(lambda: poll(job, store, clock=clock))
-        poll = poll(job, outrun, clock=clock)
-    assert counts(poll) == ("dropped", 0, 0, 0)
+        result = poll(job, outrun, clock=clock)
+    assert counts(result) == ("dropped", 0, 0, 0)
     assert query("SELECT tag FROM tags ORDER BY tag") == [("a",), ("soon",)]
     assert_history_is_whole(database)
 
@@ -486,8 +453,8 @@ def test_a_dry_run_is_dropped_after_another_listing(
     scripted.then("a", "late")
     scripted.then("a", "soon")
     slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
-    poll = poll(msgspec.structs.replace(job, registry=slow), store, Options(dry_run=True), clock)
-    assert counts(poll) == ("dropped", 0, 0, 0)
+    result = poll(msgspec.structs.replace(job, registry=slow), store, Options(dry_run=True), clock)
+    assert counts(result) == ("dropped", 0, 0, 0)
 
 
 def test_a_listing_that_is_the_recorded_one_ends_an_outage(
@@ -499,8 +466,8 @@ def test_a_listing_that_is_the_recorded_one_ends_an_outage(
     now = timestamp(clock.now)
     scripted.script += [Unreachable("for a moment"), Unchanged(now, now, "the fingerprint")]
     poll(job, store, clock=clock)
-    poll = poll(job, store, clock=clock)
-    assert (poll.outcome, poll.tags, poll.recovered_from) == ("ok", 2, 1)
+    result = poll(job, store, clock=clock)
+    assert (result.outcome, result.tags, result.recovered_from) == ("ok", 2, 1)
     assert query("SELECT outcome, tags FROM observations ORDER BY id") == [
         ("ok", 2),
         ("failed", None),
@@ -517,8 +484,8 @@ def test_a_failure_meanwhile_drops_nothing(
     scripted.then("a", "b")
     scripted.script.append(Unreachable("for a moment"))
     slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
-    poll = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, poll.added, slow.meanwhile) == ("ok", 1, ["failed"])
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, result.added, slow.meanwhile) == ("ok", 1, ["failed"])
 
 
 def test_a_failure_recorded_meanwhile_is_no_matter_of_the_clock(
@@ -585,10 +552,9 @@ def test_a_clock_that_goes_back_makes_no_hole(
         ("a", "deleted", set_back, "2026-05-03T12:00:00.004Z"),
         ("b", "deleted", set_back, timestamp(clock.now)),
     ]
-    mark = f"the clock was behind the record: it said {set_back} after 2026-05-03T12:00:00.000Z"
-    assert query("SELECT detail, polls, last_at FROM observations ORDER BY id") == [
+    assert query("SELECT clock_said, polls, last_at FROM observations ORDER BY id") == [
         (None, 1, "2026-05-03T12:00:00.000Z"),
-        (mark, 4, "2026-05-03T12:00:00.004Z"),
+        (set_back, 4, "2026-05-03T12:00:00.004Z"),
         (None, 1, timestamp(clock.now)),
     ]
     assert [entry["clock"] for entry in logged if entry["event"] == "clock.behind"] == (
@@ -734,9 +700,7 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
     listing = scripted.list_tags("team/api")
     assert isinstance(listing, Listing)
     change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
-    finding = Finding(REPOSITORY, store.known(REPOSITORY), job.interval, Entry(listing, [change]))
-    with store.recording() as ledger:
-        ledger.record([finding])
+    store.record(REPOSITORY, Accepted(listing, [change]), store.state(REPOSITORY), job.interval)
     assert events(logged, "tag.") == []
     now = timestamp(clock.now)
     steps: dict[str, Unchanged | Exception] = {
@@ -774,8 +738,8 @@ def test_what_does_not_hash_to_its_digest_is_recorded_and_logged(
         good = swr.push("team/api", "good", "good")
         swr.push("team/api", "bytes", "bytes", manifest="{}")
         swr.push("team/api", "config", "config", image_id="0" * 64)
-        poll = poll(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
-    assert counts(poll) == ("ok", 3, 0, 0)
+        result = poll(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
+    assert counts(result) == ("ok", 3, 0, 0)
     verified: dict[str, int] = dict(query("SELECT tag, verified FROM current_tags"))
     assert verified == {"good": 1, "bytes": 0, "config": 0}
     bad = {entry["tag"] for entry in logged if entry["event"] == "image.unverified"}
@@ -816,7 +780,7 @@ def test_a_pass_survives_a_repository_that_fails(
             for name in "abcd"
         ]
         polls = run_once(jobs, store, {"swr": 3})
-    assert [(poll.repository.name, poll.outcome) for poll in polls] == [
+    assert [(result.repository.name, result.outcome) for result in polls] == [
         ("team/a", "ok"),
         ("team/b", "ok"),
         ("team/c", "failed"),
@@ -853,8 +817,8 @@ def test_a_damaged_record_costs_no_other_repository_its_poll(
         with closing(sqlite3.connect(database)) as connection:
             connection.execute(f"UPDATE {altered} WHERE {of_b}")
             connection.commit()
-    assert [poll.outcome for poll in polls] == ["ok", "failed", "ok"]
-    assert "never wrote" in str(polls[1].detail)
+    assert [result.outcome for result in polls] == ["ok", "failed", "ok"]
+    assert "did not write" in str(polls[1].detail)
     failed = [e for e in logged if e["event"] == "sync.failed"]
     assert [(e["repository"], e["error"]) for e in failed] == [("swr/team/b", polls[1].detail)]
     added = {(r, tag) for r, tag in query("SELECT repository_id, tag FROM changes")}
@@ -872,39 +836,23 @@ def test_a_pass_ends_by_whatever_ends_a_thread(
     jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(2)]
     scripted.then("x")
     scripted.script.append(SystemExit())
-    assert isinstance(ended(lambda: run_once(jobs, store, {"swr": 1})), SystemExit)
+    assert isinstance(raised_by(lambda: run_once(jobs, store, {"swr": 1})), SystemExit)
     assert query("SELECT count(*) FROM repositories") == [(1,)]
 
 
 class Refusing(Store):
-    """A store that refuses each transaction in turn for the reasons that it is given."""
+    """A store that refuses to record for each of the given reasons in turn."""
 
     def refuse(self, *reasons: StoreError) -> None:
         self.reasons = [*reasons]
 
-    @contextmanager
-    def recording(self) -> Iterator[Ledger]:
+    def record(self, *arguments: Any) -> PendingLog | None:
         if self.reasons:
             raise self.reasons.pop(0)
-        with super().recording() as ledger:
-            yield ledger
+        return super().record(*arguments)
 
-    def acknowledge(self, repositories: Collection[Repository], through: int) -> None:
+    def acknowledge(self, repository: Repository, through: int) -> None:
         raise StoreError("the disk went away")
-
-
-def test_a_lock_is_waited_for_once_for_all_that_are_recorded_together(
-    scripted: Scripted, database: Path, query: Query
-) -> None:
-    """Where a group failed and one of it met a lock, the others do not wait for it in turn."""
-    jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(5)]
-    for _ in jobs:
-        scripted.then("x")
-    with Refusing.open(database) as store:
-        store.refuse(DamagedRecord("one of them"), DatabaseLocked("locked"))
-        with pytest.raises(DatabaseLocked):
-            run_once(jobs, store, {"swr": 1})
-    assert query("SELECT count(*) FROM repositories") == [(0,)]
 
 
 class Gated(Scripted):
@@ -969,65 +917,6 @@ def test_an_image_of_two_repositories_is_filled_in_while_they_are_recorded(
     assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]
 
 
-class Telling(Condition):
-    """A condition that tells who begins to wait for it."""
-
-    def __init__(self, told: SimpleQueue[str]) -> None:
-        super().__init__()
-        self.told = told
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.told.put("waits")
-        return super().wait(timeout)
-
-
-class WatchedInbox(_Inbox):
-    """An inbox whose waiting can be seen."""
-
-    def __init__(self, expected: int, told: SimpleQueue[str]) -> None:
-        super().__init__(expected)
-        self._changed = Telling(told)
-
-
-@pytest.mark.parametrize("heavy", ["changes", "manifests"])
-def test_threads_wait_while_enough_is_left_to_record(heavy: str, job: Job) -> None:
-    """What was found and is not recorded yet stays small, however fast the registry is."""
-    count, size = (4000, 0) if heavy == "changes" else (2, _SIZE_AT_ONCE)
-    many = [Change(f"v{n}", "added", None, f"sha256:{n}", {}) for n in range(count)]
-    tags = {change.tag: Tag(change.tag, change.new_digest) for change in many}
-    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest=" " * size) for n in range(count)}
-    now = "2026-05-03T12:00:00.000Z"
-    entry = Entry(Listing(tags, images, now, now, None), many)
-    finding = Finding(job.repository, Known(), job.interval, entry)
-    look = _Look(job, Known(), Poll(job.repository, "ok"), finding=finding)
-    told: SimpleQueue[str] = SimpleQueue()
-    inbox = WatchedInbox(3, told)
-
-    def leave() -> None:
-        for name in ("one", "two"):
-            inbox.put(look)
-            told.put(name)
-
-    thread = Thread(target=leave)
-    thread.start()
-    assert [told.get(timeout=10) for _ in range(2)] == ["one", "waits"]
-    assert inbox.take() == [look]
-    assert told.get(timeout=10) == "two"
-    thread.join()
-
-
-def test_what_waits_keeps_no_more_of_a_listing_than_is_recorded() -> None:
-    """Of a listing of many tags, of which one moved, one image is kept, and those without bytes."""
-    tags = {f"v{n}": Tag(f"v{n}", f"sha256:{n}") for n in range(100)}
-    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest="{}") for n in range(100)}
-    moved = Change("v7", "updated", "sha256:old", "sha256:7", {})
-    now = "2026-05-03T12:00:00.000Z"
-    entry = Entry(Listing(tags, images, now, now, None), [moved], bare={"sha256:9"})
-    assert [tag.tag for tag in entry.tags] == ["v7"]
-    assert entry.images.keys() == {"sha256:7", "sha256:9"}
-    assert entry.names.keys() == {"sha256:7"}
-
-
 def test_a_closed_store_refuses_in_a_sentence(
     job: Job, scripted: Scripted, database: Path, clock: FakeClock
 ) -> None:
@@ -1049,8 +938,8 @@ def test_two_looks_at_the_same_time_do_not_agree(
     scripted.then()
     scripted.then()
     slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
-    poll = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["held"])
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["held"])
     assert query("SELECT count(*) FROM tags") == [(1,)]
 
 
@@ -1084,9 +973,7 @@ def test_an_outage_is_one_observation(
 def test_observations_do_not_run_backwards(job: Job, store: Store, query: Query) -> None:
     """A poll that is recorded late does not take back when another was."""
     for at in ("2026-05-03T12:00:10.000Z", "2026-05-03T12:00:09.000Z"):
-        with store.recording() as ledger:
-            failed = Failed("x", "x", at)
-            ledger.record([Finding(REPOSITORY, Known(), job.interval, failed)])
+        store.record(REPOSITORY, failed(Unreachable("x"), at), RepositoryState(), job.interval)
     assert query("SELECT last_at FROM observations") == [("2026-05-03T12:00:10.000Z",)]
     assert query("SELECT last_attempt_at FROM repositories") == [("2026-05-03T12:00:10.000Z",)]
 
@@ -1100,7 +987,7 @@ def test_a_late_acknowledgement_takes_nothing_back(
     for _ in range(2):
         poll(job, store, clock=clock)
         clock.advance(minutes=5)
-    store.acknowledge([REPOSITORY], 1)
+    store.acknowledge(REPOSITORY, 1)
     assert query("SELECT unlogged_from FROM repositories") == [(None,)]
 
 
@@ -1142,6 +1029,6 @@ def test_each_glob_that_cannot_be_expanded_is_a_failure_of_its_name(
         swr.answer_next(403, {"error_code": "SVCSTG.SWR.4030170"}, times=9)
         found, failures = discover([watch], {"swr": registry})
     assert found == set()
-    assert [poll.repository.full_name for poll in failures] == ["swr/a/*", "swr/c/?"]
-    assert {poll.outcome for poll in failures} == {"failed"}
-    assert all("4030170" in (poll.detail or "") for poll in failures)
+    assert [result.repository.full_name for result in failures] == ["swr/a/*", "swr/c/?"]
+    assert {result.outcome for result in failures} == {"failed"}
+    assert all("4030170" in (result.detail or "") for result in failures)

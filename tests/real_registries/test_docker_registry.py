@@ -24,7 +24,6 @@ from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support.docker_registry import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -37,6 +36,7 @@ from tests.support.docker_registry import (
     skopeo,
     skopeo_tags,
 )
+from tests.support.record import assert_history_is_whole
 
 pytestmark = pytest.mark.processes
 

@@ -18,26 +18,26 @@ import structlog
 
 from tagsync import cli
 from tagsync.cli.moment import parse_moment, parse_span
-from tagsync.database.connection import reading
-from tagsync.database.outcomes import Failed, Finding, Known
+from tagsync.database.connection import Connection, reading
+from tagsync.database.outcomes import failed
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.errors import StoreError, UnclearQuestion
+from tagsync.errors import StoreError, UnclearQuestion, Unreachable
 from tagsync.models import Repository
-from tests.conftest import FakeClock
-from tests.system.test_cli import (
+from tests.support.clock import FakeClock
+from tests.support.commands import (
     Finished,
     configure,
     contents,
-    copy,
     environment,
     events_of,
     named,
-    query,
     rows_of,
     tagsync,
     the_sentence,
 )
+from tests.support.record import copy, query
 
 pytestmark = pytest.mark.processes
 
@@ -282,15 +282,19 @@ def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     readable.chmod(0o755)
     database.chmod(0o644)
     with Store.open(database) as store:
-        with store.recording() as ledger:
-            ledger.record([down("team/new")])
+        record_failure(store, "team/new")
         readable.chmod(0o555)
-        with store.recording() as ledger:
-            ledger.record([down("team/newer")])
+
+        def query_meanwhile(db: Connection) -> list[Finished]:
+            db.execute("UPDATE repositories SET failures = 7")
             before = set(contents(readable))
-            finished = as_nobody(["coverage", "--format", "json"], readable)
-            verified = as_nobody(["verify", "--format", "json"], readable)
+            answers = [
+                as_nobody([name, "--format", "json"], readable) for name in ("coverage", "verify")
+            ]
             assert set(contents(readable)) == before
+            return answers
+
+        finished, verified = store._write(query_meanwhile)  # noqa: SLF001  a transaction that stays open
     assert {row["repository"] for row in rows_of(finished)} == {
         "swr/team/api",
         "swr/team/new",
@@ -305,14 +309,13 @@ def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_p
     written = tmp_path / "killed" / "tagsync.db"
     readable.chmod(0o755)
     with Store.open(written) as store:
-        with store.recording() as ledger:
-            ledger.record([down("team/new")])
+        record_failure(store, "team/new")
         for ending in ("", "-wal"):
             left = readable / f"tagsync.db{ending}"
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "may write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
+    assert "can write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)
@@ -337,10 +340,10 @@ def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_pa
     def read_slowly() -> None:
         with reading(database) as db:
             assert db.execute("SELECT count(*) FROM repositories").fetchone() == (2,)
-            with Store.open(database) as store, store.recording() as ledger:
-                ledger.record([down("a/b")])
+            with Store.open(database) as store:
+                record_failure(store, "a/b")
 
-    with pytest.raises(StoreError, match=r"was written to while it was read: ask again"):
+    with pytest.raises(StoreError, match=r"was written to while it was read: try again"):
         read_slowly()
 
 
@@ -349,10 +352,10 @@ def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_pa
 NOW = FakeClock().now
 
 
-def down(name: str) -> Finding:
-    """A poll that fails, of a repository that was never seen."""
-    failed = Failed("down", "down", "2026-05-03T12:00:00.000Z")
-    return Finding(Repository("swr", name), Known(), timedelta(minutes=5), failed)
+def record_failure(store: Store, name: str) -> None:
+    """Records a failed poll of a repository that was never polled."""
+    outcome = failed(Unreachable("down"), "2026-05-03T12:00:00.000Z")
+    store.record(Repository("swr", name), outcome, RepositoryState(), timedelta(minutes=5))
 
 
 @pytest.mark.parametrize(

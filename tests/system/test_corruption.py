@@ -20,8 +20,10 @@ from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tests.conftest import FakeClock, Scripted, without_triggers
-from tests.system.test_cli import configure, tagsync, the_sentence
+from tests.support.clock import FakeClock
+from tests.support.commands import configure, tagsync, the_sentence
+from tests.support.record import without_triggers
+from tests.support.registries import Scripted
 
 NAMES = ("team/api", "team/web", "other/thing")
 PLACES = ("header", "page head", "cell pointers", "content", "anywhere")
@@ -44,7 +46,7 @@ def tags_of(name: str, numbers: range, version: int = 0) -> dict[str, Tag]:
     }
 
 
-def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
+def poll_tags(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
     scripted = Scripted(clock)
     scripted.then(*tags.values())
     listing = scripted.script[0]
@@ -60,7 +62,7 @@ def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
     for name in NAMES:
         tags = tags_of(name, range(1, 61)) | tags_of(name, range(7, 8), version=1)
         try:
-            yield poll(name, tags, store, clock)
+            yield poll_tags(name, tags, store, clock)
         except StoreError as error:
             assert str(error).isprintable()  # noqa: PT017  any error of ours will do
             yield "refused"
@@ -74,7 +76,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store.open(path) as store:
         for numbers in (range(40), range(60), range(30, 60), range(60)):
             for name in NAMES:
-                assert poll(name, tags_of(name, numbers), store, clock) == "ok"
+                assert poll_tags(name, tags_of(name, numbers), store, clock) == "ok"
             clock.advance(minutes=5)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -226,8 +228,8 @@ def test_a_value_that_nobody_recorded_enters_no_history(
     with Store.open(path) as store:
         for name, truth in zip(names, NAMES, strict=True):
             tags = tags_of(truth, range(1, 61)) | tags_of(truth, range(7, 8), version=1)
-            with pytest.raises(StoreError, match="holds what tagsync never wrote"):
-                poll(name, tags, store, clock)
+            with pytest.raises(StoreError, match="a record that tagsync did not write"):
+                poll_tags(name, tags, store, clock)
     assert changes_in(path) == before
     assert not verified(path)
 

@@ -16,7 +16,8 @@ from tagsync.polling.discovery import discover
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import KeyCredential
 from tagsync.secrets import Secret
-from tests.system.test_cli import Finished, contents, events_of, query, rows_of, tagsync
+from tests.support.commands import Finished, contents, events_of, rows_of, tagsync
+from tests.support.record import query
 
 pytestmark = pytest.mark.processes
 
@@ -39,12 +40,6 @@ ENVIRONMENT = {
 }
 
 Connect = Callable[..., Registry]
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
 
 
 @pytest.fixture

@@ -12,19 +12,18 @@ from typing import IO
 import pytest
 
 from tagsync.emulator import Emulator
-from tests.polling.test_poll import assert_history_is_whole
-from tests.system.test_cli import (
+from tests.support.commands import (
     Finished,
     command,
     configure,
     contents,
     environment,
-    query,
     rows_of,
     tagsync,
     the_sentence,
     to_its_end,
 )
+from tests.support.record import assert_history_is_whole, query
 
 pytestmark = pytest.mark.processes
 
@@ -35,12 +34,6 @@ _WITHOUT_PRIVILEGE = [
     *("--inh-caps", "-dac_override,-dac_read_search"),
 ]
 """Root is asked for permissions as anybody is, by the capabilities that it lacks."""
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tagsync.emulator import Emulator
-from tests.system.test_cli import (
+from tests.support.commands import (
     Finished,
     command,
     configure,

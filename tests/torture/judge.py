@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from tagsync.database.hash_chain import GENESIS
 from tagsync.emulator.faults import RecordedLie
-from tests.polling.test_poll import assert_history_is_whole
+from tests.support.record import assert_history_is_whole
 from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
 
 Row = Mapping[str, Any]

@@ -23,8 +23,8 @@ from tagsync.emulator.faults import RecordedLie
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY
 from tests.support.documents import read_page
+from tests.support.registries import REPOSITORY
 from tests.torture.judge import Evidence, Log, judge
 from tests.torture.run import torture
 from tests.torture.truth import Journal, State, Version

@@ -1,0 +1,58 @@
+"""A client of registries whose clock, limits and transport the test chose."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Final
+
+import httpx
+
+from tagsync.registries import http
+from tagsync.registries.auth import TokenAuth
+from tagsync.registries.swr import refusal_of
+from tagsync.secrets import Secret
+
+PATH: Final = "/v2/list"
+TOKEN: Final = "token-that-nobody-may-see"
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def client_of(
+    handler: Handler | None,
+    *,
+    url: str = "http://127.0.0.1",
+    limits: http.Limits | None = None,
+    time: Time | None = None,
+) -> http.Client:
+    """A client of a handler, or without one of a real server."""
+    time = time or Time()
+    return http.Client(
+        url,
+        TokenAuth(Secret(TOKEN)),
+        refusal_of,
+        limits or http.Limits(),
+        secrets=lambda: (Secret(TOKEN),),
+        # A transport of our own also keeps a proxy of the environment out.
+        transport=httpx.MockTransport(handler) if handler else httpx.HTTPTransport(),
+        pacer=http.Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
+    )
+
+
+def get(client: http.Client, max_bytes: int = 10**6) -> http.Answer:
+    with closing(client):
+        return client.get(PATH, {}, max_bytes)

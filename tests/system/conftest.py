@@ -1,0 +1,31 @@
+"""Fixtures of the tests that start real processes."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagsync.emulator import Emulator
+from tests.support.processes import Process
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts daemons in the test's folder, and kills those that still run after the test."""
+    running: list[Process] = []
+
+    def begin(**options: Any) -> Process:
+        running.append(Process(tmp_path, **options))
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def swr() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
