@@ -14,6 +14,7 @@ from hypothesis import settings
 from structlog.testing import LogCapture
 
 from tagsync.database.store import Store
+from tagsync.emulator import Emulator
 from tagsync.polling.poll import Job
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
@@ -103,6 +104,12 @@ def connect() -> Iterator[Callable[..., Registry]]:
     yield open_at
     for registry in opened:
         registry.close()
+
+
+@pytest.fixture
+def swr() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
 
 
 @pytest.fixture

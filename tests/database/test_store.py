@@ -337,7 +337,6 @@ def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
         assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
 
 
-@pytest.mark.processes
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
     for number in range(25):

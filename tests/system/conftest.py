@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tagsync.emulator import Emulator
 from tests.support.processes import Process
 
 
@@ -23,9 +22,3 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     yield begin
     for process in running:
         process.stop(signal.SIGKILL)
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator

@@ -38,8 +38,6 @@ from tests.support.commands import (
 )
 from tests.support.record import copy, query
 
-pytestmark = pytest.mark.processes
-
 UNSURE = ["certainty", "unsure_from", "unsure_until"]
 COLUMNS = {
     "tags --at {then}": [
@@ -142,6 +140,7 @@ def test_each_format_has_the_designed_columns(
     assert len(cells) - 1 == len(rows) == len(texts["table"].splitlines()) - 1
 
 
+@pytest.mark.processes
 def test_the_log_is_a_witness(recorded: Path) -> None:
     """The head that a pass logged is what verify computes, and is accepted as its witness."""
     lines = [json.loads(line) for line in (recorded / "log").read_text().splitlines()]
@@ -152,6 +151,7 @@ def test_the_log_is_a_witness(recorded: Path) -> None:
     assert (line["change_id"],) == query(recorded / "tagsync.db", "SELECT max(id) FROM changes")[0]
 
 
+@pytest.mark.processes
 def test_a_dry_run_logs_no_head(tmp_path: Path) -> None:
     """What was not recorded has no witness."""
     with Emulator() as swr:
@@ -161,6 +161,7 @@ def test_a_dry_run_logs_no_head(tmp_path: Path) -> None:
     assert named(events_of(finished), "pass.") == []
 
 
+@pytest.mark.processes
 def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     """A record that does not fit, or lacks a head, is told with status 1, in the same columns."""
     unknown = tagsync("verify", "--head", "0" * 63 + "1", "--format", "json", cwd=recorded)
@@ -175,6 +176,7 @@ def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     assert "is missing in tags" in finished.stdout
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -204,6 +206,7 @@ def test_an_unclear_question_is_one_sentence(
     assert sentence in the_sentence(tagsync(*arguments, cwd=recorded), 2)
 
 
+@pytest.mark.processes
 def test_what_nothing_leads_to_is_said(recorded: Path) -> None:
     """An empty answer of find is no silence: the table is empty, and standard error says why."""
     finished = tagsync("find", "0" * 64, "--format", "json", cwd=recorded)
@@ -211,6 +214,7 @@ def test_what_nothing_leads_to_is_said(recorded: Path) -> None:
     assert finished.stderr.startswith(f"tagsync: no tag leads to {'0' * 64}")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["find abcdef", "coverage", "verify", "tags --at 1s"])
 def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
     """Without a database each says what to run first, and creates none."""
@@ -220,6 +224,7 @@ def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+@pytest.mark.processes
 def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
     """A file in which nothing was recorded yet is nobody else's, and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
@@ -262,6 +267,7 @@ def as_nobody(arguments: Sequence[str], folder: Path) -> Finished:
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("shape", ["tags --at {then}", "find {digest}", "verify"])
 def test_who_may_only_read_is_answered(
     shape: str, readable: Path, recorded: Path, words: dict[str, str]
@@ -275,6 +281,7 @@ def test_who_may_only_read_is_answered(
     assert contents(readable) == before
 
 
+@pytest.mark.processes
 def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     """What a writer has committed is seen, what it has in hand is not, and neither waits."""
     database = readable / "tagsync.db"
@@ -298,6 +305,7 @@ def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     assert {row["result"] for row in rows_of(verified)} == {"ok"}
 
 
+@pytest.mark.processes
 def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_path: Path) -> None:
     """What only a writer can put in order is a sentence that says who has to; and then it is."""
     copytree(recorded, tmp_path / "killed")

@@ -16,10 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 
-import click
 import pytest
 
-from tagsync import cli
 from tagsync.emulator import Emulator
 from tests.support.commands import (
     Finished,
@@ -710,13 +708,3 @@ def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) ->
     assert query(database, "SELECT count(*) FROM changes") == [(1,)]
     assert tagsync("sync", cwd=tmp_path).returncode == 0
     assert query(database, "SELECT count(*) FROM tags") == [(400,)]
-
-
-def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
-    """The help of the group, which imports no command, is the first sentence of each command's."""
-    context = click.Context(cli.tagsync)
-    for name, sentence in cli._HELP.items():  # noqa: SLF001  what the group's own help prints
-        command = cli.tagsync.get_command(context, name)
-        assert command is not None
-        assert command.get_short_help_str(limit=200) == sentence
-    assert cli._HELP.keys() == cli._COMMANDS.keys()  # noqa: SLF001

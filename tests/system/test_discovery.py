@@ -1,29 +1,19 @@
 """Which repositories are polled: what globs find, what that asks, and what it never gives away."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tagsync.emulator import AGENCY_ACCESS_KEY, Emulator, Keys, User
-from tagsync.errors import Forbidden
-from tagsync.models import Repository, Watch, watch_of
-from tagsync.polling.discovery import discover
-from tagsync.registries import Registry, open_registry
-from tagsync.registries.credentials import KeyCredential
-from tagsync.secrets import Secret
 from tests.support.commands import Finished, contents, events_of, rows_of, tagsync
+from tests.support.emulated import NAMESPACES, REPOS, create, requested_lists
 from tests.support.record import query
 
 pytestmark = pytest.mark.processes
 
-NAMESPACES = "/v2/manage/namespaces"
-REPOS = "/v2/manage/repos"
-SHARED = "/v2/manage/shared-repositories"
 ACCESS_KEY = "MADEUPACCESSKEY00001"
 SECRET_KEY = "MadeUpSecretKey0000000000000000000000001"
 SECURITY_TOKEN = "made-up-security-token-abc"
@@ -39,19 +29,12 @@ ENVIRONMENT = {
     "TOKEN": TOKEN,
 }
 
-Connect = Callable[..., Registry]
-
 
 @pytest.fixture
 def guarded() -> Iterator[Emulator]:
     """An emulator that wants signatures."""
     with Emulator(keys={ACCESS_KEY: Keys(SECRET_KEY)}) as emulator:
         yield emulator
-
-
-def create(emulator: Emulator, *repositories: str) -> None:
-    for repository in repositories:
-        emulator.push(repository, "v1", repository)
 
 
 def configure(folder: Path, endpoint: str, *watches: str, auth: str = AKSK) -> None:
@@ -72,12 +55,6 @@ def sync(folder: Path, *arguments: object) -> Finished:
 
 def outcomes(finished: Finished) -> dict[str, str]:
     return {row["repository"]: row["outcome"] for row in rows_of(finished)}
-
-
-def asked(emulator: Emulator) -> list[tuple[str, str | None]]:
-    """Each distinct list that was asked for, tags left out: its path and the organization."""
-    lists = ((request.path, request.query.get("namespace")) for request in emulator.requests)
-    return list(dict.fromkeys(each for each in lists if not each[0].endswith("/tags")))
 
 
 def recorded(folder: Path) -> set[str]:
@@ -107,94 +84,6 @@ def test_an_organization_is_synced_completely(guarded: Emulator, tmp_path: Path)
     assert digests == {name: guarded.tags(name)["v1"] for name in repositories}
 
 
-def test_repositories_are_found_page_by_page() -> None:
-    """A server whose pages are small, with a total or without, hides no repository."""
-    for settings in ({}, {"sends_total": False}, {"ignores_paging": True}):
-        keys = {ACCESS_KEY: Keys(SECRET_KEY)}
-        with Emulator(keys=keys, max_page=7, **settings) as swr:  # type: ignore[arg-type]  # switches
-            repositories = {f"team/r{number:02}" for number in range(45)}
-            create(swr, *repositories)
-            credential = KeyCredential(Secret(ACCESS_KEY), Secret(SECRET_KEY))
-            registry = open_registry(
-                swr.url,
-                credential,
-                timeout=5,
-                retry_for=1,
-                max_listing_bytes=2**20,
-                requests_per_second=10_000,
-                connections=1,
-            )
-            with closing(registry):
-                assert registry.list_repositories(["team/*"]) == repositories
-
-
-def test_a_whole_organization_narrows_what_is_asked(swr: Emulator, connect: Connect) -> None:
-    """A glob that begins with an organization asks for that one, never for all that there are."""
-    create(swr, "team/api", "team-b/api", "tools/lint")
-    assert connect(swr.url).list_repositories(["team/*"]) == {"team/api"}
-    assert asked(swr) == [(REPOS, "team")]
-
-
-def test_a_beginning_narrows_the_organizations(swr: Emulator, connect: Connect) -> None:
-    """Of the organizations only those are asked that begin as the glob does."""
-    create(swr, "team-a/api", "team-b/api", "team-b/web", "team/api", "tools/api")
-    found = connect(swr.url).list_repositories(["team-*/api"])
-    assert found == {"team-a/api", "team-b/api"}
-    assert asked(swr) == [(NAMESPACES, None), (REPOS, "team-a"), (REPOS, "team-b")]
-
-
-def test_each_organization_is_asked_once(swr: Emulator, connect: Connect) -> None:
-    """Several globs over one organization share its list."""
-    create(swr, "team/api", "team/web", "tools/lint")
-    found = connect(swr.url).list_repositories(["team/a*", "team/w?b", "t*/lint"])
-    assert found == {"team/api", "team/web", "tools/lint"}
-    assert asked(swr) == [(NAMESPACES, None), (REPOS, "team"), (REPOS, "tools")]
-
-
-@pytest.mark.parametrize(
-    ("glob", "found"),
-    [
-        ("team/*", {"team/api", "team/a/b/c"}),
-        ("*", {"team/api", "team/a/b/c", "tools/c"}),
-        ("*/c", {"team/a/b/c", "tools/c"}),
-        ("t*c", {"team/a/b/c", "tools/c"}),
-        ("team/a/*", {"team/a/b/c"}),
-        ("team/[ab]/*", {"team/a/b/c"}),
-        ("team/???", {"team/api"}),
-        ("[tm]ools/*", {"tools/c"}),
-        ("missing/*", set()),
-        ("TEAM/*", set()),
-    ],
-)
-def test_a_star_crosses_slashes(
-    glob: str, found: set[str], swr: Emulator, connect: Connect
-) -> None:
-    """A glob is matched against the whole name, in which a slash is a character like any other."""
-    create(swr, "team/api", "team/a/b/c", "tools/c")
-    assert connect(swr.url).list_repositories([glob]) == found
-
-
-def test_an_organization_that_is_refused_fails_discovery(swr: Emulator, connect: Connect) -> None:
-    """A list that is incomplete because one organization is refused is no list."""
-    create(swr, "team/api", "tools/lint")
-    swr.answer_next(403, b"", matching="namespace=tools")
-    with pytest.raises(Forbidden):
-        connect(swr.url).list_repositories(["*"])
-
-
-def test_shared_repositories_are_found_where_wanted(swr: Emulator, connect: Connect) -> None:
-    """What others share is asked for and found with ``shared``, and not asked for without."""
-    create(swr, "team/api")
-    swr.create_repository("others/base", shared=True)
-    swr.create_repository("others/tool", shared=True)
-    registry = connect(swr.url)
-    assert registry.list_repositories(["*/base", "team/*"]) == {"team/api"}
-    assert SHARED not in {path for path, _ in asked(swr)}
-    found = registry.list_repositories(["*/base", "team/*"], shared=True)
-    assert found == {"team/api", "others/base"}
-    assert SHARED in {path for path, _ in asked(swr)}
-
-
 def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
     """A watch with ``shared = true`` has what others share recorded like one's own."""
     create(guarded, "team/api")
@@ -207,22 +96,6 @@ def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
 
 
 # --- which watch has what is found ----------------------------------------------------------------
-
-
-def test_the_first_watch_that_matches_has_a_repository(swr: Emulator, connect: Connect) -> None:
-    """A repository that several watches find is polled once, as the first of them says."""
-    create(swr, "team/api", "team/scratch-1", "tools/lint")
-    often = Watch("swr", ("team/api",), interval=timedelta(minutes=1))
-    first = Watch("swr", ("team/*",), ("team/scratch-*",), interval=timedelta(minutes=2))
-    last = Watch("swr", ("*",), ("tools/*",), interval=timedelta(minutes=3))
-    watches = (often, first, last)
-    found, failures = discover(watches, {"swr": connect(swr.url)})
-    assert not failures
-    assert {each.name: watch_of(each, watches) for each in found} == {
-        "team/api": often,
-        "team/scratch-1": last,
-        "tools/lint": None,
-    }
 
 
 def test_what_a_watch_excludes_is_not_polled(guarded: Emulator, tmp_path: Path) -> None:
@@ -303,17 +176,6 @@ def test_a_failed_discovery_takes_nothing_away(
     assert query(tmp_path / "tagsync.db", "SELECT 1 FROM changes WHERE kind = 'deleted'") == []
 
 
-def test_one_failed_discovery_leaves_the_others(swr: Emulator, connect: Connect) -> None:
-    """Each watch is discovered by itself: one that fails does not cost another what it finds."""
-    create(swr, "team/api", "tools/lint")
-    watches = (Watch("swr", ("team/*",)), Watch("swr", ("tools/*",)))
-    swr.answer_next(403, b"", matching="namespace=team")
-    found, (failure,) = discover(watches, {"swr": connect(swr.url)})
-    assert found == {Repository("swr", "tools/lint")}
-    assert failure.repository == Repository("swr", "team/*")
-    assert failure.outcome == "failed"
-
-
 def test_what_is_spelled_out_and_known_needs_no_discovery(
     guarded: Emulator, tmp_path: Path
 ) -> None:
@@ -325,10 +187,10 @@ def test_what_is_spelled_out_and_known_needs_no_discovery(
     guarded.requests.clear()
     finished = sync(tmp_path, "swr/team/api", "swr/tools/lint")
     assert outcomes(finished) == {"swr/team/api": "ok", "swr/tools/lint": "ok"}
-    assert asked(guarded) == []
+    assert requested_lists(guarded) == []
     guarded.requests.clear()
     assert outcomes(sync(tmp_path, "swr/team/a*")) == {"swr/team/api": "ok"}
-    assert asked(guarded) == [(REPOS, "team")]
+    assert requested_lists(guarded) == [(REPOS, "team")]
 
 
 def test_watches_without_globs_discover_nothing(guarded: Emulator, tmp_path: Path) -> None:
@@ -336,7 +198,7 @@ def test_watches_without_globs_discover_nothing(guarded: Emulator, tmp_path: Pat
     create(guarded, "team/api")
     configure(tmp_path, guarded.url, 'repositories = ["team/api"]\nshared = true')
     assert sync(tmp_path).returncode == 0
-    assert asked(guarded) == []
+    assert requested_lists(guarded) == []
 
 
 # --- secrets --------------------------------------------------------------------------------------
