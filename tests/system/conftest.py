@@ -12,7 +12,7 @@ from tests.support.processes import Process
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts daemons in the test's folder, and kills those that still run after the test."""
+    """Start daemons in the test's folder, and kill the running ones after the test."""
     running: list[Process] = []
 
     def begin(**options: Any) -> Process:

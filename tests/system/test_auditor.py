@@ -30,11 +30,11 @@ from tests.support.commands import (
     configure,
     contents,
     environment,
+    error_line,
+    events_named,
     events_of,
-    named,
     rows_of,
     tagsync,
-    the_sentence,
 )
 from tests.support.record import copy, query
 
@@ -158,7 +158,7 @@ def test_a_dry_run_logs_no_head(tmp_path: Path) -> None:
         swr.push("team/api", "v1", "one")
         configure(tmp_path, swr.url, "team/api")
         finished = tagsync("sync", "--dry-run", cwd=tmp_path)
-    assert named(events_of(finished), "pass.") == []
+    assert events_named(events_of(finished), "pass.") == []
 
 
 @pytest.mark.processes
@@ -203,7 +203,7 @@ def test_an_unclear_question_is_one_sentence(
     arguments: list[str], sentence: str, recorded: Path
 ) -> None:
     """What cannot be understood is status 2 and a sentence that helps."""
-    assert sentence in the_sentence(tagsync(*arguments, cwd=recorded), 2)
+    assert sentence in error_line(tagsync(*arguments, cwd=recorded), 2)
 
 
 @pytest.mark.processes
@@ -220,7 +220,7 @@ def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
     """Without a database each says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in the_sentence(tagsync(*name.split(), cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(*name.split(), cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
@@ -229,7 +229,7 @@ def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
     """A file in which nothing was recorded yet is nobody else's, and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "holds nothing yet: run tagsync sync first" in the_sentence(
+    assert "holds nothing yet: run tagsync sync first" in error_line(
         tagsync("verify", cwd=tmp_path), 2
     )
     assert (tmp_path / "tagsync.db").stat().st_size == 0
@@ -319,7 +319,7 @@ def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_p
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "may write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
+    assert "may write its folder" in error_line(as_nobody(["verify"], readable), 2)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)

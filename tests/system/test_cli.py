@@ -25,14 +25,14 @@ from tests.support.commands import (
     configure,
     contents,
     environment,
+    error_line,
+    events_named,
     events_of,
-    named,
     read_terminal,
     rows_of,
+    run_command,
     start,
     tagsync,
-    the_sentence,
-    to_its_end,
 )
 from tests.support.record import copy, query
 
@@ -100,7 +100,7 @@ def test_a_second_demo_makes_a_second_folder(tmp_path: Path) -> None:
     before = contents(tmp_path / "tagsync-demo")
     assert tagsync("demo", cwd=tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tagsync-demo", "tagsync-demo-2"]
-    sentence = the_sentence(tagsync("demo", "--directory", "tagsync-demo", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("demo", "--directory", "tagsync-demo", cwd=tmp_path), 2)
     assert "tagsync-demo exists already" in sentence
     assert contents(tmp_path / "tagsync-demo") == before
 
@@ -128,10 +128,10 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
     (row,) = rows_of(baseline)
     assert (row["outcome"], row["tags"], row["added"]) == ("ok", 3, 3)
     events = events_of(baseline)
-    (baselined,) = named(events, "repository.baselined")
+    (baselined,) = events_named(events, "repository.baselined")
     assert (baselined["registry"], baselined["repository"]) == ("swr", "swr/team/api")
     assert baselined["tags"] == 3
-    assert not named(events, "tag.")
+    assert not events_named(events, "tag.")
 
     second = swr.push("team/api", "v1", "two")
     added = swr.push("team/api", "v2", "two")
@@ -142,8 +142,8 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
     (row,) = rows_of(finished)
     assert list(row) == SYNC_COLUMNS
     assert [row[name] for name in ("added", "updated", "deleted")] == [1, 2, 1]
-    lines = {line["tag"]: line for line in named(events_of(finished), "tag.")}
-    assert len(named(events_of(finished), "tag.")) == len(lines) == 4
+    lines = {line["tag"]: line for line in events_named(events_of(finished), "tag.")}
+    assert len(events_named(events_of(finished), "tag.")) == len(lines) == 4
     assert {tag: line["event"] for tag, line in lines.items()} == {
         "v1": "tag.updated",
         "v2": "tag.added",
@@ -163,7 +163,7 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
         )
         keys = ("tag", "not_before", "observed_at", "old_digest", "new_digest")
         assert recorded == [tuple(line[key] for key in keys)]
-    assert len(named(events_of(finished), "sync.finished")) == 1
+    assert len(events_named(events_of(finished), "sync.finished")) == 1
 
     quiet = tagsync("sync", cwd=tmp_path)
     assert quiet.returncode == 0
@@ -177,7 +177,7 @@ def test_a_failure_does_not_keep_the_others_back(swr: Emulator, tmp_path: Path) 
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert finished.returncode == 1
     assert [row["outcome"] for row in rows_of(finished)] == ["ok", "failed"]
-    (failed,) = named(events_of(finished), "sync.failed")
+    (failed,) = events_named(events_of(finished), "sync.failed")
     assert failed["repository"] == "swr/team/missing"
     assert failed["error"] == rows_of(finished)[1]["detail"]
     database = tmp_path / "tagsync.db"
@@ -215,7 +215,7 @@ def test_a_second_listing_that_agrees_is_believed(swr: Emulator, tmp_path: Path)
     assert held(swr, tmp_path).returncode == 3
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert (finished.returncode, rows_of(finished)[0]["deleted"]) == (0, 3)
-    assert len(named(events_of(finished), "tag.deleted")) == 3
+    assert len(events_named(events_of(finished), "tag.deleted")) == 3
 
 
 def test_a_failure_outweighs_a_held_listing(swr: Emulator, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_dry_run_changes_nothing(swr: Emulator, tmp_path: Path) -> None:
     finished = tagsync("sync", "--dry-run", "--format", "json", cwd=tmp_path)
     (row,) = rows_of(finished)
     assert (finished.returncode, row["added"], row["updated"]) == (0, 1, 1)
-    assert not named(events_of(finished), "tag.")
+    assert not events_named(events_of(finished), "tag.")
     assert database.read_bytes() == before
     log = tmp_path / "tagsync.db-wal"
     assert not log.exists() or log.stat().st_size == 0
@@ -282,7 +282,7 @@ def test_an_unknown_pattern_names_the_nearest(swr: Emulator, tmp_path: Path) -> 
     """A pattern that matches nothing is status 2, with the nearest repository, and no database."""
     configure(tmp_path, swr.url, "team/api", "other/thing")
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", "swr/team/apx", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", "swr/team/apx", cwd=tmp_path), 2)
     assert "'swr/team/apx'" in sentence
     assert "nearest is swr/team/api" in sentence
     assert contents(tmp_path) == before
@@ -291,9 +291,9 @@ def test_an_unknown_pattern_names_the_nearest(swr: Emulator, tmp_path: Path) -> 
 
 def test_a_missing_configuration(tmp_path: Path) -> None:
     """A configuration that is not there is status 2, named as it was given."""
-    sentence = the_sentence(tagsync("--config", "nope.toml", "sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("--config", "nope.toml", "sync", cwd=tmp_path), 2)
     assert "nope.toml cannot be read: No such file" in sentence
-    sentence = the_sentence(tagsync("tags", cwd=tmp_path, TAGSYNC_CONFIG="gone.toml"), 2)
+    sentence = error_line(tagsync("tags", cwd=tmp_path, TAGSYNC_CONFIG="gone.toml"), 2)
     assert "gone.toml" in sentence
     assert contents(tmp_path) == {}
 
@@ -302,7 +302,7 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     """A mistake in the configuration is status 2, with file, key and the nearest key."""
     path = configure(tmp_path, "http://127.0.0.1:1", "a/b", more="concurency = 1")
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert path.name in sentence
     assert "'concurency'; the nearest is 'concurrency'" in sentence
     assert contents(tmp_path) == before
@@ -312,7 +312,7 @@ def test_a_configuration_without_repositories(tmp_path: Path) -> None:
     """A pass over nothing is a mistake of the configuration, not a success."""
     (tmp_path / "config.toml").write_text("")
     before = contents(tmp_path)
-    assert "no repository is configured" in the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    assert "no repository is configured" in error_line(tagsync("sync", cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
@@ -323,7 +323,7 @@ def test_a_missing_secret(swr: Emulator, tmp_path: Path) -> None:
     """A secret that is not set is status 2, before anything is asked or written."""
     configure(tmp_path, swr.url, "team/api", more=WITH_TOKEN)
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert "env:SWR_TOKEN is missing" in sentence
     assert contents(tmp_path) == before
     assert swr.requests == []
@@ -334,7 +334,7 @@ def test_a_question_before_the_first_pass(question: str, tmp_path: Path) -> None
     """Without a database, a question says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in the_sentence(tagsync(question, cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(question, cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
@@ -356,13 +356,13 @@ def test_another_programs_file_is_left_alone(
     database = tmp_path / "tagsync.db"
     foreign(database)
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert "tagsync.db is a database of another program" in sentence
     assert contents(tmp_path) == before
 
     database.write_text("Dear diary, today I was not a database.\n" * 100)
     before = contents(tmp_path)
-    assert "tagsync.db" in the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    assert "tagsync.db" in error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert contents(tmp_path) == before
     assert swr.requests == []
 
@@ -383,7 +383,7 @@ def test_a_newer_versions_database_is_left_alone(
         )
     configure(tmp_path, "http://127.0.0.1:1", "team/api")
     before = database.read_bytes()
-    sentence = the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert "newer tagsync" in sentence
     assert "of_tomorrow" in sentence
     assert "upgrade" in sentence
@@ -456,7 +456,7 @@ def test_a_pattern_chooses(recorded: Path) -> None:
     for question in ("log", "tags", "status"):
         rows = rows_of(tagsync(question, "*/gone", "--format", "json", cwd=recorded))
         assert {row["repository"] for row in rows} == {"swr/team/gone"}
-        assert "nearest" in the_sentence(tagsync(question, "swr/nope", cwd=recorded), 2)
+        assert "nearest" in error_line(tagsync(question, "swr/nope", cwd=recorded), 2)
 
 
 def test_hostile_names_are_harmless_wherever_they_are_shown(recorded: Path) -> None:
@@ -479,7 +479,7 @@ def test_hostile_names_are_harmless_in_the_log(recorded: Path) -> None:
     assert lines.pop() == ""
     assert all(line.isascii() and line.isprintable() for line in lines)
     events = [json.loads(line) for line in lines]
-    assert {event["tag"] for event in named(events, "tag.added")} == set(HOSTILE)
+    assert {event["tag"] for event in events_named(events, "tag.added")} == set(HOSTILE)
 
 
 def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path) -> None:
@@ -643,7 +643,7 @@ def test_two_passes_at_once_record_everything_once(swr: Emulator, tmp_path: Path
         database, "SELECT count(*), count(DISTINCT repository_id || tag) FROM changes"
     ) == [(160, 160)]
     lines = [json.loads(line) for _, err in ends for line in err.splitlines()]
-    baselined = {event["repository"] for event in named(lines, "repository.baselined")}
+    baselined = {event["repository"] for event in events_named(lines, "repository.baselined")}
     assert baselined == {f"swr/{repository}" for repository in repositories}
 
 
@@ -688,7 +688,7 @@ def test_a_folder_that_is_not_there(swr: Emulator, tmp_path: Path) -> None:
     path = configure(tmp_path, swr.url, "team/api")
     path.write_text(path.read_text().replace("tagsync.db", "missing/tagsync.db"))
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert "check that its folder exists" in sentence
     assert contents(tmp_path) == before
 
@@ -702,8 +702,8 @@ def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) ->
         swr.push("team/api", f"v{number}", str(number))
     database = tmp_path / "tagsync.db"
     limited = ["sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *command("sync")]
-    finished = to_its_end(limited, tmp_path)
-    assert "tagsync.db" in the_sentence(finished, 1)
+    finished = run_command(limited, tmp_path)
+    assert "tagsync.db" in error_line(finished, 1)
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
     assert query(database, "SELECT count(*) FROM changes") == [(1,)]
     assert tagsync("sync", cwd=tmp_path).returncode == 0

@@ -20,7 +20,7 @@ from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
 from tagsync.polling.poll import Job, sync
 from tests.support.clock import FakeClock
-from tests.support.commands import configure, tagsync, the_sentence
+from tests.support.commands import configure, error_line, tagsync
 from tests.support.record import without_triggers
 from tests.support.registries import Scripted
 
@@ -259,7 +259,7 @@ def test_pages_that_are_none_are_said(words: str, original: Path, tmp_path: Path
     path = tmp_path / "tagsync.db"
     content = original.read_bytes()
     path.write_bytes(content[:PAGE] + b"\xff" * (len(content) - PAGE))
-    sentence = the_sentence(tagsync(words, cwd=tmp_path), 1)
+    sentence = error_line(tagsync(words, cwd=tmp_path), 1)
     assert "tagsync.db is damaged" in sentence
     assert "restore it from a backup" in sentence
     assert path.read_bytes()[PAGE:] == b"\xff" * (len(content) - PAGE)

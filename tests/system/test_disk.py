@@ -18,10 +18,10 @@ from tests.support.commands import (
     configure,
     contents,
     environment,
+    error_line,
     rows_of,
+    run_command,
     tagsync,
-    the_sentence,
-    to_its_end,
 )
 from tests.support.record import assert_history_is_whole, query
 
@@ -48,7 +48,7 @@ def polled(swr: Emulator, tmp_path: Path) -> Path:
 def unprivileged(*arguments: object, cwd: Path) -> Finished:
     """Runs tagsync as somebody whom permissions bind, also where the tests run as root."""
     prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
-    return to_its_end([*prefix, *command(*arguments)], cwd)
+    return run_command([*prefix, *command(*arguments)], cwd)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_pass_over_what_may_not_be_written_is_refused(read_only: Path) -> None
     """Where folder and database are read-only a pass is one sentence, and no byte changes."""
     before = contents(read_only)
     finished = unprivileged("sync", cwd=read_only)
-    assert "tagsync.db may not be written by this user" in the_sentence(finished, 1)
+    assert "tagsync.db may not be written by this user" in error_line(finished, 1)
     assert contents(read_only) == before
 
 
@@ -87,7 +87,7 @@ def test_a_first_pass_where_no_file_may_be_made(swr: Emulator, tmp_path: Path) -
     tmp_path.chmod(0o555)
     try:
         finished = unprivileged("sync", cwd=tmp_path)
-        assert "tagsync.db cannot be opened" in the_sentence(finished, 2)
+        assert "tagsync.db cannot be opened" in error_line(finished, 2)
     finally:
         tmp_path.chmod(0o755)
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
@@ -96,7 +96,7 @@ def test_a_first_pass_where_no_file_may_be_made(swr: Emulator, tmp_path: Path) -
 def test_what_may_not_be_read_is_refused(polled: Path) -> None:
     """A database that this user may not even read is status 2 and one sentence."""
     (polled / "tagsync.db").chmod(0)
-    sentence = the_sentence(unprivileged("tags", cwd=polled), 2)
+    sentence = error_line(unprivileged("tags", cwd=polled), 2)
     assert "tagsync.db may not be read by this user" in sentence
 
 
@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_leaves_the_database_whole(swr: Emulator, small_disk
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
         file.write(bytes(free - 100_000))
     finished = tagsync("sync", cwd=small_disk)
-    assert "no space is left for" in the_sentence(finished, 1)
+    assert "no space is left for" in error_line(finished, 1)
     assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(1,)]
     filler.unlink()
     assert tagsync("sync", cwd=small_disk).returncode == 0
@@ -148,7 +148,7 @@ def test_a_disk_with_no_room_to_copy_the_wal_loses_nothing(swr: Emulator, small_
     assert tagsync("verify", cwd=small_disk).returncode == 0
     swr.push("team/api", "latest", "latest")
     finished = tagsync("sync", cwd=small_disk)
-    assert "no space is left for" in the_sentence(finished, 1)
+    assert "no space is left for" in error_line(finished, 1)
     assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(900,)]
     subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
     assert tagsync("sync", cwd=small_disk).returncode == 0
@@ -259,5 +259,5 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 def test_a_closed_stream_is_nobody_who_reads(stream: str, polled: Path) -> None:
     """Started without standard output or error, a command does what it does and ends well."""
     script = f'"$@" {stream}'
-    finished = to_its_end(["sh", "-c", script, "sh", *command("tags")], polled)
+    finished = run_command(["sh", "-c", script, "sh", *command("tags")], polled)
     assert (finished.returncode, finished.stderr) == (0, "")
