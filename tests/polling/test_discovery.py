@@ -1,4 +1,4 @@
-"""Discovery: which watch gets a repository that several of them find, and what a failure costs."""
+"""Discovery: which watch gets a repository, and what a failure affects."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,8 +12,8 @@ from tests.support.emulated import create
 Connect = Callable[..., Registry]
 
 
-def test_the_first_watch_that_matches_has_a_repository(swr: Emulator, connect: Connect) -> None:
-    """A repository that several watches find is polled once, as the first of them says."""
+def test_first_matching_watch_gets_the_repository(swr: Emulator, connect: Connect) -> None:
+    """A repository that several watches match is polled once, as the first one says."""
     create(swr, "team/api", "team/scratch-1", "tools/lint")
     often = Watch("swr", ("team/api",), interval=timedelta(minutes=1))
     first = Watch("swr", ("team/*",), ("team/scratch-*",), interval=timedelta(minutes=2))
@@ -28,8 +28,8 @@ def test_the_first_watch_that_matches_has_a_repository(swr: Emulator, connect: C
     }
 
 
-def test_one_failed_discovery_leaves_the_others(swr: Emulator, connect: Connect) -> None:
-    """Each watch is discovered by itself: one that fails does not cost another what it finds."""
+def test_failed_discovery_leaves_other_watches(swr: Emulator, connect: Connect) -> None:
+    """Each watch is discovered on its own; a failure of one does not affect another."""
     create(swr, "team/api", "tools/lint")
     watches = (Watch("swr", ("team/*",)), Watch("swr", ("tools/*",)))
     swr.answer_next(403, b"", matching="namespace=team")

@@ -1,4 +1,4 @@
-"""Which repositories are polled: what globs find, what that asks, and what it never gives away."""
+"""Discovery by whole passes: what is polled and recorded, and no secret leaks."""
 
 import json
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ ENVIRONMENT = {
 
 @pytest.fixture
 def guarded() -> Iterator[Emulator]:
-    """An emulator that wants signatures."""
+    """An emulated registry that requires signatures."""
     with Emulator(keys={ACCESS_KEY: Keys(SECRET_KEY)}) as emulator:
         yield emulator
 
 
 def configure(folder: Path, endpoint: str, *watches: str, auth: str = AKSK) -> None:
-    """Writes a configuration of one registry, ``swr``, whose watches are given as TOML."""
+    """Write a configuration of one registry, ``swr``, with watches given as TOML."""
     tables = "".join(f"[[registries.watch]]\n{watch}\n" for watch in watches)
     (folder / "config.toml").write_text(
         '[store]\npath = "tagsync.db"\n'
@@ -48,26 +48,27 @@ def configure(folder: Path, endpoint: str, *watches: str, auth: str = AKSK) -> N
 
 
 def sync(folder: Path, *arguments: object) -> Finished:
-    """One pass in a process of its own, with everything that it logs."""
+    """Run one pass with debug logging."""
     logging = ("--log-format", "json", "--log-level", "debug")
     return tagsync(*(*logging, "sync", *arguments, "--format", "json"), cwd=folder, **ENVIRONMENT)
 
 
 def outcomes(finished: Finished) -> dict[str, str]:
+    """Return the outcome of each repository."""
     return {row["repository"]: row["outcome"] for row in rows_of(finished)}
 
 
 def recorded(folder: Path) -> set[str]:
-    """The repositories that have tags in the database."""
+    """Return the repositories that have tags in the database."""
     sql = "SELECT DISTINCT name FROM repositories JOIN tags ON repository_id = repositories.id"
     return {name for (name,) in query(folder / "tagsync.db", sql)}
 
 
-# --- what is found, and what is asked for it ------------------------------------------------------
+# --- found repositories ---------------------------------------------------------------------------
 
 
-def test_an_organization_is_synced_completely(guarded: Emulator, tmp_path: Path) -> None:
-    """All 120 repositories of an organization are found by signed requests, polled and recorded."""
+def test_whole_organization_is_recorded(guarded: Emulator, tmp_path: Path) -> None:
+    """All 120 repositories of an organization are found, polled and recorded."""
     repositories = {f"team/r{number:03}" for number in range(119)} | {"team/deep/er"}
     create(guarded, *repositories, "tools/lint")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
@@ -84,8 +85,8 @@ def test_an_organization_is_synced_completely(guarded: Emulator, tmp_path: Path)
     assert digests == {name: guarded.tags(name)["v1"] for name in repositories}
 
 
-def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
-    """A watch with ``shared = true`` has what others share recorded like one's own."""
+def test_watch_can_include_shared_repositories(guarded: Emulator, tmp_path: Path) -> None:
+    """A watch with ``shared = true`` also records repositories shared by others."""
     create(guarded, "team/api")
     guarded.create_repository("others/base", shared=True)
     create(guarded, "others/base")
@@ -95,11 +96,11 @@ def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
     assert outcomes(sync(tmp_path)) == {"swr/team/api": "ok", "swr/others/base": "ok"}
 
 
-# --- which watch has what is found ----------------------------------------------------------------
+# --- excluded repositories ------------------------------------------------------------------------
 
 
-def test_what_a_watch_excludes_is_not_polled(guarded: Emulator, tmp_path: Path) -> None:
-    """An excluded repository is neither asked for its tags nor recorded."""
+def test_excluded_repository_is_not_polled(guarded: Emulator, tmp_path: Path) -> None:
+    """The tags of an excluded repository are neither requested nor recorded."""
     create(guarded, "team/api", "team/scratch-1", "team/scratch-2", "team/web")
     watch = 'repositories = ["team/*"]\nexclude = ["team/scratch-*", "team/web"]'
     configure(tmp_path, guarded.url, watch)
@@ -109,11 +110,11 @@ def test_what_a_watch_excludes_is_not_polled(guarded: Emulator, tmp_path: Path) 
     assert not [request for request in guarded.requests if "scratch" in request.path]
 
 
-# --- what comes, goes, and fails ------------------------------------------------------------------
+# --- changes and failures -------------------------------------------------------------------------
 
 
-def test_a_repository_that_appears_is_found(guarded: Emulator, tmp_path: Path) -> None:
-    """Each pass looks again, and records what was created since the last."""
+def test_new_repository_is_found(guarded: Emulator, tmp_path: Path) -> None:
+    """Each pass discovers again and records repositories created meanwhile."""
     create(guarded, "team/api")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
     assert outcomes(sync(tmp_path)) == {"swr/team/api": "ok"}
@@ -122,10 +123,8 @@ def test_a_repository_that_appears_is_found(guarded: Emulator, tmp_path: Path) -
     assert recorded(tmp_path) == {"team/api", "team/new"}
 
 
-def test_a_repository_that_vanishes_is_held_then_recorded(
-    guarded: Emulator, tmp_path: Path
-) -> None:
-    """What is listed no more is polled on, held once, and then recorded as deleted."""
+def test_vanished_repository_is_held_then_recorded(guarded: Emulator, tmp_path: Path) -> None:
+    """A vanished repository is still polled, held once, then recorded as deleted."""
     create(guarded, "team/api", "team/gone")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
     assert sync(tmp_path).returncode == 0
@@ -142,10 +141,8 @@ def test_a_repository_that_vanishes_is_held_then_recorded(
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_failed_discovery_takes_nothing_away(
-    status: int, guarded: Emulator, tmp_path: Path
-) -> None:
-    """What is recorded is polled on while discovery fails, which is a failed row of its own."""
+def test_failed_discovery_deletes_nothing(status: int, guarded: Emulator, tmp_path: Path) -> None:
+    """If discovery fails, its globs are failed rows and known repositories are polled."""
     create(guarded, "team/api", "team/web")
     configure(
         tmp_path,
@@ -176,10 +173,8 @@ def test_a_failed_discovery_takes_nothing_away(
     assert query(tmp_path / "tagsync.db", "SELECT 1 FROM changes WHERE kind = 'deleted'") == []
 
 
-def test_what_is_spelled_out_and_known_needs_no_discovery(
-    guarded: Emulator, tmp_path: Path
-) -> None:
-    """A pass over known repositories by their names asks for their tags and nothing else."""
+def test_known_name_needs_no_discovery(guarded: Emulator, tmp_path: Path) -> None:
+    """A pass over known repositories by name requests their tags only."""
     create(guarded, "team/api", "team/web")
     configure(tmp_path, guarded.url, 'repositories = ["team/*", "tools/lint"]')
     create(guarded, "tools/lint")
@@ -193,8 +188,8 @@ def test_what_is_spelled_out_and_known_needs_no_discovery(
     assert requested_lists(guarded) == [(REPOS, "team")]
 
 
-def test_watches_without_globs_discover_nothing(guarded: Emulator, tmp_path: Path) -> None:
-    """A configuration that spells out every repository asks for no list of repositories."""
+def test_watches_without_globs_request_no_list(guarded: Emulator, tmp_path: Path) -> None:
+    """A configuration without globs requests no list of repositories."""
     create(guarded, "team/api")
     configure(tmp_path, guarded.url, 'repositories = ["team/api"]\nshared = true')
     assert sync(tmp_path).returncode == 0
@@ -208,9 +203,9 @@ class Kind(NamedTuple):
     """A kind of credential.
 
     Attributes:
-        auth: how it is configured, the emulator's address left open.
-        accepts: what makes an emulator accept it.
-        secrets: what nobody may see of it, whatever a server says.
+        auth: The TOML that configures it; ``{url}`` is the address of the emulator.
+        accepts: The emulator's options that make it accept the credential.
+        secrets: Values that must never be shown or stored.
     """
 
     auth: str
@@ -240,6 +235,7 @@ KINDS = {
 
 
 def assert_nowhere(secrets: tuple[str, ...], finished: Finished, folder: Path) -> None:
+    """Check that no secret is in the output or in a file."""
     files = {name: raw for name, raw in contents(folder).items() if not name.endswith(".toml")}
     assert files
     for secret in secrets:
@@ -250,7 +246,7 @@ def assert_nowhere(secrets: tuple[str, ...], finished: Finished, folder: Path) -
 
 @pytest.mark.parametrize("name", KINDS)
 def test_no_secret_is_shown_or_stored(name: str, tmp_path: Path) -> None:
-    """A pass that succeeds leaves no credential in its output, its log or its database."""
+    """A successful pass leaves no credential in its output, log or database."""
     kind = KINDS[name]
     with Emulator(**kind.accepts) as swr:
         create(swr, "team/api")
@@ -267,10 +263,10 @@ def test_no_secret_is_shown_or_stored(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("of_lists", "of_tags"), [(302, 400), (500, 401)])
 @pytest.mark.parametrize("name", KINDS)
-def test_no_secret_that_is_echoed_is_shown_or_stored(
+def test_echoed_secret_is_never_shown_or_stored(
     name: str, of_lists: int, of_tags: int, tmp_path: Path
 ) -> None:
-    """A server that repeats credentials in its refusals does not get them into anything kept."""
+    """Credentials that a server echoes in its errors are neither shown nor stored."""
     kind = KINDS[name]
     echo = " ".join(kind.secrets)
     body = {"error_code": echo, "error_msg": f"you sent {json.dumps(kind.secrets)} and {echo}"}
@@ -279,7 +275,7 @@ def test_no_secret_that_is_echoed_is_shown_or_stored(
         create(swr, "team/api")
         watches = ('repositories = ["team/*"]', 'repositories = ["tools/lint"]')
         configure(tmp_path, swr.url, *watches, auth=kind.auth.replace("{url}", swr.url))
-        # What is issued has to be known beforehand to be echoed; the others sign in nowhere.
+        # The issued token is fixed so that it can be echoed; the other kinds do not sign in.
         token = {"token": {"expires_at": "2999-01-01T00:00:00.000000Z"}}
         swr.answer_next(201, token, {"X-Subject-Token": ISSUED}, times=9, matching="/v3/auth")
         swr.answer_next(of_lists, body, headers, times=100, matching=REPOS)
@@ -293,8 +289,8 @@ def test_no_secret_that_is_echoed_is_shown_or_stored(
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_no_password_that_is_echoed_at_sign_in_is_shown(status: int, tmp_path: Path) -> None:
-    """An identity service that repeats the password gets it into nothing that is kept."""
+def test_password_echoed_at_sign_in_is_never_shown(status: int, tmp_path: Path) -> None:
+    """A password that the identity service echoes is neither shown nor stored."""
     kind = KINDS["password"]
     with Emulator(**kind.accepts) as iam:
         watches = ('repositories = ["team/*"]', 'repositories = ["tools/lint"]')

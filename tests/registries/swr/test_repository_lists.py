@@ -1,4 +1,4 @@
-"""SWR's lists of repositories: which are requested for a glob, and what is found in them."""
+"""SWR's lists of repositories: requests for a glob, and repositories found."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -18,8 +18,8 @@ SECRET_KEY = "MadeUpSecretKey0000000000000000000000001"
 Connect = Callable[..., Registry]
 
 
-def test_repositories_are_found_page_by_page() -> None:
-    """A server whose pages are small, with a total or without, hides no repository."""
+def test_repositories_are_found_on_all_pages() -> None:
+    """Small pages, with or without a total, hide no repository."""
     for settings in ({}, {"sends_total": False}, {"ignores_paging": True}):
         keys = {ACCESS_KEY: Keys(SECRET_KEY)}
         with Emulator(keys=keys, max_page=7, **settings) as swr:  # type: ignore[arg-type]  # switches
@@ -39,22 +39,22 @@ def test_repositories_are_found_page_by_page() -> None:
                 assert registry.list_repositories(["team/*"]) == repositories
 
 
-def test_a_whole_organization_narrows_what_is_asked(swr: Emulator, connect: Connect) -> None:
-    """A glob that begins with an organization asks for that one, never for all that there are."""
+def test_glob_over_an_organization_requests_its_list_only(swr: Emulator, connect: Connect) -> None:
+    """A glob that begins with an organization requests the list of that one only."""
     create(swr, "team/api", "team-b/api", "tools/lint")
     assert connect(swr.url).list_repositories(["team/*"]) == {"team/api"}
     assert requested_lists(swr) == [(REPOS, "team")]
 
 
-def test_a_beginning_narrows_the_organizations(swr: Emulator, connect: Connect) -> None:
-    """Of the organizations only those are asked that begin as the glob does."""
+def test_glob_prefix_narrows_the_organizations(swr: Emulator, connect: Connect) -> None:
+    """Only organizations that match the beginning of the glob are requested."""
     create(swr, "team-a/api", "team-b/api", "team-b/web", "team/api", "tools/api")
     found = connect(swr.url).list_repositories(["team-*/api"])
     assert found == {"team-a/api", "team-b/api"}
     assert requested_lists(swr) == [(NAMESPACES, None), (REPOS, "team-a"), (REPOS, "team-b")]
 
 
-def test_each_organization_is_asked_once(swr: Emulator, connect: Connect) -> None:
+def test_each_organization_is_requested_once(swr: Emulator, connect: Connect) -> None:
     """Several globs over one organization share its list."""
     create(swr, "team/api", "team/web", "tools/lint")
     found = connect(swr.url).list_repositories(["team/a*", "team/w?b", "t*/lint"])
@@ -77,24 +77,22 @@ def test_each_organization_is_asked_once(swr: Emulator, connect: Connect) -> Non
         ("TEAM/*", set()),
     ],
 )
-def test_a_star_crosses_slashes(
-    glob: str, found: set[str], swr: Emulator, connect: Connect
-) -> None:
-    """A glob is matched against the whole name, in which a slash is a character like any other."""
+def test_star_crosses_slashes(glob: str, found: set[str], swr: Emulator, connect: Connect) -> None:
+    """A glob matches the whole name, and a star matches slashes."""
     create(swr, "team/api", "team/a/b/c", "tools/c")
     assert connect(swr.url).list_repositories([glob]) == found
 
 
-def test_an_organization_that_is_refused_fails_discovery(swr: Emulator, connect: Connect) -> None:
-    """A list that is incomplete because one organization is refused is no list."""
+def test_refused_organization_fails_discovery(swr: Emulator, connect: Connect) -> None:
+    """If one organization is refused, discovery fails instead of being incomplete."""
     create(swr, "team/api", "tools/lint")
     swr.answer_next(403, b"", matching="namespace=tools")
     with pytest.raises(Forbidden):
         connect(swr.url).list_repositories(["*"])
 
 
-def test_shared_repositories_are_found_where_wanted(swr: Emulator, connect: Connect) -> None:
-    """What others share is asked for and found with ``shared``, and not asked for without."""
+def test_shared_repositories_are_found_on_request(swr: Emulator, connect: Connect) -> None:
+    """Shared repositories are requested only with ``shared``."""
     create(swr, "team/api")
     swr.create_repository("others/base", shared=True)
     swr.create_repository("others/tool", shared=True)
