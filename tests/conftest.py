@@ -1,4 +1,4 @@
-"""What several tests stand on: a database, a registry to poll, and a clock that they own."""
+"""Fixtures for all tests: a database, registries to poll, and a clock."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,22 +14,23 @@ from hypothesis import settings
 from structlog.testing import LogCapture
 
 from tagsync.database.store import Store
+from tagsync.emulator import Emulator
 from tagsync.polling.jobs import Job
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.support.clock import FakeClock
 from tests.support.registries import REPOSITORY, Scripted
 
-# A busy machine is no failure: speed is measured, not tested. While one works a few examples will
-# do; --hypothesis-profile=thorough tries more.
+# Without a deadline, because a busy machine must not fail a test: speed is measured elsewhere.
+# --hypothesis-profile=thorough tries more examples.
 settings.register_profile("quick", deadline=None, max_examples=20)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nobody_usual_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lets clients read no certificates, which takes 30 ms for each: none of them is needed."""
+def skip_system_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make HTTP clients load no CA certificates, which takes 30 ms per client."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
         yield
@@ -37,23 +38,26 @@ def nobody_usual_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def clock() -> FakeClock:
+    """A clock that only the test moves."""
     return FakeClock()
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
+    """The path of a database that does not exist yet."""
     return tmp_path / "tagsync.db"
 
 
 @pytest.fixture
 def store(database: Path) -> Iterator[Store]:
+    """An open store on the database."""
     with Store.open(database) as opened:
         yield opened
 
 
 @pytest.fixture
 def query(database: Path) -> Callable[..., list[tuple[Any, ...]]]:
-    """Asks the database as anybody would: through a connection of one's own."""
+    """Run SQL on the database through a connection of its own, as any client would."""
 
     def ask(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(database)) as connection:
@@ -77,7 +81,7 @@ def logged() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def without_waiting() -> Iterator[None]:
-    """Tries again at once what would be tried again after a while."""
+    """Let stamina retry immediately, up to six attempts."""
     stamina.set_testing(True, attempts=6)
     yield
     stamina.set_testing(False)
@@ -85,7 +89,7 @@ def without_waiting() -> Iterator[None]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Registry]]:
-    """Opens registries at an endpoint, and closes them after the test."""
+    """Open registries at an endpoint, and close them after the test."""
     opened: list[Registry] = []
 
     def open_at(endpoint: str, **limits: Any) -> Registry:
@@ -106,10 +110,19 @@ def connect() -> Iterator[Callable[..., Registry]]:
 
 
 @pytest.fixture
+def swr() -> Iterator[Emulator]:
+    """A running emulated registry."""
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
 def scripted(clock: FakeClock) -> Scripted:
+    """A registry whose listings and failures the test scripts."""
     return Scripted(clock)
 
 
 @pytest.fixture
 def job(scripted: Scripted) -> Job:
+    """A job that polls the scripted registry."""
     return Job(REPOSITORY, scripted, timedelta(minutes=5))

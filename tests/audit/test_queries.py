@@ -543,7 +543,7 @@ def test_a_digest_is_found_with_its_interval(ask: Ask) -> None:
     ],
 )
 def test_what_is_no_one_digest_is_refused(ask: Ask, text: str, sentence: str) -> None:
-    """What is no digest, or begins two, is a sentence that says so."""
+    """An invalid digest, and the beginning of two digests, is refused in a sentence."""
     with pytest.raises(UnclearQuestion, match=sentence):
         ask("find", text)
 

@@ -296,7 +296,6 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-@pytest.mark.processes
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
     for number in range(25):

@@ -1,4 +1,4 @@
-"""Calls that must not wait for ever."""
+"""Run a call that might hang, with a time limit."""
 
 import threading
 from collections.abc import Callable
@@ -6,17 +6,18 @@ from concurrent.futures import Future
 
 
 def raised_by(what: Callable[[], object], seconds: float = 10) -> BaseException | None:
-    """What ended a call that should not wait for ever, or null where it came back.
+    """Return the exception that a call raised, or `None` if it returned.
 
     Raises:
-        TimeoutError: it waits still; its thread ends with the process.
+        TimeoutError: If the call is still running after this many seconds. Its thread ends with
+            the process.
     """
     call: Future[object] = Future()
 
     def run() -> None:
         try:
             call.set_result(what())
-        except BaseException as error:  # noqa: BLE001  told to whoever asked
+        except BaseException as error:  # noqa: BLE001  returned to the caller
             call.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class FakeClock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until `advance` is called."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)

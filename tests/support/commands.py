@@ -1,4 +1,4 @@
-"""Commands of tagsync as real processes, and what they print."""
+"""Run commands of tagsync as real processes, and parse what they print."""
 
 import json
 import os
@@ -12,17 +12,18 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """What a process finds: nothing of tagsync's but what is given here."""
+    """Return a process environment without tagsync settings but those given here."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {**kept, "LANG": "C.UTF-8", **variables}
 
 
 def command(*arguments: object) -> list[str]:
+    """Return the argument list that runs tagsync in the current interpreter."""
     return [sys.executable, "-m", "tagsync", *map(str, arguments)]
 
 
-def to_its_end(arguments: list[str], cwd: Path, **variables: str) -> Finished:
-    """Runs a command of any kind that leads to tagsync, off any terminal."""
+def run_command(arguments: list[str], cwd: Path, **variables: str) -> Finished:
+    """Run a command that leads to tagsync without a terminal, and wait for its exit."""
     return subprocess.run(
         arguments,
         cwd=cwd,
@@ -36,12 +37,12 @@ def to_its_end(arguments: list[str], cwd: Path, **variables: str) -> Finished:
 
 
 def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
-    """Runs tagsync to its end, off any terminal."""
-    return to_its_end(command(*arguments), cwd, **variables)
+    """Run tagsync without a terminal, and wait for its exit."""
+    return run_command(command(*arguments), cwd, **variables)
 
 
 def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """Starts tagsync and goes on."""
+    """Start tagsync without waiting for its exit."""
     return subprocess.Popen(
         command(*arguments),
         cwd=cwd,
@@ -54,7 +55,7 @@ def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[s
 
 
 def configure(folder: Path, endpoint: str, *repositories: str, more: str = "") -> Path:
-    """Writes a configuration of one registry, ``swr``, into the folder."""
+    """Write a configuration of one registry, ``swr``, into the folder."""
     path = folder / "config.toml"
     path.write_text(
         '[store]\npath = "tagsync.db"\n'
@@ -65,26 +66,28 @@ def configure(folder: Path, endpoint: str, *repositories: str, more: str = "") -
 
 
 def rows_of(finished: Finished) -> list[dict[str, Any]]:
+    """Parse the rows that a command printed with ``--format json``."""
     rows: list[dict[str, Any]] = json.loads(finished.stdout)
     return rows
 
 
 def events_of(finished: Finished) -> list[dict[str, Any]]:
-    """The lines of the log, every one of which has to be JSON."""
+    """Parse the log lines of a command, each of which must be JSON."""
     return [json.loads(line) for line in finished.stderr.splitlines()]
 
 
-def named(events: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+def events_named(events: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+    """Return the events whose name begins with a prefix."""
     return [event for event in events if event["event"].startswith(prefix)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder, byte for byte."""
+    """Return the bytes of every file below the folder."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def the_sentence(finished: Finished, status: int) -> str:
-    """The one line that a refused command leaves, on standard error alone."""
+def error_line(finished: Finished, status: int) -> str:
+    """Return the only line of a failed command, which must be on standard error."""
     assert finished.returncode == status, finished
     assert finished.stdout == ""
     assert finished.stderr.endswith("\n")
@@ -94,12 +97,12 @@ def the_sentence(finished: Finished, status: int) -> str:
 
 
 def read_terminal(descriptor: int) -> str:
-    """All that was written to a pseudo-terminal whose other end is closed."""
+    """Read everything written to a pseudo-terminal whose other end is closed."""
     parts: list[bytes] = []
     while True:
         try:
             part = os.read(descriptor, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
+        except OSError:  # how Linux reports that the other end is closed
             part = b""
         if not part:
             return b"".join(parts).decode()

@@ -1,4 +1,4 @@
-"""A client of registries whose clock, limits and transport the test chose."""
+"""A registry client whose clock, limits and transport the test chooses."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +18,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Time:
-    """A clock that only sleeping moves."""
+    """A monotonic clock that only `sleep` moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -39,7 +39,7 @@ def client_of(
     limits: http.Limits | None = None,
     time: Time | None = None,
 ) -> http.Client:
-    """A client of a handler, or without one of a real server."""
+    """Return a client of a handler or, without one, of a real server."""
     time = time or Time()
     return http.Client(
         url,
@@ -47,12 +47,13 @@ def client_of(
         refusal_of,
         limits or http.Limits(),
         secrets=lambda: (Secret(TOKEN),),
-        # A transport of our own also keeps a proxy of the environment out.
+        # An explicit transport makes httpx ignore the proxy settings of the environment.
         transport=httpx.MockTransport(handler) if handler else httpx.HTTPTransport(),
         pacer=http.Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
     )
 
 
 def get(client: http.Client, max_bytes: int = 10**6) -> http.Answer:
+    """Send one GET and close the client."""
     with closing(client):
         return client.get(PATH, {}, max_bytes)

@@ -1,4 +1,4 @@
-"""A server on loopback that answers with bytes that the test chose."""
+"""A server on loopback that answers with bytes that the test chooses."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Talk = Callable[[socket.socket], None]
 
 @contextmanager
 def server(talk: Talk) -> Iterator[str]:
-    """A server on loopback that reads each request and leaves what it says to the caller."""
+    """Serve connections on loopback with `talk`, and yield the host and port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -30,13 +30,15 @@ def server(talk: Talk) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        # What wakes accept; closing alone does not.
+        # shutdown() wakes accept(); close() alone does not.
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
 
 
 def says(answer: bytes) -> Talk:
+    """Return a `Talk` that reads one request and sends these bytes."""
+
     def talk(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(answer)

@@ -20,13 +20,13 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Fake:
-    """A registry of one repository that counts what it is asked.
+    """A handler that serves one repository and records its requests.
 
     Attributes:
-        tags: each tag's manifest.
-        manifests: further ones, by digest.
-        overrides: answers that go before, by method and path.
-        headers: of every manifest's answer.
+        tags: The manifest of each tag.
+        manifests: Further manifests by digest.
+        overrides: Responses by method and path, used before everything else.
+        headers: Headers of every response with a manifest.
     """
 
     def __init__(self, tags: dict[str, bytes] | None = None) -> None:
@@ -46,6 +46,7 @@ class Fake:
         return self.answer_manifest(request, path.rpartition("/")[2])
 
     def answer_manifest(self, request: httpx.Request, reference: str) -> httpx.Response:
+        """Respond to a request for a manifest by tag or digest."""
         by_digest = {digest_of(content): content for content in self.tags.values()}
         content = (self.tags | by_digest | self.manifests).get(reference)
         if content is None:
@@ -59,16 +60,18 @@ class Fake:
         return httpx.Response(200, content=body, headers=headers)
 
     def asked(self, method: str) -> list[str]:
-        """What the paths ended in that were asked by a method, but for the list."""
+        """Return the sorted references requested with a method, without the tag list."""
         paths = [r.url.path for r in self.requests if r.method == method]
         return sorted(path.rpartition("/")[2] for path in paths if path != LIST)
 
 
 def errors(code: str, message: str = "no") -> dict[str, Any]:
+    """Return the body of an OCI error response."""
     return {"errors": [{"code": code, "message": message, "detail": {}}]}
 
 
 def image(content: str) -> bytes:
+    """Return the manifest of an image with one layer."""
     layer = {"digest": digest_of(content.encode()), "size": 100, "mediaType": "x/layer"}
     config = {"digest": digest_of(b"config of " + content.encode()), "size": 11}
     manifests = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}
@@ -76,6 +79,7 @@ def image(content: str) -> bytes:
 
 
 def index(*manifests: bytes) -> bytes:
+    """Return an index of these manifests."""
     entries = [{"mediaType": OCI_MANIFEST, "digest": digest_of(each)} for each in manifests]
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
@@ -83,6 +87,7 @@ def index(*manifests: bytes) -> bytes:
 def registry_of(
     handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
 ) -> oci.Oci:
+    """Return the OCI registry of a handler."""
     client = http.Client(
         "http://127.0.0.1",
         None,

@@ -1,4 +1,4 @@
-"""A daemon as a real process, and the configuration it runs with."""
+"""Run the daemon as a real process, and write its configuration."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from threading import Thread
 from typing import Any, Final
 
 WITHIN: Final = 10.0
-"""Seconds that something may take which happens at once on a quiet machine."""
+"""Timeout in seconds for events that come immediately on an idle machine."""
 
 
 class Process:
-    """A real ``tagsync run``, its log and what it tells the service manager as they come."""
+    """A real ``tagsync run``, with its log and its service-manager messages."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
@@ -51,6 +51,7 @@ class Process:
             self.events.put(json.loads(line) if line.startswith("{") else {"event": line})
 
     def await_event(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Wait for a log event with these fields, and return it."""
         seen = []
         deadline = time.monotonic() + WITHIN
         try:
@@ -63,13 +64,14 @@ class Process:
             raise AssertionError(f"{name} {fields} was not logged, but {seen[-20:]}") from None
 
     def await_message(self, beginning: str) -> str:
+        """Wait for a service-manager message with this beginning, and return it."""
         while True:
             message = self.manager.recv(4096).decode()
             if message.startswith(beginning):
                 return message
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Sends a signal; returns the exit status."""
+        """Send a signal, and return the exit status."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
         try:
@@ -83,12 +85,14 @@ class Process:
 
 
 def free_port() -> int:
+    """Return a port on loopback that is not in use."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def registry(name: str, endpoint: str, *repositories: str) -> str:
+    """Return the TOML of one registry and its watch."""
     return (
         f'[[registries]]\nname = "{name}"\nendpoint = "{endpoint}"\nretry_for = "100ms"\n'
         f"[[registries.watch]]\nrepositories = {json.dumps(repositories)}\n"
@@ -96,5 +100,6 @@ def registry(name: str, endpoint: str, *repositories: str) -> str:
 
 
 def configure(folder: Path, *registries: str, interval: str = "100ms", more: str = "") -> None:
+    """Write a configuration of these registries into the folder."""
     schedule = f'[store]\npath = "tagsync.db"\n[schedule]\ninterval = "{interval}"\n'
     (folder / "config.toml").write_text("\n".join([schedule, more, *registries]))

@@ -1,4 +1,4 @@
-"""What a test does to a database, and the check that its history is whole."""
+"""Write to a database, copy it, and check that its history is whole."""
 
 import json
 import sqlite3
@@ -20,7 +20,7 @@ from tests.support.clock import FakeClock
 
 
 def assert_history_is_whole(database: Path) -> None:
-    """The chain verifies by the documented recipe, and the changes replayed give the mirror."""
+    """Check the hash chain, and that replaying the changes gives the mirror."""
     with closing(sqlite3.connect(database)) as connection:
         changes = connection.execute(
             "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
@@ -51,6 +51,7 @@ def assert_history_is_whole(database: Path) -> None:
 def record(
     store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
 ) -> None:
+    """Record a listing of these tags and images without polling a registry."""
     now = timestamp(clock())
     changes = diff(store.tags(job.repository), tags)
     accepted = Accepted(Listing(tags, images, now, now, None), changes)
@@ -58,18 +59,20 @@ def record(
 
 
 def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Run SQL on a database through a connection of its own."""
     with closing(sqlite3.connect(database)) as connection:
         return connection.execute(sql).fetchall()
 
 
 def copy(database: Path, to: Path) -> None:
+    """Copy a database, together with the contents of its WAL."""
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
         source.backup(target)
 
 
 @contextmanager
 def without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
-    """Nothing is guarded within it; after it everything is again."""
+    """Drop all triggers in this block, and restore them after it."""
     kept = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
     ).fetchall()

@@ -1,4 +1,4 @@
-"""Registries that live in memory: a scripted one, and an emulator that a store polls."""
+"""Registries in memory: a scripted one, and an emulator polled into a store."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,11 +17,11 @@ REPOSITORY: Final = Repository("swr", "team/api")
 """The repository that most tests poll."""
 
 INTERVAL: Final = timedelta(minutes=5)
-"""The time between two polls of a test."""
+"""The interval between two polls of a test."""
 
 
 class Scripted:
-    """A registry whose listings, and failures, the test writes itself."""
+    """A registry whose listings and failures the test scripts."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class Scripted:
         pass
 
     def then(self, *tags: Tag | str, pages: int = 1, **times: str) -> None:
-        """Appends a listing of these tags, a mere name being a tag on an image of that name."""
+        """Append a listing of these tags; a bare name gets an image named after it."""
         listed = [tag if isinstance(tag, Tag) else Tag(tag, f"sha256:{tag}") for tag in tags]
         images = {tag.digest: Image(tag.digest) for tag in listed if tag.digest}
         now = timestamp(self._clock.now)
@@ -59,7 +59,7 @@ class Scripted:
 
 
 class World:
-    """A registry of ours that a store polls, on a clock that only the test moves."""
+    """An emulated registry that is polled into a store, on a clock of the test."""
 
     def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
         self.emulator, self.clock, self._store = emulator, clock, store
@@ -73,11 +73,13 @@ class World:
         self._registry.close()
 
     def poll(self, *names: str, after: timedelta = INTERVAL) -> None:
+        """Advance the clock, and poll these repositories."""
         self.clock.now += after
         for name in names:
             job = Job(Repository("swr", name), self._registry, INTERVAL)
             poll(job, self._store, clock=self.clock)
 
     def fail(self, name: str) -> None:
+        """Poll a repository while its registry refuses access."""
         self.emulator.answer_next(403, {"errors": [{"errorCode": "SVCSTG.SWR.4030170"}]})
         self.poll(name)

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from tagsync.emulator import Emulator
 from tests.support.processes import Process
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts daemons in the test's folder, and kills those that still run after the test."""
+    """Start daemons in the test's folder, and kill the running ones after the test."""
     running: list[Process] = []
 
     def begin(**options: Any) -> Process:
@@ -23,9 +22,3 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     yield begin
     for process in running:
         process.stop(signal.SIGKILL)
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
