@@ -36,7 +36,7 @@ def index_images(db: sqlite3.Connection, images: Iterable[Reference]) -> None:
     )
     db.executemany(
         "INSERT INTO image_search (rowid, digests) VALUES (?, ?)",
-        ((number, " ".join(sorted(terms))) for number, terms in rows if terms),
+        ((number, " ".join(terms)) for number, terms in rows if terms),
     )
 
 

@@ -58,19 +58,33 @@ class Failed(msgspec.Struct, frozen=True):
     """A poll without a complete listing; only the observation is recorded.
 
     Attributes:
-        reasons: One word for the error.
-        reason_key: Fingerprint of the error without what differs from poll to poll, such as the
-            request ids in a server's text.
-        detail: The error in a sentence, likewise.
-        error: The whole error message.
-        finished_at: When the poll failed.
+        error: Why it failed.
+        finished_at: When it failed.
     """
 
-    reasons: tuple[Reason, ...]
-    reason_key: str
-    detail: str
-    error: str
+    error: RegistryError
     finished_at: str
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The error in one word."""
+        return (self.error.reason,)
+
+    @property
+    def detail(self) -> str:
+        """The error in a sentence that is the same for each poll that fails in this way.
+
+        A server's text may differ each time, for instance by the ids of requests.
+        """
+        error = self.error
+        if error.status is None:
+            return str(error)
+        return f"{type(error).__name__}: status {error.status}, code {error.code or 'none'}"
+
+    @property
+    def reason_key(self) -> str:
+        """Fingerprint of the detail: polls that fail in the same way are one observation."""
+        return fingerprint_of(self.detail)
 
 
 Outcome = Accepted | Unchanged | Held | Failed
@@ -92,19 +106,6 @@ class PendingLog(msgspec.Struct, frozen=True):
 
 NO_LINES: Final = PendingLog()
 """Nothing to log."""
-
-
-def failed(error: RegistryError, at: str) -> Failed:
-    """Return the outcome of a poll that failed.
-
-    Args:
-        error: Why it failed.
-        at: When it failed.
-    """
-    detail = str(error)
-    if error.status is not None:
-        detail = f"{type(error).__name__}: status {error.status}, code {error.code or 'none'}"
-    return Failed((error.reason,), fingerprint_of(detail), detail, str(error), at)
 
 
 def fingerprint_of(*texts: str) -> str:

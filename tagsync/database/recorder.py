@@ -181,7 +181,7 @@ def _write_repository(
     """Write the repository's row and return its id."""
     error = None
     if isinstance(outcome, Failed):
-        error = outcome.error
+        error = str(outcome.error)
     elif isinstance(outcome, Held):
         error = outcome.detail
     values = (

@@ -9,8 +9,8 @@ nothing new (equal fingerprints)        -                     unchanged
 no tag, or a few                        -                     accepted
 every tag, or most of them              too few so far        held: suspicious deletion
 every tag, or most of them              enough                accepted
-every tag, or most of them              any, but the caller   accepted
-                                        accepts deletions
+every tag, or most of them              1 is enough, as with  accepted
+                                        --accept-deletions
 ======================================  ====================  ===================================
 
 "Most" is more than half of the stored tags and at least ten. A repository that does not exist any
@@ -42,7 +42,6 @@ def decide(
     stored: Mapping[str, Tag],
     *,
     agreeing_listings: int,
-    accept_deletions: bool,
 ) -> Accepted | Unchanged | Held:
     """Return what becomes of a listing; see the table above.
 
@@ -51,14 +50,14 @@ def decide(
         state: What is recorded of the repository.
         stored: The stored tags. Not used if the listing is unchanged.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
-        accept_deletions: Whether to accept every listing, however many tags it deletes.
+            1 accepts every listing.
     """
     if isinstance(listing, Unchanged):
         return listing
     changes = diff(stored, keep_unresolved_digests(listing, stored))
     reasons, about, detail = _oddities(listing)
     deleted = [change.tag for change in changes if change.kind == "deleted"]
-    if is_suspicious(len(stored), len(deleted)) and not accept_deletions:
+    if is_suspicious(len(stored), len(deleted)):
         key = fingerprint_of(*deleted)
         agreeing = 1 + (state.held_polls if state.held_key == key else 0)
         if agreeing < agreeing_listings:

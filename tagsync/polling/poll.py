@@ -31,7 +31,6 @@ from tagsync.database.outcomes import (
     Held,
     Outcome,
     PendingLog,
-    failed,
 )
 from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
@@ -53,21 +52,15 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
     began = monotonic()
     state = store.state(job.repository)
     outcome: Outcome
-    error: RegistryError | None = None
     try:
         listing = read_listing(job, store, state, clock)
         stored = {} if isinstance(listing, Unchanged) else store.tags(job.repository)
-        outcome = decide(
-            listing,
-            state,
-            stored,
-            agreeing_listings=job.agreeing_listings,
-            accept_deletions=options.accept_deletions,
-        )
-    except RegistryError as caught:
-        error, outcome = caught, failed(caught, timestamp(clock()))
+        enough = 1 if options.accept_deletions else job.agreeing_listings
+        outcome = decide(listing, state, stored, agreeing_listings=enough)
+    except RegistryError as error:
+        outcome = Failed(error, timestamp(clock()))
     pending = _record(job, store, outcome, state, options)
-    result = _summarize(job.repository, outcome, state, error, was_dropped=pending is None)
+    result = _summarize(job.repository, outcome, state, was_dropped=pending is None)
     result = replace(result, seconds=monotonic() - began)
     log_lines.write_warnings(result, outcome, state)
     if pending and log_lines.write_changes(job.repository, pending):
@@ -121,40 +114,21 @@ def _acknowledge(job: Job, store: Store, pending: PendingLog) -> None:
 
 
 def _summarize(
-    repository: Repository,
-    outcome: Outcome,
-    state: RepositoryState,
-    error: RegistryError | None,
-    *,
-    was_dropped: bool,
+    repository: Repository, outcome: Outcome, state: RepositoryState, *, was_dropped: bool
 ) -> Poll:
     if isinstance(outcome, Failed):
-        return Poll(
-            repository, "failed", reasons=outcome.reasons, detail=outcome.error, error=error
-        )
-    if isinstance(outcome, Unchanged):
-        result = Poll(repository, "ok", state.tags, requests=outcome.requests, size=outcome.size)
-    else:
-        kinds = Counter(change.kind for change in getattr(outcome, "changes", ()))
-        result = Poll(
-            repository,
-            "held" if isinstance(outcome, Held) else "ok",
-            len(outcome.listing.tags),
-            kinds["added"],
-            kinds["updated"],
-            kinds["deleted"],
-            outcome.reasons,
-            outcome.detail,
-            requests=outcome.listing.requests,
-            size=outcome.listing.size,
-        )
+        error = outcome.error
+        return Poll(repository, "failed", reasons=outcome.reasons, detail=str(error), error=error)
+    listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
+    tags = len(listing.tags) if isinstance(listing, Listing) else state.tags
+    result = Poll(repository, "ok", tags, requests=listing.requests, size=listing.size)
     if was_dropped:
-        return Poll(
-            repository,
-            "dropped",
-            result.tags,
-            detail="another listing was recorded meanwhile",
-            requests=result.requests,
-            size=result.size,
-        )
-    return replace(result, recovered_from=state.failures)
+        return replace(result, outcome="dropped", detail="another listing was recorded meanwhile")
+    result = replace(result, recovered_from=state.failures)
+    if isinstance(outcome, Unchanged):
+        return result
+    result = replace(result, reasons=outcome.reasons, detail=outcome.detail)
+    if isinstance(outcome, Held):
+        return replace(result, outcome="held")
+    kinds = Counter(change.kind for change in outcome.changes)
+    return replace(result, added=kinds["added"], updated=kinds["updated"], deleted=kinds["deleted"])

@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from tagsync.clock import timestamp
-from tagsync.database.outcomes import Accepted, PendingLog, failed
+from tagsync.database.outcomes import Accepted, Failed, PendingLog
 from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
@@ -973,7 +973,7 @@ def test_an_outage_is_one_observation(
 def test_observations_do_not_run_backwards(job: Job, store: Store, query: Query) -> None:
     """A poll that is recorded late does not take back when another was."""
     for at in ("2026-05-03T12:00:10.000Z", "2026-05-03T12:00:09.000Z"):
-        store.record(REPOSITORY, failed(Unreachable("x"), at), RepositoryState(), job.interval)
+        store.record(REPOSITORY, Failed(Unreachable("x"), at), RepositoryState(), job.interval)
     assert query("SELECT last_at FROM observations") == [("2026-05-03T12:00:10.000Z",)]
     assert query("SELECT last_attempt_at FROM repositories") == [("2026-05-03T12:00:10.000Z",)]
 

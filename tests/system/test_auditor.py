@@ -19,7 +19,7 @@ import structlog
 from tagsync import cli
 from tagsync.cli.moment import parse_moment, parse_span
 from tagsync.database.connection import Connection, reading
-from tagsync.database.outcomes import failed
+from tagsync.database.outcomes import Failed
 from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
@@ -229,9 +229,7 @@ def test_empty_database_file_is_refused(tmp_path: Path) -> None:
     """An empty database file is refused and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "is empty: run tagsync sync first" in error_line(
-        tagsync("verify", cwd=tmp_path), 2
-    )
+    assert "is empty: run tagsync sync first" in error_line(tagsync("verify", cwd=tmp_path), 2)
     assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
@@ -364,7 +362,7 @@ NOW = FakeClock().now
 
 def record_failure(store: Store, name: str) -> None:
     """Record a failed poll of a repository that was never polled."""
-    outcome = failed(Unreachable("down"), "2026-05-03T12:00:00.000Z")
+    outcome = Failed(Unreachable("down"), "2026-05-03T12:00:00.000Z")
     store.record(Repository("swr", name), outcome, RepositoryState(), timedelta(minutes=5))
 
 
