@@ -23,16 +23,16 @@ from tagsync.errors import (
 
 _COMMANDS: Final = {
     "check": "tagsync.cli.check",
-    "coverage": "tagsync.cli.audit",
+    "coverage": "tagsync.cli.diff",
     "demo": "tagsync.cli.demo",
-    "diff": "tagsync.cli.audit",
-    "find": "tagsync.cli.audit",
-    "log": "tagsync.cli.query",
+    "diff": "tagsync.cli.diff",
+    "find": "tagsync.cli.diff",
+    "log": "tagsync.cli.status",
     "run": "tagsync.cli.run",
-    "status": "tagsync.cli.query",
+    "status": "tagsync.cli.status",
     "sync": "tagsync.cli.sync",
-    "tags": "tagsync.cli.query",
-    "verify": "tagsync.cli.audit",
+    "tags": "tagsync.cli.status",
+    "verify": "tagsync.cli.diff",
     "web": "tagsync.cli.web",
 }
 

@@ -9,8 +9,8 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
+from tagsync.cli.setup import configuration, find_configuration
 from tagsync.cli.sync import FAILED, open_registries
-from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
 from tagsync.models import Listing, Repository, Scope, Watch, watch_of
 from tagsync.polling.discovery import discover

@@ -10,8 +10,8 @@ from tagsync import log
 from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
 from tagsync.cli.output import show
+from tagsync.cli.setup import named
 from tagsync.cli.sync import COLUMNS, row_of, run
-from tagsync.cli.wiring import named
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError

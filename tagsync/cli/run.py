@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from tagsync.cli import Settings
+from tagsync.cli.setup import configuration, find_configuration
 from tagsync.cli.sync import check_watches, open_one
-from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.config import Config, RegistryTable, credential, load
 from tagsync.daemon.metrics import Endpoint, Metrics
 from tagsync.daemon.service import Daemon, Plan, Source

@@ -14,7 +14,7 @@ import msgspec
 from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
-from tagsync.cli.wiring import configuration
+from tagsync.cli.setup import configuration
 from tagsync.clock import utc_now
 from tagsync.config import Config, RegistryTable, credential
 from tagsync.database.store import Store

@@ -5,7 +5,7 @@ import sys
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.wiring import configuration
+from tagsync.cli.setup import configuration
 from tagsync.errors import ConfigError
 
 

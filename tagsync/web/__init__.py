@@ -19,7 +19,7 @@ from datasette.plugins import pm
 from tagsync.audit.queries import Audit
 from tagsync.errors import ConfigError
 from tagsync.web import pages
-from tagsync.web.database import TIME_LIMIT, ReadOnlyDatabase
+from tagsync.web.datasette_database import TIME_LIMIT, ReadOnlyDatabase
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard, is_loopback
 

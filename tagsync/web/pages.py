@@ -18,8 +18,8 @@ from tagsync.audit.questions import QUESTIONS
 from tagsync.clock import parse_timestamp, utc_now
 from tagsync.errors import StoreError
 from tagsync.escaping import escape_control_characters
-from tagsync.web import record
-from tagsync.web.database import TIME_LIMIT, Ask
+from tagsync.web import queries
+from tagsync.web.datasette_database import TIME_LIMIT, Ask
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,7 +57,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
 async def front(datasette: Datasette, request: Request) -> Response:
     """``/``: how fresh the record is, the latest changes, the repositories."""
     needle, after = request.args.get("q") or "", request.args.get("after") or ""
-    context = await _ask(datasette, lambda ask: record.front(ask, needle, after))
+    context = await _ask(datasette, lambda ask: queries.front(ask, needle, after))
     return await _page(
         datasette, request, "front.html", {**context, "needle": needle, "after": after}
     )
@@ -70,7 +70,7 @@ async def repository(datasette: Datasette, request: Request) -> Response:
         before = int(request.args.get("before") or 2**62)
     except ValueError as error:
         raise BadRequest("before is the number of a change") from error
-    context = await _ask(datasette, lambda ask: record.repository(ask, name, before))
+    context = await _ask(datasette, lambda ask: queries.repository(ask, name, before))
     if context is None:
         shown = escape_control_characters(name)
         raise NotFound(f"no repository {shown!r} was ever polled: the front page has all")
@@ -81,7 +81,7 @@ async def repository(datasette: Datasette, request: Request) -> Response:
 async def tag(datasette: Datasette, request: Request) -> Response:
     """``/tag?repository=&tag=``: what a tag points to and pointed to."""
     name, tag_name = request.args.get("repository") or "", request.args.get("tag") or ""
-    context = await _ask(datasette, lambda ask: record.tag(ask, name, tag_name))
+    context = await _ask(datasette, lambda ask: queries.tag(ask, name, tag_name))
     if context is None:
         raise NotFound(f"nothing is recorded of {escape_control_characters(f'{name}:{tag_name}')}")
     return await _page(datasette, request, "tag.html", context)

@@ -19,7 +19,7 @@ from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import http, swr
-from tagsync.web.record import state
+from tagsync.web.queries import state
 from tests.conftest import FakeClock, Scripted
 from tests.support.paths import ROOT
 

@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from tagsync import cli
-from tagsync.cli.moment import parse_moment, parse_span
+from tagsync.cli.moments import parse_moment, parse_span
 from tagsync.database.connection import reading
 from tagsync.database.outcomes import Failed, Finding, Known
 from tagsync.database.store import Store

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tagsync.audit.questions import QUESTIONS
 from tagsync.models import GONE
-from tagsync.web.database import Ask
+from tagsync.web.datasette_database import Ask
 
 Row = dict[str, Any]
 

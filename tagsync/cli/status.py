@@ -7,9 +7,9 @@ import click
 
 from tagsync.audit.queries import Audit, matching
 from tagsync.cli import Settings
-from tagsync.cli.moment import parse_moment, parse_span, since_option, until_option
+from tagsync.cli.moments import parse_moment, parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
-from tagsync.cli.wiring import configuration_of_questions
+from tagsync.cli.setup import configuration_of_questions
 from tagsync.clock import utc_now
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.schedule import stale

@@ -7,10 +7,10 @@ import click
 
 from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
-from tagsync.cli.moment import parse_span, since_option, until_option
+from tagsync.cli.moments import parse_span, since_option, until_option
 from tagsync.cli.output import format_option, show
-from tagsync.cli.query import CERTAINTY_COLUMNS
-from tagsync.cli.wiring import configuration_of_questions
+from tagsync.cli.setup import configuration_of_questions
+from tagsync.cli.status import CERTAINTY_COLUMNS
 from tagsync.clock import utc_now
 from tagsync.errors import UnclearQuestion
 
