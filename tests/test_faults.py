@@ -27,7 +27,7 @@ from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import KeyCredential
 from tagsync.secrets import Secret
 from tests.conftest import REPOSITORY, FakeClock
-from tests.test_readme import README
+from tests.support.documents import read_page
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]
@@ -426,11 +426,13 @@ def test_tagsync_outlives_each_lie(
 
 
 def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
-    """The README's command serves repositories that change to the configuration that it prints."""
+    """The documented command serves changing repositories and prints a valid configuration."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("interrupts are ignored here, and so by every process that is started")
     match = re.search(
-        r"python (-m tagsync\.emulator --port) 8080 (--faults 0\.1)$", README, re.MULTILINE
+        r"python (-m tagsync\.emulator --port) 8080 (--faults 0\.1)$",
+        read_page("docs/CONTRIBUTING.md"),
+        re.MULTILINE,
     )
     assert match
     command = [sys.executable, *f"{match[1]} 0 {match[2]} --every 0.05".split()]

@@ -1,9 +1,9 @@
 """Ten questions that people ask of the record, as SQL that any SQLite from 3.32 on can answer.
 
-The README shows them, and ``tagsync web`` has them ready to click. A parameter that is left empty,
-or not bound at all, takes the default that the explanation names, so that a question pasted into
-``sqlite3`` works as it stands. The time that an answer takes grows with the rows of the tables it
-reads: what a tag was before is one step in an index, never a join of the history with itself.
+docs/questions.md shows them, and ``tagsync web`` has them ready to click. A parameter that is empty
+or not bound takes the default that the explanation names, so that a question pasted into
+``sqlite3`` works without any edit. The time of an answer grows with the rows of the tables it
+reads: the earlier state of a tag is one step in an index, never a join of the history with itself.
 """
 
 from typing import Final
@@ -45,8 +45,8 @@ QUESTIONS: Final = (
     Question(
         "moved-last-week",
         "What moved last week?",
-        "A tag that was made to point to something else within the last `:days` days, 7 if left"
-        " empty; it happened after `not_before` and no later than `observed_at`.",
+        "A tag that moved to another digest within the last `:days` days, 7 if left empty, after"
+        " `not_before` and no later than `observed_at`.",
         """\
 SELECT repository, tag, old_digest, new_digest, not_before, observed_at
 FROM change_log
@@ -59,8 +59,8 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that pointed to something else than before at least twice, be it that it was deleted"
-        " in between, with the moments by which the first and the last move were seen.",
+        "A tag that moved to another digest at least twice, also if it was deleted in between,"
+        " with the times at which the first and the last move were observed.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
@@ -78,8 +78,8 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that came back to a digest from another one: it had come to that digest before at"
-        " `came_before_at`, and was back after `not_before` and no later than `observed_at`.",
+        "A tag that returned to an earlier digest: it had come to that digest before at"
+        " `came_before_at`, and returned after `not_before` and no later than `observed_at`.",
         """\
 SELECT registry || '/' || name AS repository, tag, new_digest AS digest, previous AS instead_of,
        came_before_at, a.not_before, observed_at
@@ -102,8 +102,8 @@ ORDER BY a.id DESC""",
     Question(
         "tags-with-layer",
         "Which tags contain this layer?",
-        "A tag whose image has the layer `:layer` (its whole digest), directly or in one of the"
-        " platforms of an index whose manifests are recorded.",
+        "A tag whose image has the layer `:layer` (the whole digest), directly or in a platform"
+        " of an index whose manifests are recorded.",
         """\
 WITH holders AS (
     SELECT digest FROM image_layers WHERE layer_digest = :layer
@@ -121,7 +121,7 @@ ORDER BY repository, tag""",
     Question(
         "same-image-elsewhere",
         "Which images are tagged in more than one repository?",
-        "An image that tags of different repositories point to now, and all those tags.",
+        "An image that tags of different repositories point to now, with all those tags.",
         """\
 SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
        group_concat(repository || ':' || tag, ', ') AS tagged_as
@@ -134,8 +134,8 @@ ORDER BY repositories DESC, tags DESC, digest""",
     Question(
         "deleted",
         "What was deleted, and by how many hours may we be off?",
-        "A tag that was there at `not_before` and gone at `observed_at`, which are"
-        " `hours_uncertain` apart, with the digest that it last pointed to.",
+        "A tag that existed at `not_before` and was gone at `observed_at`, `hours_uncertain`"
+        " apart, with the digest that it last pointed to.",
         """\
 SELECT repository, tag, old_digest, not_before, observed_at,
        round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
@@ -146,8 +146,8 @@ ORDER BY id DESC""",
     Question(
         "immutable-tags-that-moved",
         "Which tags moved whose names promise that they never do?",
-        "A tag named like a full version, a date or a commit that pointed to something else than"
-        " before, be it that it was deleted in between.",
+        "A tag named like a full version, a date or a commit that moved to another digest, also"
+        " if it was deleted in between.",
         """\
 SELECT repository, tag, previous AS old_digest, new_digest, not_before, observed_at
 FROM (
@@ -170,8 +170,8 @@ ORDER BY id DESC""",
     Question(
         "biggest-images",
         "Which images are the biggest?",
-        "One of the `:count` biggest images, 20 if left empty, that a tag points to now: its size"
-        " as the registry says it, layers that images share being counted in each.",
+        "One of the `:count` biggest images, 20 if left empty, that a tag points to now, with the"
+        " size that the registry reports; a layer that several images share counts in each.",
         """\
 SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
@@ -185,8 +185,8 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
     Question(
         "stale-repositories",
         "Which repositories are stale?",
-        "A repository without a complete listing for `:hours` hours, 1 if left empty, or ever, and"
-        " why; one whose registry says that it is gone is not counted.",
+        "A repository without a complete listing for `:hours` hours, 1 if left empty, or without"
+        " any, and the reason; a repository that no longer exists in its registry is left out.",
         """\
 SELECT registry || '/' || name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
@@ -204,9 +204,9 @@ ORDER BY last_complete_at, repository""",
     Question(
         "holes",
         "When did we not see the tags?",
-        "A time of more than `:minutes` minutes, 10 if left empty, between two listings of a"
-        " repository, all or the one named `:repository`: polls that failed or were held in it show"
-        " that we looked in vain, none that nobody looked; without an end it lasts until now.",
+        "A gap in coverage of more than `:minutes` minutes, 10 if left empty, of every repository"
+        " or of `:repository`: `polls_in_vain` counts the polls in it that failed or were held, 0"
+        " if there was no poll, and a gap without an end lasts until now.",
         """\
 WITH spells AS (  -- each begins with an observation that saw the tags
     SELECT repository_id, outcome, first_at, last_at, polls,

@@ -29,7 +29,7 @@ def web(settings: Settings, host: str, port: int) -> None:
     """Show the record in a browser.
 
     Serves pages on the database until it is interrupted: how fresh the record is, the latest
-    changes, each repository's timeline, each tag's history, the README's questions, and all tables.
+    changes, each repository's timeline, each tag's history, the saved questions, and all tables.
     Nothing can be changed through them. Prints their address. Needs the extra `web`.
 
     \b

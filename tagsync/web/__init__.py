@@ -28,7 +28,7 @@ _SETTINGS: Final = {
     "facet_time_limit_ms": 1000,
     # On a large table each page would wait for a guess at what else one might want to see.
     "suggest_facets": False,
-    # A copy of a file that is being written is no copy; the README says how to make one.
+    # A download during a write would be inconsistent; docs/database.md has a command that copies.
     "allow_download": False,
     # What is shown is what is recorded at this moment.
     "default_cache_ttl": 0,
@@ -107,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if not is_loopback(host):
         raise ConfigError(
             f"{host} is not a loopback address, and these pages have no login: listen on 127.0.0.1"
-            " and let others come through an SSH tunnel (README, In a browser)"
+            " and let others come through an SSH tunnel (docs/audit.md, In a browser)"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,4 +1,4 @@
-"""The ten questions: what each answers, and that the README shows each as it is."""
+"""The ten questions: what each answers, and that docs/questions.md shows each verbatim."""
 
 import json
 import re
@@ -21,9 +21,8 @@ from tagsync.polling.poll import Job, sync
 from tagsync.registries import http, swr
 from tagsync.web.queries import state
 from tests.conftest import FakeClock, Scripted
-from tests.support.paths import ROOT
+from tests.support.documents import read_page
 
-README = (ROOT / "README.md").read_text()
 INTERVAL = timedelta(minutes=5)
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 Rows = list[dict[str, Any]]
@@ -380,18 +379,18 @@ def test_left_empty_is_the_default(answer: Answer) -> None:
             assert f"{value} if left empty" in question.explanation
 
 
-def test_the_readme_shows_each_question_with_its_sql() -> None:
-    """The README's section is the ten questions, verbatim and in order, and nothing else."""
+def test_the_page_shows_each_question_with_its_sql() -> None:
+    """The page has the ten questions below its introduction, verbatim and in order."""
     assert len(QUESTIONS) == 10
     assert len({question.slug for question in QUESTIONS}) == 10
-    section = re.split(r"^## Questions\n", README, flags=re.MULTILINE)[1].split("\n## ")[0]
+    text = read_page("docs/questions.md")
     shown = re.findall(
-        r"^### (.+)\n\n((?:.+\n)+)\n```sql\n((?:.+\n)+?.+);\n```$", section, re.MULTILINE
+        r"^## (.+)\n\n((?:.+\n)+)\n```sql\n((?:.+\n)+?.+);\n```$", text, re.MULTILINE
     )
     assert [(title, " ".join(text.split()), sql) for title, text, sql in shown] == [
         (question.title, question.explanation, question.sql) for question in QUESTIONS
     ]
-    assert section.count("### ") == len(QUESTIONS)
+    assert text.count("## ") == text.count("```sql") == len(QUESTIONS)
 
 
 def test_sqlite3_answers_each_question_as_it_stands(month: Path) -> None:

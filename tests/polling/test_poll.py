@@ -98,7 +98,7 @@ def events(logged: Events, prefix: str) -> list[str]:
 
 
 def assert_history_is_whole(database: Path) -> None:
-    """The chain verifies by the README's recipe, and the changes replayed give the mirror."""
+    """The chain verifies by the documented recipe, and the changes replayed give the mirror."""
     with closing(sqlite3.connect(database)) as connection:
         changes = connection.execute(
             "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"

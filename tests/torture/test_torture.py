@@ -23,7 +23,7 @@ from tagsync.emulator.faults import Told
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry
 from tests.conftest import REPOSITORY
-from tests.test_readme import README
+from tests.support.documents import read_page
 from tests.torture.judge import Evidence, Log, judge
 from tests.torture.run import torture
 from tests.torture.truth import Journal, State, Version
@@ -49,9 +49,11 @@ def test_nothing_is_lost_and_nothing_invented(
 
 @pytest.mark.torture
 def test_the_long_form_runs_as_shown() -> None:
-    """The README's command prints the figures of each seed and ends well; here it runs briefly."""
+    """The documented command prints the figures of each seed; here it runs for a shorter time."""
     match = re.search(
-        r"python (-m tests\.torture --seeds) 20 (--seconds) 30$", README, re.MULTILINE
+        r"python (-m tests\.torture --seeds) 20 (--seconds) 30$",
+        read_page("docs/CONTRIBUTING.md"),
+        re.MULTILINE,
     )
     assert match
     command = [sys.executable, *f"{match[1]} 2 {match[2]} 1 --seed 5".split()]

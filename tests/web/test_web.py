@@ -38,11 +38,10 @@ from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
 from tests.audit.test_questions import World
 from tests.conftest import FakeClock
-from tests.support.paths import ROOT
+from tests.support.documents import section
 
 pytestmark = pytest.mark.processes
 
-README = (ROOT / "README.md").read_text()
 API, HOSTILE = "team/api", "team/hostile"
 CHROMIUM = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -207,9 +206,9 @@ def database(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[str]:
-    """The address at which the command that the README shows serves the record."""
-    section = README.split("\n## In a browser\n")[1].split("\n## ")[0]
-    (shown,) = re.findall(r"^\.venv/bin/tagsync (.+)$", section, re.MULTILINE)
+    """The address at which the documented command serves the record."""
+    text = section("docs/audit.md", "In a browser")
+    (shown,) = re.findall(r"^\.venv/bin/tagsync (.+)$", text, re.MULTILINE)
     with serving(command(*shlex.split(shown), "--port", "0"), folder) as (address, _):
         yield address
 
@@ -321,7 +320,7 @@ def test_a_question_is_asked_by_clicking(browser: Browser, site: str) -> None:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.slug)
 def test_every_question_is_answered(client: httpx.Client, site: str, question: Any) -> None:
-    """Each question of the README answers in the browser as it stands, as a page and as CSV."""
+    """Each documented question has an answer in the browser, as a page and as CSV."""
     page = client.get(f"{site}/tagsync/{question.slug}")
     assert page.status_code == 200
     assert question.title.replace("'", "&#39;") in page.text

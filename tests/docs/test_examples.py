@@ -1,4 +1,4 @@
-"""The README's promises that no command of its own proves."""
+"""The examples in the documentation: configurations, commands and the check in plain Python."""
 
 import os
 import re
@@ -11,38 +11,51 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tagsync.config import Config, RegistryTable, load
+from tagsync.config import Config, NoneTable, RegistryTable, load
 from tagsync.database.store import Store
+from tests.support.documents import PAGES, fenced_blocks, read_page, section
+from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.processes
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+TOML = [block for path in PAGES for block in fenced_blocks(path.read_text(), "toml")]
+CONFIGURATIONS = [block for block in TOML if "[[" in block]
+CREDENTIALS = [
+    (kind, block)
+    for title, kind in (("SWR", "swr"), ("OCI registries", "oci"))
+    for block in fenced_blocks(section("docs/credentials.md", title), "toml")
+]
 
 
 def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
-    """The configuration in the README is one that tagsync takes."""
-    shown, *_ = blocks("toml")
+    """The first configuration in the README is valid and watches the named repositories."""
+    shown, *_ = fenced_blocks(read_page("README.md"), "toml")
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
     assert [watch.repositories for watch in config.watches] == [("team-a/*", "team-b/web/frontend")]
 
 
-@pytest.mark.parametrize("auth", [each for each in blocks("toml") if "[[" not in each])
-def test_each_credential_shown_is_accepted(tmp_path: Path, auth: str) -> None:
-    """Each section on credentials shows one that tagsync takes as it stands."""
-    registry = '[[registries]]\nname = "swr"\nendpoint = "https://swr-api.example.com"\n'
+def test_each_example_in_toml_is_tested() -> None:
+    """Each TOML block is a whole configuration or a credential, and none has disappeared."""
+    names = [re.search(r'^name = "(\w+)"', block, re.MULTILINE) for block in CONFIGURATIONS]
+    assert {name[1] for name in names if name} == {"swr", "hub", "ghcr", "harbor", "internal"}
+    kinds = [re.match(r'kind = "(\w+)"', block) for _, block in CREDENTIALS]
+    assert [kind[1] for kind in kinds if kind] == [
+        *("aksk", "password", "token", "ecs", "basic", "docker")
+    ]
+    assert sorted(TOML) == sorted([*CONFIGURATIONS, *(block for _, block in CREDENTIALS)])
+
+
+@pytest.mark.parametrize(("kind", "auth"), CREDENTIALS)
+def test_each_credential_shown_is_accepted(tmp_path: Path, kind: str, auth: str) -> None:
+    """Each section on credentials shows one that is valid without any edit."""
+    registry = f'[[registries]]\nname = "one"\nkind = "{kind}"\nendpoint = "https://example.com"\n'
     (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
-    assert load(tmp_path / "config.toml", {}).registries["swr"].auth
+    config = load(tmp_path / "config.toml", {})
+    assert not isinstance(config.registries["one"].auth, NoneTable)
 
 
-@pytest.mark.parametrize("shown", [each for each in blocks("toml") if "[[" in each])
+@pytest.mark.parametrize("shown", CONFIGURATIONS)
 def test_each_registry_shown_is_accepted(tmp_path: Path, shown: str) -> None:
-    """Each registry that is shown is a configuration as it stands; those of kind oci by name."""
+    """Each registry that is shown is a valid configuration; all but swr are of kind oci."""
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
     assert config.watches
@@ -52,7 +65,7 @@ def test_each_registry_shown_is_accepted(tmp_path: Path, shown: str) -> None:
 
 
 def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
-    """The example is accepted, and uncommenting what it shows changes nothing."""
+    """The example is valid, and uncommenting its keys changes nothing."""
     text = (ROOT / "config.example.toml").read_text()
     path = tmp_path / "config.toml"
     path.write_text(text)
@@ -82,15 +95,17 @@ def recorded_by_the_demo(folder: Path) -> Path:
     return folder / "tagsync-demo"
 
 
+@pytest.mark.processes
 def test_the_questions_of_the_audit_are_answered(tmp_path: Path) -> None:
-    """Each command in the table of the audit is answered after the demo, as it stands."""
-    commands = re.findall(r"^\| [^|]+ \| `(tagsync [^`]*)` \|$", README, re.MULTILINE)
-    asked = [command for command in commands if "[" not in command and "--dry" not in command]
-    assert {command.split()[1] for command in asked} >= {
+    """Each command in the table of the audit has an answer after the demo, without any edit."""
+    commands = re.findall(
+        r"^\| [^|]+ \| `(tagsync [^`]*)` \|$", read_page("docs/audit.md"), re.MULTILINE
+    )
+    assert {command.split()[1] for command in commands} >= {
         *("tags", "log", "diff", "find", "coverage", "verify")
     }
     folder = recorded_by_the_demo(tmp_path)
-    for command in asked:
+    for command in commands:
         finished = subprocess.run(
             ["bash", "-c", command],
             env={
@@ -106,13 +121,14 @@ def test_the_questions_of_the_audit_are_answered(tmp_path: Path) -> None:
         assert finished.stderr == ""
 
 
+@pytest.mark.processes
 def test_the_check_without_tagsync(tmp_path: Path) -> None:
-    """The check in plain Python prints the head, and finds what was altered."""
-    (script,) = blocks("python")
+    """The check in plain Python prints the head, and finds an altered change."""
+    (script,) = fenced_blocks(read_page("docs/audit.md"), "python")
     database = recorded_by_the_demo(tmp_path) / "tagsync.db"
 
     def check() -> subprocess.CompletedProcess[str]:
-        # -I and a folder without tagsync: nothing of ours can be imported.
+        # -I and a folder without tagsync, so that the script cannot import tagsync.
         return subprocess.run(
             [sys.executable, "-I", "-S", "-c", script, str(database)],
             cwd=tmp_path,
@@ -135,9 +151,10 @@ def test_the_check_without_tagsync(tmp_path: Path) -> None:
     assert altered.stderr.endswith("change 3 does not fit\n")
 
 
+@pytest.mark.processes
 def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:
-    """Each command that follows the demo works as it stands, and the output shown is real."""
-    (shown,) = blocks("console")
+    """Each command that follows the demo works without any edit, and the output shown is real."""
+    (shown,) = fenced_blocks(read_page("docs/audit.md"), "console")
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(command: str) -> str:
@@ -153,7 +170,7 @@ def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:
 
     run("tagsync demo")
     for example in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
-        # A command goes on for as long as its lines are indented; the rest is what it prints.
+        # Indented lines continue the command; the rest is its output.
         match = re.fullmatch(r"(.*\n(?: +.*\n)*)((?:.*\n)*)", example)
         assert match
         output = run(match[1])

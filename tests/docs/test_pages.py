@@ -1,0 +1,85 @@
+"""The pages of the documentation: links, names of files, tables and lengths."""
+
+import re
+import sqlite3
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tagsync.database.store import Store
+from tests.support.documents import PAGES, anchors, links, read_page, section
+from tests.support.paths import ROOT
+
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+
+
+def broken_links(folder: Path, text: str) -> list[str]:
+    """Return the links of a page that are neither https nor relative to an existing target."""
+
+    def resolves(link: str) -> bool:
+        target, _, anchor = unquote(link).partition("#")
+        if not target:
+            return anchor in anchors(text)
+        file = folder / target
+        if target.startswith("/") or not file.exists():
+            return False
+        return not anchor or anchor in anchors(file.read_text())
+
+    return [link for link in links(text) if not link.startswith("https://") and not resolves(link)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_link_resolves(name: str) -> None:
+    """Each relative link of a page leads to a file, and each anchor to a heading in it."""
+    assert broken_links((ROOT / name).parent, read_page(name)) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    """The check notices a missing file, a missing heading and an absolute path."""
+    text = """\
+# One title: `code`, and (more)
+
+[a](README.md) [b](docs/audit.md#the-audit) [c](#one-title-code-and-more) [d](https://sqlite.org)
+[e](missing.md) [f](docs/audit.md#missing) ![g](/README.md "title") [h](#missing) `[i](code.md)`
+[j]: docs/missing.md
+
+```sh
+[k](block.md)
+```
+"""
+    assert broken_links(ROOT, text) == [
+        *("missing.md", "docs/audit.md#missing", "/README.md", "#missing", "docs/missing.md")
+    ]
+
+
+def test_each_page_is_linked_from_the_readme() -> None:
+    """The README, of at most 150 lines, links to every page."""
+    readme = read_page("README.md")
+    assert len(readme.splitlines()) <= 150
+    assert {name for name in NAMES if name != "README.md"} <= set(links(readme))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_test_that_a_page_names_exists(name: str) -> None:
+    """Each file or folder of tests that a page names is there."""
+    named = re.findall(r"`(tests/[\w/.]+|test_\w+\.py)`", read_page(name))
+    if name == "docs/guarantees.md":
+        assert len(named) > 15
+    for test in named:
+        assert (ROOT / test).exists() or any((ROOT / "tests").rglob(test)), test
+
+
+def test_each_table_of_the_database_is_described(tmp_path: Path) -> None:
+    """The page on the database describes every table and view, and nothing else."""
+    described = re.findall(
+        r"^\| `(\w+)` \|", section("docs/database.md", "Tables and views"), re.MULTILINE
+    )
+    with Store.open(tmp_path / "tagsync.db"):
+        connection = sqlite3.connect(tmp_path / "tagsync.db")
+        found = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+            " AND name <> '_sqlite_migrations' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        ).fetchall()
+        connection.close()
+    assert sorted(described) == sorted(name for (name,) in found)
