@@ -585,7 +585,7 @@ def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path)
     unwatched = tagsync("status", "--format", "json", cwd=tmp_path)
     assert rows_of(unwatched)[0]["stale"] is True
     last = rows_of(unwatched)[0]["last_complete_at"]
-    assert unwatched.stderr.startswith(f"tagsync: nobody has looked since {last}: start the daemon")
+    assert unwatched.stderr.startswith(f"tagsync: no poll since {last}: start the daemon")
 
     # Looked at a moment ago, and in vain: the registry's fault, and nobody else's.
     long_ago = "UPDATE repositories SET last_complete_at = '2020-01-01T00:00:00.000Z'"
@@ -687,7 +687,7 @@ def test_an_interrupted_pass_ends_at_once(silent: tuple[int, Event], tmp_path: P
         process.kill()
         process.communicate()
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "tagsync: interrupted; what was recorded is whole"
+    assert err.strip() == "tagsync: interrupted; everything that was recorded is intact"
     assert query(tmp_path / "tagsync.db", "PRAGMA integrity_check") == [("ok",)]
 
 
@@ -815,8 +815,7 @@ def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) ->
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     """The help of the group, which imports no command, is the first sentence of each command's."""
     context = click.Context(cli.tagsync)
-    for name, sentence in cli._HELP.items():  # noqa: SLF001  what the group's own help prints
+    for name, sentence in cli._COMMANDS.items():  # noqa: SLF001  what the group's own help prints
         command = cli.tagsync.get_command(context, name)
         assert command is not None
         assert command.get_short_help_str(limit=200) == sentence
-    assert cli._HELP.keys() == cli._COMMANDS.keys()  # noqa: SLF001

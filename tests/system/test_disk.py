@@ -199,7 +199,9 @@ def test_an_answer_that_cannot_be_written_is_said(words: str, polled: Path, full
     """A full disk under standard output is one sentence and status 1."""
     finished = run(*words.split(), cwd=polled, stdout=full)
     assert finished.returncode == 1
-    assert finished.stderr == "tagsync: the output cannot be written: No space left on device\n"
+    assert (
+        finished.stderr == "tagsync: standard output cannot be written: No space left on device\n"
+    )
 
 
 def test_a_complaint_that_cannot_be_written_keeps_its_status(polled: Path, full: IO[str]) -> None:
