@@ -1,4 +1,4 @@
-"""The database as Datasette sees it: nothing can be written, and nothing goes stale."""
+"""The database for Datasette: read-only, and opened anew for each answer."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,101 +15,101 @@ from tagsync.database.connection import reading
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-Ask = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
-"""Answers one query, with its named parameters, by rows whose keys are the columns."""
+Query = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
+"""Runs a query with its named parameters, and returns its rows as dictionaries."""
 
 TIME_LIMIT: Final = 30.0
 """Seconds that a query may take."""
 
 _COUNT_TIME_LIMIT: Final = 1000
-"""Milliseconds for what Datasette asks by itself: how many rows a table or a view has in all."""
+"""Milliseconds for Datasette's own queries that count all rows of a table or view."""
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
-    """A database file that is opened anew for each answer, for reading only.
+    """A database file that is opened anew, for reading only, for each answer.
 
-    Datasette would keep a connection for each of its threads. One that was opened while nobody
-    wrote is of a kind that never looks at the file again (see `tagsync.database.reading`), and one
-    whose file was replaced would go on with the old one; opening takes about a millisecond.
+    Datasette would keep a connection for each of its threads. A connection that was opened without
+    a writer never looks at the file again (see `tagsync.database.connection.reading`), and would
+    go on with the old file after a restore. Opening takes about a millisecond.
     """
 
     def __init__(self, datasette: Datasette, path: Path) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
         self._file = path
-        self._busy: set[Any] = set()
-        self._ended = False
+        self._open_connections: set[Any] = set()
+        self._closing = False
         self._lock = Lock()
 
-    async def execute_fn(self, fn: Callable[[Any], Answer]) -> Answer:
-        """Calls a function with a connection, in one of Datasette's threads.
+    async def execute_fn(self, fn: Callable[[Any], Result]) -> Result:
+        """Call a function with a connection, in one of Datasette's threads.
 
         Raises:
-            tagsync.errors.StoreError: the database cannot be read any more.
+            tagsync.errors.StoreError: If the database cannot be read.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.ds.executor, self._with_connection, fn)
 
     async def execute_write_fn(self, fn: Callable[[Any], object], block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002  Datasette's signature
-        """Refuses.
+        """Raise an error, because nothing may be written.
 
         Raises:
-            Forbidden: always.
+            Forbidden: Always.
         """
-        raise Forbidden("the record is read-only here")
+        raise Forbidden("the database is read-only here")
 
     async def execute(
         self, sql: str, *args: Any, custom_time_limit: int | None = None, **kwargs: Any
     ) -> Results:
-        """As Datasette's, but silent on standard error about SQL that a person got wrong."""
+        """Run a query as Datasette does, but do not print users' SQL errors on standard error."""
         if sql.startswith("select count(*) from"):
             custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
-    async def consistently(self, answer: Callable[[Ask], Answer]) -> Answer:
-        """Calls a function that asks several things of one and the same state of the record.
+    async def consistently(self, fn: Callable[[Query], Result]) -> Result:
+        """Call a function whose queries all see the same state of the record.
 
         Raises:
-            tagsync.errors.StoreError: the database cannot be read, or not in time.
+            tagsync.errors.StoreError: If the database cannot be read, or not in time.
         """
 
-        def within(connection: Any) -> Answer:
-            def ask(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        def with_connection(connection: Any) -> Result:
+            def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
                 return [dict(row) for row in connection.execute(sql, parameters)]
 
             with (
                 translate_sqlite_errors(self._file),
                 sqlite_timelimit(connection, TIME_LIMIT * 1000),
             ):
-                return answer(ask)
+                return fn(query)
 
-        return await self.execute_fn(within)
+        return await self.execute_fn(with_connection)
 
-    def end(self) -> None:
-        """Ends the queries that are under way and answers no more, so that the process can end."""
+    def interrupt(self) -> None:
+        """Interrupt running queries and refuse further ones, so that the process can end."""
         with self._lock:
-            self._ended = True
-            for connection in self._busy:
+            self._closing = True
+            for connection in self._open_connections:
                 connection.interrupt()
 
-    def _with_connection(self, fn: Callable[[Any], Answer]) -> Answer:
+    def _with_connection(self, fn: Callable[[Any], Result]) -> Result:
         failure: Exception | None = None
         with reading(self._file) as db:
             self.ds._prepare_connection(db, self.name)  # noqa: SLF001  as Database does
             with self._lock:
-                if self._ended:
-                    raise StoreError("tagsync web is ending: start it again and ask once more")
-                self._busy.add(db)
+                if self._closing:
+                    raise StoreError("tagsync web is stopping: start it again and reload the page")
+                self._open_connections.add(db)
             try:
-                answer = fn(db)
+                result = fn(db)
             except Exception as error:  # noqa: BLE001  raised below
                 failure = error
             finally:
                 with self._lock:
-                    self._busy.remove(db)
-        # Not within, where what SQL got wrong would be laid at the file's door.
+                    self._open_connections.remove(db)
+        # Raised outside `reading`, which would report an error in a user's SQL as one of the file.
         if failure:
             raise failure
-        return answer
+        return result

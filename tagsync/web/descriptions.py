@@ -1,196 +1,206 @@
-"""What every table, view and column means, in the words in which Datasette shows it."""
+"""Descriptions of all tables, views and columns, as Datasette's metadata."""
 
 from typing import Any, Final
 
 from tagsync.audit.questions import QUESTIONS
 
 _REPOSITORY: Final = "registry/namespace/name"
-_REPOSITORY_ID: Final = "the repository's id in repositories"
-_DIGEST: Final = "what the tag points to; empty where it is listed but was not resolved"
+_REPOSITORY_ID: Final = "repositories.id"
+_NUMBER: Final = "number of the row"
 _NOT_BEFORE: Final = (
-    "it happened after this moment, the last complete listing without it; empty: it was there when"
-    " the repository was first listed"
+    "the change happened after this time; null: the tag was there when the repository was first"
+    " listed"
 )
-_OBSERVED_AT: Final = "and it happened no later than this moment, when a listing first showed it"
-_HASH: Final = "SHA-256 over this change and the hash of the change before it"
+_FIRST_OBSERVED_AT: Final = "end of the first listing that contained it"
 
 _TAG: Final = {
-    "tag": "the tag's name",
-    "digest": _DIGEST,
-    "image_id": "the digest of the image's configuration",
-    "schema": "the Docker protocol's version, 1 or 2",
-    "size": "bytes, as the registry says",
-    "path": "the registry's external address of it",
-    "internal_path": "the registry's internal address of it",
-    "is_trusted": "1 if the registry says that it is signed",
-    "tag_type": "0 a manifest, 1 a list of manifests",
-    "scanned": "1 if the registry says that it was scanned",
+    "tag": "name of the tag",
+    "digest": "digest that the tag points to; null if it is listed and was not resolved",
+    "image_id": "digest of the image's configuration",
+    "schema": "version of the manifest format, 1 or 2",
+    "size": "bytes, as the registry states it",
+    "path": "the registry's external address of the tag",
+    "internal_path": "the registry's internal address of the tag",
+    "is_trusted": "1 if the registry says that the image is signed",
+    "tag_type": "0: a manifest; 1: a list of manifests",
+    "scanned": "1 if the registry says that the image was scanned",
     "registry_id": "the registry's own id of the row",
     "registry_repo_id": "the registry's own id of the repository",
-    "domain_id": "the account that it belongs to",
-    "created": "when it was created, as the registry says",
-    "updated": "when it was pushed last, as the registry says",
-    "first_observed_at": "the first listing that showed it, since it was last deleted",
+    "domain_id": "account that owns the tag",
+    "created": "time of creation, as the registry states it",
+    "updated": "time of the last push, as the registry states it",
+    "first_observed_at": f"{_FIRST_OBSERVED_AT} since it was last deleted",
     "changed_at": "observed_at of its last change",
 }
 _CHANGE: Final = {
-    "id": "counts the changes from 1 on, without a gap",
-    "tag": "the tag's name",
+    "id": "1, 2, 3 … without gaps",
+    "tag": "name of the tag",
     "kind": "added, updated or deleted",
-    "old_digest": "what it pointed to before",
-    "new_digest": "what it points to since",
-    "fields": "every documented field that differs, each as [old, new]",
+    "old_digest": "digest before the change",
+    "new_digest": "digest after the change",
+    "fields": "JSON of the fields that differ: name → [old, new]",
     "not_before": _NOT_BEFORE,
-    "observed_at": _OBSERVED_AT,
-    "hash": _HASH,
+    "observed_at": "the change happened no later than this time",
+    "hash": "SHA-256 of this change and of the hash before it",
 }
 
-TABLES: Final[dict[str, dict[str, Any]]] = {
-    "repositories": {
-        "description": "The repositories that are or were watched, and how their last poll ended.",
-        "facets": ["registry", "namespace"],
-        "columns": {
-            "id": "its number here",
+_DESCRIPTIONS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "repositories": (
+        "The repositories that are or were watched, and their last poll.",
+        {
+            "id": _NUMBER,
             "registry": "the registry's name in the configuration",
             "name": "namespace/name",
-            "namespace": "SWR calls it the organization",
-            "first_observed_at": "when its first complete listing had been read",
-            "last_attempt_at": "when it was last polled, whatever came of it",
-            "last_complete_at": "when its last complete listing had been read",
-            "listing_hash": "of that listing's bytes",
-            "failures": "polls in a row that failed",
-            "last_error": "why the last poll failed or was held; empty if it did not",
-            "not_before": "when that last listing began: a change seen next happened after this",
-            "unlogged_from": "the first change whose log line is not yet written",
+            "namespace": "SWR's organization",
+            "first_observed_at": "end of the first complete listing",
+            "last_attempt_at": "end of the last poll, whatever its outcome",
+            "last_complete_at": "end of the last recorded listing",
+            "listing_hash": "fingerprint of that listing",
+            "failures": "consecutive polls that failed",
+            "last_error": "why the last poll failed or was held; null if it was ok",
+            "not_before": (
+                "start of the last recorded listing: a change seen next happened after this"
+            ),
+            "unlogged_from": "first change whose log line is pending; null if none is",
         },
-    },
-    "images": {
-        "description": "What a digest names: the manifest's exact text, and whether it is true.",
-        "facets": ["verified", "media_type"],
-        "columns": {
-            "digest": "the manifest's digest, as the registry names it",
-            "image_id": "the digest of its configuration",
-            "media_type": "what the manifest says of itself",
-            "schema": "the Docker protocol's version, 1 or 2",
-            "size": "bytes, as the registry says",
-            "manifest": "its exact text",
-            "verified": "1 if the text hashes to the digest, 0 if not, empty without a text",
-            "first_observed_at": "the first listing that showed it",
-            "number": "1, 2, 3 … as they came",
+    ),
+    "images": (
+        "The images that digests name, with the exact text of their manifests.",
+        {
+            "digest": "digest of the manifest, as the registry names it",
+            "image_id": _TAG["image_id"],
+            "media_type": "as the manifest states it",
+            "schema": _TAG["schema"],
+            "size": _TAG["size"],
+            "manifest": "exact text of the manifest",
+            "verified": "1: the text hashes to the digest; 0: it does not; null: no text",
+            "first_observed_at": _FIRST_OBSERVED_AT,
+            "number": "1, 2, 3 … in the order of arrival",
         },
-    },
-    "tags": {
-        "description": "Each tag as the last listing had it.",
-        "facets": ["repository_id"],
-        "columns": {"repository_id": _REPOSITORY_ID, **_TAG},
-    },
-    "changes": {
-        "description": "What happened to the tags: only ever added to, each chained to the last.",
-        "facets": ["kind"],
-        "sort_desc": "id",
-        "columns": {"repository_id": _REPOSITORY_ID, **_CHANGE},
-    },
-    "change_images": {
-        "description": "Which image a change led to: by this tag_history finds a digest.",
-        "columns": {
-            "change_id": "the id of the change; a deletion has no row",
-            "image_number": "the number of the image that its new_digest names; empty without one",
+    ),
+    "tags": (
+        "Each tag as the last recorded listing had it.",
+        {"repository_id": _REPOSITORY_ID, **_TAG},
+    ),
+    "changes": (
+        "The history: append-only, each change chained to the one before it.",
+        {"repository_id": _REPOSITORY_ID, **_CHANGE},
+    ),
+    "change_images": (
+        "The image that each change led to: an index by which tag_history finds a digest.",
+        {
+            "change_id": "changes.id; a deletion has no row",
+            "image_number": "images.number of new_digest; null without a digest",
         },
-    },
-    "observations": {
-        "description": (
-            "When we were looking: each row is a run of polls with the same outcome, without a gap"
-            " of more than twice the interval."
-        ),
-        "facets": ["outcome"],
-        "sort_desc": "id",
-        "columns": {
-            "id": "its number here",
+    ),
+    "observations": (
+        "Runs of polls with the same outcome: the evidence of when tagsync was looking.",
+        {
+            "id": _NUMBER,
             "repository_id": _REPOSITORY_ID,
-            "outcome": "ok, failed, or held: a listing that was not believed yet",
-            "detail": "why",
-            "first_at": "the first poll of the run",
-            "last_at": "the last one so far",
-            "polls": "how many they were",
-            "tags": "how many tags the last of them listed",
+            "outcome": "ok, failed or held",
+            "detail": "the reason for the outcome",
+            "first_at": "end of the first poll of the run",
+            "last_at": "end of the last poll of the run",
+            "polls": "number of polls",
+            "tags": "number of tags in the last of these listings; null if it failed",
         },
-    },
-    "current_tags": {
-        "description": "Each tag now, with its repository's full name.",
-        "facets": ["repository"],
-        "columns": {
+    ),
+    "current_tags": (
+        "Each tag now, with its repository's full name.",
+        {
             "repository": _REPOSITORY,
             **_TAG,
-            "media_type": "what the manifest says of itself",
-            "verified": "1 if the manifest hashes to the digest, 0 if it does not",
+            "media_type": "as the manifest states it",
+            "verified": "1: the manifest hashes to the digest; 0: it does not; null: no manifest",
             "repository_id": _REPOSITORY_ID,
         },
-    },
-    "change_log": {
-        "description": "The changes, with the repository's full name, and whether the tag moved.",
-        "facets": ["kind", "moved"],
-        "sort_desc": "id",
-        "columns": {
+    ),
+    "change_log": (
+        "The changes, with the repository's full name and whether the tag moved.",
+        {
             "repository": _REPOSITORY,
             **_CHANGE,
-            "moved": "1 if it is made to point to something else",
+            "moved": (
+                "1 if the tag now points to another image; a change from or to null is not a move"
+            ),
             "repository_id": _REPOSITORY_ID,
         },
-    },
-    "tag_history": {
-        "description": "Each digest that a tag pointed to, from valid_from until valid_to.",
-        "columns": {
+    ),
+    "tag_history": (
+        "Each digest that a tag pointed to, from valid_from until valid_to.",
+        {
             "repository": _REPOSITORY,
-            "tag": "the tag's name",
-            "digest": _DIGEST,
-            "not_before": _NOT_BEFORE,
-            "valid_from": "and no later than this moment, when a listing first showed it",
-            "valid_to": "the first listing without it; empty: it lasts",
-            "still_at": "the last moment at which it is known to have pointed to it",
+            "tag": _TAG["tag"],
+            "digest": "digest that the tag pointed to; null if it was not resolved",
+            "not_before": (
+                "the interval began after this time; null: the tag was there when the repository"
+                " was first listed"
+            ),
+            "valid_from": "the interval began no later than this time",
+            "valid_to": "end of the first listing with another state; null: it lasts",
+            "still_at": "last time at which the tag is known to have pointed to the digest",
             "repository_id": _REPOSITORY_ID,
         },
-    },
-    "image_layers": {
-        "description": "The layers that a manifest names, as far as manifests are recorded.",
-        "columns": {
-            "digest": "the manifest's digest",
-            "position": "0 is the lowest",
-            "layer_digest": "the layer's digest",
-            "size": "bytes; empty where the manifest does not say",
+    ),
+    "image_layers": (
+        "The layers that a manifest references, as far as it is recorded.",
+        {
+            "digest": "digest of the manifest",
+            "position": "0 is the lowest layer",
+            "layer_digest": "digest of the layer",
+            "size": "bytes; null if the manifest does not state it",
         },
-    },
-    "image_parts": {
-        "description": "By which tagsync find looks configurations and layers up.",
-        "columns": {
-            "batch": "0 for images 1 to 1024, 1 for the next 1024 …: some of these name it",
-            "part": "the first 15 hexadecimal digits of its digest, as a number",
+    ),
+    "image_parts": (
+        "The index by which tagsync find finds configurations and layers.",
+        {
+            "batch": "0 for images 1 to 1024, 1 for the next 1024 …: some of them reference it",
+            "part": "first 15 hexadecimal digits of the digest, as a number",
         },
-    },
-    "image_platforms": {
-        "description": "The platforms that an index names.",
-        "facets": ["platform"],
-        "columns": {
-            "index_digest": "the index's digest",
-            "platform": "system/architecture, and the variant where there is one",
-            "manifest_digest": "the digest of that platform's manifest",
+    ),
+    "image_platforms": (
+        "The platforms that an index references.",
+        {
+            "index_digest": "digest of the index",
+            "platform": "os/architecture, and the variant if there is one",
+            "manifest_digest": "digest of that platform's manifest",
         },
-    },
-    "index_manifests": {
-        "description": "Which indexes name a manifest, by the manifest.",
-        "columns": {
-            "manifest_digest": "the digest of a platform's manifest",
-            "index_digest": "the index's digest",
+    ),
+    "index_manifests": (
+        "The indexes that reference a manifest.",
+        {
+            "manifest_digest": "digest of a platform's manifest",
+            "index_digest": "digest of the index",
         },
-    },
+    ),
 }
-"""By table or view, what Datasette's metadata calls it (docs.datasette.io, "Metadata")."""
+"""For each table and view, its description, and those of its columns."""
+
+_DISPLAY: Final[dict[str, dict[str, Any]]] = {
+    "repositories": {"facets": ["registry", "namespace"]},
+    "images": {"facets": ["verified", "media_type"]},
+    "tags": {"facets": ["repository_id"]},
+    "changes": {"facets": ["kind"], "sort_desc": "id"},
+    "observations": {"facets": ["outcome"], "sort_desc": "id"},
+    "current_tags": {"facets": ["repository"]},
+    "change_log": {"facets": ["kind", "moved"], "sort_desc": "id"},
+    "image_platforms": {"facets": ["platform"]},
+}
+"""For some tables and views, the columns to count by, and the order of rows."""
+
+TABLES: Final[dict[str, dict[str, Any]]] = {
+    name: {"description": description, "columns": columns, **_DISPLAY.get(name, {})}
+    for name, (description, columns) in _DESCRIPTIONS.items()
+}
+"""Datasette's metadata of each table and view (docs.datasette.io, "Metadata")."""
 
 
 def metadata(database: str) -> dict[str, Any]:
-    """Datasette's metadata: the descriptions, the facets, and the questions as canned queries.
+    """Return Datasette's metadata: descriptions, facets, and the questions as canned queries.
 
     Args:
-        database: the name by which Datasette knows the database.
+        database: Name of the database in Datasette.
     """
     queries = {
         question.slug: {
