@@ -105,7 +105,7 @@ def main() -> None:
     found a fault; 2 the command line, the configuration or a secret is wrong; 3 a listing was held
     and nothing failed; 70 a bug in tagsync; 130 interrupted.
     """
-    name_streams()
+    streams = name_streams()
     try:
         result = tagsync.main(standalone_mode=False)
         sys.stdout.flush()
@@ -114,9 +114,12 @@ def main() -> None:
         complain("interrupted; everything that was recorded is intact")
         # A normal exit would wait for threads, which may be waiting for a registry that hangs.
         os._exit(INTERRUPTED)
+    except SystemExit:
+        # click exits quietly if the reader of standard output is gone.
+        status = FAILED
     except Exception as error:  # noqa: BLE001  a bug is reported too
         status = report(error)
-    if not discard_unwritten():
+    if not discard_unwritten(streams):
         # Lines of the log are lost, and the status is the only way left to say so.
         status = status or FAILED
     sys.exit(status)

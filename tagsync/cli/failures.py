@@ -89,7 +89,7 @@ def _report_bug(error: Exception) -> None:
 
     from tagsync.escaping import escape_control_characters  # noqa: PLC0415
 
-    lines = "".join(format_exception(error)).rstrip().split("\n")
+    lines = "".join(format_exception(error)).removesuffix("\n").split("\n")
     _print("\n".join(map(escape_control_characters, lines)))
     complain("this is a bug in tagsync: please report it with the traceback above")
 

@@ -51,7 +51,8 @@ def open_audit(settings: Settings) -> Iterator[Audit]:
 
     Raises:
         ConfigError: If the configuration is missing or wrong.
-        UnusableDatabase: If there is no database, or it is not one of this tagsync.
+        UnusableDatabase: If the database is missing, or belongs to another program or to a newer
+            tagsync.
         StoreError: If the database cannot be read.
     """
     with Audit.open(load_config(settings).database) as audit:

@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from io import BufferedWriter, FileIO, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -37,27 +38,30 @@ def is_stream(name: object) -> bool:
     return name in _STREAMS.values()
 
 
-def name_streams() -> None:
-    """Make standard output and standard error name themselves in errors.
+def name_streams() -> list[TextIO]:
+    """Make standard output and standard error name themselves in errors, and return both.
 
     Characters that a terminal's encoding does not have are written as escapes. A stream that was
-    closed when the process started is replaced by ``/dev/null``.
+    closed when the process started is replaced by one that discards everything.
     """
+    streams: list[TextIO] = []
     for attribute, title in _STREAMS.items():
         stream = getattr(sys, attribute)
         if stream is None:
-            setattr(sys, attribute, Path(os.devnull).open("w"))  # noqa: SIM115  until the end
-        elif isinstance(stream, TextIOWrapper):
-            # Streams that replace the process's own, as in tests, may have no descriptor.
-            if stream is getattr(sys, f"__{attribute}__"):
-                stream = _named(stream, title)
-                setattr(sys, attribute, stream)
+            stream = Path(os.devnull).open("w")  # noqa: SIM115  until the end
+        # Streams that replace the process's own, as in tests, may have no descriptor.
+        elif stream is getattr(sys, f"__{attribute}__"):
+            stream = _named(stream, title)
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+        setattr(sys, attribute, stream)
+        streams.append(stream)
+    return streams
 
 
 def _named(stream: TextIOWrapper, title: str) -> TextIOWrapper:
     output = NamedOutput(stream.fileno(), title)
-    # Under python -u there is no buffer.
+    # python -u omits the buffer.
     unbuffered = isinstance(stream.buffer, RawIOBase)
     return TextIOWrapper(
         output if unbuffered else BufferedWriter(output),
@@ -67,17 +71,16 @@ def _named(stream: TextIOWrapper, title: str) -> TextIOWrapper:
     )
 
 
-def discard_unwritten() -> bool:
-    """Flush both streams, and redirect one that fails to ``/dev/null``.
+def discard_unwritten(streams: Iterable[TextIO]) -> bool:
+    """Flush streams, and redirect those that fail to ``os.devnull``.
 
-    Otherwise Python would flush it again at exit, and complain.
+    Otherwise Python would flush them again at exit, and print an error.
 
     Returns:
-        Whether both could be flushed.
+        Whether all could be flushed.
     """
     flushed = True
-    for attribute in _STREAMS:
-        stream = getattr(sys, attribute)
+    for stream in streams:
         try:
             stream.flush()
         except OSError:

@@ -38,7 +38,7 @@ _SETTINGS: Final = {
 }
 
 _GRACE_PERIOD: Final = 3
-"""Seconds that running requests have to finish when the process is told to stop."""
+"""Seconds that running requests have to finish after a signal to stop."""
 
 
 def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -52,7 +52,7 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
 
     Raises:
         ConfigError: If the address is not loopback, or the server cannot listen on it.
-        UnusableDatabase: If there is no database, or it belongs to another program or to a newer
+        UnusableDatabase: If the database is missing, or belongs to another program or to a newer
             tagsync.
         StoreError: If the database cannot be read.
     """
@@ -67,7 +67,7 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
 
 
 class _Server(uvicorn.Server):
-    """A server that interrupts its queries when it is told to stop."""
+    """A server that interrupts its queries when it stops."""
 
     def __init__(self, datasette: Datasette) -> None:
         super().__init__(
