@@ -111,7 +111,7 @@ def test_json_is_one_object_per_line(terminal: bool) -> None:
 
 
 def test_the_console_without_a_terminal_has_no_colours() -> None:
-    """Lines for people have no colours and no control characters if there is no terminal."""
+    """Lines for people have neither colours nor control characters without a terminal."""
     lines = written("console").split("\n")
     assert lines.pop() == ""
     assert len(lines) == len(LEVELS)

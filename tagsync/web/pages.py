@@ -52,12 +52,7 @@ def hookimpl(function: Function) -> Function:
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     """Return the routes of our pages. The front page replaces Datasette's."""
-    return [
-        (r"^/$", front),
-        (r"^/repository$", repository),
-        (r"^/tag$", tag),
-        (r"^/questions$", questions),
-    ]
+    return [(f"^{path}$", page) for path, page in _PAGES.items()]
 
 
 async def front(datasette: Datasette, request: Request) -> Response:
@@ -97,6 +92,9 @@ async def tag(datasette: Datasette, request: Request) -> Response:
 async def questions(datasette: Datasette, request: Request) -> Response:
     """Answer ``/questions``: links to the saved questions."""
     return await _page(datasette, request, "questions.html", {})
+
+
+_PAGES: Final = {"/": front, "/repository": repository, "/tag": tag, "/questions": questions}
 
 
 @hookimpl
@@ -140,7 +138,7 @@ def handle_exception(
 
 
 async def _error_response(datasette: Datasette, request: Request, exception: Exception) -> Response:
-    status, sentence = _explain(exception)
+    status, sentence = _explain(request.path, exception)
     if status == _BUG:
         error = f"{type(exception).__name__}: {exception}"
         log.error("web.failed", path=request.path, error=error, exc_info=exception)
@@ -151,7 +149,7 @@ async def _error_response(datasette: Datasette, request: Request, exception: Exc
     return page
 
 
-def _explain(exception: Exception) -> tuple[int, str]:
+def _explain(path: str, exception: Exception) -> tuple[int, str]:
     """Return the HTTP status and the sentence for an exception."""
     if isinstance(exception, DatasetteError):
         if exception.message_is_html:
@@ -159,16 +157,24 @@ def _explain(exception: Exception) -> tuple[int, str]:
                 400,
                 f"The query took longer than {TIME_LIMIT:.0f} s and was interrupted: narrow it.",
             )
-        return exception.status, str(exception.message)
+        # Datasette's default is 500, also for a wrong URL.
+        status = exception.status if exception.status < _BUG else 400
+        return status, str(exception.message)
     if isinstance(exception, Base400):
         sentence = str(exception.args[0]) if exception.args else ""
-        return exception.status, "There is no such page." if sentence in {"", "404"} else sentence
+        return exception.status, "This page does not exist." if sentence in {
+            "",
+            "404",
+        } else sentence
     if isinstance(exception, StoreError):
         return 503, str(exception)
-    return (
-        _BUG,
-        "This is a bug in tagsync: please report it with the traceback in the log of tagsync web.",
+    sentence = (
+        "This is a bug in tagsync: please report it with the traceback in the log of tagsync web."
     )
+    if path not in _PAGES:
+        # Datasette raises other exceptions than its own for some wrong URLs.
+        sentence = f"Datasette cannot answer this URL. If a page links to it: {sentence}"
+    return _BUG, sentence
 
 
 def _change_id(text: str) -> int:

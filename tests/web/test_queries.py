@@ -86,7 +86,7 @@ def test_a_tag_that_is_resolved_later_has_an_interval_since_then(
 
 
 def test_pages_of_unknown_names(poll: Callable[..., None], record: Query) -> None:
-    """There is no page of an unknown repository or tag."""
+    """A page of an unknown repository or tag does not exist."""
     poll(Tag("v1", ONE))
     assert repository(record, "swr/team/typo", 2**62) is None
     assert tag(record, "swr/team/typo", "v1") is None

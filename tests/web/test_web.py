@@ -600,6 +600,16 @@ main()
     assert ", in bug\n" in event["exception"]
 
 
+def test_a_wrong_url_of_datasette(client: httpx.Client, site: str) -> None:
+    """Datasette's message is shown; if it has none, the page says that the URL may be wrong."""
+    wrong = client.get(f"{site}/tagsync/tags?_sort=nope")
+    assert wrong.status_code == 400
+    assert "Cannot sort table by nope" in wrong.text
+    failed = client.get(f"{site}/tagsync/tags?_timelimit=x")
+    assert failed.status_code == 500
+    assert "Datasette cannot answer this URL. If a page links to it: This is a bug" in failed.text
+
+
 # --- other processes, and the end ----------------------------------------------------------------
 
 
