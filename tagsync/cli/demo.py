@@ -18,7 +18,7 @@ from tagsync.cli.sync import COLUMNS, run_pass, to_row
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError, TagsyncError
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Options
 
 CONFIG: Final = """\
 # Written by `tagsync demo`. The emulated registry is gone, the database stays.

@@ -22,8 +22,8 @@ from tagsync.config import Config
 from tagsync.database.store import Store
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import Job, Poll
-from tagsync.polling.run_once import Options, sync_all
+from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
@@ -98,7 +98,7 @@ def run_pass(
         # Keep the garbage collector off imported modules: an idle pass is 4 % faster.
         gc.freeze()
         with _progress_bar(len(jobs)) as on_poll:
-            return [*failures, *sync_all(jobs, store, concurrency, options, on_poll)]
+            return [*failures, *run_once(jobs, store, concurrency, options, on_poll)]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:

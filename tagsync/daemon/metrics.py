@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 from tagsync.errors import ConfigError
 from tagsync.escaping import escape_control_characters
 from tagsync.models import Kind
-from tagsync.polling.poll import Outcome, Poll
+from tagsync.polling.jobs import Poll, PollOutcome
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """Of WSGI (PEP 3333)."""
@@ -96,7 +96,7 @@ class Metrics:
 
     def expect(self, registry: str) -> None:
         """Shows a registry's counters as zero, so that the first failure is an increase."""
-        for outcome in get_args(Outcome):
+        for outcome in get_args(PollOutcome):
             self._polls.labels(registry, outcome)
         for kind in get_args(Kind):
             self._changes.labels(registry, kind)

@@ -37,9 +37,10 @@ from tagsync.daemon.metrics import Census, Metrics
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
-from tagsync.models import GONE, Repository, Watch, watch_of
+from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import Job, Poll, sync
+from tagsync.polling.jobs import Job, Poll
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
 from tagsync.schedule import next_due, rest, spacing, stale
 
@@ -493,7 +494,7 @@ class Daemon:
 
     def _sync(self, job: Job) -> Poll:
         try:
-            return sync(job, self._store, clock=self._clock)
+            return poll(job, self._store, clock=self._clock)
         except StoreError as error:
             # When the daemon stops, the database is closed under polls that were given up.
             if not self._stopping:
@@ -525,7 +526,7 @@ class Daemon:
         with self._changed:
             if self._stopping or self._watched.get(watched.id) is not watched:
                 return
-            if poll.detail == GONE and poll.repository not in _named(self._plan.watches):
+            if poll.gone and poll.repository not in _named(self._plan.watches):
                 self._found.discard(poll.repository)
                 self._forget(watched.id)
             elif watched.rests_until is not None:

@@ -17,6 +17,8 @@ from datasette.app import Datasette
 from datasette.plugins import pm
 
 from tagsync.audit.queries import Audit
+from tagsync.database import migrations
+from tagsync.database.connection import reading
 from tagsync.errors import ConfigError
 from tagsync.registries.hosts import is_loopback
 from tagsync.web import pages
@@ -52,12 +54,12 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
 
     Raises:
         ConfigError: If the address is not loopback, or the server cannot listen on it.
-        UnusableDatabase: If the database is missing, or belongs to another program or to a newer
-            tagsync.
+        UnusableDatabase: If the database is missing, or belongs to another program or to
+            another version of tagsync.
         StoreError: If the database cannot be read.
     """
-    with Audit.open(database):
-        pass
+    with Audit.open(database), reading(database) as db:
+        migrations.check_current(db, str(database))
     with _listen(host, port) as listener:
         server = _Server(_datasette(database))
         address, actual_port = listener.getsockname()[:2]

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tagsync.audit.questions import QUESTIONS
-from tagsync.models import GONE
 from tagsync.web.datasette_database import Query
 
 Row = dict[str, Any]
@@ -25,8 +24,8 @@ _NEVER: Final = "9999"
 _GAPS_SQL: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
 
 _REPOSITORIES_SQL: Final = """
-    SELECT r.id, r.registry || '/' || r.name AS repository, r.first_observed_at,
-           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.detail,
+    SELECT r.id, r.full_name AS repository, r.first_observed_at,
+           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.reasons,
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1) AS tags
     FROM repositories AS r
@@ -181,7 +180,7 @@ def state(row: Row) -> str:
         return "failing" if row["last_complete_at"] else "never listed"
     if row["outcome"] == "held":
         return "held"
-    return "gone" if (row["detail"] or "").startswith(GONE) else "ok"
+    return "gone" if row["reasons"] == "gone" else "ok"
 
 
 def timeline(

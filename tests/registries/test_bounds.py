@@ -24,8 +24,9 @@ from tagsync.errors import ConfigError, RegistryError, ResponseTooLarge, Unreach
 from tagsync.models import Listing
 from tagsync.registries import http, swr
 from tagsync.registries.deadline import bounded, within
-from tests.registries.swr.test_api import ask, rows_of
-from tests.registries.test_client import HEAD, Talk, client_of, get, says, server
+from tests.support.http_client import client_of, get
+from tests.support.http_server import HEAD, Talk, says, server
+from tests.support.swr import ask, rows_of
 
 pytestmark = pytest.mark.processes
 

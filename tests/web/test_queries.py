@@ -10,10 +10,12 @@ import pytest
 
 from tagsync.database.store import Store
 from tagsync.models import Tag
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll as poll_once
 from tagsync.web.datasette_database import Query
 from tagsync.web.queries import repository, tag
-from tests.conftest import FakeClock, Scripted
+from tests.support.clock import FakeClock
+from tests.support.registries import Scripted
 
 NAME = "swr/team/api"
 ONE, TWO = "sha256:one", "sha256:two"
@@ -26,7 +28,7 @@ def poll(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callab
     def run(*tags: Tag) -> None:
         clock.advance(minutes=5)
         scripted.then(*tags)
-        assert sync(job, store, clock=clock).outcome == "ok"
+        assert poll_once(job, store, clock=clock).outcome == "ok"
 
     return run
 

@@ -33,7 +33,7 @@ from tagsync.registries.credentials import (
 )
 from tagsync.registries.login import Login
 from tagsync.secrets import Secret
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 
 PASSWORD = "made-up-password"
 BASIC = "Basic " + base64.b64encode(f"reader:{PASSWORD}".encode()).decode()

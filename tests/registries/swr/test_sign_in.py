@@ -16,7 +16,7 @@ from tagsync.registries import bearer, http, swr
 from tagsync.registries.auth import AgencyAuth, PasswordAuth, RegistryAuth
 from tagsync.registries.login import Login
 from tagsync.secrets import Secret
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
 
 SECRET = "made-up-secret"
