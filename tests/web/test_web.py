@@ -574,16 +574,17 @@ def test_a_missing_page(client: httpx.Client, site: str) -> None:
     assert client.get(f"{site}/tagsync.db").status_code == 403
 
 
-def test_a_bug_is_called_a_bug(folder: Path, client: httpx.Client) -> None:
-    """An unexpected exception is a page that says so, and a traceback in the log."""
+@pytest.mark.parametrize("patch", ["pages._duration = bug", "queries.summarize = bug"])
+def test_a_bug_is_called_a_bug(patch: str, folder: Path, client: httpx.Client) -> None:
+    """An unexpected exception, in a template or a query, is a bug on the page and in the log."""
     program = """
 from tagsync.cli import main
-from tagsync.web import pages
-def bug(seconds):
+from tagsync.web import pages, queries
+def bug(_):
     raise KeyError("a wrong name")
-pages._duration = bug
+PATCH
 main()
-"""
+""".replace("PATCH", patch)
     arguments = ["--config", "tagsync-demo/config.toml", "web", "--port", "0"]
     with serving([sys.executable, "-c", program, *arguments], folder) as (site, process):
         answer = client.get(site)
@@ -746,12 +747,19 @@ def make_newer(path: Path) -> None:
         )
 
 
+def make_older(path: Path) -> None:
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM _sqlite_migrations")
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (make_nothing, "there is no database at"),
         (make_foreign, "is a database of another program"),
         (make_newer, "was written by a newer tagsync"),
+        (make_older, "was last written by an older tagsync"),
     ],
 )
 def test_a_database_that_is_not_ours(
