@@ -19,7 +19,7 @@ from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.web.record import state
+from tagsync.web.queries import state
 from tests.support.clock import FakeClock
 from tests.support.documents import read_page
 from tests.support.registries import INTERVAL, Scripted, World

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tagsync.cli.sync import open_one
+from tagsync.cli.setup import open_configured
 from tagsync.config import credential, load
 from tagsync.database.store import Store
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
@@ -442,7 +442,9 @@ def test_documented_command_serves_its_printed_configuration(tmp_path: Path) -> 
             (tmp_path / "config.toml").write_text(f'{printed}repositories = ["*"]\n')
             config = load(tmp_path / "config.toml", {})
             table = config.registries["emulated"]
-            with closing(open_one(table, credential(table, {}, tmp_path), tmp_path)) as registry:
+            with closing(
+                open_configured(table, credential(table, {}, tmp_path), tmp_path)
+            ) as registry:
                 found = registry.list_repositories(["*"])
             process.stdout.readline()
             activity = process.stdout.readline()

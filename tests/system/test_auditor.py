@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from tagsync import cli
-from tagsync.cli.moment import parse_moment, parse_span
+from tagsync.cli.moments import parse_moment, parse_span
 from tagsync.database.connection import Connection, reading
 from tagsync.database.outcomes import Failed
 from tagsync.database.state import RepositoryState
@@ -65,7 +65,7 @@ NOBODY = 65534
 # The unprivileged user may not read the sources, so import everything before dropping rights.
 AS_NOBODY = f"""
 import importlib, os, sys, sqlite_utils
-for name in ("audit", "query", "output", "wiring"):
+for name in ("coverage", "find", "status", "tags", "verify"):
     importlib.import_module(f"tagsync.cli.{{name}}")
 if os.geteuid() == 0:
     os.setgroups([])
@@ -182,22 +182,22 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["tags", "--at", "yesterday"], "'yesterday' is no moment: write it as 2026-05-03"),
-        (["tags", "--at", ""], "'' is no moment"),
-        (["log", "--since", ""], "'' is no moment"),
-        (["coverage", "--until", ""], "'' is no moment"),
-        (["diff", "*", "--from", ""], "'' is no moment"),
-        (["tags", "--at", "2999-01-01"], "is in the future, of which nothing can be known"),
+        (["tags", "--at", "yesterday"], "invalid time 'yesterday': write it as 2026-05-03"),
+        (["tags", "--at", ""], "invalid time ''"),
+        (["log", "--since", ""], "invalid time ''"),
+        (["coverage", "--until", ""], "invalid time ''"),
+        (["diff", "*", "--from", ""], "invalid time ''"),
+        (["tags", "--at", "2999-01-01"], "is in the future, and the record ends now"),
         (["tags", "nope", "--at", "1s"], "no repository matches 'nope': the nearest is swr/team"),
         (["log", "--since", "1d", "--until", "2d"], "'2d' is before '1d'"),
-        (["log", "--since", "5x"], "'5x' is no moment"),
+        (["log", "--since", "5x"], "invalid time '5x'"),
         (["coverage", "nope"], "no repository matches 'nope'"),
         (["diff", "nope", "--from", "1s"], "no repository matches 'nope'"),
         (["diff", "--from", "1s"], "Missing argument 'PATTERN...'"),
         (["diff", "*"], "Missing option '--from'"),
-        (["diff", "*", "--from", "1h", "--to", "2h"], "give the earlier moment first"),
+        (["diff", "*", "--from", "1h", "--to", "2h"], "give the earlier time first"),
         (["find", "v1"], "invalid digest 'v1': write at least 6"),
-        (["verify", "--head", "abc"], "'abc' is no head: write the 64"),
+        (["verify", "--head", "abc"], "invalid head 'abc': give the 64"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -398,7 +398,7 @@ def test_moment_is_parsed(text: str, moment: str) -> None:
 )
 def test_invalid_moment_is_refused(text: str) -> None:
     """A text that is neither a moment nor an age, or is in the future, is refused."""
-    with pytest.raises(UnclearQuestion, match=r"is no moment|in the future"):
+    with pytest.raises(UnclearQuestion, match=r"invalid time|in the future"):
         parse_moment(text, NOW)
 
 

@@ -192,7 +192,9 @@ def test_unwritable_output_is_an_error(words: str, polled: Path, full: IO[str]) 
     """If standard output cannot be written, the command exits with 1."""
     finished = run(*words.split(), cwd=polled, stdout=full)
     assert finished.returncode == 1
-    assert finished.stderr == "tagsync: the output cannot be written: No space left on device\n"
+    assert (
+        finished.stderr == "tagsync: standard output cannot be written: No space left on device\n"
+    )
 
 
 def test_unwritable_error_keeps_the_exit_status(polled: Path, full: IO[str]) -> None:
