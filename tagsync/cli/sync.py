@@ -25,7 +25,6 @@ from tagsync.polling.discovery import discover
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
-from tagsync.schedule import spacing
 
 COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
 
@@ -93,7 +92,10 @@ def run_pass(
         # The database is opened last, so that a command that is refused creates no file.
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
-        jobs = [_job(repository, watches[repository], registries) for repository in repositories]
+        now = utc_now()
+        jobs = [
+            Job.of(each, watches[each], registries[each.registry], now) for each in repositories
+        ]
         concurrency = {name: config.registries[name].concurrency for name in registries}
         # Keep the garbage collector off imported modules: an idle pass is 4 % faster.
         gc.freeze()
@@ -139,18 +141,6 @@ def _find_watches(
         if (watch := watch_of(repository, config.watches)) is not None
     }
     return watches, failures
-
-
-def _job(repository: Repository, watch: Watch, registries: Mapping[str, Registry]) -> Job:
-    registry = registries[repository.registry]
-    return Job(
-        repository,
-        registry,
-        spacing(watch, utc_now()),
-        watch.agreeing_listings,
-        watch.tags,
-        watch.manifests,
-    )
 
 
 def to_row(poll: Poll) -> dict[str, object]:

@@ -1,20 +1,26 @@
 """One poll: read a repository's tags, decide what they mean, record that, and log it.
 
-**Held**: a listing is held if it deletes suspiciously many tags and too few consecutive listings
-agree on that; `tagsync.polling.decide` has the rules. The stored tags then stay as they are.
+**Held**: a listing that would delete suspiciously many tags is held until enough consecutive
+listings, this one included, lack the same tags; `tagsync.polling.decide` has the rules. The stored
+tags stay as they are meanwhile.
 
-**Dropped**: a listing is dropped if another listing of the same repository was recorded since this
-poll began, because this one may be older. The recorder compares versions inside its transaction.
+**Dropped**: a listing is dropped if another listing of the same repository was recorded after this
+poll began, because this one may be the older of the two. `Store.record` notices it by the
+repository's version, a number that every recorded or held listing increments.
 
 **If recording fails**, `poll` raises StoreError and the database holds nothing of this poll. The
 changes are not lost: the next poll finds the same differences again.
 
 **If the log cannot be written**, the lines stay pending in the database. The changes are already
-committed, and the next poll of this repository writes the lines: each is logged at least once.
+committed, and the next poll of the repository writes the lines. So each line is written at least
+once, and twice if only its acknowledgement failed.
 
-**Retries** happen below and above this module. Below, the registry's client retries requests after
-transient errors for a bounded time. If that does not help, the poll is ``failed``, and above, the
-next poll comes as scheduled (the daemon backs off) or with the next ``tagsync sync``.
+**Retries** do not happen here. A request that fails with a transient error is retried by the
+registry's client, for a bounded time. If that does not help, the poll is ``failed``, and the next
+poll of the repository is the next attempt: the daemon schedules it, later after each failure, and
+without a daemon the next ``tagsync sync`` makes it.
+
+A **dry run** decides and logs, and records nothing.
 """
 
 from collections import Counter
@@ -55,16 +61,17 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
     try:
         listing = read_listing(job, store, state, clock)
         stored = {} if isinstance(listing, Unchanged) else store.tags(job.repository)
-        enough = 1 if options.accept_deletions else job.agreeing_listings
-        outcome = decide(listing, state, stored, agreeing_listings=enough)
+        agreeing = 1 if options.accept_deletions else job.agreeing_listings
+        outcome = decide(listing, state, stored, agreeing_listings=agreeing)
     except RegistryError as error:
         outcome = Failed(error, timestamp(clock()))
-    pending = _record(job, store, outcome, state, options)
-    result = _summarize(job.repository, outcome, state, was_dropped=pending is None)
+    pending = _record_unless_dry_run(job, store, outcome, state, options)
+    was_dropped = pending is None
+    result = _summarize(job.repository, outcome, state, was_dropped=was_dropped)
     result = replace(result, seconds=monotonic() - began)
     log_lines.write_warnings(result, outcome, state)
-    if pending and log_lines.write_changes(job.repository, pending):
-        _acknowledge(job, store, pending)
+    if pending is not None:
+        _log_changes(job, store, pending)
     log_lines.write_result(result)
     return result
 
@@ -72,45 +79,49 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
 def read_listing(
     job: Job, store: Store, state: RepositoryState, clock: Clock
 ) -> Listing | Unchanged:
-    """Read a listing; if it is not a snapshot, confirm its deletions by a second read.
+    """Read a listing, and a second one if the first lacks stored tags and may be inconsistent.
 
-    A known repository that does not exist any more is an empty listing, and its deletions are as
-    suspicious as any.
+    A listing may be inconsistent if it was read from several pages, or if the registry is not
+    steady: tags may have moved between two requests. Only what both reads lack counts as deleted.
+
+    A repository that was listed before and does not exist any more is an empty listing.
 
     Raises:
         RegistryError: If no complete listing could be read.
     """
     began = timestamp(clock())
     try:
-        scope = Scope(job.tags, job.manifests, store.with_manifest)
+        scope = Scope(tags=job.tags, manifests=job.manifests, recorded=store.with_manifest)
         listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
             return listing
+        # The second read need not resolve again what the first one has resolved.
         seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
         again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
     except NotFound:
         if state.last_complete_at is None:
             raise
         return Listing({}, {}, began, timestamp(clock()), fingerprint=None, exists=False)
-    assert isinstance(again, Listing), "without a fingerprint no listing is unchanged"  # noqa: S101  tells the type checker
+    assert isinstance(again, Listing), "a read without a fingerprint to compare is never Unchanged"  # noqa: S101  tells the type checker
     return merge_reads(listing, again)
 
 
-def _record(
+def _record_unless_dry_run(
     job: Job, store: Store, outcome: Outcome, state: RepositoryState, options: Options
 ) -> PendingLog | None:
-    """Record the outcome; return the log lines that are due, or None if it was dropped."""
+    """Return the log lines that are due, or None if the listing was dropped."""
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)
 
 
-def _acknowledge(job: Job, store: Store, pending: PendingLog) -> None:
-    # If this fails, the lines stay pending and the next poll writes them again.
-    with suppress(StoreError):
-        store.acknowledge(job.repository, pending.through)
+def _log_changes(job: Job, store: Store, pending: PendingLog) -> None:
+    if log_lines.write_changes(job.repository, pending):
+        # If this fails, the lines stay pending and the next poll writes them again.
+        with suppress(StoreError):
+            store.acknowledge(job.repository, pending.through)
 
 
 def _summarize(
