@@ -14,9 +14,11 @@ from tagsync.cli import Settings
 from tagsync.cli.sync import check_watches, open_one
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.config import Config, RegistryTable, credential, load
-from tagsync.daemon.metrics import Endpoint, Metrics
-from tagsync.daemon.service import Daemon, Plan, Source
+from tagsync.daemon.endpoint import Endpoint
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import Plan, Source
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential

@@ -3,15 +3,9 @@
 Names follow Prometheus' "Metric and label naming": a unit at the end, counters with ``_total``.
 """
 
-import socket
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
 from typing import Any, Final, get_args
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -26,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from tagsync.errors import ConfigError
+from tagsync.daemon.health import Census
 from tagsync.escaping import escape_control_characters
 from tagsync.models import Kind
 from tagsync.polling.jobs import Poll, PollOutcome
@@ -37,26 +31,6 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES: Final = tuple(4**exponent * 1024 for exponent in range(11))
 """From 1 KiB to 1 GiB."""
-
-_CLIENT_TIMEOUT: Final = 10.0
-"""Seconds after which who connects and says nothing is let go."""
-
-
-class Census(msgspec.Struct, frozen=True):
-    """How the repositories of one registry are.
-
-    Attributes:
-        failing: whose last poll failed.
-        stale: without a complete listing for three intervals.
-        oldest: of the last complete listings the oldest; null where there is none.
-    """
-
-    registry: str
-    repositories: int
-    tags: int
-    failing: int
-    stale: int
-    oldest: datetime | None
 
 
 class Metrics:
@@ -190,68 +164,6 @@ class _CensusCollector(Collector):
             " seen for longest was last listed in full; one that never was is stale, and not here.",
         }
         return [GaugeMetricFamily(*each, labels=["registry"]) for each in described.items()]
-
-
-class Endpoint:
-    """Serves a WSGI application on an address, in a thread of its own, until it is closed."""
-
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        """Listens at once.
-
-        Args:
-            address: host and port; port 0 takes any that is free.
-            application: answers.
-
-        Raises:
-            ConfigError: the address cannot be had.
-        """
-        kind = _IPv6Server if ":" in address[0] else _Server
-        try:
-            self._server = kind(address, _Handler)
-        except OSError as error:
-            raise ConfigError(
-                f"metrics.listen: {address[0]}, port {address[1]}, cannot be listened on"
-                f" ({error.strerror or error}): name another"
-            ) from error
-        self._server.set_app(application)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        """Which port it is."""
-        return int(self._server.server_address[1])
-
-    def close(self) -> None:
-        """Stops listening; answers under way are given up."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def server_bind(self) -> None:
-        """Binds, without looking this host's name up in the DNS as the base class does."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing: who hangs up early is no news of ours."""
-
-
-class _IPv6Server(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _CLIENT_TIMEOUT
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  http.server's own name
-        """Says nothing: scrapes are no news."""
 
 
 def _text(status: str, text: str, start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -8,11 +8,10 @@ The main thread only waits for signals. SIGTERM and SIGINT stop the daemon, SIGH
 configuration.
 """
 
-import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
@@ -20,7 +19,6 @@ from random import Random
 from threading import Condition, Thread
 from typing import Final, Literal, NamedTuple
 
-import msgspec
 import structlog
 from apscheduler.events import (
     EVENT_JOB_EXECUTED,
@@ -30,11 +28,13 @@ from apscheduler.events import (
 )
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
 
-from tagsync.clock import Clock, parse_timestamp, timestamp, utc_now
-from tagsync.daemon.metrics import Census, Metrics
+from tagsync.clock import Clock, timestamp, utc_now
+from tagsync.daemon.health import NAMED_IN_HEALTH, Census, census_of
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.scheduler import Jittered, Regular, forward_complaints
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import Plan, Source, Watched
 from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
 from tagsync.models import Repository, Watch, watch_of
@@ -42,7 +42,7 @@ from tagsync.polling.discovery import discover
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
-from tagsync.schedule import next_due, rest, spacing, stale
+from tagsync.schedule import rest, spacing
 
 HEARTBEAT: Final = timedelta(seconds=10)
 """How often the scheduler gives a sign of life at least."""
@@ -59,9 +59,6 @@ _PATIENCE: Final = 2.5
 _LAST_WRITE: Final = 1.5
 """Seconds that the transaction in hand is given after that."""
 
-_NAMED_IN_HEALTH: Final = 20
-"""How many repositories an answer of bad health names."""
-
 _STEP: Final = timedelta(seconds=5)
 """By how much the clock has to jump back to be called set back."""
 
@@ -71,74 +68,10 @@ Order = Literal["stop", "reload"]
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
-class Source(msgspec.Struct, frozen=True):
-    """A registry, and how it may be asked.
-
-    Attributes:
-        concurrency: how many of its repositories may be polled at once.
-        requests_per_second: how fast first polls follow each other.
-    """
-
-    registry: Registry
-    concurrency: int
-    requests_per_second: float
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What the daemon is to do.
-
-    Attributes:
-        sources: by the registry's name. A source that is the same as before stays as it is.
-        watches: in the order in which the first that matches has a repository.
-    """
-
-    sources: Mapping[str, Source]
-    watches: tuple[Watch, ...]
-
-
-class _Watched:
-    """A repository under watch, and how it is."""
-
-    def __init__(self, repository: Repository, watch: Watch, source: Source, since: str) -> None:
-        self.repository = repository
-        self.watch = watch
-        self.source = source
-        self.since = since
-        self.last_complete_at: str | None = None
-        self.tags = 0
-        self.failures = 0
-        self.passing = False
-        self.detail: str | None = None
-        self.polling = False
-        self.overran = False
-        self.rests_until: datetime | None = None
-
-    @property
-    def id(self) -> str:
-        return self.repository.full_name
-
-    def is_stale(self, now: datetime) -> bool:
-        return stale(self.watch, self.last_complete_at or self.since, now)
-
-    def take(self, poll: Poll, at: str) -> None:
-        """Notes what a poll came to."""
-        self.detail = poll.detail
-        if poll.outcome == "failed":
-            self.failures += 1
-            self.passing = poll.error is not None and poll.error.transient
-            return
-        self.failures = 0
-        if poll.outcome == "ok":
-            self.tags = poll.tags or 0
-        if poll.outcome != "held":
-            # Where it was dropped somebody else has recorded a newer one.
-            self.last_complete_at = at
-
-
 class _Polled(NamedTuple):
     """What a poll's job gives back: the poll, when it began, and whether it ended an outage."""
 
-    watched: _Watched
+    watched: Watched
     poll: Poll
     began: datetime
     recovered: bool
@@ -186,7 +119,7 @@ class Daemon:
         self._orders: SimpleQueue[Order] = SimpleQueue()
         # Guards all that follows, and tells when a poll has ended.
         self._changed = Condition()
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
         self._found: set[Repository] = set()
         self._discovery_failures: Counter[str] = Counter()
         self._pools: dict[str, _Pool] = {}
@@ -228,16 +161,16 @@ class Daemon:
         Raises:
             StoreError: what is recorded already could not be read.
         """
-        _forward_complaints()
+        forward_complaints()
         self._metrics.ask(self.census)
         # Paused, or each repository that is added would wake it.
         self._scheduler.start(paused=True)
         self.adopt(self._plan)
         beat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
         now = self._clock()
-        self._scheduler.add_job(self._give_sign_of_life, _Regular(beat), next_run_time=now)
+        self._scheduler.add_job(self._give_sign_of_life, Regular(beat), next_run_time=now)
         self._scheduler.add_job(
-            self._log_head, _Regular(HEARTBEAT), executor=_WITNESS, next_run_time=now
+            self._log_head, Regular(HEARTBEAT), executor=_WITNESS, next_run_time=now
         )
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size())
@@ -247,10 +180,10 @@ class Daemon:
         """How the repositories of each registry are."""
         now = self._clock()
         with self._changed:
-            members: dict[str, list[_Watched]] = {name: [] for name in self._plan.sources}
+            members: dict[str, list[Watched]] = {name: [] for name in self._plan.sources}
             for watched in self._watched.values():
                 members[watched.repository.registry].append(watched)
-            return [_census(name, some, now) for name, some in members.items()]
+            return [census_of(name, some, now) for name, some in members.items()]
 
     def health(self) -> list[str]:
         """What is wrong, a sentence each: repositories without a complete listing for too long."""
@@ -264,8 +197,8 @@ class Daemon:
                 if watched.is_stale(now)
             ]
             silent = time.monotonic() - self._beat
-        more = len(wrong) - _NAMED_IN_HEALTH
-        wrong = sorted(wrong)[:_NAMED_IN_HEALTH] + ([f"and {more} more"] if more > 0 else [])
+        more = len(wrong) - NAMED_IN_HEALTH
+        wrong = sorted(wrong)[:NAMED_IN_HEALTH] + ([f"and {more} more"] if more > 0 else [])
         if silent > 3 * HEARTBEAT.total_seconds():
             wrong.insert(0, f"the scheduler has stood still for {silent:.0f} s")
         return wrong
@@ -409,7 +342,7 @@ class Daemon:
         removed = self._watched.keys() - wanted.keys()
         for name in removed:
             self._forget(name)
-        added: list[_Watched] = []
+        added: list[Watched] = []
         for name, (repository, watch) in wanted.items():
             if (watched := self._watched.get(name)) is None:
                 watched = self._begin(repository, watch)
@@ -423,9 +356,9 @@ class Daemon:
         if added or removed:
             log.debug("daemon.watching", added=len(added), removed=len(removed), **self._size())
 
-    def _begin(self, repository: Repository, watch: Watch) -> _Watched:
+    def _begin(self, repository: Repository, watch: Watch) -> Watched:
         source = self._plan.sources[repository.registry]
-        watched = _Watched(repository, watch, source, timestamp(self._clock()))
+        watched = Watched(repository, watch, source, timestamp(self._clock()))
         self._watched[watched.id] = watched
         self._scheduler.add_job(
             self._poll,
@@ -440,10 +373,10 @@ class Daemon:
         del self._watched[name]
         self._scheduler.remove_job(name)
 
-    def _trigger(self, watched: _Watched) -> "_Jittered":
-        return _Jittered(watched, self._random)
+    def _trigger(self, watched: Watched) -> Jittered:
+        return Jittered(watched, self._random)
 
-    def _spread(self, some: Iterable[_Watched]) -> None:
+    def _spread(self, some: Iterable[Watched]) -> None:
         """Has repositories polled at once, but no faster than their registry may be asked."""
         now = self._clock()
         places: Counter[str] = Counter()
@@ -456,7 +389,7 @@ class Daemon:
 
     # --- polls -----------------------------------------------------------------------------------
 
-    def _poll(self, watched: _Watched) -> _Polled | None:
+    def _poll(self, watched: Watched) -> _Polled | None:
         """The job of a repository; gives nothing back where it was not polled."""
         began = self._clock()
         with self._changed:
@@ -505,7 +438,7 @@ class Daemon:
                 log.error("sync.failed", **about, error=str(error))
             return Poll(job.repository, "failed", detail=str(error))
 
-    def _take(self, watched: _Watched, poll: Poll) -> bool:
+    def _take(self, watched: Watched, poll: Poll) -> bool:
         """Notes what a poll came to, and how long the repository rests; tells of a recovery."""
         now = self._clock()
         with self._changed:
@@ -537,13 +470,13 @@ class Daemon:
             if recovered:
                 self._resume(poll.repository.registry)
 
-    def _put_off(self, watched: _Watched, until: datetime) -> None:
+    def _put_off(self, watched: Watched, until: datetime) -> None:
         """Leaves alone what keeps failing, or asked to be left alone."""
         due: datetime = self._scheduler.get_job(watched.id).next_run_time
         if due < until:
             self._scheduler.modify_job(watched.id, next_run_time=until)
 
-    def _rest_of(self, watched: _Watched) -> timedelta:
+    def _rest_of(self, watched: Watched) -> timedelta:
         """How long a repository rests after its failures: not at all after the first."""
         if watched.failures <= 1:
             return timedelta()
@@ -593,7 +526,7 @@ class Daemon:
         for name, watch in wanted.items():
             self._scheduler.add_job(
                 self._discover,
-                _Regular(watch.discovery_interval),
+                Regular(watch.discovery_interval),
                 [name, watch],
                 id=name,
                 executor=self._pools[watch.registry].alias,
@@ -674,55 +607,6 @@ _ORDERS: Final[Mapping[signal.Signals, Order]] = {
     signal.SIGINT: "stop",
     signal.SIGHUP: "reload",
 }
-
-
-class _Jittered(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Fires when a repository is due, a little later at random; what is past it leaves out."""
-
-    def __init__(self, watched: _Watched, random: Random) -> None:
-        self._watched = watched
-        self._random = random
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        after = max(previous or now, now)
-        watch = self._watched.watch
-        put_off = self._random.uniform(0, watch.jitter.total_seconds())
-        return next_due(watch, self._watched.repository, after) + timedelta(seconds=put_off)
-
-
-class _Regular(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Fires an interval after the last time; what is past it leaves out."""
-
-    def __init__(self, interval: timedelta) -> None:
-        self._interval = interval
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:  # noqa: ARG002  APScheduler's signature
-        return now + self._interval
-
-
-class _Complaints(logging.Handler):
-    """Passes on what APScheduler says went wrong; that a poll overran is told by its event."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.error("daemon.failed", error=record.getMessage(), exc_info=record.exc_info)
-
-
-def _forward_complaints() -> None:
-    logger = logging.getLogger("apscheduler")
-    logger.propagate = False
-    logger.handlers = [_Complaints(logging.ERROR)]
-
-
-def _census(registry: str, members: Sequence[_Watched], now: datetime) -> Census:
-    complete = [each.last_complete_at for each in members if each.last_complete_at]
-    return Census(
-        registry,
-        repositories=len(members),
-        tags=sum(each.tags for each in members),
-        failing=sum(each.failures > 0 for each in members),
-        stale=sum(each.is_stale(now) for each in members),
-        oldest=parse_timestamp(min(complete)) if complete else None,
-    )
 
 
 def _named(watches: Iterable[Watch]) -> set[Repository]:

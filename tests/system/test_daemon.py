@@ -21,9 +21,11 @@ from typing import Any
 import pytest
 
 from tagsync.clock import timestamp, utc_now
-from tagsync.daemon.metrics import Endpoint, Metrics
-from tagsync.daemon.service import Daemon, Plan, Source
+from tagsync.daemon.endpoint import Endpoint
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import Plan, Source
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import Forbidden, RegistryError, RepositoryNotFound, Throttled, Unreachable
