@@ -14,11 +14,11 @@ from tagsync.cli import Settings
 from tagsync.cli.sync import check_watches, open_one
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.config import Config, RegistryTable, credential, load
-from tagsync.daemon.endpoint import Endpoint
+from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
-from tagsync.daemon.watchlist import Plan, Source
+from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
@@ -58,7 +58,7 @@ class _Setup:
         self._path = path
         self._database = config.database
         self._env = env
-        self._opened: dict[str, tuple[RegistryTable, Credential, Source]] = {}
+        self._opened: dict[str, tuple[RegistryTable, Credential, RegistryHandle]] = {}
         self._listen: tuple[str, int] | None = None
         self._endpoint: Endpoint | None = None
         self._daemon: Daemon | None = None
@@ -104,7 +104,7 @@ class _Setup:
         self._daemon = daemon
         if config.listen == self._listen:
             return
-        application = self.metrics.application(daemon.health)
+        application = make_application(self.metrics, daemon.health)
         endpoint = Endpoint(config.listen, application) if config.listen else None
         if self._endpoint is not None:
             self._endpoint.close()
@@ -112,12 +112,12 @@ class _Setup:
 
     def _source(
         self, table: RegistryTable, config: Config, stack: ExitStack
-    ) -> tuple[RegistryTable, Credential, Source]:
+    ) -> tuple[RegistryTable, Credential, RegistryHandle]:
         asked_with = credential(table, self._env, config.folder)
         itself = msgspec.structs.replace(table, watch=[])
         if (before := self._opened.get(table.name)) and before[:2] == (itself, asked_with):
             return before
         registry = open_one(table, asked_with, config.folder)
         stack.callback(registry.close)
-        source = Source(registry, table.concurrency, table.requests_per_second)
+        source = RegistryHandle(registry, table.concurrency, table.requests_per_second)
         return itself, asked_with, source

@@ -229,9 +229,7 @@ def test_empty_database_file_is_refused(tmp_path: Path) -> None:
     """An empty database file is refused and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "is empty: run tagsync sync first" in error_line(
-        tagsync("verify", cwd=tmp_path), 2
-    )
+    assert "is empty: run tagsync sync first" in error_line(tagsync("verify", cwd=tmp_path), 2)
     assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
