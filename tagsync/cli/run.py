@@ -14,9 +14,11 @@ from tagsync.cli import Settings
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, RegistryTable, load
 from tagsync.config import credential as resolve_credential
-from tagsync.daemon.metrics import Endpoint, Metrics
-from tagsync.daemon.service import Daemon, Plan, Source
+from tagsync.daemon.endpoint import Endpoint, make_application
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
@@ -56,7 +58,7 @@ class _PlanLoader:
         self._path = path
         self._database = config.database
         self._env = env
-        self._opened: dict[str, tuple[RegistryTable, Credential, Source]] = {}
+        self._opened: dict[str, tuple[RegistryTable, Credential, RegistryHandle]] = {}
         self._listen: tuple[str, int] | None = None
         self._endpoint: Endpoint | None = None
         self._daemon: Daemon | None = None
@@ -85,7 +87,7 @@ class _PlanLoader:
         require_watches(config)
         with ExitStack() as stack:
             opened = {
-                name: self._source(table, config, stack)
+                name: self._handle(table, config, stack)
                 for name, table in config.registries.items()
             }
             if self._daemon is not None:
@@ -103,15 +105,15 @@ class _PlanLoader:
         self._daemon = daemon
         if config.listen == self._listen:
             return
-        application = self.metrics.application(daemon.health)
+        application = make_application(self.metrics, daemon.health)
         endpoint = Endpoint(config.listen, application) if config.listen else None
         if self._endpoint is not None:
             self._endpoint.close()
         self._listen, self._endpoint = config.listen, endpoint
 
-    def _source(
+    def _handle(
         self, table: RegistryTable, config: Config, stack: ExitStack
-    ) -> tuple[RegistryTable, Credential, Source]:
+    ) -> tuple[RegistryTable, Credential, RegistryHandle]:
         credential = resolve_credential(table, self._env, config.folder)
         without_watches = msgspec.structs.replace(table, watch=[])
         opened = self._opened.get(table.name)
@@ -119,5 +121,5 @@ class _PlanLoader:
             return opened
         registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        source = Source(registry, table.concurrency, table.requests_per_second)
+        source = RegistryHandle(registry, table.concurrency, table.requests_per_second)
         return without_watches, credential, source
