@@ -12,11 +12,11 @@ import msgspec
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """What may be set in a question.
+    """A parameter of a question.
 
     Attributes:
-        name: ``sql`` writes it with a colon before it.
-        default: the number that is taken if it is left empty; null for text, which has none.
+        name: As in the SQL, where it has a colon before it.
+        default: The number to use if the parameter is empty. None for text, which has no default.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question with its answer in SQL.
+    """A saved question, and the SQL that answers it.
 
     Attributes:
-        slug: its name in an address.
-        title: the question itself.
-        explanation: one sentence that says what a row of the answer means.
-        sql: one statement that only reads, without a semicolon at its end.
-        parameters: in the order in which a form asks for them.
+        slug: Its name in a URL.
+        title: The question itself.
+        explanation: One sentence that says what a row of the answer means.
+        sql: One SELECT, without a semicolon at its end.
+        parameters: In the order in which a form shows them.
     """
 
     slug: str
