@@ -6,7 +6,8 @@ import pytest
 from tagsync import manifests
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.models import Image, Listing
-from tagsync.registries import http, swr
+from tagsync.registries import client as http
+from tagsync.registries.swr import api as swr
 
 CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"

@@ -80,7 +80,11 @@ def open_registry(
             certificates cannot be used.
     """
     # httpx takes a tenth of a second to import, which commands that ask no registry should not pay.
-    from tagsync.registries import auth, bearer, http, oci, swr  # noqa: PLC0415  see above
+    from tagsync.registries import client as http  # noqa: PLC0415  see above
+    from tagsync.registries import renewal as auth  # noqa: PLC0415  see above
+    from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
+    from tagsync.registries.oci import challenges as bearer  # noqa: PLC0415  see above
+    from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
 
     limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
     signer = bearer.of(credential, endpoint) if kind == "oci" else auth.of(credential)

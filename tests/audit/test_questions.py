@@ -18,7 +18,8 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
 from tagsync.polling.poll import Job, sync
-from tagsync.registries import http, swr
+from tagsync.registries import client as http
+from tagsync.registries.swr import api as swr
 from tagsync.web.record import state
 from tests.conftest import FakeClock, Scripted
 from tests.support.documents import read_page

@@ -5,7 +5,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["tagsync"]):
-    import tagsync.registries.swr  # noqa: F401  imported here to be instrumented
+    import tagsync.registries.swr.api  # noqa: F401  imported here to be instrumented
 
 from tests.fuzz.targets import TARGETS
 

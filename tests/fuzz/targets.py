@@ -12,7 +12,8 @@ from tagsync import manifests
 from tagsync.database.parts import names_of
 from tagsync.errors import RegistryError
 from tagsync.models import Listing
-from tagsync.registries import http, swr
+from tagsync.registries import client as http
+from tagsync.registries.swr import api as swr
 from tagsync.secrets import Secret
 
 _BOUND: Final = 2**20

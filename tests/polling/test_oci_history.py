@@ -15,7 +15,7 @@ import stamina
 from tagsync.database.store import Store
 from tagsync.models import Repository
 from tagsync.polling.poll import Job, sync
-from tagsync.registries import oci
+from tagsync.registries.oci import api as oci
 from tests.conftest import FakeClock
 from tests.polling.test_poll import assert_history_is_whole
 from tests.registries.oci.test_api import REPOSITORY, Fake, image, index, registry_of

@@ -23,7 +23,8 @@ from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
 from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
-from tagsync.registries import http, swr
+from tagsync.registries import client as http
+from tagsync.registries.swr import api as swr
 from tagsync.secrets import Secret
 from tests.polling.test_poll import assert_history_is_whole
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS

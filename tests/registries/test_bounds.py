@@ -22,8 +22,9 @@ from tagsync.config import RegistryTable, parse
 from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, RegistryError, ResponseTooLarge, Unreachable, Untrusted
 from tagsync.models import Listing
-from tagsync.registries import http, swr
+from tagsync.registries import client as http
 from tagsync.registries.deadline import bounded, within
+from tagsync.registries.swr import api as swr
 from tests.registries.swr.test_api import ask, rows_of
 from tests.registries.test_client import HEAD, Talk, client_of, get, says, server
 

@@ -20,9 +20,9 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import http
-from tagsync.registries.auth import TokenAuth
-from tagsync.registries.swr import refusal_of
+from tagsync.registries import client as http
+from tagsync.registries.renewal import TokenAuth
+from tagsync.registries.swr.api import refusal_of
 from tagsync.secrets import Secret
 
 PATH = "/v2/list"

@@ -28,7 +28,9 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import EVERYTHING, Listing, Scope, Tag, Unchanged
-from tagsync.registries import answers, http, oci
+from tagsync.registries import client as http
+from tagsync.registries import responses as answers
+from tagsync.registries.oci import api as oci
 from tagsync.secrets import Secret
 from tests.support.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tagsync.errors import ConfigError
-from tagsync.registries.login import MAX_HELPER_BYTES, Login, docker_login, host_of
+from tagsync.registries.oci.docker_login import MAX_HELPER_BYTES, Login, docker_login, host_of
 
 pytestmark = pytest.mark.processes
 
@@ -128,7 +128,7 @@ def helped(
 import sys
 from pathlib import Path
 from tagsync.errors import ConfigError
-from tagsync.registries import login
+from tagsync.registries.oci import docker_login as login
 try:
     found = login.docker_login(Path({str(path)!r}), {HOST!r}, {within})
     print(found and (found.username, found.secret.reveal()))

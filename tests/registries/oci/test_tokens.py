@@ -24,14 +24,16 @@ from tagsync.errors import (
     Throttled,
     Unauthorized,
 )
-from tagsync.registries import bearer, http, oci
+from tagsync.registries import client as http
 from tagsync.registries.credentials import (
     BasicCredential,
     Credential,
     NoCredential,
     TokenCredential,
 )
-from tagsync.registries.login import Login
+from tagsync.registries.oci import api as oci
+from tagsync.registries.oci import challenges as bearer
+from tagsync.registries.oci.docker_login import Login
 from tagsync.secrets import Secret
 from tests.conftest import FakeClock
 

@@ -25,7 +25,9 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import Listing, Tag, Unchanged
-from tagsync.registries import answers, http, swr
+from tagsync.registries import client as http
+from tagsync.registries import responses as answers
+from tagsync.registries.swr import api as swr
 from tagsync.secrets import Secret
 
 REPOSITORY = "team/api"

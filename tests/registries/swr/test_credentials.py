@@ -24,8 +24,16 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import auth as auth_module
-from tagsync.registries.auth import (
+from tagsync.registries import renewal as auth_module
+from tagsync.registries.credentials import (
+    AgencyCredential,
+    Credential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    TokenCredential,
+)
+from tagsync.registries.renewal import (
     MAX_ANSWER_BYTES,
     REFUSAL_STANDS,
     AgencyAuth,
@@ -38,14 +46,6 @@ from tagsync.registries.auth import (
     canonical_request,
     signature,
     string_to_sign,
-)
-from tagsync.registries.credentials import (
-    AgencyCredential,
-    Credential,
-    KeyCredential,
-    NoCredential,
-    PasswordCredential,
-    TokenCredential,
 )
 from tagsync.secrets import Secret, redact
 from tests.support.paths import DATA

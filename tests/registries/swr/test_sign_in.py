@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.errors import RegistryError
-from tagsync.registries import bearer, http, swr
-from tagsync.registries.auth import AgencyAuth, PasswordAuth, RegistryAuth
-from tagsync.registries.login import Login
+from tagsync.registries import client as http
+from tagsync.registries.oci import challenges as bearer
+from tagsync.registries.oci.docker_login import Login
+from tagsync.registries.renewal import AgencyAuth, PasswordAuth, RegistryAuth
+from tagsync.registries.swr import api as swr
 from tagsync.secrets import Secret
 from tests.conftest import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS

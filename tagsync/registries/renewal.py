@@ -42,7 +42,7 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import http
+from tagsync.registries import client as http
 from tagsync.registries.credentials import (
     AgencyCredential,
     BasicCredential,

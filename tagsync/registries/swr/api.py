@@ -35,7 +35,8 @@ from tagsync.errors import (
 )
 from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
-from tagsync.registries import answers, http
+from tagsync.registries import client as http
+from tagsync.registries import responses as answers
 from tagsync.secrets import Secret, redact
 
 PAGE: Final = 1000

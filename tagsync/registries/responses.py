@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tagsync.errors import InconsistentListing, MalformedResponse
-from tagsync.registries import http
+from tagsync.registries import client as http
 
 READS: Final = 3
 """How often a listing whose pages contradict each other is read before it is given up."""

@@ -28,7 +28,15 @@ import msgspec
 from tagsync.clock import Clock, utc_now
 from tagsync.errors import ConfigError, Forbidden, MalformedResponse, RegistryError, Unauthorized
 from tagsync.escaping import truncate
-from tagsync.registries.auth import (
+from tagsync.registries.credentials import (
+    BasicCredential,
+    Credential,
+    DockerCredential,
+    NoCredential,
+)
+from tagsync.registries.hosts import is_loopback
+from tagsync.registries.oci.docker_login import Login, Logins, docker_login, host_of, read
+from tagsync.registries.renewal import (
     REFUSAL_STANDS,
     SIGN_IN_TIMEOUT,
     Failure,
@@ -45,14 +53,6 @@ from tagsync.registries.auth import (
     raise_if_passing,
     raise_unless_success,
 )
-from tagsync.registries.credentials import (
-    BasicCredential,
-    Credential,
-    DockerCredential,
-    NoCredential,
-)
-from tagsync.registries.hosts import is_loopback
-from tagsync.registries.login import Login, Logins, docker_login, host_of, read
 from tagsync.secrets import Secret
 
 TOKEN_LIVES: Final = timedelta(seconds=60)
