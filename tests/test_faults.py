@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tagsync.cli.sync import open_one
-from tagsync.config import credential, load
+from tagsync.config import load
+from tagsync.config.secret_sources import credential
 from tagsync.database.store import Store
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tagsync.clock import timestamp
-from tagsync.config import Duration
+from tagsync.config.values import Duration
 from tagsync.errors import UnclearQuestion
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -13,7 +13,9 @@ import msgspec
 from tagsync.cli import Settings
 from tagsync.cli.sync import check_watches, open_one
 from tagsync.cli.wiring import configuration, find_configuration
-from tagsync.config import Config, RegistryTable, credential, load
+from tagsync.config import Config, load
+from tagsync.config.secret_sources import credential
+from tagsync.config.tables import RegistryTable
 from tagsync.daemon.metrics import Endpoint, Metrics
 from tagsync.daemon.service import Daemon, Plan, Source
 from tagsync.daemon.systemd import ServiceManager

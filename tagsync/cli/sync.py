@@ -16,7 +16,9 @@ from tagsync.cli import Settings
 from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
 from tagsync.clock import utc_now
-from tagsync.config import Config, RegistryTable, credential
+from tagsync.config import Config
+from tagsync.config.secret_sources import credential
+from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.models import Repository, Watch, watch_of

@@ -80,20 +80,20 @@ def open_registry(
             certificates cannot be used.
     """
     # httpx takes a tenth of a second to import, which commands that ask no registry should not pay.
-    from tagsync.registries import client as http  # noqa: PLC0415  see above
-    from tagsync.registries import renewal as auth  # noqa: PLC0415  see above
-    from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
-    from tagsync.registries.oci import challenges as bearer  # noqa: PLC0415  see above
-    from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
+    from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above
+    from tagsync.registries.oci import api as oci_api  # noqa: PLC0415  see above
+    from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
+    from tagsync.registries.swr import api as swr_api  # noqa: PLC0415  see above
+    from tagsync.registries.swr import auth as swr_auth  # noqa: PLC0415  see above
 
-    limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
-    signer = bearer.of(credential, endpoint) if kind == "oci" else auth.of(credential)
-    refusal_of = oci.refusal_of if kind == "oci" else swr.refusal_of
+    limits = Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
+    signer = oci_auth.of(credential, endpoint) if kind == "oci" else swr_auth.of(credential)
+    refusal_of = oci_api.refusal_of if kind == "oci" else swr_api.refusal_of
 
     def secrets() -> tuple[Secret, ...]:
         return signer.secrets if signer else ()
 
-    client = http.Client(
+    client = Client(
         endpoint,
         signer,
         lambda answer: refusal_of(answer, secrets()),
@@ -102,5 +102,5 @@ def open_registry(
         ca_file=ca_file,
     )
     if kind == "oci":
-        return oci.Oci(client, max_listing_bytes, connections)
-    return swr.Swr(client, max_listing_bytes)
+        return oci_api.Oci(client, max_listing_bytes, connections)
+    return swr_api.Swr(client, max_listing_bytes)

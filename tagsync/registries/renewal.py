@@ -19,19 +19,16 @@ Sources: the vendor's "API signing guide" (``SDK-HMAC-SHA256``), "IAM: obtaining
 through password authentication" and "ECS: obtaining metadata" (``securitykey``).
 """
 
-import hashlib
-import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Generator, Iterator
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Annotated, Final, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_to_bytes
 
 import httpx
 import msgspec
 
-from tagsync.clock import Clock, utc_now
+from tagsync.clock import Clock
 from tagsync.errors import (
     Busy,
     ConfigError,
@@ -42,17 +39,7 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import client as http
-from tagsync.registries.credentials import (
-    AgencyCredential,
-    BasicCredential,
-    Credential,
-    DockerCredential,
-    KeyCredential,
-    NoCredential,
-    PasswordCredential,
-    TokenCredential,
-)
+from tagsync.registries.pacing import retry_after as parse_retry_after
 from tagsync.secrets import Secret
 
 RENEW_BEFORE: Final = timedelta(minutes=10)
@@ -78,77 +65,13 @@ MAX_ANSWER_BYTES: Final = 64 * 2**10
 ANSWER_WITHIN: Final = timedelta(seconds=30)
 """How long reading such an answer may take, which httpx's limit on each read does not bound."""
 
-_ALGORITHM: Final = "SDK-HMAC-SHA256"
-_SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
 SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_WITHIN.total_seconds())
-_METADATA_TIMEOUT: Final = httpx.Timeout(5.0)  # it is on the host itself, or it is not there
 
 Steps = Generator[httpx.Request, httpx.Response, None]
+
 _T = TypeVar("_T")
+
 ErrorT = TypeVar("ErrorT", bound=RegistryError)
-
-
-def canonical_path(path: bytes) -> str:
-    """The path as it is signed: unquoted once, each part quoted again, with a slash at its end.
-
-    Args:
-        path: as it is sent.
-    """
-    # Bytes, not text: an escape that is not UTF-8 stays what it is.
-    parts = unquote_to_bytes(path).split(b"/")
-    quoted = "/".join(quote(part, safe="~") for part in parts)
-    return quoted if quoted.endswith("/") else quoted + "/"
-
-
-def canonical_query(query: bytes) -> str:
-    """The query as it is signed, and must be sent: sorted pairs, RFC 3986, space as ``%20``.
-
-    Args:
-        query: in any encoding; ``+`` is a space, which is how httpx writes one.
-    """
-    fields = (field.replace(b"+", b" ").partition(b"=") for field in query.split(b"&") if field)
-    pairs = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in fields)
-    return "&".join(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs)
-
-
-def canonical_request(
-    method: str, path: bytes, query: bytes, headers: Mapping[str, str], body: bytes
-) -> str:
-    """What a request says, in the one form that both sides hash.
-
-    Args:
-        method: as it is sent.
-        path: as it is sent.
-        query: in any encoding and order.
-        headers: those that are signed, by lower-case name.
-        body: the whole of it.
-    """
-    return "\n".join(
-        (
-            method.upper(),
-            canonical_path(path),
-            canonical_query(query),
-            *(f"{name}:{headers[name].strip()}" for name in sorted(headers)),
-            "",
-            ";".join(sorted(headers)),
-            hashlib.sha256(body).hexdigest(),
-        )
-    )
-
-
-def string_to_sign(date: str, canonical: str) -> str:
-    """What the secret key signs.
-
-    Args:
-        date: the request's ``X-Sdk-Date``.
-        canonical: from `canonical_request`.
-    """
-    return f"{_ALGORITHM}\n{date}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-
-
-def signature(secret_key: Secret, text: str) -> str:
-    """The signature of `string_to_sign`, in hexadecimal."""
-    return hmac.new(secret_key.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 class RegistryAuth(httpx.Auth, ABC):
@@ -175,95 +98,6 @@ class FixedAuth(RegistryAuth):
         yield request
 
 
-class TokenAuth(FixedAuth):
-    """A token of the identity service (IAM), sent as ``X-Auth-Token``."""
-
-    def __init__(self, token: Secret) -> None:
-        """Takes the token.
-
-        Raises:
-            ConfigError: no HTTP header can carry it.
-        """
-        check_for_header("token", token.reveal())
-        self._token = token
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The token."""
-        return (self._token,)
-
-    def mark(self, request: httpx.Request) -> None:
-        """Sets ``X-Auth-Token``."""
-        request.headers["X-Auth-Token"] = self._token.reveal()
-
-
-class SigningAuth(FixedAuth):
-    """An access key and its secret (AK/SK), by ``SDK-HMAC-SHA256``.
-
-    The query is sent in the order and encoding in which it is signed. The path is sent as it was
-    built, ``$`` as ``$``: the signature covers its canonical form, as the vendor's SDK does it.
-    """
-
-    def __init__(
-        self,
-        access_key: str,
-        secret_key: Secret,
-        *,
-        security_token: Secret | None = None,
-        project_id: str | None = None,
-        clock: Clock,
-    ) -> None:
-        """Takes the keys.
-
-        Args:
-            access_key: names the key; sent, and told to nobody else all the same.
-            secret_key: signs; never sent.
-            security_token: what temporary keys come with; sent and signed.
-            project_id: sent as ``X-Project-Id``.
-            clock: dates the requests; may differ by 15 minutes from the registry's.
-
-        Raises:
-            ConfigError: the secret key is no text, or no HTTP header can carry one of the others.
-        """
-        check_for_header("access_key", access_key)
-        check_text("secret_key", secret_key)
-        if security_token is not None:
-            check_for_header("security_token", security_token.reveal())
-        if project_id is not None:
-            check_for_header("project_id", project_id)
-        self._access_key = access_key
-        self._secret_key = secret_key
-        self._security_token = security_token
-        self._project_id = project_id
-        self._clock = clock
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The access key, the secret key, and the security token if there is one."""
-        keys = (Secret(self._access_key), self._secret_key)
-        return keys if self._security_token is None else (*keys, self._security_token)
-
-    def mark(self, request: httpx.Request) -> None:
-        """Dates and signs the request as it is about to be sent."""
-        headers = request.headers
-        date = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        headers["X-Sdk-Date"] = date
-        if self._project_id is not None:
-            headers["X-Project-Id"] = self._project_id
-        if self._security_token is not None:
-            headers["X-Security-Token"] = self._security_token.reveal()
-        query = canonical_query(request.url.query).encode()
-        request.url = request.url.copy_with(query=query or None)
-        signed = {name: headers[name] for name in _SIGNED if name in headers}
-        # Of the URL as httpx has normalised it, which is what it sends.
-        path = request.url.raw_path.partition(b"?")[0]
-        canonical = canonical_request(request.method, path, query, signed, request.content)
-        headers["Authorization"] = (
-            f"{_ALGORITHM} Access={self._access_key}, SignedHeaders={';'.join(sorted(signed))},"
-            f" Signature={signature(self._secret_key, string_to_sign(date, canonical))}"
-        )
-
-
 class _Lease(NamedTuple):
     """A credential that was fetched, and when to fetch the next one."""
 
@@ -279,6 +113,7 @@ class Failure(NamedTuple):
 
 
 Obtaining = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
+
 _Leasing = Generator[httpx.Request, httpx.Response, _Lease]
 
 
@@ -395,205 +230,8 @@ def copy_of(error: ErrorT) -> ErrorT:
     )
 
 
-class PasswordAuth(RenewedAuth):
-    """A user's password, for which IAM gives a token scoped to one project.
-
-    ``POST {iam}/v3/auth/tokens?nocatalog=true``; the token comes in ``X-Subject-Token`` and lives
-    24 hours, or less after a change of password or permissions.
-    """
-
-    def __init__(
-        self,
-        iam_endpoint: str,
-        username: str,
-        password: Secret,
-        domain: str,
-        project: str,
-        *,
-        clock: Clock,
-    ) -> None:
-        """Sends nothing yet.
-
-        Args:
-            iam_endpoint: the URL of the identity service, without a path.
-            username: of an IAM user.
-            password: of that user.
-            domain: the account's name, which the user belongs to.
-            project: the project's name, usually the region's.
-            clock: tells when the token is due.
-
-        Raises:
-            ConfigError: the endpoint is no URL, or the password no text.
-        """
-        super().__init__(clock)
-        check_text("password", password)
-        self._url = _url("iam_endpoint", iam_endpoint, "/v3/auth/tokens?nocatalog=true")
-        self._source = self._url.host
-        self._username = username
-        self._password = password
-        self._domain = domain
-        self._project = project
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The password, and the tokens in use."""
-        return (self._password, *super().secrets)
-
-    def _obtain(self, request: httpx.Request) -> Obtaining:
-        response = yield self._sign_in(request)
-        raise_if_passing(response, self._source, self._clock)
-        if response.is_client_error:
-            raise self._refusal(response.status_code)
-        raise_unless_success(response, self._source, "iam_endpoint")
-        answer = decode(response, _TokenAnswer, self._source, self._clock)
-        token = response.headers.get("X-Subject-Token", "")
-        if not fits_header(token):
-            raise MalformedResponse(
-                f"{self._source} answered a sign-in without a usable X-Subject-Token:"
-                " check iam_endpoint",
-                status=response.status_code,
-            )
-        return TokenAuth(Secret(token)), answer.token.expires_at
-
-    def _sign_in(self, request: httpx.Request) -> httpx.Request:
-        user = {
-            "name": self._username,
-            "password": self._password.reveal(),
-            "domain": {"name": self._domain},
-        }
-        identity = {"methods": ["password"], "password": {"user": user}}
-        scope = {"project": {"name": self._project}}
-        # httpx puts the client's timeout on the request that it was given and on no other; without
-        # one, a server that never answers would hold every thread.
-        timeout = request.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())
-        return httpx.Request(
-            "POST",
-            self._url,
-            headers={**headers_like(request), "Content-Type": "application/json"},
-            content=msgspec.json.encode({"auth": {"identity": identity, "scope": scope}}),
-            extensions={"timeout": timeout},
-        )
-
-    def _refusal(self, status: int) -> Unauthorized:
-        return Unauthorized(
-            f"{self._source} refused to sign in user {self._username!r} of domain"
-            f" {self._domain!r} for project {self._project!r} (status {status}):"
-            " check these names, the password and iam_endpoint",
-            status=status,
-        )
-
-
-class AgencyAuth(RenewedAuth):
-    """The agency of an ECS host, for which its metadata service gives temporary keys."""
-
-    def __init__(
-        self,
-        *,
-        metadata_endpoint: str = "http://169.254.169.254",
-        project_id: str | None = None,
-        clock: Clock,
-    ) -> None:
-        """Sends nothing yet.
-
-        Args:
-            metadata_endpoint: the URL of the metadata service, without a path.
-            project_id: sent as ``X-Project-Id``.
-            clock: dates the requests, and tells when the keys are due.
-
-        Raises:
-            ConfigError: the endpoint is no URL, or no HTTP header can carry the project's id.
-        """
-        super().__init__(clock)
-        if project_id is not None:
-            check_for_header("project_id", project_id)
-        key, endpoint = "metadata_endpoint", metadata_endpoint
-        self._token_url = _url(key, endpoint, "/meta-data/latest/api/token")
-        self._keys_url = _url(key, endpoint, "/openstack/latest/securitykey")
-        self._source = f"the metadata service {self._keys_url.host}"
-        self._project_id = project_id
-
-    def _obtain(self, request: httpx.Request) -> Obtaining:
-        headers = headers_like(request)
-        token = yield from self._metadata_token(headers)
-        if token is not None:
-            headers["X-Metadata-Token"] = token.reveal()
-        response = yield _metadata_request("GET", self._keys_url, headers)
-        raise_if_passing(response, self._source, self._clock)
-        if response.is_client_error:
-            raise self._refusal(response.status_code)
-        raise_unless_success(response, self._source, "that this is an ECS host")
-        keys = decode(response, _KeysAnswer, self._source, self._clock).credential
-        auth = SigningAuth(
-            keys.access,
-            keys.secret,
-            security_token=keys.securitytoken,
-            project_id=self._project_id,
-            clock=self._clock,
-        )
-        return auth, keys.expires_at
-
-    def _metadata_token(
-        self, headers: Mapping[str, str]
-    ) -> Generator[httpx.Request, httpx.Response, Secret | None]:
-        """The token without which a hardened host refuses; null where the service has none."""
-        response = yield _metadata_request(
-            "PUT", self._token_url, {**headers, "X-Metadata-Token-Ttl-Seconds": "21600"}
-        )
-        if response.status_code in {
-            httpx.codes.NOT_FOUND,
-            httpx.codes.METHOD_NOT_ALLOWED,
-            httpx.codes.SERVICE_UNAVAILABLE,
-        }:
-            drop_body(response)
-            return None
-        raise_if_passing(response, self._source, self._clock)
-        if response.is_client_error:
-            raise self._refusal(response.status_code)
-        raise_unless_success(response, self._source, "that this is an ECS host")
-        token = _body(response, self._source, self._clock).decode("ascii", "replace").strip()
-        if not fits_header(token):
-            raise MalformedResponse(f"{self._source} gave a token that no HTTP header can carry")
-        return Secret(token)
-
-    def _refusal(self, status: int) -> Unauthorized:
-        if status == httpx.codes.NOT_FOUND:
-            return Unauthorized(
-                f"this host has no agency, says {self._source}: give the server an ECS agency that"
-                " may read SWR, or configure another kind of credential",
-                status=status,
-            )
-        return Unauthorized(
-            f"{self._source} refused to give keys (status {status}): check that this is an ECS"
-            " host with an agency",
-            status=status,
-        )
-
-
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339 with a zone; more than six fractional digits are rounded."""
-
-
-class _Token(msgspec.Struct, frozen=True):
-    expires_at: _Moment
-
-
-class _TokenAnswer(msgspec.Struct, frozen=True):
-    """The body of a sign-in, of which only the expiry matters."""
-
-    token: _Token
-
-
-class _Keys(msgspec.Struct, frozen=True):
-    access: Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
-    secret: Secret
-    securitytoken: Secret
-    expires_at: _Moment
-
-
-class _KeysAnswer(msgspec.Struct, frozen=True):
-    """The body of ``securitykey``."""
-
-    credential: _Keys
 
 
 def decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock) -> _T:
@@ -670,7 +308,7 @@ def raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> Non
         error, reason = Busy, "could not sign in just now"
     else:
         return
-    retry_after = http.retry_after(response.headers, clock)
+    retry_after = parse_retry_after(response.headers, clock)
     raise error(f"{source} {reason} (status {status})", retry_after=retry_after, status=status)
 
 
@@ -690,11 +328,6 @@ def headers_like(request: httpx.Request) -> dict[str, str]:
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
     }
-
-
-def _metadata_request(method: str, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Request:
-    extensions = {"timeout": _METADATA_TIMEOUT.as_dict()}
-    return httpx.Request(method, url, headers=headers, extensions=extensions)
 
 
 class _BoundedStream(httpx.SyncByteStream):
@@ -746,30 +379,3 @@ def _sync_stream(response: httpx.Response) -> httpx.SyncByteStream:
     if not isinstance(response.stream, httpx.SyncByteStream):
         raise TypeError("these credentials are for httpx.Client, not for httpx.AsyncClient")
     return response.stream
-
-
-def of(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
-    """What signs or marks the requests for a credential; null where nobody is asked.
-
-    Raises:
-        ConfigError: the credential is for another kind of registry, or cannot be sent.
-    """
-    match credential:
-        case NoCredential():
-            return None
-        case TokenCredential(token=token):
-            return TokenAuth(token)
-        case KeyCredential(access_key, secret_key, security_token, project_id):
-            return SigningAuth(
-                access_key.reveal(),
-                secret_key,
-                security_token=security_token,
-                project_id=project_id,
-                clock=clock,
-            )
-        case PasswordCredential(endpoint, username, password, domain, project):
-            return PasswordAuth(endpoint, username, password, domain, project, clock=clock)
-        case AgencyCredential(endpoint):
-            return AgencyAuth(metadata_endpoint=endpoint, clock=clock)
-        case BasicCredential() | DockerCredential():
-            raise ConfigError("SWR's API takes no user and password of a Docker registry")

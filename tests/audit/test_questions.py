@@ -18,8 +18,8 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
 from tagsync.polling.poll import Job, sync
-from tagsync.registries import client as http
-from tagsync.registries.swr import api as swr
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.swr.api import Swr, refusal_of
 from tagsync.web.record import state
 from tests.conftest import FakeClock, Scripted
 from tests.support.documents import read_page
@@ -51,11 +51,9 @@ class World:
 
     def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
         self.emulator, self.clock, self._store = emulator, clock, store
-        limits = http.Limits(5.0, 0.001, 2**24, 10_000.0, 1)
-        self._client = http.Client(
-            emulator.url, None, lambda answer: swr.refusal_of(answer, ()), limits
-        )
-        self._registry = swr.Swr(self._client, 2**24, clock)
+        limits = Limits(5.0, 0.001, 2**24, 10_000.0, 1)
+        self._client = Client(emulator.url, None, lambda answer: refusal_of(answer, ()), limits)
+        self._registry = Swr(self._client, 2**24, clock)
 
     def close(self) -> None:
         self._registry.close()

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tagsync.config import (
-    SEARCHED,
-    Config,
-    NoneTable,
-    SecretName,
-    TokenTable,
-    credential,
-    find,
-    load,
-    parse,
-    resolve,
-)
+from tagsync.config import SEARCHED, Config, find, load, parse
+from tagsync.config.secret_sources import credential, resolve
+from tagsync.config.tables import NoneTable, TokenTable
+from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.models import Repository
 from tagsync.registries.credentials import DockerCredential, NoCredential, TokenCredential

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tagsync.config import Config, NoneTable, RegistryTable, load
+from tagsync.config import Config, load
+from tagsync.config.tables import NoneTable, RegistryTable
 from tagsync.database.store import Store
 from tests.support.documents import PAGES, fenced_blocks, read_page, section
 from tests.support.paths import ROOT

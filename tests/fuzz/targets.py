@@ -12,8 +12,9 @@ from tagsync import manifests
 from tagsync.database.parts import names_of
 from tagsync.errors import RegistryError
 from tagsync.models import Listing
-from tagsync.registries import client as http
-from tagsync.registries.swr import api as swr
+from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.swr.api import Swr, refusal_of, tags_path
 from tagsync.secrets import Secret
 
 _BOUND: Final = 2**20
@@ -27,17 +28,17 @@ class _Answering:
 
     def __init__(self) -> None:
         self._body = b""
-        client = http.Client(
+        client = Client(
             "http://127.0.0.1",
             None,
-            swr.refusal_of,
-            http.Limits(max_listing_bytes=_BOUND),
+            refusal_of,
+            Limits(max_listing_bytes=_BOUND),
             transport=httpx.MockTransport(lambda _: httpx.Response(200, content=self._body)),
-            pacer=http.Pacer(1e9),
+            pacer=Pacer(1e9),
         )
-        self._registry = swr.Swr(client, _BOUND)
+        self._registry = Swr(client, _BOUND)
 
-    def with_body(self, body: bytes) -> swr.Swr:
+    def with_body(self, body: bytes) -> Swr:
         self._body = body
         return self._registry
 
@@ -64,14 +65,14 @@ def repositories(body: bytes) -> None:
     """A list of repositories is names that stay in their place, or one of our errors."""
     with stamina.set_testing(True, attempts=1), suppress(RegistryError):
         for name in _answering.with_body(body).list_repositories(["team/*"]):
-            url = httpx.URL(f"http://127.0.0.1{swr.tags_path(name)}")
+            url = httpx.URL(f"http://127.0.0.1{tags_path(name)}")
             assert url.raw_path.count(b"/") == 7
 
 
 def refusals(body: bytes) -> None:
     """A refusal is one harmless sentence without the secret."""
-    answer = http.Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
-    error = swr.refusal_of(answer, (Secret("made-up-secret"),))
+    answer = Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
+    error = refusal_of(answer, (Secret("made-up-secret"),))
     assert str(error).isprintable()
     assert "made-up-secret" not in f"{error} {error.code}"
 

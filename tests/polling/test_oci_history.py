@@ -15,7 +15,7 @@ import stamina
 from tagsync.database.store import Store
 from tagsync.models import Repository
 from tagsync.polling.poll import Job, sync
-from tagsync.registries.oci import api as oci
+from tagsync.registries.oci.api import Oci
 from tests.conftest import FakeClock
 from tests.polling.test_poll import assert_history_is_whole
 from tests.registries.oci.test_api import REPOSITORY, Fake, image, index, registry_of
@@ -39,7 +39,7 @@ def fake() -> Fake:
 
 
 @pytest.fixture
-def registry(fake: Fake, clock: FakeClock) -> Iterator[oci.Oci]:
+def registry(fake: Fake, clock: FakeClock) -> Iterator[Oci]:
     with closing(registry_of(fake, clock=clock)) as opened:
         yield opened
 
@@ -47,7 +47,7 @@ def registry(fake: Fake, clock: FakeClock) -> Iterator[oci.Oci]:
 class Polls:
     """Polls a repository, a minute after the other, by a clock that is the test's."""
 
-    def __init__(self, registry: oci.Oci, store: Store, clock: FakeClock) -> None:
+    def __init__(self, registry: Oci, store: Store, clock: FakeClock) -> None:
         self._job = Job(Repository("reg", REPOSITORY), registry, timedelta(minutes=5))
         self._store = store
         self._clock = clock
@@ -61,7 +61,7 @@ class Polls:
 
 
 @pytest.fixture
-def poll(registry: oci.Oci, store: Store, clock: FakeClock) -> Polls:
+def poll(registry: Oci, store: Store, clock: FakeClock) -> Polls:
     return Polls(registry, store, clock)
 
 

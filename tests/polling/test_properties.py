@@ -23,8 +23,9 @@ from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
 from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
-from tagsync.registries import client as http
-from tagsync.registries.swr import api as swr
+from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.swr.api import Swr, refusal_of, tags_path
 from tagsync.secrets import Secret
 from tests.polling.test_poll import assert_history_is_whole
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS
@@ -52,18 +53,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, S
 numbers = count()
 
 
-def registry_of(handler: Handler) -> swr.Swr:
+def registry_of(handler: Handler) -> Swr:
     """The real source, whose network is one function."""
     bound = 2**24
-    client = http.Client(
+    client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: swr.refusal_of(answer, (Secret(SECRET),)),
-        http.Limits(max_listing_bytes=bound),
+        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        Limits(max_listing_bytes=bound),
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
-    return swr.Swr(client, bound)
+    return Swr(client, bound)
 
 
 def says(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handler:
@@ -200,8 +201,8 @@ def test_any_refusal_is_one_sentence(
     body: bytes, status: int, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """Whatever a refusal's body and headers hold, the error is a harmless sentence of one line."""
-    answer = http.Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
-    error = swr.refusal_of(answer, (Secret(SECRET),))
+    answer = Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
+    error = refusal_of(answer, (Secret(SECRET),))
     assert_a_sentence(error)
     assert error.status == status
 
@@ -212,8 +213,8 @@ def test_a_secret_is_in_no_refusal(text: str, where: str) -> None:
     echo = f"{text}{SECRET}{text}"
     body = json.dumps({"errorCode": "x", "errorMessage": "y", where: echo}).encode()
     headers = [(b"Location", echo.encode())]
-    answer = http.Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), body)
-    error = swr.refusal_of(answer, (Secret(SECRET),))
+    answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), body)
+    error = refusal_of(answer, (Secret(SECRET),))
     assert SECRET not in f"{error} {error.code} {error!r}"
 
 
@@ -245,7 +246,7 @@ def test_any_answer_to_discovery_is_names_that_stay_in_their_place_or_an_error(
             assert_a_sentence(error)
             return
     for name in found:
-        path = httpx.URL(f"http://127.0.0.1{swr.tags_path(name)}").raw_path
+        path = httpx.URL(f"http://127.0.0.1{tags_path(name)}").raw_path
         assert path.count(b"/") == 7
         assert path.startswith(b"/v2/manage/namespaces/")
         assert path.endswith(b"/tags")

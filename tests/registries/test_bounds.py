@@ -18,13 +18,16 @@ import pytest
 import stamina
 
 import tagsync
-from tagsync.config import RegistryTable, parse
+from tagsync.config import parse
+from tagsync.config.tables import RegistryTable
 from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, RegistryError, ResponseTooLarge, Unreachable, Untrusted
 from tagsync.models import Listing
-from tagsync.registries import client as http
+from tagsync.registries.client import Answer, Client, Limits
 from tagsync.registries.deadline import bounded, within
-from tagsync.registries.swr import api as swr
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.swr.api import _decode_tags, refusal_of, tags_path
+from tagsync.registries.swr.paging import MAX_PAGES, MAX_ROWS, _Reading
 from tests.registries.swr.test_api import ask, rows_of
 from tests.registries.test_client import HEAD, Talk, client_of, get, says, server
 
@@ -79,13 +82,13 @@ NEVER_DONE = {
 def test_an_answer_that_never_ends_is_given_up(talk: Talk) -> None:
     """However an answer drips, every byte of it in time, the whole request has one deadline."""
     with server(talk) as host:
-        client = http.Client(
+        client = Client(
             f"http://{host}",
             None,
-            swr.refusal_of,
-            http.Limits(timeout=5),
+            refusal_of,
+            Limits(timeout=5),
             transport=httpx.HTTPTransport(),
-            pacer=http.Pacer(1e6),
+            pacer=Pacer(1e6),
             monotonic=ticking(),
         )
         with pytest.raises(Unreachable, match=r"did not finish its answer within 5 s|broke"):
@@ -107,10 +110,10 @@ def test_a_deadline_ends_with_its_request() -> None:
     """A connection that is used again is not late because of the request before."""
     with Emulator() as emulator:
         emulator.push("team/api", "v1", "one")
-        client = http.Client(emulator.url, None, swr.refusal_of, http.Limits(timeout=60))
+        client = Client(emulator.url, None, refusal_of, Limits(timeout=60))
         with closing(client):
             for _ in range(20):
-                client.get(swr.tags_path("team/api"), {"offset": 0, "limit": 9}, 10**6)
+                client.get(tags_path("team/api"), {"offset": 0, "limit": 9}, 10**6)
 
 
 # Size.
@@ -148,15 +151,15 @@ def read_without_end(rows_a_page: int, total: int | None = None) -> int:
     fetched = 0
     headers = httpx.Headers({} if total is None else {"Content-Range": f"0-1/{total}"})
 
-    def fetch(_offset: int, limit: int, _max_bytes: int) -> http.Answer:
+    def fetch(_offset: int, limit: int, _max_bytes: int) -> Answer:
         nonlocal fetched
         fetched += 1
         rows = rows_of([next(numbers) for _ in range(min(rows_a_page, limit))])
-        return http.Answer("http://127.0.0.1/tags", 200, headers, json.dumps(rows).encode())
+        return Answer("http://127.0.0.1/tags", 200, headers, json.dumps(rows).encode())
 
-    reading = swr._Reading(  # noqa: SLF001  ten thousand pages through a client take seconds
+    reading = _Reading(
         fetch,
-        swr._decode_tags,  # noqa: SLF001
+        _decode_tags,
         lambda row: row.Tag,
         2**30,
     )
@@ -169,7 +172,7 @@ def read_without_end(rows_a_page: int, total: int | None = None) -> int:
 @pytest.mark.parametrize("total", [None, 10**6])
 def test_pages_without_end_are_given_up(total: int | None) -> None:
     """Pages of one row each end at the bound of pages, long before that of bytes."""
-    assert read_without_end(1, total) <= swr.MAX_PAGES + 2
+    assert read_without_end(1, total) <= MAX_PAGES + 2
 
 
 def test_a_total_beyond_belief_is_given_up_at_once() -> None:
@@ -179,7 +182,7 @@ def test_a_total_beyond_belief_is_given_up_at_once() -> None:
 
 def test_rows_have_a_bound_before_they_are_objects() -> None:
     """A body of more rows than any list has is refused, however small the rows are."""
-    body = b"[" + b'{"Tag":"a"},' * swr.MAX_ROWS + b'{ "Tag":"a"}]'
+    body = b"[" + b'{"Tag":"a"},' * MAX_ROWS + b'{ "Tag":"a"}]'
     with pytest.raises(ResponseTooLarge, match="1000000 rows"):
         ask(lambda _: httpx.Response(200, content=body))
 

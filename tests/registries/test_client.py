@@ -20,9 +20,10 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import client as http
-from tagsync.registries.renewal import TokenAuth
+from tagsync.registries.client import ATTEMPTS, Answer, Client, Limits
+from tagsync.registries.pacing import Pacer, requests_left, retry_after
 from tagsync.registries.swr.api import refusal_of
+from tagsync.registries.swr.iam import TokenAuth
 from tagsync.secrets import Secret
 
 PATH = "/v2/list"
@@ -51,7 +52,7 @@ class Time:
 @pytest.fixture(autouse=True)
 def no_backoff() -> Iterator[None]:
     """Retries as often as ever, and without waiting."""
-    with stamina.set_testing(True, attempts=http.ATTEMPTS):
+    with stamina.set_testing(True, attempts=ATTEMPTS):
         yield
 
 
@@ -61,32 +62,32 @@ def time() -> Time:
 
 
 @pytest.fixture
-def pacer(time: Time) -> http.Pacer:
-    return http.Pacer(1.0, monotonic=time.monotonic, sleep=time.sleep)
+def pacer(time: Time) -> Pacer:
+    return Pacer(1.0, monotonic=time.monotonic, sleep=time.sleep)
 
 
 def client_of(
     handler: Handler | None,
     *,
     url: str = "http://127.0.0.1",
-    limits: http.Limits | None = None,
+    limits: Limits | None = None,
     time: Time | None = None,
-) -> http.Client:
+) -> Client:
     """A client of a handler, or without one of a real server."""
     time = time or Time()
-    return http.Client(
+    return Client(
         url,
         TokenAuth(Secret(TOKEN)),
         refusal_of,
-        limits or http.Limits(),
+        limits or Limits(),
         secrets=lambda: (Secret(TOKEN),),
         # A transport of our own also keeps a proxy of the environment out.
         transport=httpx.MockTransport(handler) if handler else httpx.HTTPTransport(),
-        pacer=http.Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
+        pacer=Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
     )
 
 
-def get(client: http.Client, max_bytes: int = 10**6) -> http.Answer:
+def get(client: Client, max_bytes: int = 10**6) -> Answer:
     with closing(client):
         return client.get(PATH, {}, max_bytes)
 
@@ -147,21 +148,21 @@ def says(answer: bytes) -> Talk:
 
 def failure(talk: Talk, *, max_bytes: int = 10**6, timeout: float = 5.0) -> RegistryError:
     with server(talk) as host, pytest.raises(RegistryError) as caught:
-        get(client_of(None, url=f"http://{host}", limits=http.Limits(timeout)), max_bytes)
+        get(client_of(None, url=f"http://{host}", limits=Limits(timeout)), max_bytes)
     return caught.value
 
 
 # The pacer.
 
 
-def test_requests_are_spaced(pacer: http.Pacer, time: Time) -> None:
+def test_requests_are_spaced(pacer: Pacer, time: Time) -> None:
     """A request a second is one a second, but for what may be spent at once."""
     for _ in range(4):
         pacer.wait(60)
     assert time.slept == pytest.approx([0.9, 1.0, 1.0])
 
 
-def test_time_that_passed_is_not_saved_up(pacer: http.Pacer, time: Time) -> None:
+def test_time_that_passed_is_not_saved_up(pacer: Pacer, time: Time) -> None:
     """After an hour without requests there is no burst of thousands."""
     time.now += 3600
     for _ in range(3):
@@ -169,14 +170,14 @@ def test_time_that_passed_is_not_saved_up(pacer: http.Pacer, time: Time) -> None
     assert sum(time.slept) == pytest.approx(1.9)
 
 
-def test_a_throttled_registry_rests(pacer: http.Pacer, time: Time) -> None:
+def test_a_throttled_registry_rests(pacer: Pacer, time: Time) -> None:
     """Nobody asks before the time that the registry named."""
     pacer.throttled(7.0)
     pacer.wait(60)
     assert time.slept == [7.0]
 
 
-def test_a_shorter_rest_does_not_end_a_longer_one(pacer: http.Pacer, time: Time) -> None:
+def test_a_shorter_rest_does_not_end_a_longer_one(pacer: Pacer, time: Time) -> None:
     """Of two throttling answers the later end holds."""
     pacer.throttled(20.0)
     pacer.throttled(2.0)
@@ -184,7 +185,7 @@ def test_a_shorter_rest_does_not_end_a_longer_one(pacer: http.Pacer, time: Time)
     assert time.slept == [20.0]
 
 
-def test_without_a_named_time_each_rest_is_longer(pacer: http.Pacer, time: Time) -> None:
+def test_without_a_named_time_each_rest_is_longer(pacer: Pacer, time: Time) -> None:
     """The rest doubles from one second up to a minute."""
     for _ in range(8):
         pacer.throttled(None)
@@ -192,7 +193,7 @@ def test_without_a_named_time_each_rest_is_longer(pacer: http.Pacer, time: Time)
     assert time.slept == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
 
 
-def test_an_answer_makes_rests_short_again(pacer: http.Pacer, time: Time) -> None:
+def test_an_answer_makes_rests_short_again(pacer: Pacer, time: Time) -> None:
     """Once the registry answers, the next rest is as short as the first."""
     for _ in range(4):
         pacer.throttled(None)
@@ -203,7 +204,7 @@ def test_an_answer_makes_rests_short_again(pacer: http.Pacer, time: Time) -> Non
     assert time.slept == [1.0]
 
 
-def test_patience_ends(pacer: http.Pacer, time: Time) -> None:
+def test_patience_ends(pacer: Pacer, time: Time) -> None:
     """Who cannot wait that long is told so at once, and how long it would have been."""
     pacer.throttled(61.0)
     with pytest.raises(Throttled, match="retry_for") as caught:
@@ -219,7 +220,7 @@ def test_patience_counts_from_the_first_wait(time: Time) -> None:
         time.sleep(seconds)
         prolonged.throttled(40.0)
 
-    prolonged = http.Pacer(1.0, monotonic=time.monotonic, sleep=sleep)
+    prolonged = Pacer(1.0, monotonic=time.monotonic, sleep=sleep)
     prolonged.throttled(40.0)
     with pytest.raises(Throttled):
         prolonged.wait(60)
@@ -229,8 +230,8 @@ def test_patience_counts_from_the_first_wait(time: Time) -> None:
 # Retry-After.
 
 
-def answer_with(retry_after: str) -> http.Answer:
-    return http.Answer("", 429, httpx.Headers({"Retry-After": retry_after}), b"")
+def answer_with(retry_after: str) -> Answer:
+    return Answer("", 429, httpx.Headers({"Retry-After": retry_after}), b"")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("120", 120.0), (" 3 ", 3.0)])
@@ -264,7 +265,7 @@ def test_retry_after_as_a_date() -> None:
 def test_nonsense_in_retry_after_says_nothing(text: str) -> None:
     """What is neither is as if it were not there."""
     headers = httpx.Headers([(b"Retry-After", text.encode())])
-    assert http.Answer("", 429, headers, b"").retry_after is None
+    assert Answer("", 429, headers, b"").retry_after is None
 
 
 # What is tried again.
@@ -306,7 +307,7 @@ def test_trying_ends(status: int) -> None:
     handler, requests = answers(httpx.Response(status))
     with pytest.raises(Busy) as caught:
         get(client_of(handler))
-    assert len(requests) == http.ATTEMPTS
+    assert len(requests) == ATTEMPTS
     assert str(status) in sentence_of(caught.value)
 
 
@@ -324,7 +325,7 @@ def test_a_long_retry_after_is_not_waited_for(status: int, time: Time) -> None:
     """Beyond ``retry_for`` the poll fails at once, and the next one may succeed."""
     handler, requests = answers(httpx.Response(status, headers={"Retry-After": "61"}))
     with pytest.raises(RegistryError) as caught:
-        get(client_of(handler, limits=http.Limits(retry_for=60), time=time))
+        get(client_of(handler, limits=Limits(retry_for=60), time=time))
     assert caught.value.retry_after == 61.0
     assert len(requests) == 1
     assert time.slept == []
@@ -364,13 +365,13 @@ def test_one_throttled_request_pauses_all_threads() -> None:
             other.start()
             other.join()
 
-    client = http.Client(
+    client = Client(
         "http://127.0.0.1",
         None,
         refusal_of,
-        http.Limits(),
+        Limits(),
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e6, monotonic=time.monotonic, sleep=sleep),
+        pacer=Pacer(1e6, monotonic=time.monotonic, sleep=sleep),
     )
     other = Thread(target=client.get, args=(PATH, {}, 10), name="other")
     get(client)
@@ -519,7 +520,7 @@ def test_refusals_are_the_callers() -> None:
     assert caught.value.status == 401
 
 
-def test_a_thousand_rests_in_a_row(pacer: http.Pacer, time: Time) -> None:
+def test_a_thousand_rests_in_a_row(pacer: Pacer, time: Time) -> None:
     """However often a registry throttles, the rest has a bound."""
     for _ in range(1100):
         pacer.throttled(None)
@@ -530,7 +531,7 @@ def test_a_thousand_rests_in_a_row(pacer: http.Pacer, time: Time) -> None:
     assert caught.value.retry_after == pytest.approx(60.0)
 
 
-def test_throttled_together_is_one_rest(pacer: http.Pacer) -> None:
+def test_throttled_together_is_one_rest(pacer: Pacer) -> None:
     """Requests that were under way at once lengthen the rest once."""
     for _ in range(8):
         pacer.throttled(None)
@@ -577,20 +578,20 @@ class ThrottledSignIn(httpx.Auth):
 
 def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
     """When signing in is throttled, no request tries it again before the time."""
-    pacer = http.Pacer(1000.0, monotonic=time.monotonic, sleep=time.sleep)
+    pacer = Pacer(1000.0, monotonic=time.monotonic, sleep=time.sleep)
     handler, requests = answers()
-    client = http.Client(
+    client = Client(
         "http://127.0.0.1",
         ThrottledSignIn(),
         lambda answer: BadRequest(str(answer.status)),
-        http.Limits(retry_for=60.0),
+        Limits(retry_for=60.0),
         transport=httpx.MockTransport(handler),
         pacer=pacer,
     )
     with pytest.raises(Throttled):
         client.get("/", {}, 1000)
     assert requests == []
-    assert sum(time.slept) >= 7.0 * (http.ATTEMPTS - 1)
+    assert sum(time.slept) >= 7.0 * (ATTEMPTS - 1)
 
 
 # What an OCI registry needs beyond.
@@ -661,18 +662,18 @@ def test_a_limit_that_is_spent_is_obeyed(
 
 def test_the_rest_after_429_may_be_named_otherwise() -> None:
     """Without Retry-After the time at which the limit is reset is when to ask again."""
-    assert http.retry_after(httpx.Headers({"RateLimit-Reset": "30"})) == 30.0
+    assert retry_after(httpx.Headers({"RateLimit-Reset": "30"})) == 30.0
     both = httpx.Headers({"RateLimit-Reset": "30", "Retry-After": "5"})
-    assert http.retry_after(both) == 5.0
+    assert retry_after(both) == 5.0
     at = datetime(2026, 5, 3, tzinfo=UTC)
     soon = str(int((at + timedelta(seconds=7)).timestamp()))
-    assert http.retry_after(httpx.Headers({"RateLimit-Reset": soon}), lambda: at) == 7.0
+    assert retry_after(httpx.Headers({"RateLimit-Reset": soon}), lambda: at) == 7.0
 
 
 @pytest.mark.parametrize(("text", "left"), [("100;w=21600", 100), (" 7 ", 7), ("", None)])
 def test_requests_left(text: str, left: int | None) -> None:
     """How much is left is read with Docker Hub's window and without."""
-    assert http.requests_left(httpx.Headers({"RateLimit-Remaining": text})) == left
+    assert requests_left(httpx.Headers({"RateLimit-Remaining": text})) == left
 
 
 def test_no_cookie_is_kept() -> None:

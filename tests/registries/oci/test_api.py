@@ -28,9 +28,11 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import EVERYTHING, Listing, Scope, Tag, Unchanged
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
-from tagsync.registries.oci import api as oci
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.oci.api import DEPTH, MAX_MANIFEST_BYTES, Oci, refusal_of
+from tagsync.registries.oci.paging import MAX_PAGES
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import READS
 from tagsync.secrets import Secret
 from tests.support.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
 
@@ -112,16 +114,16 @@ def index(*manifests: bytes) -> bytes:
 
 def registry_of(
     handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
-) -> oci.Oci:
-    client = http.Client(
+) -> Oci:
+    client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: oci.refusal_of(answer, (Secret(SECRET),)),
-        http.Limits(max_listing_bytes=bound),
+        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        Limits(max_listing_bytes=bound),
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
-    return oci.Oci(client, bound, concurrency, clock)
+    return Oci(client, bound, concurrency, clock)
 
 
 def ask(
@@ -391,7 +393,7 @@ def test_pages_without_end() -> None:
 
     with pytest.raises(MalformedResponse, match="no end"):
         ask(handler)
-    assert asked == oci.MAX_PAGES
+    assert asked == MAX_PAGES
 
 
 @pytest.mark.parametrize(
@@ -403,10 +405,10 @@ def test_pages_without_end() -> None:
 )
 def test_a_name_that_comes_twice(answered: list[tuple[list[str], str | None]]) -> None:
     """A name that is listed twice is a contradiction: read again, and then a failure."""
-    handler, asked = pages(*answered * answers.READS)
+    handler, asked = pages(*answered * READS)
     with pytest.raises(InconsistentListing, match="twice"):
         ask(handler)
-    assert len(asked) == len(answered) * answers.READS
+    assert len(asked) == len(answered) * READS
 
 
 def test_a_contradiction_that_passes() -> None:
@@ -591,12 +593,12 @@ def test_a_child_that_the_registry_lacks() -> None:
 def test_indexes_are_followed_to_a_depth() -> None:
     """A chain of indexes longer than anybody builds is not followed to its end."""
     chain = [image("last")]
-    for _ in range(oci.DEPTH + 5):
+    for _ in range(DEPTH + 5):
         chain.append(index(chain[-1]))
     fake = Fake({"deep": chain[-1]})
     fake.manifests = {digest_of(each): each for each in chain}
     found = listing(ask(fake, scope=WITH_MANIFESTS))
-    assert len(found.children) == oci.DEPTH
+    assert len(found.children) == DEPTH
 
 
 @pytest.mark.parametrize("body", [b"<html>", image("another"), b"", b"\xff\xfe"])
@@ -617,7 +619,7 @@ def test_a_manifest_that_is_too_large() -> None:
     """A manifest beyond the specification's bound is not kept, and takes no other with it."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
-    body = b"x" * (oci.MAX_MANIFEST_BYTES + 1)
+    body = b"x" * (MAX_MANIFEST_BYTES + 1)
     fake.overrides["GET", path] = httpx.Response(200, content=body)
     found = listing(ask(fake, scope=WITH_MANIFESTS))
     assert "4194304 bytes that a manifest may have" in (found.unfetched or "")

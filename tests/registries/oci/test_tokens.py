@@ -24,16 +24,18 @@ from tagsync.errors import (
     Throttled,
     Unauthorized,
 )
-from tagsync.registries import client as http
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.credentials import (
     BasicCredential,
     Credential,
     NoCredential,
     TokenCredential,
 )
-from tagsync.registries.oci import api as oci
-from tagsync.registries.oci import challenges as bearer
+from tagsync.registries.oci.api import Oci, refusal_of
+from tagsync.registries.oci.auth import TOKENS_KEPT, ChallengedAuth, of
+from tagsync.registries.oci.challenges import challenges_of
 from tagsync.registries.oci.docker_login import Login
+from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
 from tests.conftest import FakeClock
 
@@ -99,28 +101,26 @@ class Fake:
         return [r for r in self.requests if r.url.host == host and "/v2/" not in r.url.path]
 
 
-def registry_of(handler: Handler, auth: bearer.ChallengedAuth, endpoint: str = ENDPOINT) -> oci.Oci:
-    client = http.Client(
+def registry_of(handler: Handler, auth: ChallengedAuth, endpoint: str = ENDPOINT) -> Oci:
+    client = Client(
         endpoint,
         auth,
-        lambda answer: oci.refusal_of(answer, auth.secrets),
-        http.Limits(),
+        lambda answer: refusal_of(answer, auth.secrets),
+        Limits(),
         secrets=lambda: auth.secrets,
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
-    return oci.Oci(client, 2**20, 4)
+    return Oci(client, 2**20, 4)
 
 
 @pytest.fixture
-def opened(clock: FakeClock) -> Iterator[Callable[..., oci.Oci]]:
+def opened(clock: FakeClock) -> Iterator[Callable[..., Oci]]:
     """Opens registries whose time is the test's."""
-    registries: list[oci.Oci] = []
+    registries: list[Oci] = []
 
-    def open_with(
-        handler: Handler, credential: Credential = USER, endpoint: str = ENDPOINT
-    ) -> oci.Oci:
-        registry = registry_of(handler, bearer.of(credential, endpoint, clock), endpoint)
+    def open_with(handler: Handler, credential: Credential = USER, endpoint: str = ENDPOINT) -> Oci:
+        registry = registry_of(handler, of(credential, endpoint, clock), endpoint)
         registries.append(registry)
         return registry
 
@@ -129,10 +129,10 @@ def opened(clock: FakeClock) -> Iterator[Callable[..., oci.Oci]]:
         registry.close()
 
 
-Open = Callable[..., oci.Oci]
+Open = Callable[..., Oci]
 
 
-def refusal(registry: oci.Oci, repository: str = "team/a") -> RegistryError:
+def refusal(registry: Oci, repository: str = "team/a") -> RegistryError:
     with pytest.raises(RegistryError) as caught:
         registry.list_tags(repository)
     text = str(caught.value)
@@ -239,11 +239,11 @@ def test_threads_share_a_token(opened: Open, clock: FakeClock) -> None:
 def test_tokens_are_not_kept_without_bound(clock: FakeClock) -> None:
     """However many repositories are polled, tokens are kept for a bounded number."""
     fake = Fake(clock)
-    auth = bearer.of(USER, ENDPOINT, clock)
+    auth = of(USER, ENDPOINT, clock)
     with closing(registry_of(fake, auth)) as registry:
-        for number in range(bearer.TOKENS_KEPT + 10):
+        for number in range(TOKENS_KEPT + 10):
             registry.list_tags(f"team/r{number}")
-    assert len(auth.secrets) <= bearer.TOKENS_KEPT + 2
+    assert len(auth.secrets) <= TOKENS_KEPT + 2
 
 
 def test_nobody_gets_a_token_too(opened: Open, clock: FakeClock) -> None:
@@ -259,7 +259,7 @@ def test_an_identity_token_is_exchanged(clock: FakeClock) -> None:
     fake.answer = httpx.Response(200, json={"access_token": "made-up-token-0", "expires_in": 60})
     fake.issued["made-up-token-0"] = httpx.QueryParams()
     identity = Secret("made-up-identity")
-    auth = bearer.ChallengedAuth(ENDPOINT, lambda: Login(None, identity), clock)
+    auth = ChallengedAuth(ENDPOINT, lambda: Login(None, identity), clock)
     with closing(registry_of(fake, auth)) as registry:
         registry.list_tags("team/a")
     (sign_in,) = fake.sign_ins
@@ -408,7 +408,7 @@ def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
         asked.append(clock())
         raise ConfigError("docker-credential-made-up did not answer")
 
-    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    auth = ChallengedAuth(ENDPOINT, logins, clock)
     client = httpx.Client(transport=httpx.MockTransport(basic(set())[0]), auth=auth)
     for number in range(3):
         with pytest.raises(Unauthorized, match="did not answer"):
@@ -430,7 +430,7 @@ def test_a_login_is_asked_for_again(clock: FakeClock) -> None:
         return Login("reader", Secret(next(passwords)))
 
     handler, sent = basic({BASIC})
-    auth = bearer.ChallengedAuth(ENDPOINT, logins, clock)
+    auth = ChallengedAuth(ENDPOINT, logins, clock)
     client = httpx.Client(transport=httpx.MockTransport(handler), auth=auth)
     with pytest.raises(Unauthorized):
         client.get(f"{ENDPOINT}/v2/team/a/tags/list")
@@ -558,17 +558,17 @@ def test_what_is_echoed_is_not_told(opened: Open, clock: FakeClock) -> None:
 )
 def test_challenges(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
     """Challenges are read in every form that RFC 9110 allows; the first of a scheme counts."""
-    assert bearer.challenges_of(headers) == expected
+    assert challenges_of(headers) == expected
 
 
 def test_a_credential_of_another_kind() -> None:
     """A credential for SWR is refused before anything is sent."""
     with pytest.raises(ConfigError, match="OCI registry"):
-        bearer.of(TokenCredential(Secret("x")), ENDPOINT)
+        of(TokenCredential(Secret("x")), ENDPOINT)
 
 
 @pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])
 def test_a_username_that_cannot_be_sent(username: str) -> None:
     """A user's name that the password's part would begin in is refused before anything is sent."""
     with pytest.raises(ConfigError, match=r"the username .* check it"):
-        bearer.of(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)
+        of(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)

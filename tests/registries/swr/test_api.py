@@ -25,9 +25,11 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import Listing, Tag, Unchanged
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
-from tagsync.registries.swr import api as swr
+from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import READS
+from tagsync.registries.swr.api import Swr, refusal_of
+from tagsync.registries.swr.paging import PAGE
 from tagsync.secrets import Secret
 
 REPOSITORY = "team/api"
@@ -47,15 +49,15 @@ def no_retries() -> Iterator[None]:
 
 def client_of(
     url: str, max_bytes: int = BOUND, transport: httpx.BaseTransport | None = None
-) -> http.Client:
-    return http.Client(
+) -> Client:
+    return Client(
         url,
         None,
-        lambda answer: swr.refusal_of(answer, (Secret(SECRET),)),
-        http.Limits(max_listing_bytes=max_bytes),
+        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        Limits(max_listing_bytes=max_bytes),
         # A transport of our own also keeps a proxy of the environment out.
         transport=transport or httpx.HTTPTransport(),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
 
 
@@ -64,14 +66,14 @@ def ask(
 ) -> Listing | Unchanged:
     """Reads a repository of a registry that is one function."""
     client = client_of("http://127.0.0.1", bound, httpx.MockTransport(handler))
-    with closing(swr.Swr(client, bound)) as registry:
+    with closing(Swr(client, bound)) as registry:
         return registry.list_tags(repository, known)
 
 
 def ask_emulator(
     emulator: Emulator, known: str | None = None, repository: str = REPOSITORY
 ) -> Listing | Unchanged:
-    with closing(swr.Swr(client_of(emulator.url), BOUND)) as registry:
+    with closing(Swr(client_of(emulator.url), BOUND)) as registry:
         return registry.list_tags(repository, known)
 
 
@@ -191,7 +193,7 @@ def test_what_each_page_is_asked_with(max_page: int, sends_total: bool) -> None:
     for request in emulator.requests:
         assert request.query.keys() == {"offset", "limit", "order_column", "order_type"}
         assert int(request.query["offset"]) % int(request.query["limit"]) == 0
-        assert 1 <= int(request.query["limit"]) <= swr.PAGE
+        assert 1 <= int(request.query["limit"]) <= PAGE
 
 
 def test_a_total_spares_requests() -> None:
@@ -338,11 +340,11 @@ def test_a_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
 @pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
 def test_a_lasting_contradiction_is_a_failure(pages: Sequence[httpx.Response]) -> None:
     """After as many reads as allowed there is no listing."""
-    handler, requests = in_order(*copies(list(pages) * answers.READS))
-    with pytest.raises(InconsistentListing, match=f"read {answers.READS} times") as caught:
+    handler, requests = in_order(*copies(list(pages) * READS))
+    with pytest.raises(InconsistentListing, match=f"read {READS} times") as caught:
         ask(handler)
     assert REPOSITORY in sentence_of(caught.value)
-    assert len(requests) == answers.READS * len(pages)
+    assert len(requests) == READS * len(pages)
 
 
 def test_a_repository_that_goes_away_amid_its_pages() -> None:
@@ -350,7 +352,7 @@ def test_a_repository_that_goes_away_amid_its_pages() -> None:
     first, gone = response(rows_of(range(100)), 150), httpx.Response(404)
     handler, _ = in_order(*copies([first, gone, first]), response(rows_of(range(100, 150)), 150))
     assert len(listing(ask(handler)).tags) == 150
-    handler, _ = in_order(*copies([first, gone] * answers.READS))
+    handler, _ = in_order(*copies([first, gone] * READS))
     with pytest.raises(InconsistentListing, match="a later page is gone") as caught:
         ask(handler)
     sentence_of(caught.value)
@@ -740,7 +742,7 @@ def test_a_server_that_honours_only_the_limit() -> None:
 
     with pytest.raises(InconsistentListing):
         ask(handler)
-    assert len(asked) <= 4 * answers.READS
+    assert len(asked) <= 4 * READS
 
 
 def test_a_tag_that_moves_during_the_probe() -> None:
@@ -781,8 +783,8 @@ def test_a_short_page_amid_others_is_no_end() -> None:
 def test_no_part_of_a_secret_survives_in_a_refusal(body: object, headers: dict[str, str]) -> None:
     """A secret that a server echoes is gone from sentence and code, wherever it stood."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = http.Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), raw)
-    error = swr.refusal_of(answer, (Secret("made-up-secret-1"),))
+    answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), raw)
+    error = refusal_of(answer, (Secret("made-up-secret-1"),))
     assert "made-up" not in f"{error} {error.code}"
 
 
@@ -809,7 +811,7 @@ def test_a_clock_that_is_wrong_is_named() -> None:
 def test_where_a_redirect_points_is_shortened() -> None:
     """The place that a redirect names is shown in part, and without control characters."""
     headers = httpx.Headers([(b"Location", b"https://elsewhere.example/\x1b[2J" + b"x" * 5000)])
-    error = swr.refusal_of(http.Answer("http://127.0.0.1/x", 302, headers, b""))
+    error = refusal_of(Answer("http://127.0.0.1/x", 302, headers, b""))
     assert "elsewhere" in str(error)
     assert str(error).isprintable()
     assert len(str(error)) < 500

@@ -24,7 +24,6 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries import renewal as auth_module
 from tagsync.registries.credentials import (
     AgencyCredential,
     Credential,
@@ -33,14 +32,12 @@ from tagsync.registries.credentials import (
     PasswordCredential,
     TokenCredential,
 )
-from tagsync.registries.renewal import (
-    MAX_ANSWER_BYTES,
-    REFUSAL_STANDS,
-    AgencyAuth,
-    PasswordAuth,
-    RenewedAuth,
+from tagsync.registries.renewal import MAX_ANSWER_BYTES, REFUSAL_STANDS, RegistryAuth, RenewedAuth
+from tagsync.registries.swr.auth import of
+from tagsync.registries.swr.ecs import AgencyAuth
+from tagsync.registries.swr.iam import PasswordAuth, TokenAuth
+from tagsync.registries.swr.signing import (
     SigningAuth,
-    TokenAuth,
     canonical_path,
     canonical_query,
     canonical_request,
@@ -967,13 +964,13 @@ def test_of_configured_credentials(
     credential: Credential, kind: type[object], secrets: set[str]
 ) -> None:
     """Each configured credential has its signer, which tells the secrets that it uses."""
-    signer = auth_module.of(credential)
+    signer = of(credential)
 
     assert isinstance(signer, kind)
-    assert isinstance(signer, auth_module.RegistryAuth)
+    assert isinstance(signer, RegistryAuth)
     assert {secret.reveal() for secret in signer.secrets} == secrets
 
 
 def test_nobody_is_asked_without_a_credential() -> None:
     """The kind none signs nothing."""
-    assert auth_module.of(NoCredential()) is None
+    assert of(NoCredential()) is None

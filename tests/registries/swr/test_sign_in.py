@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.errors import RegistryError
-from tagsync.registries import client as http
-from tagsync.registries.oci import challenges as bearer
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.oci.auth import ChallengedAuth
+from tagsync.registries.oci.challenges import challenges_of
 from tagsync.registries.oci.docker_login import Login
-from tagsync.registries.renewal import AgencyAuth, PasswordAuth, RegistryAuth
-from tagsync.registries.swr import api as swr
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.renewal import RegistryAuth
+from tagsync.registries.swr.api import refusal_of
+from tagsync.registries.swr.ecs import AgencyAuth
+from tagsync.registries.swr.iam import PasswordAuth
 from tagsync.secrets import Secret
 from tests.conftest import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
@@ -71,14 +75,14 @@ def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Ans
         status, headers, body = answer(request)
         return httpx.Response(status, headers=headers, content=body)
 
-    client = http.Client(
+    client = Client(
         "https://registry.example.com",
         auth,
-        lambda told: swr.refusal_of(told, auth.secrets),
-        http.Limits(),
+        lambda told: refusal_of(told, auth.secrets),
+        Limits(),
         secrets=lambda: auth.secrets,
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
     with closing(client):
         try:
@@ -151,7 +155,7 @@ CHALLENGES = st.lists(_PIECES, max_size=10).map("".join) | st.sampled_from(
 def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, identity: bool) -> None:
     """What a registry wants and what the place that it names gives is a token, or an error."""
     login = Login(None if identity else "robot", Secret(SECRET))
-    auth = bearer.ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
+    auth = ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
 
     def handler(request: httpx.Request) -> Answer:
         if request.url.host == "registry.example.com":
@@ -165,7 +169,7 @@ def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, iden
 @given(st.lists(st.text(max_size=60) | CHALLENGES, max_size=4))
 def test_any_header_is_challenges(headers: list[str]) -> None:
     """Reading challenges never fails, and gives lower-case schemes with lower-case parameters."""
-    for scheme, parameters in bearer.challenges_of(headers).items():
+    for scheme, parameters in challenges_of(headers).items():
         assert scheme == scheme.lower()
         assert all(name == name.lower() for name in parameters)
 
