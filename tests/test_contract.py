@@ -14,8 +14,8 @@ from tagsync.models import Listing, Repository, Unchanged
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry, Source, open_registry
 from tagsync.registries.credentials import NoCredential
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support import docker_registry
+from tests.support.record import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
 

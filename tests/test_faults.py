@@ -27,8 +27,9 @@ from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import KeyCredential
 from tagsync.secrets import Secret
-from tests.conftest import REPOSITORY, FakeClock
+from tests.support.clock import FakeClock
 from tests.support.documents import read_page
+from tests.support.registries import REPOSITORY
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]

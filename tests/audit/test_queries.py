@@ -30,7 +30,9 @@ from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY, FakeClock, Scripted, without_triggers
+from tests.support.clock import FakeClock
+from tests.support.record import without_triggers
+from tests.support.registries import REPOSITORY, Scripted
 
 INTERVAL = timedelta(minutes=5)
 Row = dict[str, Any]

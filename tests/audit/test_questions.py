@@ -18,13 +18,11 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
 from tagsync.polling.poll import Job, sync
-from tagsync.registries.client import Client, Limits
-from tagsync.registries.swr.api import Swr, refusal_of
 from tagsync.web.record import state
-from tests.conftest import FakeClock, Scripted
+from tests.support.clock import FakeClock
 from tests.support.documents import read_page
+from tests.support.registries import INTERVAL, Scripted, World
 
-INTERVAL = timedelta(minutes=5)
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 Rows = list[dict[str, Any]]
 Answer = Callable[..., Rows]
@@ -44,29 +42,6 @@ def ask(database: Path, slug: str, **parameters: object) -> Rows:
 
 def picked(rows: Rows, *columns: str) -> list[tuple[Any, ...]]:
     return [tuple(row[column] for column in columns) for row in rows]
-
-
-class World:
-    """A registry of ours that a store polls, on a clock that only the test moves."""
-
-    def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
-        self.emulator, self.clock, self._store = emulator, clock, store
-        limits = Limits(5.0, 0.001, 2**24, 10_000.0, 1)
-        self._client = Client(emulator.url, None, lambda answer: refusal_of(answer, ()), limits)
-        self._registry = Swr(self._client, 2**24, clock)
-
-    def close(self) -> None:
-        self._registry.close()
-
-    def poll(self, *names: str, after: timedelta = INTERVAL) -> None:
-        self.clock.now += after
-        for name in names:
-            job = Job(Repository("swr", name), self._registry, INTERVAL)
-            sync(job, self._store, clock=self.clock)
-
-    def fail(self, name: str) -> None:
-        self.emulator.answer_next(403, {"errors": [{"errorCode": "SVCSTG.SWR.4030170"}]})
-        self.poll(name)
 
 
 API, WEB, GONE, NEVER = "team/api", "team/web", "team/gone", "team/never"

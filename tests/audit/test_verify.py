@@ -21,7 +21,9 @@ from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
-from tests.conftest import FakeClock, Scripted, without_triggers
+from tests.support.clock import FakeClock
+from tests.support.record import without_triggers
+from tests.support.registries import Scripted
 
 Edit = Callable[[sqlite3.Connection], object]
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: what tagsync costs beside fetching the same bytes."""
+"""``python -m tests.benchmarks``: the cost of tagsync beside a plain fetch."""
 
 import os
 import shutil
@@ -12,29 +12,29 @@ from typing import Final
 import click
 
 from tests.benchmarks import data
-from tests.benchmarks.measure import TAGSYNC, Cost, Measured, cost, in_turn, machine, middle
+from tests.benchmarks.measure import TAGSYNC, Cost, Measured, cost, in_turn, machine, median_cost
 from tests.benchmarks.nginx import serving
 from tests.benchmarks.plot import plot
 
 SIZES: Final = ((100, 100), (1000, 10), (1000, 100), (100, 1000), (10_000, 10), (10_000, 100))
-"""Repositories, and tags in each: tags and repositories grow apart from each other."""
+"""Repositories, and tags in each: both grow independently."""
 
 MAIN: Final = (1000, 100)
-"""The size at which all ways are compared."""
+"""The size at which all ways are measured."""
 
 FETCH: Final = "fetch, 1 thread"
-"""What everything is compared with."""
+"""The baseline of all comparisons."""
 
 WAYS: Final = (FETCH, "first import", "idle pass", "1 % changes")
-"""What is measured at every size."""
+"""The ways that are measured at every size."""
 
 DATABASE: Final = "database"
 
 STARTS: Final = ("tagsync --help", "tagsync status")
-"""What takes as long as it takes to start."""
+"""Commands whose time is mostly start-up."""
 
 HISTORY: Final = 30
-"""Passes with changes, after which those must take no longer than before."""
+"""The number of passes with changes before the last passes are measured again."""
 
 _CONFIG: Final = """
 [store]
@@ -52,7 +52,7 @@ repositories = [{names}]
 
 
 class Bench:
-    """One size: two states of its registry, which differ in 1 % of the tags, and a database."""
+    """One size: a registry in two states, 1 % of the tags apart, and a database."""
 
     def __init__(
         self, folder: Path, urls: tuple[str, str], repositories: int, threads: int
@@ -74,27 +74,27 @@ class Bench:
         return self.folder / f"{state}.toml"
 
     def tagsync(self, *arguments: str, state: int = 0) -> list[str]:
-        """A command of tagsync, configured for one state of the registry."""
+        """Return a tagsync command, configured for one state of the registry."""
         return [*TAGSYNC, "--config", str(self._config(state)), *arguments]
 
     def sync(self, state: int) -> list[str]:
-        """The command of a pass over one state."""
+        """Return the command of a pass over one state."""
         return self.tagsync("sync", state=state)
 
     def fetch(self, way: str, threads: int) -> list[str]:
-        """The command that fetches the same bytes otherwise."""
+        """Return a command that fetches the same bytes without tagsync."""
         module = [sys.executable, "-m", "tests.benchmarks.fetch", way]
         return [*module, self.urls[0], str(self.repositories), str(threads)]
 
-    def forget(self) -> None:
-        """Removes the database."""
+    def remove_database(self) -> None:
+        """Remove the database."""
         for path in self.folder.glob("tagsync.db*"):
             path.unlink()
 
 
 @contextmanager
 def bench(repositories: int, tags: int, threads: int) -> Iterator[Bench]:
-    """Makes the data of one size, and serves them."""
+    """Create the data of one size, and serve it."""
     with TemporaryDirectory(prefix="tagsync-benchmark-") as name:
         folder = Path(name)
         for state in (0, 1):
@@ -105,24 +105,24 @@ def bench(repositories: int, tags: int, threads: int) -> Iterator[Bench]:
 
 
 def after_a_history(made: Bench) -> dict[str, Cost]:
-    """Passes with 1 % changes, and idle ones, when there were many before."""
+    """Measure passes with 1 % changes, and idle ones, after many such passes."""
     passes = [
         (cost(made.sync(number % 2)), cost(made.sync(number % 2))) for number in range(HISTORY)
     ]
     changing, idle = zip(*passes[-5:], strict=True)
     return {
-        f"1 % changes, after {HISTORY} such passes": middle(changing),
-        f"idle pass, after {HISTORY} such passes": middle(idle),
+        f"1 % changes, after {HISTORY} such passes": median_cost(changing),
+        f"idle pass, after {HISTORY} such passes": median_cost(idle),
     }
 
 
-def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
-    """All ways at one size; in the order of a life: import, idle, changes."""
+def measure_size(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
+    """Measure all ways at one size."""
     main = size == MAIN
     with bench(*size, threads) as made:
         ways = {
             FETCH: Measured(made.fetch("httpx", 1)),
-            "first import": Measured(made.sync(0), made.forget),
+            "first import": Measured(made.sync(0), made.remove_database),
             "idle pass": Measured(made.sync(0)),
             "1 % changes": Measured(made.sync(1)),
         }
@@ -139,8 +139,8 @@ def compared(size: tuple[int, int], threads: int, runs: int) -> dict[str, Cost]:
 
 
 def table(costs: dict[tuple[int, int], dict[str, Cost]], threads: int) -> Iterator[str]:
-    """The lines of two tables in Markdown: each size, and what was measured at `MAIN` alone."""
-    yield f"{machine()}; threads that ask: {threads}; medians of whole processes on loopback.\n"
+    """Yield the lines of two Markdown tables: all sizes, and further ways at `MAIN`."""
+    yield f"{machine()}; polling threads: {threads}; medians of whole processes on loopback.\n"
     yield f"| repositories x tags | {' | '.join(WAYS)} | bytes a tag |"
     yield "|---|---|---|---|---|---|"
     for (repositories, tags), ways in costs.items():
@@ -162,20 +162,20 @@ def _cell(took: Cost, alone: Cost) -> str:
     "--threads",
     default=1,
     show_default=True,
-    help="How many tagsync may ask with: on loopback, where nothing is waited for, one is enough,"
-    " as another one records.",
+    help="The number of polling threads of tagsync. One is enough on loopback, where requests take"
+    " no time and another thread records.",
 )
 @click.option("--runs", default=3, show_default=True, help="How often each way is measured.")
 @click.option("--only-main", is_flag=True, help="Leave the other sizes out.")
 @click.option("--plot", "picture", type=Path, help="The SVG file to draw the sizes in.")
 def main(*, threads: int, runs: int, only_main: bool, picture: Path | None) -> None:
-    """Measure tagsync beside fetching the same bytes, and print a table in Markdown."""
+    """Measure tagsync beside a fetch of the same bytes, and print a Markdown table."""
     if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         raise click.ClickException("nginx is needed: apt-get install nginx-light")
     costs = {}
     for size in (MAIN,) if only_main else SIZES:
         click.echo(f"{size[0]} repositories of {size[1]} tags …", err=True)
-        costs[size] = compared(size, threads, runs)
+        costs[size] = measure_size(size, threads, runs)
     for line in table(costs, threads):
         click.echo(line)
     if picture:

@@ -1,8 +1,8 @@
-"""How long an auditor waits: a record made up at full size, and the questions asked of it.
+"""Measure how long an audit query takes on a generated record of full size.
 
 ``python -m tests.benchmarks.audit --tags 1000000 --changes 5000000`` takes some minutes and 10 GB
-in a temporary folder, and prints for each question the median and the slowest answer, and
-the processor's time, which does not count what others do on the machine, in milliseconds.
+in a temporary folder. For each query it prints three times in milliseconds: the median, the slowest
+and the processor time, which does not depend on the load of the machine.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tagsync.database.schema import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 50
-"""Of so many kinds are the lower layers of all images."""
+"""The number of base images whose layers the images share."""
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 REPEATS: Final = 20
@@ -37,7 +37,7 @@ _LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class Size:
-    """How much is recorded: ``rounds`` listings of each repository, in each of which all moved."""
+    """The size of a record: ``rounds`` listings of each repository; all tags move."""
 
     def __init__(self, tags: int, changes: int, images: int) -> None:
         self.per_repository = min(tags, TAGS_OF_A_REPOSITORY)
@@ -51,7 +51,7 @@ def digest(*parts: object) -> str:
 
 
 def layer(image: int, position: int) -> str:
-    """Four layers are of one of the bases, four are the image's own."""
+    """Return the digest of a layer: four belong to a base image, four to the image."""
     return digest("base", image % BASES, position) if position < 4 else digest(image, position)
 
 
@@ -80,7 +80,7 @@ def image_of(repository: int, tag: int, round_: int, size: Size) -> int:
 
 
 def fill(path: Path, size: Size) -> list[str]:
-    """Records it all; returns the digest of each image."""
+    """Create the record, and return the digest of each image."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA cache_size = -4000000")
@@ -103,7 +103,7 @@ def fill(path: Path, size: Size) -> list[str]:
         texts = [manifest(image) for image in range(size.images)]
         digests = [f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts]
         came = first_moments(size)
-        # Before the changes, which lead to them.
+        # Images come before the changes, which refer to them.
         db.executemany(
             "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?, ?)",
             (
@@ -127,7 +127,7 @@ def fill(path: Path, size: Size) -> list[str]:
 
 
 def first_moments(size: Size) -> dict[int, str]:
-    """When each image came, in the order in which they do."""
+    """Return when each image was first observed, in this order."""
     came: dict[int, str] = {}
     for round_ in range(size.rounds):
         for repository in range(size.repositories):
@@ -142,7 +142,7 @@ def insert_changes(
     digests: list[str],
     size: Size,
 ) -> None:
-    """Appends the changes of every listing, and the mirror that they come to."""
+    """Insert the changes of every listing, and the resulting mirror."""
 
     def changes() -> Iterator[tuple[object, ...]]:
         head, number = hash_chain.GENESIS, 0
@@ -178,8 +178,8 @@ def insert_changes(
     )
 
 
-def ask(path: Path, size: Size, digests: list[str]) -> None:
-    """Asks each question several times, always about something else, and prints the times."""
+def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
+    """Run each query several times with other arguments, and print the times."""
     random = Random(1)
 
     def repository() -> str:
@@ -216,13 +216,13 @@ def ask(path: Path, size: Size, digests: list[str]) -> None:
             ),
         }
         for name, question in questions.items():
-            print_times(name, question, REPEATS)  # the first of them with a cold page cache
+            print_times(name, question, REPEATS)  # the first one with a cold page cache
         print_times(
             f"find, by a layer of one image in {BASES}",
             lambda: sum(1 for _ in audit.find(layer(random.randrange(BASES), 0))),
             1,
         )
-        print_times("verify", lambda: [print(row) for row in audit.verify()], 1)  # noqa: T201
+        print_times("verify", lambda: [print(row) for row in audit.verify()], 1)  # noqa: T201  a figure
 
 
 def print_times(name: str, question: Callable[[], object], repeats: int) -> None:
@@ -233,15 +233,17 @@ def print_times(name: str, question: Callable[[], object], repeats: int) -> None
         question()
         times.append(1000 * (perf_counter() - began))
     worked = 1000 * (process_time() - worked) / repeats
-    print(f"{name:45} {median(times):10.2f} {max(times):10.2f} {worked:10.2f}", flush=True)  # noqa: T201
+    print(f"{name:45} {median(times):10.2f} {max(times):10.2f} {worked:10.2f}", flush=True)  # noqa: T201  a figure
 
 
 def main() -> None:
-    """Makes the record up, asks, and takes it away again."""
+    """Create the record, measure the queries, and remove the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tags", type=int, default=100_000)
     parser.add_argument("--changes", type=int, default=500_000)
-    parser.add_argument("--images", type=int, help="distinct images; else half as many as tags")
+    parser.add_argument(
+        "--images", type=int, help="distinct images; by default half as many as tags"
+    )
     arguments = parser.parse_args()
     size = Size(arguments.tags, arguments.changes, arguments.images or arguments.tags // 2)
     with tempfile.TemporaryDirectory(prefix="tagsync-benchmark-") as folder:
@@ -249,11 +251,11 @@ def main() -> None:
         began = perf_counter()
         digests = fill(path, size)
         mebibytes = path.stat().st_size // 2**20
-        print(f"made up in {perf_counter() - began:.0f} s, {mebibytes} MiB")  # noqa: T201
-        print(f"{'milliseconds':45} {'median':>10} {'slowest':>10} {'processor':>10}")  # noqa: T201
-        ask(path, size, digests)
+        print(f"created in {perf_counter() - began:.0f} s, {mebibytes} MiB")  # noqa: T201  a figure
+        print(f"{'milliseconds':45} {'median':>10} {'slowest':>10} {'processor':>10}")  # noqa: T201  a figure
+        measure_queries(path, size, digests)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"peak memory {peak} MiB, most of it to make the record up")  # noqa: T201
+    print(f"peak memory {peak} MiB, mostly to create the record")  # noqa: T201  a figure
 
 
 if __name__ == "__main__":

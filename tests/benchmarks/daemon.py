@@ -1,8 +1,8 @@
-"""Whether the daemon keeps its times: many repositories, every poll on time.
+"""Measure whether the daemon polls many repositories on time.
 
 ``python -m tests.benchmarks.daemon`` runs a real ``tagsync run`` on 5,000 repositories of 20 tags
-with an interval of a minute, beside an emulated registry on the same machine, and prints how late
-polls began, what it cost, and how many were missed.
+with an interval of a minute, beside an emulated registry on the same machine. It prints how late
+polls began, what they cost, and how many were missed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ with Emulator() as swr:
 
 @contextmanager
 def started(*command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ended with the block."""
+    """Start a process, and terminate it after the block."""
     with (
         (folder / "stderr").open("a") as stderr,
         subprocess.Popen(
@@ -69,7 +69,7 @@ def started(*command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def scrape(port: int) -> dict[str, float]:
-    """The daemon's metrics, by their names with labels."""
+    """Return the daemon's metrics by name with labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -77,10 +77,10 @@ def scrape(port: int) -> dict[str, float]:
 
 
 def await_first_listings(port: int, repositories: int, seconds: float) -> None:
-    """Waits until every repository was listed once.
+    """Wait until every repository was listed once.
 
     Raises:
-        TimeoutError: it took longer than these seconds.
+        TimeoutError: If it takes longer than this many seconds.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ def await_first_listings(port: int, repositories: int, seconds: float) -> None:
 
 
 def lateness(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, int]:
-    """How many polls began within how many seconds of their time; each counts once."""
+    """Return how many polls were late, by the upper bound of the delay in seconds."""
     bounds: dict[str, int] = {}
     counted = 0
     for name, value in after.items():
@@ -111,13 +111,13 @@ def lateness(before: Mapping[str, float], after: Mapping[str, float]) -> dict[st
 
 
 def main() -> None:
-    """Runs the benchmark and prints its figures, a JSON object."""
+    """Run the benchmark and print its figures as a JSON object."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--repositories", type=int, default=5000)
     parser.add_argument("--tags", type=int, default=20)
     parser.add_argument("--interval", type=int, default=60, help="seconds")
-    parser.add_argument("--intervals", type=int, default=3, help="how many to measure")
-    parser.add_argument("--port", type=int, default=9181, help="of the metrics")
+    parser.add_argument("--intervals", type=int, default=3, help="how many intervals to measure")
+    parser.add_argument("--port", type=int, default=9181, help="the port of the metrics")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -131,7 +131,7 @@ def main() -> None:
                 began = time.monotonic()
                 await_first_listings(options.port, options.repositories, 10 * options.interval)
                 first = time.monotonic() - began
-                # What was due during the first listings, which cost the most, is worked off.
+                # Polls that became due during the expensive first listings are finished after this.
                 time.sleep(options.interval)
                 before = scrape(options.port)
                 time.sleep(options.interval * options.intervals)

@@ -1,8 +1,7 @@
-"""Tag lists as SWR sends them, made up but of a real registry's size and shape.
+"""Tag lists as SWR sends them, generated in the size and shape of a real registry.
 
-Every tag has an image of its own, which is the most that there can be to store: in real life
-several tags share one. Everything is a function of its arguments, so that each run measures the
-same bytes.
+Every tag has an image of its own, which is the worst case for the database; real tags often share
+one. Everything depends on the arguments alone, so that each run measures the same bytes.
 """
 
 from hashlib import sha256
@@ -16,28 +15,28 @@ from tagsync.registries.swr.api import tags_path
 NAMESPACE: Final = "bench"
 
 _BASE_LAYERS, _OWN_LAYERS = 5, 2
-"""Layers that the images of a repository share, and those of one image alone."""
+"""Layers shared by the images of a repository, and layers of one image alone."""
 
 _LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _encode = msgspec.json.Encoder().encode
 
 
 def repository(number: int) -> str:
-    """The name of the repository with this number."""
+    """Return the name of the repository with this number."""
     return f"{NAMESPACE}/service-{number:05}"
 
 
 def write(folder: Path, repositories: int, tags: int, *, moved: int = 0) -> int:
-    """Writes each repository's tag list below the folder, at the path at which it is asked for.
+    """Write the tag list of each repository below the folder, at its request path.
 
     Args:
-        folder: the root of a web server.
-        repositories: how many.
-        tags: how many in each.
-        moved: how many tags of each point elsewhere than without this.
+        folder: The root of a web server.
+        repositories: The number of repositories.
+        tags: The number of tags in each.
+        moved: The number of tags in each that point to another image than with 0.
 
     Returns:
-        How many bytes the lists are, all together.
+        The size of all lists in bytes.
     """
     total = 0
     for number in range(repositories):
@@ -49,14 +48,14 @@ def write(folder: Path, repositories: int, tags: int, *, moved: int = 0) -> int:
 
 
 def listing(name: str, tags: int, *, moved: int = 0) -> bytes:
-    """A repository's tag list, the newest tag first, as SWR orders it when asked to."""
+    """Return a repository's tag list, newest tag first, as SWR can order it."""
     base = [_digest(f"{name} base {layer}") for layer in range(_BASE_LAYERS)]
     builds = [*range(tags, tags + moved), *range(tags - 1, moved - 1, -1)]
     return _encode([_row(name, build % tags, build, base) for build in builds])
 
 
 def _row(name: str, number: int, build: int, base: list[str]) -> dict[str, object]:
-    """One row: the tag with this number, pointing to the image of this build."""
+    """Return one row: the tag with this number, pointing to the image of this build."""
     own = [_digest(f"{name} {build} {layer}") for layer in range(_OWN_LAYERS)]
     image_id = _digest(f"{name} {build} config")
     manifest = _encode(

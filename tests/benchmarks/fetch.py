@@ -1,8 +1,8 @@
-"""The bytes alone: every tag list read and thrown away, for comparison.
+"""Fetch every tag list and discard it, as the baseline of the benchmarks.
 
 ``python -m tests.benchmarks.fetch httpx|sdk ENDPOINT REPOSITORIES THREADS`` reads them with one
-`httpx.Client`, or with the vendor's SDK; ``… fetch heads URL TAGS THREADS`` asks an OCI repository
-for the digests of its tags, ``v0`` and so on.
+`httpx.Client`, or with the vendor's SDK. ``… fetch heads URL TAGS THREADS`` requests the digests of
+the tags ``v0``, ``v1`` and so on from an OCI repository.
 """
 
 import sys
@@ -13,8 +13,8 @@ from tests.benchmarks.data import NAMESPACE, repository
 
 
 def httpx_fetcher(endpoint: str) -> Callable[[int], object]:
-    """Reads a repository's list as bytes."""
-    import httpx  # noqa: PLC0415  each way pays for its own imports only
+    """Return a function that reads a repository's list as bytes."""
+    import httpx  # noqa: PLC0415  each way measures its own imports only
 
     client = httpx.Client()
 
@@ -30,7 +30,7 @@ def httpx_fetcher(endpoint: str) -> Callable[[int], object]:
 
 
 def heads_fetcher(repository_url: str) -> Callable[[int], object]:
-    """Asks for a tag's digest."""
+    """Return a function that requests a tag's digest."""
     import httpx  # noqa: PLC0415  as above
 
     accept = "application/vnd.oci.image.manifest.v1+json"
@@ -39,7 +39,7 @@ def heads_fetcher(repository_url: str) -> Callable[[int], object]:
 
 
 def sdk_fetcher(endpoint: str) -> Callable[[int], object]:
-    """Reads a repository's list as the objects of the vendor's SDK."""
+    """Return a function that reads a repository's list with the vendor's SDK."""
     from huaweicloudsdkcore.auth.credentials import (  # type: ignore[import-untyped]  # noqa: PLC0415  ships no types
         BasicCredentials,
     )

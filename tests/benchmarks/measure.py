@@ -1,4 +1,4 @@
-"""Commands measured as whole processes, in turn, so that a busy machine slows all of them alike."""
+"""Measure commands as whole processes, in turn, so that load affects all of them."""
 
 import json
 import os
@@ -16,15 +16,15 @@ TAGSYNC: Final = (
     "-c",
     "import sys; sys.modules['numpy'] = None; from tagsync.cli import main; main()",
 )
-"""tagsync's command as its users have it.
+"""The tagsync command as users have it: without numpy.
 
-The picture's library brings numpy along, which sqlite-utils imports wherever it is: for a new
-database 0.1 s and 13 MiB that no user of tagsync pays.
+The plot needs numpy, and sqlite-utils imports numpy if it is installed. A new database would take
+0.1 s and 13 MiB more than for users.
 """
 
 
 class Cost(NamedTuple):
-    """What a process took: seconds on the wall and of processors, and MiB at its peak."""
+    """The cost of a process: wall and processor time in seconds, peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -32,19 +32,19 @@ class Cost(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A command, and what has to be done before each of its runs."""
+    """A command, and a call that prepares each of its runs."""
 
     command: Sequence[str]
     before: Callable[[], object] = lambda: None
 
 
 def cost(command: Sequence[str]) -> Cost:
-    """Runs a command to its end, as the child of a small process.
+    """Run a command to its end as the child of a small process, and return its cost.
 
-    A process that is started by a large one counts that one's memory as its own (getrusage(2)).
+    A child of a large process would count that process's memory as its own (getrusage(2)).
 
     Raises:
-        ChildProcessError: it failed.
+        ChildProcessError: If the command failed.
     """
     small = [sys.executable, "-m", "tests.benchmarks.measure", *command]
     finished = subprocess.run(small, capture_output=True, text=True, check=False)
@@ -54,32 +54,32 @@ def cost(command: Sequence[str]) -> Cost:
 
 
 def main() -> int:
-    """Runs the command in the arguments, and prints what it took; gives its exit status."""
+    """Run the command in the arguments, print its cost, and return its exit status."""
     began = time.perf_counter()
     process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
-    print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))  # noqa: T201
+    print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))  # noqa: T201  a figure
     return os.waitstatus_to_exitcode(status)
 
 
 def in_turn(measured: Mapping[str, Measured], runs: int) -> dict[str, Cost]:
-    """Runs all commands in turn, several times over, and gives the medians of each."""
+    """Run all commands in turn, several times, and return the median cost of each."""
     costs: dict[str, list[Cost]] = {name: [] for name in measured}
     for _ in range(runs):
         for name, (command, before) in measured.items():
             before()
             costs[name].append(cost(command))
-    return {name: middle(some) for name, some in costs.items()}
+    return {name: median_cost(some) for name, some in costs.items()}
 
 
-def middle(costs: Iterable[Cost]) -> Cost:
-    """The medians of what several runs took."""
+def median_cost(costs: Iterable[Cost]) -> Cost:
+    """Return the median of each figure."""
     return Cost(*(median(values) for values in zip(*costs, strict=True)))
 
 
 def machine() -> str:
-    """The machine, in one line."""
+    """Return a description of the machine in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()},"

@@ -34,7 +34,7 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {root};
-        # All repositories have as many tags, on one page.
+        # Every repository has the same number of tags, on one page.
         add_header Content-Range 0-{tags}/{tags};
     }}
 }}
@@ -43,23 +43,27 @@ http {{
 
 @contextmanager
 def serving(root: Path, tags: int) -> Iterator[str]:
-    """Serves the files below a folder, each as the one page of a list with so many rows.
+    """Serve the files below a folder, each as the only page of a list.
+
+    Args:
+        root: The folder.
+        tags: The number of rows in each list.
 
     Yields:
-        The endpoint's URL, when it answers.
+        The URL of the endpoint, once it answers.
     """
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise FileNotFoundError("nginx is needed: apt-get install nginx-light")
     with TemporaryDirectory(prefix="tagsync-nginx-") as scratch:
         port = _free_port()
-        # As root nginx would become somebody else, who may not read the folder.
+        # Started as root, nginx would switch to a user who may not read the folder.
         user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
         config = Path(scratch) / "nginx.conf"
         config.write_text(
             _CONFIG.format(user=user, scratch=scratch, port=port, root=root, tags=tags)
         )
-        # Should this process be ended, its children are too: nginx would go on for ever.
+        # If this process is killed, nginx must not keep running.
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", program, "-e", "stderr", "-c", config]
         )

@@ -1,9 +1,9 @@
-"""``python -m tests.benchmarks.oci``: what one repository of a plain registry costs beside skopeo.
+"""``python -m tests.benchmarks.oci``: one OCI repository beside skopeo.
 
-Debian's docker-registry serves it on loopback. skopeo knows a tag's digest only from a process of
-its own, so ``skopeo inspect --raw`` is measured for some tags, spread evenly over the list, and
-multiplied; ``skopeo list-tags`` is measured as it is. The same HEADs from a bare `httpx.Client`
-show what of tagsync's time is the registry's.
+Debian's docker-registry serves it on loopback. skopeo needs one process per tag to learn a digest,
+so ``skopeo inspect --raw`` is measured for some tags, spread evenly over the list, and multiplied;
+``skopeo list-tags`` is measured as it is. The same HEAD requests from a bare `httpx.Client` show
+how much of tagsync's time the registry takes.
 """
 
 import sys
@@ -21,10 +21,10 @@ from tests.support.docker_registry import DockerRegistry, running
 REPOSITORY: Final = "team/api"
 
 TAGS_OF_AN_IMAGE: Final = 10
-"""How many tags point to the same image."""
+"""The number of tags that point to the same image."""
 
 _INSPECT: Final = 'for tag; do skopeo inspect --raw --tls-verify=false "$0:$tag" || exit; done'
-"""One process for each tag, as a script would do it; ``$0`` is the repository."""
+"""A script that runs one process per tag; ``$0`` is the repository."""
 
 _CONFIG: Final = """
 [store]
@@ -42,7 +42,7 @@ manifests = {manifests}
 
 
 def fill(registry: DockerRegistry, count: int) -> list[str]:
-    """Pushes images and lets as many tags as asked for point to them; gives their names."""
+    """Push images and tags that point to them; return the names of the tags."""
     digests: list[str] = []
     for number in range(count):
         if number % TAGS_OF_AN_IMAGE == 0:
@@ -53,7 +53,7 @@ def fill(registry: DockerRegistry, count: int) -> list[str]:
 
 
 class Bench:
-    """A registry, and tagsync's configuration with manifests and without, each with a database."""
+    """A registry and two tagsync configurations, with and without manifests."""
 
     def __init__(self, folder: Path, registry: DockerRegistry, threads: int) -> None:
         self._folder, self._threads = folder, threads
@@ -70,7 +70,7 @@ class Bench:
             (folder / f"{name}.toml").write_text(text)
 
     def ways(self, tags: int, some: Sequence[str]) -> dict[str, Measured]:
-        """What is measured, in the order of a life; the last is for some tags only."""
+        """Return the commands to measure; the last one runs for some of the tags only."""
         heads = [sys.executable, "-m", "tests.benchmarks.fetch", "heads", self._url]
         return {
             "HEADs alone": Measured([*heads, str(tags), str(self._threads)]),
@@ -91,8 +91,8 @@ class Bench:
             path.unlink()
 
 
-def compared(tags: int, sampled: int, threads: int, runs: int) -> dict[str, Cost]:
-    """All ways, and what skopeo would take for all tags."""
+def measure_all(tags: int, sampled: int, threads: int, runs: int) -> dict[str, Cost]:
+    """Measure all commands, and estimate the cost of skopeo for all tags."""
     with TemporaryDirectory(prefix="tagsync-benchmark-") as name:
         folder = Path(name)
         with running(folder) as registry:
@@ -119,7 +119,7 @@ def main(*, tags: int, sampled: int, threads: int, runs: int) -> None:
     for program in ("docker-registry", "skopeo"):
         if which(program) is None:
             raise click.ClickException(f"{program} is needed: apt-get install {program}")
-    costs = compared(tags, sampled, threads, runs)
+    costs = measure_all(tags, sampled, threads, runs)
     skopeo, alone = costs["skopeo list-tags and inspect"], costs["HEADs alone"]
     click.echo(f"{machine()}; {tags} tags, {threads} threads; medians of whole processes.\n")
     click.echo("| what | seconds | CPU seconds | x HEADs alone | skopeo takes |")

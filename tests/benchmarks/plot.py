@@ -1,4 +1,4 @@
-"""The table of `tests.benchmarks` as a picture: what grows, with the tags and the repositories."""
+"""Plot the table of `tests.benchmarks`: time and memory over both sizes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from tests.benchmarks.measure import Cost
 
 _Costs = Mapping[tuple[int, int], Mapping[str, Cost]]
-"""Of each size, in repositories and tags in each, what each way took."""
+"""The cost of each way, by repositories and tags in each."""
 
 _WAYS: Final = ("first import", "1 % changes", "idle pass", "fetch, 1 thread")
 
 
 def plot(costs: _Costs, path: Path) -> None:
-    """Writes the picture as SVG; equal figures give equal files, in text that can be searched."""
+    """Write the plot as SVG: equal figures give equal files, and text stays text."""
     hundred = {size[0] * size[1]: ways for size, ways in costs.items() if size[1] == 100}
     spread = {size[0]: ways for size, ways in costs.items() if size[0] * size[1] == 100_000}
     with mpl.rc_context({"svg.hashsalt": "tagsync", "svg.fonttype": "none"}):

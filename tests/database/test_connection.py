@@ -16,9 +16,9 @@ from tagsync.errors import StoreError
 from tagsync.models import Image, Tag, Watch
 from tagsync.polling.poll import Job, sync
 from tagsync.schedule import stale
-from tests.conftest import FakeClock, Scripted
-from tests.database.test_store import record
-from tests.polling.test_poll import assert_history_is_whole
+from tests.support.clock import FakeClock
+from tests.support.record import assert_history_is_whole, record
+from tests.support.registries import Scripted
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ import pytest
 from sqlite_utils import Database
 
 from tagsync.audit.queries import Audit
-from tagsync.clock import timestamp
 from tagsync.database.connection import Connection
 from tagsync.database.hash_chain import GENESIS, link
-from tagsync.database.outcomes import Entry, Failed, Finding, Known
+from tagsync.database.outcomes import Failed, Finding, Known
 from tagsync.database.parts import BATCH
 from tagsync.database.rows import insert_rows
 from tagsync.database.schema import migrations
@@ -30,11 +29,12 @@ from tagsync.database.store import Store, _Shared
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag
-from tagsync.polling.decide import diff
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
-from tests.polling.test_poll import assert_history_is_whole
+from tests.support.calls import raised_by
+from tests.support.clock import FakeClock
+from tests.support.record import assert_history_is_whole, record
+from tests.support.registries import REPOSITORY, Scripted
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -131,7 +131,7 @@ def test_a_store_is_closed_after_an_interrupt(database: Path, query: Query) -> N
             failed = Failed("down", "down", "2026-05-03T12:00:01.000Z")
             left_open.__enter__().record([Finding(REPOSITORY, Known(), timedelta(), failed)])
 
-    assert ended(interrupted) is None
+    assert raised_by(interrupted) is None
     assert query("SELECT count(*) FROM observations") == [(0,)]
     with Store.open(database, busy_timeout=0) as store, store.recording():
         pass
@@ -147,18 +147,6 @@ def bare(job: Job, store: Store, clock: FakeClock) -> None:
     tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
     full = Image("sha256:full", manifest="{ }", verified=True)
     record(store, job, clock, tags, {**BARE, "sha256:full": full})
-
-
-def record(
-    store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
-) -> None:
-    now = timestamp(clock())
-    with store.reading(job.repository) as view:
-        known, changes = view.known, diff(view.tags(), tags)
-        bare = view.bare(images.keys())
-    entry = Entry(Listing(tags, images, now, now, None), changes, bare=bare)
-    with store.recording() as ledger:
-        ledger.record([Finding(job.repository, known, job.interval, entry)])
 
 
 @pytest.mark.usefixtures("bare")
@@ -349,7 +337,6 @@ def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
         assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
 
 
-@pytest.mark.processes
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
     for number in range(25):

@@ -16,10 +16,10 @@ from tagsync.database.store import Store
 from tagsync.models import Repository
 from tagsync.polling.poll import Job, sync
 from tagsync.registries.oci.api import Oci
-from tests.conftest import FakeClock
-from tests.polling.test_poll import assert_history_is_whole
-from tests.registries.oci.test_api import REPOSITORY, Fake, image, index, registry_of
+from tests.support.clock import FakeClock
 from tests.support.docker_registry import digest_of
+from tests.support.oci import REPOSITORY, Fake, image, index, registry_of
+from tests.support.record import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
@@ -41,12 +40,14 @@ from tagsync.models import (
     Unchanged,
     Watch,
 )
-from tagsync.polling.decide import apply
 from tagsync.polling.discovery import discover
 from tagsync.polling.poll import _SIZE_AT_ONCE, Job, Poll, _Inbox, _Look, sync
 from tagsync.polling.run_once import Options, sync_all
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY, FakeClock, Scripted, ended
+from tests.support.calls import raised_by
+from tests.support.clock import FakeClock
+from tests.support.record import assert_history_is_whole
+from tests.support.registries import REPOSITORY, Scripted
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
@@ -95,35 +96,6 @@ def counts(poll: Poll) -> tuple[str, int, int, int]:
 
 def events(logged: Events, prefix: str) -> list[str]:
     return [entry["event"] for entry in logged if entry["event"].startswith(prefix)]
-
-
-def assert_history_is_whole(database: Path) -> None:
-    """The chain verifies by the documented recipe, and the changes replayed give the mirror."""
-    with closing(sqlite3.connect(database)) as connection:
-        changes = connection.execute(
-            "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
-            " c.not_before, observed_at, hash, repository_id FROM changes AS c"
-            " JOIN repositories AS r ON r.id = repository_id ORDER BY c.id"
-        ).fetchall()
-        names = ", ".join(Tag.__struct_fields__)
-        mirror = {
-            (row[0], row[1]): row[1:]
-            for row in connection.execute(f"SELECT repository_id, {names} FROM tags")
-        }
-    head = "0" * 64
-    replayed: dict[int, dict[str, Tag]] = {}
-    for *content, digest, repository_id in changes:
-        text = json.dumps([head, *content], ensure_ascii=False, separators=(",", ":"))
-        head = sha256(text.encode()).hexdigest()
-        assert head == digest
-        _, _, tag, kind, old, new, fields, _, _ = content
-        change = Change(tag, kind, old, new, json.loads(fields))
-        replayed[repository_id] = apply(replayed.get(repository_id, {}), [change])
-    assert mirror == {
-        (repository_id, name): msgspec.structs.astuple(tag)
-        for repository_id, tags in replayed.items()
-        for name, tag in tags.items()
-    }
 
 
 def test_2500_tags_and_then_one_of_each_change(
@@ -870,7 +842,7 @@ def test_a_pass_ends_by_whatever_ends_a_thread(
     jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(2)]
     scripted.then("x")
     scripted.script.append(SystemExit())
-    assert isinstance(ended(lambda: sync_all(jobs, store, {"swr": 1})), SystemExit)
+    assert isinstance(raised_by(lambda: sync_all(jobs, store, {"swr": 1})), SystemExit)
     assert query("SELECT count(*) FROM repositories") == [(1,)]
 
 

@@ -27,8 +27,8 @@ from tagsync.registries.client import Answer, Client, Limits
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.swr.api import Swr, refusal_of, tags_path
 from tagsync.secrets import Secret
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS
+from tests.support.record import assert_history_is_whole
 
 SECRET = "made-up-secret"
 

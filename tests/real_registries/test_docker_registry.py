@@ -1,4 +1,4 @@
-"""Debian's docker-registry, filled by skopeo: both tell what is there, and tagsync agrees."""
+"""Debian's docker-registry, filled by skopeo: tagsync and skopeo agree on it."""
 
 import base64
 import json
@@ -23,7 +23,6 @@ from tagsync.models import Listing, Repository, Scope
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
-from tests.polling.test_poll import assert_history_is_whole
 from tests.support.docker_registry import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -36,6 +35,7 @@ from tests.support.docker_registry import (
     skopeo,
     skopeo_tags,
 )
+from tests.support.record import assert_history_is_whole
 
 pytestmark = pytest.mark.processes
 
@@ -45,7 +45,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 USER, PASSWORD = "reader", "made-up-password"
 HTPASSWD = "reader:$2y$05$gJ8lTGIK1mQp6PFwfS1Z/uNFDfkF1nFJH7TMUYAryvMPRh5VHIwp2"
-"""What Apache's htpasswd makes of the two (bcrypt, which the registry demands)."""
+"""The line that Apache's htpasswd writes for both, with bcrypt as the registry requires."""
 
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
@@ -70,6 +70,7 @@ def registry(server: DockerRegistry) -> Iterator[Registry]:
 
 
 def opened_at(url: str, **further: Any) -> Registry:
+    """Open the registry at a URL without credentials."""
     return open_registry(
         url,
         NoCredential(),
@@ -84,7 +85,7 @@ def opened_at(url: str, **further: Any) -> Registry:
 
 
 class Layout:
-    """An OCI image layout on disk, from which skopeo copies (OCI image specification)."""
+    """An OCI image layout on disk, the source from which skopeo copies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,7 +94,7 @@ class Layout:
         (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
     def add(self, tag: str, *contents: str) -> str:
-        """Adds an image, or of several contents an index of them; returns its digest."""
+        """Add an image, or an index of several images; return its digest."""
         manifests = [self._image(content) for content in contents]
         for number, manifest in enumerate(manifests):
             manifest["platform"] = {"os": "linux", "architecture": ("amd64", "arm64")[number]}
@@ -124,7 +125,7 @@ class Layout:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     def copy(self, tag: str, to: str) -> None:
-        """Lets skopeo push what a tag of the layout names."""
+        """Let skopeo push the image or index of a tag."""
         source = f"oci:{self.folder}:{tag}"
         skopeo(
             "--insecure-policy",
@@ -150,13 +151,14 @@ def test_skopeo_and_tagsync_agree(
     query: Query,
     database: Path,
 ) -> None:
-    """After pushes, moves and a deletion that takes several tags, both know the same."""
+    """After pushes, moves and a deletion, tagsync and skopeo see the same tags."""
     repository = "team/agreed"
     reference = f"{server.host}/{repository}"
     job = Job(Repository("reg", repository), registry, timedelta(minutes=5), manifests=True)
     one, multi = layout.add("one", "one"), layout.add("multi", "amd", "arm")
 
     def agreed() -> dict[str, str]:
+        """Poll, and return the tags that both see."""
         assert sync(job, store).outcome == "ok"
         there = skopeo_tags(server, repository)
         assert dict(query("SELECT tag, digest FROM tags")) == there
@@ -190,8 +192,10 @@ def test_skopeo_and_tagsync_agree(
     assert_history_is_whole(database)
 
 
-def test_two_thousand_tags(server: DockerRegistry, registry: Registry) -> None:
-    """A large repository is read whole, by one HEAD a tag, and by none that is not wanted."""
+def test_large_repository_costs_one_head_per_wanted_tag(
+    server: DockerRegistry, registry: Registry
+) -> None:
+    """2,000 tags are listed completely, with one HEAD request per wanted tag."""
     repository = "team/large"
     pushed = {
         "even": server.push(repository, "even", "e"),
@@ -217,7 +221,7 @@ def test_two_thousand_tags(server: DockerRegistry, registry: Registry) -> None:
 
 
 class Authority(NamedTuple):
-    """A certificate authority of the test's own, and what it vouches for on 127.0.0.1."""
+    """A certificate authority of the tests, and a certificate for 127.0.0.1."""
 
     ca: Path
     certificate: Path
@@ -242,10 +246,10 @@ def authority(folder: Path) -> Authority:
 
 
 class TokenServer:
-    """Whoever gives tokens for a registry: JSON Web Tokens, signed by the authority's own key.
+    """A token service that signs JSON Web Tokens with the key of the authority.
 
     Attributes:
-        asked: the scopes that were asked for, with the user that asked.
+        asked: The user and the scope of each request.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -268,7 +272,7 @@ class TokenServer:
                 if good:
                     self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its own name
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -289,7 +293,7 @@ class TokenServer:
             self._server.server_close()
 
     def token(self, scope: str, actions: str = "") -> str:
-        """A token for a scope such as ``repository:team/api:pull`` (Distribution, "token/jwt")."""
+        """Return a token for a scope such as ``repository:team/api:pull``."""
         kind, _, rest = scope.partition(":")
         name, _, asked = rest.rpartition(":")
         now = int(time.time())
@@ -310,7 +314,7 @@ def _base64(content: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def guarded(folder: Path) -> Iterator[DockerRegistry]:
-    """A registry that wants a user and a password."""
+    """A registry that requires a user and a password."""
     (folder / "basic").mkdir()
     htpasswd = folder / "htpasswd"
     htpasswd.write_text(HTPASSWD + "\n")
@@ -332,7 +336,7 @@ def tokens(authority: Authority) -> Iterator[TokenServer]:
 def with_tokens(
     folder: Path, authority: Authority, tokens: TokenServer
 ) -> Iterator[DockerRegistry]:
-    """A registry behind TLS, by a certificate of the authority's, that wants tokens."""
+    """A registry with TLS that requires tokens."""
     (folder / "token").mkdir()
     auth = {
         "token": {
@@ -360,7 +364,7 @@ def tagsync(
     auth: str,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, list[dict[str, Any]], str]:
-    """Runs a command on two repositories; gives its status, its rows, and all that it wrote."""
+    """Run a command on two repositories; return its status, rows and all its output."""
     (folder / "config.toml").write_text(
         f'[[registries]]\nname = "reg"\nkind = "oci"\nretry_for = "1ms"\n{registry}\n'
         f"[registries.auth]\n{auth}\n"
@@ -384,6 +388,7 @@ def tagsync(
 
 
 def assert_synced(finished: tuple[int, list[dict[str, Any]], str]) -> None:
+    """Check that both repositories were recorded."""
     status, rows, written = finished
     assert status == 0, written
     assert [(row["outcome"], row["tags"]) for row in rows] == [("ok", 1), ("ok", 1)]
@@ -392,8 +397,8 @@ def assert_synced(finished: tuple[int, list[dict[str, Any]], str]) -> None:
 BASIC_AUTH = f'kind = "basic"\nusername = "{USER}"\npassword = "env:SECRET"'
 
 
-def test_a_user_and_a_password(guarded: DockerRegistry, tmp_path: Path) -> None:
-    """With the password a registry that wants one is mirrored; its name and cost are checked."""
+def test_user_and_password_are_accepted(guarded: DockerRegistry, tmp_path: Path) -> None:
+    """With its password a registry is mirrored, and check accepts it."""
     endpoint = f'endpoint = "{guarded.url}"'
     assert_synced(tagsync(tmp_path, "sync", endpoint, BASIC_AUTH))
     status, (row,), written = tagsync(tmp_path, "check", endpoint, BASIC_AUTH)
@@ -407,18 +412,18 @@ def test_a_user_and_a_password(guarded: DockerRegistry, tmp_path: Path) -> None:
         (BASIC_AUTH.replace(USER, "nobody"), "refused user 'nobody'"),
     ],
 )
-def test_the_wrong_credentials(
+def test_wrong_credentials_are_reported(
     auth: str, sentence: str, guarded: DockerRegistry, tmp_path: Path
 ) -> None:
-    """Without the right ones nothing is mirrored, and what to do is said."""
+    """Without valid credentials nothing is mirrored, and the error has advice."""
     status, rows, written = tagsync(tmp_path, "sync", f'endpoint = "{guarded.url}"', auth)
     assert status == 1
     assert {row["outcome"] for row in rows} == {"failed"}
     assert sentence in written
 
 
-def test_what_a_login_has_written(guarded: DockerRegistry, tmp_path: Path) -> None:
-    """The config.json that a login writes is read as it stands, from where Docker looks for it."""
+def test_login_written_by_skopeo_is_used(guarded: DockerRegistry, tmp_path: Path) -> None:
+    """A config.json written by a login is used, from Docker's folder or a path."""
     config = tmp_path / "docker" / "config.json"
     config.parent.mkdir()
     login = ("login", "--tls-verify=false", "--authfile", str(config))
@@ -432,8 +437,8 @@ def test_what_a_login_has_written(guarded: DockerRegistry, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", ["credHelpers", "credsStore"])
-def test_a_credential_helper(key: str, guarded: DockerRegistry, tmp_path: Path) -> None:
-    """A program that Docker's configuration names is asked for the login of this registry."""
+def test_credential_helper_is_used(key: str, guarded: DockerRegistry, tmp_path: Path) -> None:
+    """A credential helper named in Docker's configuration gives the login."""
     helper = tmp_path / "bin" / "docker-credential-made-up"
     helper.parent.mkdir()
     answer = json.dumps({"ServerURL": "x", "Username": USER, "Secret": PASSWORD})
@@ -449,10 +454,10 @@ def test_a_credential_helper(key: str, guarded: DockerRegistry, tmp_path: Path) 
     assert_synced(tagsync(tmp_path, "sync", endpoint, auth, environment))
 
 
-def test_tokens_and_a_ca_of_ones_own(
+def test_tokens_behind_a_private_ca(
     with_tokens: DockerRegistry, tokens: TokenServer, authority: Authority, tmp_path: Path
 ) -> None:
-    """Behind TLS by a CA that ca_file names, a token is fetched for each repository, once."""
+    """With ca_file, one token is fetched per repository over TLS."""
     tokens.asked.clear()
     registry = f'endpoint = "{with_tokens.url}"\nca_file = "{authority.ca}"'
     finished = tagsync(tmp_path, "sync", registry, BASIC_AUTH)
@@ -461,13 +466,13 @@ def test_tokens_and_a_ca_of_ones_own(
         (USER, "repository:team/a:pull"),
         (USER, "repository:team/b:pull"),
     ]
-    assert "eyJ" not in finished[2]  # how every token begins
+    assert "eyJ" not in finished[2]  # the beginning of every token
 
 
-def test_no_token_for_the_wrong_password(
+def test_wrong_password_is_sent_to_the_token_service_once(
     with_tokens: DockerRegistry, tokens: TokenServer, authority: Authority, tmp_path: Path
 ) -> None:
-    """Whoever gives tokens is asked once with a password that it refuses."""
+    """A token service that refuses a password is not asked again."""
     tokens.asked.clear()
     registry = f'endpoint = "{with_tokens.url}"\nca_file = "{authority.ca}"'
     wrong = BASIC_AUTH.replace(USER, "nobody")
@@ -478,8 +483,8 @@ def test_no_token_for_the_wrong_password(
     assert len(tokens.asked) == 1
 
 
-def test_a_ca_that_nobody_named(with_tokens: DockerRegistry) -> None:
-    """Without ca_file the registry is not trusted, and the sentence names the key."""
+def test_private_ca_without_ca_file_is_not_trusted(with_tokens: DockerRegistry) -> None:
+    """Without ca_file the registry is not trusted, and the error names the key."""
     registry = opened_at(with_tokens.url)
     try:
         with pytest.raises(Untrusted, match="ca_file"):
@@ -492,8 +497,10 @@ def test_a_ca_that_nobody_named(with_tokens: DockerRegistry) -> None:
     ("content", "sentence"),
     [(None, "cannot be read"), ("", "no certificate"), ("nonsense", "no certificate")],
 )
-def test_a_ca_file_that_is_none(content: str | None, sentence: str, tmp_path: Path) -> None:
-    """A file of certificates that is missing or holds none is an error of the configuration."""
+def test_invalid_ca_file_is_a_configuration_error(
+    content: str | None, sentence: str, tmp_path: Path
+) -> None:
+    """A ca_file that is missing or has no certificate is a configuration error."""
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     (tmp_path / "config.toml").write_text(

@@ -28,8 +28,9 @@ from tagsync.registries.deadline import bounded, within
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.swr.api import _decode_tags, refusal_of, tags_path
 from tagsync.registries.swr.paging import MAX_PAGES, MAX_ROWS, _Reading
-from tests.registries.swr.test_api import ask, rows_of
-from tests.registries.test_client import HEAD, Talk, client_of, get, says, server
+from tests.support.http_client import client_of, get
+from tests.support.http_server import HEAD, Talk, says, server
+from tests.support.swr import ask, rows_of
 
 pytestmark = pytest.mark.processes
 

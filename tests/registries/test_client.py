@@ -1,7 +1,7 @@
 import gzip
 import socket
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from threading import Thread, current_thread
@@ -23,30 +23,8 @@ from tagsync.errors import (
 from tagsync.registries.client import ATTEMPTS, Answer, Client, Limits
 from tagsync.registries.pacing import Pacer, requests_left, retry_after
 from tagsync.registries.swr.api import refusal_of
-from tagsync.registries.swr.iam import TokenAuth
-from tagsync.secrets import Secret
-
-PATH = "/v2/list"
-TOKEN = "token-that-nobody-may-see"
-HEAD = b"HTTP/1.1 200 OK\r\n"
-
-Talk = Callable[[socket.socket], None]
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
+from tests.support.http_client import PATH, TOKEN, Handler, Time, client_of, get
+from tests.support.http_server import HEAD, Talk, says, server
 
 
 @pytest.fixture(autouse=True)
@@ -64,32 +42,6 @@ def time() -> Time:
 @pytest.fixture
 def pacer(time: Time) -> Pacer:
     return Pacer(1.0, monotonic=time.monotonic, sleep=time.sleep)
-
-
-def client_of(
-    handler: Handler | None,
-    *,
-    url: str = "http://127.0.0.1",
-    limits: Limits | None = None,
-    time: Time | None = None,
-) -> Client:
-    """A client of a handler, or without one of a real server."""
-    time = time or Time()
-    return Client(
-        url,
-        TokenAuth(Secret(TOKEN)),
-        refusal_of,
-        limits or Limits(),
-        secrets=lambda: (Secret(TOKEN),),
-        # A transport of our own also keeps a proxy of the environment out.
-        transport=httpx.MockTransport(handler) if handler else httpx.HTTPTransport(),
-        pacer=Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
-    )
-
-
-def get(client: Client, max_bytes: int = 10**6) -> Answer:
-    with closing(client):
-        return client.get(PATH, {}, max_bytes)
 
 
 def sentence_of(error: RegistryError) -> str:
@@ -111,39 +63,6 @@ def answers(*responses: httpx.Response) -> tuple[Handler, list[httpx.Request]]:
         )
 
     return handler, requests
-
-
-@contextmanager
-def server(talk: Talk) -> Iterator[str]:
-    """A server on loopback that reads each request and leaves what it says to the caller."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, suppress(OSError):
-                talk(connection)
-
-    thread = Thread(target=serve)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        # What wakes accept; closing alone does not.
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-
-
-def says(answer: bytes) -> Talk:
-    def talk(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(answer)
-
-    return talk
 
 
 def failure(talk: Talk, *, max_bytes: int = 10**6, timeout: float = 5.0) -> RegistryError:

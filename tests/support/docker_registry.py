@@ -1,4 +1,4 @@
-"""Debian's docker-registry as a process on loopback, and what the tests push to it."""
+"""Run Debian's docker-registry on loopback, and push to it."""
 
 import json
 import os
@@ -21,7 +21,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 def require(*programs: str) -> None:
-    """Skips the module where a program is missing; in CI they all have to be there."""
+    """Skip the module if a program is missing; in CI, fail instead."""
     missing = [program for program in programs if not which(program)]
     if not missing:
         return
@@ -32,11 +32,12 @@ def require(*programs: str) -> None:
 
 
 def digest_of(content: bytes) -> str:
+    """Return the SHA-256 digest of some bytes, as registries write it."""
     return f"sha256:{sha256(content).hexdigest()}"
 
 
 class DockerRegistry:
-    """A running registry, and a client of its own to fill it with."""
+    """A running registry, with a client that pushes to it."""
 
     def __init__(
         self, data: Path, host: str, scheme: str, headers: Mapping[str, str], verify: Any
@@ -44,7 +45,7 @@ class DockerRegistry:
         self._data = data
         self.host = host
         self.url = f"{scheme}://{host}"
-        # A transport of our own also keeps a proxy of the environment out.
+        # An explicit transport makes httpx ignore the proxy settings of the environment.
         self.client = httpx.Client(
             base_url=self.url,
             headers=headers,
@@ -53,7 +54,7 @@ class DockerRegistry:
         )
 
     def push(self, repository: str, tag: str, content: str) -> str:
-        """Pushes an image of one layer and lets the tag point to it; returns its digest."""
+        """Push an image of one layer under a tag, and return its digest."""
         config = json.dumps({"architecture": "amd64", "os": "linux", "about": content}).encode()
         layer = f"the layer of {content}".encode()
         manifest = {
@@ -65,7 +66,7 @@ class DockerRegistry:
         return self.put(repository, tag, json.dumps(manifest).encode(), OCI_MANIFEST)
 
     def push_index(self, repository: str, tag: str, platforms: Mapping[str, str]) -> str:
-        """Pushes an image for each architecture, and an index of them; returns its digest."""
+        """Push one image per architecture and an index of them; return its digest."""
         manifests = []
         for architecture, content in platforms.items():
             digest = self.push(repository, f"{tag}-{architecture}", content)
@@ -78,6 +79,7 @@ class DockerRegistry:
         return self.put(repository, tag, json.dumps(index).encode(), OCI_INDEX)
 
     def blob(self, repository: str, content: bytes, media_type: str) -> dict[str, Any]:
+        """Upload a blob unless it is there, and return its descriptor."""
         digest = digest_of(content)
         if self.client.head(f"/v2/{repository}/blobs/{digest}").status_code != 200:
             begun = self.client.post(f"/v2/{repository}/blobs/uploads/").raise_for_status()
@@ -87,25 +89,27 @@ class DockerRegistry:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     def put(self, repository: str, reference: str, manifest: bytes, media_type: str) -> str:
+        """Put a manifest under a tag or a digest, and return its digest."""
         headers = {"Content-Type": media_type}
         path = f"/v2/{repository}/manifests/{reference}"
         self.client.put(path, content=manifest, headers=headers).raise_for_status()
         return digest_of(manifest)
 
     def tag(self, repository: str, tag: str, digest: str) -> None:
-        """Lets a tag point to a manifest, in the registry's own files: thousands take a moment."""
+        """Write a tag into the registry's own files, which is fast even for thousands."""
         manifests = self._data / f"docker/registry/v2/repositories/{repository}/_manifests"
         link = manifests / "tags" / tag / "current" / "link"
         link.parent.mkdir(parents=True)
         link.write_text(digest)
 
     def manifest(self, repository: str, reference: str) -> bytes:
+        """Return the bytes of a manifest."""
         headers = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
         path = f"/v2/{repository}/manifests/{reference}"
         return self.client.get(path, headers=headers).raise_for_status().content
 
     def delete(self, repository: str, digest: str) -> None:
-        """Deletes a manifest, and with it every tag that points to it."""
+        """Delete a manifest, and with it every tag that points to it."""
         self.client.delete(f"/v2/{repository}/manifests/{digest}").raise_for_status()
 
 
@@ -118,14 +122,14 @@ def running(
     verify: Any = True,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[DockerRegistry]:
-    """A registry of its own, on a port that the system chose.
+    """Run a registry on a port that the system chose.
 
     Args:
-        folder: where its files go.
-        auth: its ``auth`` section.
-        tls: the files of its certificate and key.
-        verify: what its certificate is verified with, by the client that fills it.
-        headers: what that client sends.
+        folder: Where the registry keeps its files.
+        auth: The ``auth`` section of its configuration.
+        tls: The files of its certificate and key.
+        verify: How the client that fills it verifies the certificate, as httpx takes it.
+        headers: Headers that this client sends.
     """
     http: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "made-up"}
     if tls:
@@ -139,7 +143,7 @@ def running(
         **({"auth": auth} if auth else {}),
     }
     path = folder / "registry.yml"
-    path.write_text(json.dumps(configuration))  # which is YAML, too
+    path.write_text(json.dumps(configuration))  # JSON is valid YAML
     log = folder / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -160,7 +164,7 @@ def running(
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Where the registry listens, which it says in its log once it does."""
+    """Return the host and port of the registry, which it logs once it listens."""
     follow = ["timeout", "20", "tail", "-n", "+1", "-F", f"--pid={process.pid}", str(log)]
     with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tail:
         assert tail.stdout
@@ -172,7 +176,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def skopeo(*arguments: str, environment: Mapping[str, str] | None = None) -> bytes:
-    """What skopeo prints; it knows of no proxy and of no credentials but those given."""
+    """Run skopeo and return its output; it inherits no proxy and no credentials."""
     done = subprocess.run(
         ["skopeo", *arguments],
         capture_output=True,
@@ -185,7 +189,7 @@ def skopeo(*arguments: str, environment: Mapping[str, str] | None = None) -> byt
 
 
 def skopeo_tags(registry: DockerRegistry, repository: str) -> dict[str, str]:
-    """Each tag's name and digest as skopeo sees them: of the manifest's very bytes."""
+    """Return the digest of each tag, computed from the bytes that skopeo gets."""
     reference = f"docker://{registry.host}/{repository}"
     listed: Sequence[str] = json.loads(skopeo("list-tags", "--tls-verify=false", reference))["Tags"]
     raw = ("inspect", "--raw", "--tls-verify=false")

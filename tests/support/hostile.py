@@ -1,4 +1,4 @@
-"""What a registry might send that nobody expects: strategies for Hypothesis."""
+"""Hypothesis strategies for unexpected data that a registry might send."""
 
 import json
 from typing import Final
@@ -21,7 +21,7 @@ AWKWARD: Final = (
 )
 
 TEXTS: Final = st.sampled_from(AWKWARD) | st.text(max_size=20)
-"""Texts that a registry can send, which are all that UTF-8 can carry."""
+"""Texts that a registry can send: any that UTF-8 can encode."""
 
 INT64: Final = st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)]) | st.integers(-(2**63), 2**63 - 1)
 
@@ -56,7 +56,7 @@ GOOD_ROWS: Final = st.lists(
     max_size=8,
     unique_by=lambda row: row["Tag"],
 )
-"""Rows that are a listing, as odd as one can be."""
+"""Rows of a valid listing with unusual values."""
 
 _ODD: Final = st.sampled_from(
     [
@@ -81,7 +81,7 @@ _KEYS: Final = st.sampled_from([*FIELDS, "Tag", "Tag", "\\u0054ag", "tag", "x"])
 _ROWS: Final = st.lists(st.tuples(_KEYS, _FRAGMENTS), max_size=6).map(
     lambda pairs: "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
 )
-"""Rows as text, so that keys may come twice and values need not be JSON."""
+"""Rows as text, so that a key may be repeated and a value may be invalid JSON."""
 
 BODIES: Final = (
     st.binary(max_size=200)
@@ -89,7 +89,7 @@ BODIES: Final = (
     | GOOD_ROWS.map(lambda rows: json.dumps(rows).encode())
     | _FRAGMENTS.map(lambda text: text.encode())
 )
-"""Bodies of an answer: noise, near misses, and what is right but odd."""
+"""Response bodies: random bytes, almost valid ones, and valid ones with unusual values."""
 
 HEADERS: Final = st.lists(
     st.tuples(
@@ -107,4 +107,4 @@ HEADERS: Final = st.lists(
     ),
     max_size=4,
 )
-"""Headers that mean something to tagsync, with values that need not."""
+"""Headers that tagsync reads, with values that may be meaningless."""

@@ -1,4 +1,4 @@
-"""The auditor's commands as an auditor meets them: real processes, and a user who may only read."""
+"""The audit commands as an auditor runs them, also as a user who may only read."""
 
 import csv
 import io
@@ -24,22 +24,19 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnclearQuestion
 from tagsync.models import Repository
-from tests.conftest import FakeClock
-from tests.system.test_cli import (
+from tests.support.clock import FakeClock
+from tests.support.commands import (
     Finished,
     configure,
     contents,
-    copy,
     environment,
+    error_line,
+    events_named,
     events_of,
-    named,
-    query,
     rows_of,
     tagsync,
-    the_sentence,
 )
-
-pytestmark = pytest.mark.processes
+from tests.support.record import copy, query
 
 UNSURE = ["certainty", "unsure_from", "unsure_until"]
 COLUMNS = {
@@ -64,7 +61,7 @@ COLUMNS = {
 }
 NOBODY = 65534
 
-# Who has no rights may not even read the sources, so all is imported before the rights go.
+# The unprivileged user may not read the sources, so import everything before dropping rights.
 AS_NOBODY = f"""
 import importlib, os, sys, sqlite_utils
 for name in ("audit", "query", "output", "wiring"):
@@ -80,7 +77,7 @@ main()
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a configuration and a database in which one tag moved and one was deleted."""
+    """A folder with a configuration and a database: one tag moved, one was deleted."""
     folder = tmp_path_factory.mktemp("recorded")
     with Emulator() as swr:
         swr.push("team/api", "v1", "one")
@@ -98,7 +95,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def words(recorded: Path) -> dict[str, str]:
-    """What the questions are asked with."""
+    """The values that the queries are filled with."""
     ((then, digest),) = query(
         recorded / "tagsync.db",
         "SELECT max(first_observed_at), (SELECT digest FROM images LIMIT 1) FROM repositories",
@@ -107,11 +104,12 @@ def words(recorded: Path) -> dict[str, str]:
 
 
 def question(shape: str, words: dict[str, str]) -> list[str]:
+    """Return the arguments of a query, filled with these values."""
     return [part.format(**words) for part in shape.split()]
 
 
 def answer(arguments: Sequence[str], folder: Path) -> str:
-    """What a command prints that ends well, run within this process."""
+    """Return the output of a command that succeeds, run in this process."""
     stream = io.StringIO()
     try:
         with redirect_stdout(stream):
@@ -119,14 +117,14 @@ def answer(arguments: Sequence[str], folder: Path) -> str:
                 ["--config", str(folder / "config.toml"), *arguments], standalone_mode=False
             )
     finally:
-        # What a command sets up for its process is not for the tests that follow.
+        # The command configures logging for its process; the next tests must not see that.
         structlog.reset_defaults()
     assert not status
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("shape", COLUMNS)
-def test_each_format_has_the_designed_columns(
+def test_every_format_has_the_documented_columns(
     shape: str, recorded: Path, words: dict[str, str]
 ) -> None:
     """Table, JSON, JSON lines and CSV have the same columns and rows."""
@@ -143,8 +141,9 @@ def test_each_format_has_the_designed_columns(
     assert len(cells) - 1 == len(rows) == len(texts["table"].splitlines()) - 1
 
 
-def test_the_log_is_a_witness(recorded: Path) -> None:
-    """The head that a pass logged is what verify computes, and is accepted as its witness."""
+@pytest.mark.processes
+def test_logged_head_is_accepted_by_verify(recorded: Path) -> None:
+    """The head that a pass logged is the one that verify computes and accepts."""
     lines = [json.loads(line) for line in (recorded / "log").read_text().splitlines()]
     (line,) = (line for line in lines if line["event"] == "pass.finished")
     assert (line["repositories"], line["updated"], line["deleted"]) == (2, 1, 1)
@@ -153,17 +152,19 @@ def test_the_log_is_a_witness(recorded: Path) -> None:
     assert (line["change_id"],) == query(recorded / "tagsync.db", "SELECT max(id) FROM changes")[0]
 
 
-def test_a_dry_run_logs_no_head(tmp_path: Path) -> None:
-    """What was not recorded has no witness."""
+@pytest.mark.processes
+def test_dry_run_logs_no_head(tmp_path: Path) -> None:
+    """A dry run records nothing, so it logs no head."""
     with Emulator() as swr:
         swr.push("team/api", "v1", "one")
         configure(tmp_path, swr.url, "team/api")
         finished = tagsync("sync", "--dry-run", cwd=tmp_path)
-    assert named(events_of(finished), "pass.") == []
+    assert events_named(events_of(finished), "pass.") == []
 
 
-def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
-    """A record that does not fit, or lacks a head, is told with status 1, in the same columns."""
+@pytest.mark.processes
+def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None:
+    """A wrong record or a missing head exits with 1 and keeps the columns."""
     unknown = tagsync("verify", "--head", "0" * 63 + "1", "--format", "json", cwd=recorded)
     assert unknown.returncode == 1
     assert {row["check"] for row in rows_of(unknown) if row["result"] == "fault"} == {"chain"}
@@ -176,6 +177,7 @@ def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     assert "is missing in tags" in finished.stdout
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -198,45 +200,46 @@ def test_a_fault_is_status_1(recorded: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_an_unclear_question_is_one_sentence(
-    arguments: list[str], sentence: str, recorded: Path
-) -> None:
-    """What cannot be understood is status 2 and a sentence that helps."""
-    assert sentence in the_sentence(tagsync(*arguments, cwd=recorded), 2)
+def test_invalid_query_is_one_sentence(arguments: list[str], sentence: str, recorded: Path) -> None:
+    """An argument that cannot be understood exits with 2 and one helpful sentence."""
+    assert sentence in error_line(tagsync(*arguments, cwd=recorded), 2)
 
 
-def test_what_nothing_leads_to_is_said(recorded: Path) -> None:
-    """An empty answer of find is no silence: the table is empty, and standard error says why."""
+@pytest.mark.processes
+def test_find_explains_an_empty_answer(recorded: Path) -> None:
+    """If find has no rows, standard error says why."""
     finished = tagsync("find", "0" * 64, "--format", "json", cwd=recorded)
     assert (finished.returncode, finished.stdout) == (0, "[]\n")
     assert finished.stderr.startswith(f"tagsync: no tag leads to {'0' * 64}")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["find abcdef", "coverage", "verify", "tags --at 1s"])
-def test_before_the_first_pass(name: str, tmp_path: Path) -> None:
-    """Without a database each says what to run first, and creates none."""
+def test_query_without_a_database_says_what_to_run(name: str, tmp_path: Path) -> None:
+    """Without a database each query says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in the_sentence(tagsync(*name.split(), cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(*name.split(), cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
-def test_an_empty_file_is_no_record(tmp_path: Path) -> None:
-    """A file in which nothing was recorded yet is nobody else's, and stays empty."""
+@pytest.mark.processes
+def test_empty_database_file_is_refused(tmp_path: Path) -> None:
+    """An empty database file is refused and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "holds nothing yet: run tagsync sync first" in the_sentence(
+    assert "holds nothing yet: run tagsync sync first" in error_line(
         tagsync("verify", cwd=tmp_path), 2
     )
     assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
-# --- a user who may only read --------------------------------------------------------------------
+# --- a read-only user -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def readable(recorded: Path) -> Iterator[Path]:
-    """A copy of the record that everybody may read and nobody but its owner may write."""
+    """A copy of the record that every user may read and only its owner may write."""
     folder = Path(mkdtemp(prefix="tagsync-readable-"))
     try:
         (folder / "config.toml").write_bytes((recorded / "config.toml").read_bytes())
@@ -252,6 +255,7 @@ def readable(recorded: Path) -> Iterator[Path]:
 
 
 def as_nobody(arguments: Sequence[str], folder: Path) -> Finished:
+    """Run a command as a user without any permissions."""
     return subprocess.run(
         [sys.executable, "-c", AS_NOBODY, "--config", str(folder / "config.toml"), *arguments],
         env=environment(),
@@ -263,11 +267,12 @@ def as_nobody(arguments: Sequence[str], folder: Path) -> Finished:
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("shape", ["tags --at {then}", "find {digest}", "verify"])
-def test_who_may_only_read_is_answered(
+def test_read_only_user_can_query(
     shape: str, readable: Path, recorded: Path, words: dict[str, str]
 ) -> None:
-    """A user who may write neither file nor folder gets the same answer, and no file appears."""
+    """A user who may only read gets the same answer, and no file is created."""
     asked = [*question(shape, words), "--format", "json"]
     before = contents(readable)
     finished = as_nobody(asked, readable)
@@ -276,8 +281,9 @@ def test_who_may_only_read_is_answered(
     assert contents(readable) == before
 
 
-def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
-    """What a writer has committed is seen, what it has in hand is not, and neither waits."""
+@pytest.mark.processes
+def test_read_only_user_can_query_beside_a_writer(readable: Path) -> None:
+    """A reader sees what is committed, not what is pending, and does not wait."""
     database = readable / "tagsync.db"
     readable.chmod(0o755)
     database.chmod(0o644)
@@ -299,8 +305,11 @@ def test_who_may_only_read_is_answered_beside_a_writer(readable: Path) -> None:
     assert {row["result"] for row in rows_of(verified)} == {"ok"}
 
 
-def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_path: Path) -> None:
-    """What only a writer can put in order is a sentence that says who has to; and then it is."""
+@pytest.mark.processes
+def test_leftovers_of_a_killed_writer_need_write_access(
+    readable: Path, recorded: Path, tmp_path: Path
+) -> None:
+    """A WAL left by a killed writer needs a user who may write; the error says so."""
     copytree(recorded, tmp_path / "killed")
     written = tmp_path / "killed" / "tagsync.db"
     readable.chmod(0o755)
@@ -312,25 +321,25 @@ def test_what_a_killed_writer_left_is_told(readable: Path, recorded: Path, tmp_p
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "may write its folder" in the_sentence(as_nobody(["verify"], readable), 2)
+    assert "may write its folder" in error_line(as_nobody(["verify"], readable), 2)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)
 
 
 @pytest.mark.parametrize("shape", COLUMNS)
-def test_a_question_creates_no_file(
+def test_query_creates_no_file(
     shape: str, recorded: Path, tmp_path: Path, words: dict[str, str]
 ) -> None:
-    """Not even whoever may write leaves a file beside the database by asking."""
+    """A query creates no file beside the database, even for a user who may write."""
     folder = copytree(recorded, tmp_path / "copy")
     before = contents(folder)
     assert answer(question(shape, words), folder)
     assert contents(folder) == before
 
 
-def test_a_database_that_changes_while_it_is_read_is_told(recorded: Path, tmp_path: Path) -> None:
-    """An answer from a file that somebody replaced or wrote to meanwhile is not trusted."""
+def test_database_changed_during_a_read_is_an_error(recorded: Path, tmp_path: Path) -> None:
+    """A query fails if the database was replaced or written to meanwhile."""
     folder = copytree(recorded, tmp_path / "copy")
     database = folder / "tagsync.db"
 
@@ -350,7 +359,7 @@ NOW = FakeClock().now
 
 
 def down(name: str) -> Finding:
-    """A poll that fails, of a repository that was never seen."""
+    """Return a failed poll of a repository that was never listed."""
     failed = Failed("down", "down", "2026-05-03T12:00:00.000Z")
     return Finding(Repository("swr", name), Known(), timedelta(minutes=5), failed)
 
@@ -372,8 +381,8 @@ def down(name: str) -> Finding:
         ("2026-05-03T12:00", "2026-05-03T12:00:00.000Z"),
     ],
 )
-def test_a_moment_is_understood(text: str, moment: str) -> None:
-    """ISO 8601 is in UTC unless it says otherwise, and an age is counted back from now."""
+def test_moment_is_parsed(text: str, moment: str) -> None:
+    """ISO 8601 is UTC unless it has an offset, and an age counts back from now."""
     assert parse_moment(text, NOW) == moment
 
 
@@ -385,13 +394,13 @@ def test_a_moment_is_understood(text: str, moment: str) -> None:
         *("0001-01-01T00:00+14:00", "2026-05-03T12:00:00.001"),
     ],
 )
-def test_an_unclear_moment_is_refused(text: str) -> None:
-    """What is neither, or is in the future, is refused by its name."""
+def test_invalid_moment_is_refused(text: str) -> None:
+    """A text that is neither a moment nor an age, or is in the future, is refused."""
     with pytest.raises(UnclearQuestion, match=r"is no moment|in the future"):
         parse_moment(text, NOW)
 
 
-def test_a_span_may_be_open() -> None:
-    """Either end may be left out; both the same is a moment."""
+def test_span_may_be_open() -> None:
+    """Either end of a span may be left out, and both ends may be equal."""
     assert parse_span(None, None, NOW) == (None, None)
     assert parse_span("1h", "1h", NOW) == ("2026-05-03T11:00:00.000Z",) * 2

@@ -1,4 +1,4 @@
-"""The command line as people and machines meet it: real processes against an emulated registry."""
+"""The command line: real processes against an emulated registry."""
 
 import csv
 import io
@@ -11,18 +11,30 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
-import click
 import pytest
 
-from tagsync import cli
 from tagsync.emulator import Emulator
+from tests.support.commands import (
+    Finished,
+    command,
+    configure,
+    contents,
+    environment,
+    error_line,
+    events_named,
+    events_of,
+    read_terminal,
+    rows_of,
+    run_command,
+    start,
+    tagsync,
+)
+from tests.support.record import copy, query
 
 pytestmark = pytest.mark.processes
 
@@ -42,112 +54,11 @@ LOG_COLUMNS = [
 STATUS_COLUMNS = [
     *("repository", "last_complete_at", "tags", "outcome", "failures", "last_error", "stale"),
 ]
-Finished = subprocess.CompletedProcess[str]
+# --- demo ----------------------------------------------------------------------------------------
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """What a process finds: nothing of tagsync's but what is given here."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "LANG": "C.UTF-8", **variables}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tagsync", *map(str, arguments)]
-
-
-def to_its_end(arguments: list[str], cwd: Path, **variables: str) -> Finished:
-    """Runs a command of any kind that leads to tagsync, off any terminal."""
-    return subprocess.run(
-        arguments,
-        cwd=cwd,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
-    """Runs tagsync to its end, off any terminal."""
-    return to_its_end(command(*arguments), cwd, **variables)
-
-
-def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """Starts tagsync and goes on."""
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def configure(folder: Path, endpoint: str, *repositories: str, more: str = "") -> Path:
-    """Writes a configuration of one registry, ``swr``, into the folder."""
-    path = folder / "config.toml"
-    path.write_text(
-        '[store]\npath = "tagsync.db"\n'
-        f'[[registries]]\nname = "swr"\nendpoint = "{endpoint}"\nretry_for = "100ms"\n{more}\n'
-        f"[[registries.watch]]\nrepositories = {json.dumps(repositories)}\n"
-    )
-    return path
-
-
-def rows_of(finished: Finished) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(finished.stdout)
-    return rows
-
-
-def events_of(finished: Finished) -> list[dict[str, Any]]:
-    """The lines of the log, every one of which has to be JSON."""
-    return [json.loads(line) for line in finished.stderr.splitlines()]
-
-
-def named(events: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["event"].startswith(prefix)]
-
-
-def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def copy(database: Path, to: Path) -> None:
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder, byte for byte."""
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def the_sentence(finished: Finished, status: int) -> str:
-    """The one line that a refused command leaves, on standard error alone."""
-    assert finished.returncode == status, finished
-    assert finished.stdout == ""
-    assert finished.stderr.endswith("\n")
-    (line,) = finished.stderr.splitlines()
-    assert line.startswith("tagsync: ")
-    return line
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-# --- the demonstration ---------------------------------------------------------------------------
-
-
-def test_the_demo_shows_all_there_is_and_leaves_what_it_prints(tmp_path: Path) -> None:
-    """The demo ends well offline, shows each kind of change, and its printed commands work."""
+def test_demo_shows_each_kind_of_change(tmp_path: Path) -> None:
+    """The demo works offline, shows each kind of change, and prints valid commands."""
     finished = tagsync("demo", cwd=tmp_path)
     assert finished.returncode == 0
     assert all(kind in finished.stdout for kind in ("added", "updated", "deleted"))
@@ -162,8 +73,8 @@ def test_the_demo_shows_all_there_is_and_leaves_what_it_prints(tmp_path: Path) -
         assert answer.stderr == ""
 
 
-def test_the_demo_holds_the_vendors_example(tmp_path: Path) -> None:
-    """The example of the vendor's reference is in the demo's database, to the letter."""
+def test_demo_contains_the_vendors_example(tmp_path: Path) -> None:
+    """The demo's database has the example of the vendor's API reference, unchanged."""
     assert tagsync("demo", "--directory", "here", cwd=tmp_path).returncode == 0
     rows = query(
         tmp_path / "here" / "tagsync.db",
@@ -183,19 +94,19 @@ def test_the_demo_holds_the_vendors_example(tmp_path: Path) -> None:
     ]
 
 
-def test_a_second_demo_makes_a_second_folder(tmp_path: Path) -> None:
-    """A demo never touches what an earlier one left, and refuses a named folder that exists."""
+def test_second_demo_creates_a_second_folder(tmp_path: Path) -> None:
+    """A demo never changes an earlier one, and refuses an existing --directory."""
     assert tagsync("demo", cwd=tmp_path).returncode == 0
     before = contents(tmp_path / "tagsync-demo")
     assert tagsync("demo", cwd=tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tagsync-demo", "tagsync-demo-2"]
-    sentence = the_sentence(tagsync("demo", "--directory", "tagsync-demo", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("demo", "--directory", "tagsync-demo", cwd=tmp_path), 2)
     assert "tagsync-demo exists already" in sentence
     assert contents(tmp_path / "tagsync-demo") == before
 
 
-def test_the_demo_leaves_nothing_running(tmp_path: Path) -> None:
-    """After the demo nobody answers at the address that it printed."""
+def test_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    """After the demo nothing listens at the address that it printed."""
     finished = tagsync("demo", cwd=tmp_path)
     match = re.search(r"http://127\.0\.0\.1:(\d+)", finished.stdout)
     assert match
@@ -203,11 +114,11 @@ def test_the_demo_leaves_nothing_running(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", int(match[1])), timeout=5).close()
 
 
-# --- a pass and its exit status ------------------------------------------------------------------
+# --- passes and exit status ----------------------------------------------------------------------
 
 
-def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path) -> None:
-    """A first listing is one line of the log; after it each change is exactly one, with fields."""
+def test_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path) -> None:
+    """A baseline is one log line; every later change is one line with its fields."""
     first = swr.push("team/api", "v1", "one")
     swr.push("team/api", "old", "old")
     swr.push("team/api", "same", "same")
@@ -217,10 +128,10 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
     (row,) = rows_of(baseline)
     assert (row["outcome"], row["tags"], row["added"]) == ("ok", 3, 3)
     events = events_of(baseline)
-    (baselined,) = named(events, "repository.baselined")
+    (baselined,) = events_named(events, "repository.baselined")
     assert (baselined["registry"], baselined["repository"]) == ("swr", "swr/team/api")
     assert baselined["tags"] == 3
-    assert not named(events, "tag.")
+    assert not events_named(events, "tag.")
 
     second = swr.push("team/api", "v1", "two")
     added = swr.push("team/api", "v2", "two")
@@ -231,8 +142,8 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
     (row,) = rows_of(finished)
     assert list(row) == SYNC_COLUMNS
     assert [row[name] for name in ("added", "updated", "deleted")] == [1, 2, 1]
-    lines = {line["tag"]: line for line in named(events_of(finished), "tag.")}
-    assert len(named(events_of(finished), "tag.")) == len(lines) == 4
+    lines = {line["tag"]: line for line in events_named(events_of(finished), "tag.")}
+    assert len(events_named(events_of(finished), "tag.")) == len(lines) == 4
     assert {tag: line["event"] for tag, line in lines.items()} == {
         "v1": "tag.updated",
         "v2": "tag.added",
@@ -252,21 +163,21 @@ def test_a_pass_records_and_logs_each_change_once(swr: Emulator, tmp_path: Path)
         )
         keys = ("tag", "not_before", "observed_at", "old_digest", "new_digest")
         assert recorded == [tuple(line[key] for key in keys)]
-    assert len(named(events_of(finished), "sync.finished")) == 1
+    assert len(events_named(events_of(finished), "sync.finished")) == 1
 
     quiet = tagsync("sync", cwd=tmp_path)
     assert quiet.returncode == 0
     assert [event["event"] for event in events_of(quiet)] == ["pass.finished"]
 
 
-def test_a_failure_does_not_keep_the_others_back(swr: Emulator, tmp_path: Path) -> None:
-    """When one repository fails the status is 1, and the other is recorded."""
+def test_failed_repository_does_not_stop_the_others(swr: Emulator, tmp_path: Path) -> None:
+    """If one repository fails, the pass exits with 1 and records the other."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api", "team/missing")
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert finished.returncode == 1
     assert [row["outcome"] for row in rows_of(finished)] == ["ok", "failed"]
-    (failed,) = named(events_of(finished), "sync.failed")
+    (failed,) = events_named(events_of(finished), "sync.failed")
     assert failed["repository"] == "swr/team/missing"
     assert failed["error"] == rows_of(finished)[1]["detail"]
     database = tmp_path / "tagsync.db"
@@ -274,7 +185,7 @@ def test_a_failure_does_not_keep_the_others_back(swr: Emulator, tmp_path: Path) 
 
 
 def held(swr: Emulator, folder: Path) -> Finished:
-    """Makes a registry forget every tag of a recorded repository, and polls it."""
+    """Empty a recorded repository in its registry, and run a pass."""
     for number in range(3):
         swr.push("team/api", f"v{number}", str(number))
     configure(folder, swr.url, "team/api")
@@ -284,8 +195,8 @@ def held(swr: Emulator, folder: Path) -> Finished:
     return tagsync("sync", "--format", "json", cwd=folder)
 
 
-def test_a_listing_hard_to_believe_is_held_until_accepted(swr: Emulator, tmp_path: Path) -> None:
-    """An emptied repository is status 3 and nothing recorded, until someone accepts it."""
+def test_suspicious_deletion_is_held_until_accepted(swr: Emulator, tmp_path: Path) -> None:
+    """An emptied repository exits with 3 and is recorded only once accepted."""
     finished = held(swr, tmp_path)
     assert finished.returncode == 3
     (row,) = rows_of(finished)
@@ -299,16 +210,16 @@ def test_a_listing_hard_to_believe_is_held_until_accepted(swr: Emulator, tmp_pat
     assert query(database, "SELECT count(*) FROM tags") == [(0,)]
 
 
-def test_a_second_listing_that_agrees_is_believed(swr: Emulator, tmp_path: Path) -> None:
-    """What was held is recorded when the next listing says the same."""
+def test_second_listing_that_agrees_is_recorded(swr: Emulator, tmp_path: Path) -> None:
+    """A held deletion is recorded if the next listing agrees."""
     assert held(swr, tmp_path).returncode == 3
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert (finished.returncode, rows_of(finished)[0]["deleted"]) == (0, 3)
-    assert len(named(events_of(finished), "tag.deleted")) == 3
+    assert len(events_named(events_of(finished), "tag.deleted")) == 3
 
 
-def test_a_failure_outweighs_a_held_listing(swr: Emulator, tmp_path: Path) -> None:
-    """When one listing is held and another repository fails, the status is 1."""
+def test_failure_outweighs_a_held_listing(swr: Emulator, tmp_path: Path) -> None:
+    """If one listing is held and another repository fails, the pass exits with 1."""
     assert held(swr, tmp_path).returncode == 3
     configure(tmp_path, swr.url, "team/api", "team/missing", more="agreeing_listings = 9")
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
@@ -316,8 +227,8 @@ def test_a_failure_outweighs_a_held_listing(swr: Emulator, tmp_path: Path) -> No
     assert [row["outcome"] for row in rows_of(finished)] == ["held", "failed"]
 
 
-def test_a_dry_run_creates_nothing(swr: Emulator, tmp_path: Path) -> None:
-    """A dry run tells what a first pass would record, and leaves no database."""
+def test_dry_run_creates_no_database(swr: Emulator, tmp_path: Path) -> None:
+    """A dry run shows what a first pass would record, and creates no database."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     before = contents(tmp_path)
@@ -326,8 +237,8 @@ def test_a_dry_run_creates_nothing(swr: Emulator, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_a_dry_run_changes_nothing(swr: Emulator, tmp_path: Path) -> None:
-    """A dry run tells what the next pass would record, and leaves the database as it was."""
+def test_dry_run_changes_no_byte(swr: Emulator, tmp_path: Path) -> None:
+    """A dry run shows what a pass would record, and leaves the database unchanged."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
@@ -338,14 +249,14 @@ def test_a_dry_run_changes_nothing(swr: Emulator, tmp_path: Path) -> None:
     finished = tagsync("sync", "--dry-run", "--format", "json", cwd=tmp_path)
     (row,) = rows_of(finished)
     assert (finished.returncode, row["added"], row["updated"]) == (0, 1, 1)
-    assert not named(events_of(finished), "tag.")
+    assert not events_named(events_of(finished), "tag.")
     assert database.read_bytes() == before
     log = tmp_path / "tagsync.db-wal"
     assert not log.exists() or log.stat().st_size == 0
     assert query(database, "SELECT sum(polls) FROM observations") == [(1,)]
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused input -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -358,8 +269,10 @@ def test_a_dry_run_changes_nothing(swr: Emulator, tmp_path: Path) -> None:
         (["--config"], "--config"),
     ],
 )
-def test_a_wrong_command_line(arguments: list[str], named_in_it: str, tmp_path: Path) -> None:
-    """What is not understood on the command line is status 2, named, and nothing is done."""
+def test_invalid_command_line_is_refused(
+    arguments: list[str], named_in_it: str, tmp_path: Path
+) -> None:
+    """An invalid command line exits with 2, names the mistake, and does nothing."""
     finished = tagsync(*arguments, cwd=tmp_path)
     assert (finished.returncode, finished.stdout) == (2, "")
     assert named_in_it in finished.stderr.splitlines()[-1]
@@ -367,67 +280,68 @@ def test_a_wrong_command_line(arguments: list[str], named_in_it: str, tmp_path: 
     assert contents(tmp_path) == {}
 
 
-def test_an_unknown_pattern_names_the_nearest(swr: Emulator, tmp_path: Path) -> None:
-    """A pattern that matches nothing is status 2, with the nearest repository, and no database."""
+def test_unknown_pattern_names_the_nearest_repository(swr: Emulator, tmp_path: Path) -> None:
+    """A pattern without a match exits with 2 and names the nearest repository."""
     configure(tmp_path, swr.url, "team/api", "other/thing")
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", "swr/team/apx", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", "swr/team/apx", cwd=tmp_path), 2)
     assert "'swr/team/apx'" in sentence
     assert "nearest is swr/team/api" in sentence
     assert contents(tmp_path) == before
     assert swr.requests == []
 
 
-def test_a_missing_configuration(tmp_path: Path) -> None:
-    """A configuration that is not there is status 2, named as it was given."""
-    sentence = the_sentence(tagsync("--config", "nope.toml", "sync", cwd=tmp_path), 2)
+def test_missing_configuration_is_refused(tmp_path: Path) -> None:
+    """A missing configuration file exits with 2 and is named as it was given."""
+    sentence = error_line(tagsync("--config", "nope.toml", "sync", cwd=tmp_path), 2)
     assert "nope.toml cannot be read: No such file" in sentence
-    sentence = the_sentence(tagsync("tags", cwd=tmp_path, TAGSYNC_CONFIG="gone.toml"), 2)
+    sentence = error_line(tagsync("tags", cwd=tmp_path, TAGSYNC_CONFIG="gone.toml"), 2)
     assert "gone.toml" in sentence
     assert contents(tmp_path) == {}
 
 
-def test_a_wrong_configuration(tmp_path: Path) -> None:
-    """A mistake in the configuration is status 2, with file, key and the nearest key."""
+def test_invalid_configuration_names_file_and_key(tmp_path: Path) -> None:
+    """A mistake in the configuration exits with 2 and names file, key and near key."""
     path = configure(tmp_path, "http://127.0.0.1:1", "a/b", more="concurency = 1")
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert path.name in sentence
     assert "'concurency'; the nearest is 'concurrency'" in sentence
     assert contents(tmp_path) == before
 
 
-def test_a_configuration_without_repositories(tmp_path: Path) -> None:
-    """A pass over nothing is a mistake of the configuration, not a success."""
+def test_configuration_without_repositories_is_refused(tmp_path: Path) -> None:
+    """A pass without repositories is a configuration error, not a success."""
     (tmp_path / "config.toml").write_text("")
     before = contents(tmp_path)
-    assert "no repository is configured" in the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    assert "no repository is configured" in error_line(tagsync("sync", cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
 WITH_TOKEN = '[registries.auth]\nkind = "token"\ntoken = "env:SWR_TOKEN"'
 
 
-def test_a_missing_secret(swr: Emulator, tmp_path: Path) -> None:
-    """A secret that is not set is status 2, before anything is asked or written."""
+def test_missing_secret_is_refused(swr: Emulator, tmp_path: Path) -> None:
+    """A missing secret exits with 2 before any request is sent or file written."""
     configure(tmp_path, swr.url, "team/api", more=WITH_TOKEN)
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert "env:SWR_TOKEN is missing" in sentence
     assert contents(tmp_path) == before
     assert swr.requests == []
 
 
 @pytest.mark.parametrize("question", ["log", "tags", "status"])
-def test_a_question_before_the_first_pass(question: str, tmp_path: Path) -> None:
-    """Without a database, a question says what to run first, and creates none."""
+def test_query_before_the_first_pass_says_what_to_run(question: str, tmp_path: Path) -> None:
+    """Without a database a query says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in the_sentence(tagsync(question, cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(question, cwd=tmp_path), 2)
     assert contents(tmp_path) == before
 
 
 def foreign(database: Path) -> None:
+    """Create the database of another program."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE notes (text)")
         connection.execute("INSERT INTO notes VALUES ('dear diary')")
@@ -436,22 +350,22 @@ def foreign(database: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["sync"], ["sync", "--dry-run"], ["log"], ["tags"], ["status"]], ids=" ".join
 )
-def test_another_programs_file_is_left_alone(
+def test_file_of_another_program_is_left_alone(
     arguments: list[str], swr: Emulator, tmp_path: Path
 ) -> None:
-    """Neither another program's database nor a text is taken for ours, or touched."""
+    """A database or text of another program is refused and not changed."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     database = tmp_path / "tagsync.db"
     foreign(database)
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert "tagsync.db is a database of another program" in sentence
     assert contents(tmp_path) == before
 
     database.write_text("Dear diary, today I was not a database.\n" * 100)
     before = contents(tmp_path)
-    assert "tagsync.db" in the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    assert "tagsync.db" in error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert contents(tmp_path) == before
     assert swr.requests == []
 
@@ -459,10 +373,10 @@ def test_another_programs_file_is_left_alone(
 @pytest.mark.parametrize(
     "arguments", [["sync"], ["sync", "--dry-run"], ["log"], ["tags"], ["status"]], ids=" ".join
 )
-def test_a_newer_versions_database_is_left_alone(
+def test_database_of_a_newer_tagsync_is_left_alone(
     arguments: list[str], recorded: Path, tmp_path: Path
 ) -> None:
-    """A database of a newer tagsync is refused with what to do, and its bytes stay."""
+    """The database of a newer tagsync is refused with advice and not changed."""
     database = tmp_path / "tagsync.db"
     copy(recorded / "tagsync.db", database)
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -472,19 +386,19 @@ def test_a_newer_versions_database_is_left_alone(
         )
     configure(tmp_path, "http://127.0.0.1:1", "team/api")
     before = database.read_bytes()
-    sentence = the_sentence(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
     assert "newer tagsync" in sentence
     assert "of_tomorrow" in sentence
     assert "upgrade" in sentence
     assert database.read_bytes() == before
 
 
-# --- what is shown -------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a configuration and a database of a few changes, hostile names among them."""
+    """A folder with a configuration and a database with hostile tag names."""
     folder = tmp_path_factory.mktemp("recorded")
     with Emulator() as emulator:
         emulator.push("team/api", "v1", "one")
@@ -506,10 +420,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("question", "columns"),
     [("log", LOG_COLUMNS), ("tags", TAGS_COLUMNS), ("status", STATUS_COLUMNS)],
 )
-def test_each_format_has_the_same_columns(
+def test_every_format_has_the_same_columns(
     question: str, columns: list[str], recorded: Path
 ) -> None:
-    """Table, JSON, JSON lines and CSV have the designed columns and the same rows."""
+    """Table, JSON, JSON lines and CSV have the documented columns and equal rows."""
     texts: dict[str, str] = {}
     for output_format in ("table", "json", "jsonl", "csv"):
         finished = tagsync(question, "--format", output_format, cwd=recorded)
@@ -527,8 +441,8 @@ def test_each_format_has_the_same_columns(
     assert {row["repository"] for row in rows} == {"swr/team/api", "swr/team/gone"}
 
 
-def test_a_pass_shows_the_same_columns_in_each_format(swr: Emulator, tmp_path: Path) -> None:
-    """The row of a pass has the designed columns in every format."""
+def test_pass_has_the_same_columns_in_every_format(swr: Emulator, tmp_path: Path) -> None:
+    """The row of a pass has the documented columns in every format."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     shown = {
@@ -540,16 +454,16 @@ def test_a_pass_shows_the_same_columns_in_each_format(swr: Emulator, tmp_path: P
     assert shown["csv"].splitlines()[0].split(",") == SYNC_COLUMNS
 
 
-def test_a_pattern_chooses(recorded: Path) -> None:
-    """A glob chooses among full names, in every question."""
+def test_pattern_selects_repositories(recorded: Path) -> None:
+    """A glob selects repositories by full name in every query."""
     for question in ("log", "tags", "status"):
         rows = rows_of(tagsync(question, "*/gone", "--format", "json", cwd=recorded))
         assert {row["repository"] for row in rows} == {"swr/team/gone"}
-        assert "nearest" in the_sentence(tagsync(question, "swr/nope", cwd=recorded), 2)
+        assert "nearest" in error_line(tagsync(question, "swr/nope", cwd=recorded), 2)
 
 
-def test_hostile_names_are_harmless_wherever_they_are_shown(recorded: Path) -> None:
-    """A tag's name neither steers a terminal, nor forges a line, nor becomes a formula."""
+def test_hostile_names_are_escaped_in_output(recorded: Path) -> None:
+    """A tag's name cannot control a terminal, forge a line, or become a formula."""
     texts = {
         output_format: tagsync("tags", "--format", output_format, cwd=recorded).stdout
         for output_format in ("table", "csv", "json")
@@ -562,24 +476,24 @@ def test_hostile_names_are_harmless_wherever_they_are_shown(recorded: Path) -> N
     assert {row["tag"] for row in json.loads(texts["json"])} >= set(HOSTILE)
 
 
-def test_hostile_names_are_harmless_in_the_log(recorded: Path) -> None:
-    """Each line of the log is still one change, with the name as the registry has it."""
+def test_hostile_names_are_escaped_in_the_log(recorded: Path) -> None:
+    """Each log line is one change and has the name exactly as the registry sent it."""
     lines = (recorded / "stderr").read_text().split("\n")
     assert lines.pop() == ""
     assert all(line.isascii() and line.isprintable() for line in lines)
     events = [json.loads(line) for line in lines]
-    assert {event["tag"] for event in named(events, "tag.added")} == set(HOSTILE)
+    assert {event["tag"] for event in events_named(events, "tag.added")} == set(HOSTILE)
 
 
-def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path) -> None:
-    """Staleness for want of anybody who looks is told from that of a registry asked in vain."""
+def test_status_tells_missed_polls_from_failed_ones(swr: Emulator, tmp_path: Path) -> None:
+    """Status advises to start the daemon only if no poll was attempted lately."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
     fresh = tagsync("status", "--format", "json", cwd=tmp_path)
     assert (fresh.stderr, rows_of(fresh)[0]["stale"]) == ("", False)
 
-    # An interval that is over three times at once.
+    # Three intervals of 1 ms have passed already.
     config = tmp_path / "config.toml"
     config.write_text(f'[schedule]\ninterval = "1ms"\n{config.read_text()}')
     unwatched = tagsync("status", "--format", "json", cwd=tmp_path)
@@ -587,7 +501,7 @@ def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path)
     last = rows_of(unwatched)[0]["last_complete_at"]
     assert unwatched.stderr.startswith(f"tagsync: nobody has looked since {last}: start the daemon")
 
-    # Looked at a moment ago, and in vain: the registry's fault, and nobody else's.
+    # The last attempt is recent and failed: the registry is at fault, not the schedule.
     long_ago = "UPDATE repositories SET last_complete_at = '2020-01-01T00:00:00.000Z'"
     with closing(sqlite3.connect(tmp_path / "tagsync.db")) as connection, connection:
         connection.execute(long_ago)
@@ -597,10 +511,10 @@ def test_status_says_when_nobody_has_been_looking(swr: Emulator, tmp_path: Path)
 
 
 @pytest.mark.parametrize("output_format", ["table", "csv", "json"])
-def test_a_name_that_the_terminal_cannot_show_is_written_out(
+def test_name_outside_the_encoding_is_escaped(
     output_format: str, swr: Emulator, tmp_path: Path
 ) -> None:
-    """Where the encoding has no such letter the command ends well all the same."""
+    """A character that the output encoding lacks is printed as an escape sequence."""
     swr.push("team/api", "версия-版本", "one")
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
@@ -616,7 +530,7 @@ def test_a_name_that_the_terminal_cannot_show_is_written_out(
     ["", "coverage", "demo", "diff", "find", "log", "status", "sync", "tags", "verify"],
 )
 def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
-    """Help of the whole and of each command ends well and shows a command to copy."""
+    """The help of tagsync and of each command shows an example to copy."""
     finished = tagsync(*name.split(), "--help", cwd=tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert re.search(rf"Example:\n    ?  ?tagsync .*{name}", finished.stdout)
@@ -626,8 +540,8 @@ def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
-def test_no_secret_leaves_the_process(status: int, tmp_path: Path) -> None:
-    """A token that the registry repeats in its errors is on no stream, and not in the database."""
+def test_echoed_token_is_never_shown_or_stored(status: int, tmp_path: Path) -> None:
+    """A token that the registry echoes in errors reaches no stream and no file."""
     echo = f"the token {TOKEN} is not welcome"
     error = {"errorCode": "SVCSTG.SWR.1", "errorMessage": echo, "detail": echo}
     bodies: list[object] = [{"errors": [error]}, echo]
@@ -645,12 +559,12 @@ def test_no_secret_leaves_the_process(status: int, tmp_path: Path) -> None:
     assert not any(TOKEN.encode() in data for data in written.values())
 
 
-# --- interruptions and neighbours ----------------------------------------------------------------
+# --- interrupts and concurrency ------------------------------------------------------------------
 
 
 @pytest.fixture
 def silent() -> Iterator[tuple[int, Event]]:
-    """A server that accepts and never answers: its port, and an event that someone came."""
+    """The port of a server that accepts and never answers, and an event per client."""
     came = Event()
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -672,8 +586,8 @@ def silent() -> Iterator[tuple[int, Event]]:
         connection.close()
 
 
-def test_an_interrupted_pass_ends_at_once(silent: tuple[int, Event], tmp_path: Path) -> None:
-    """Control-C while a registry hangs ends with status 130 and one sentence, within seconds."""
+def test_interrupted_pass_ends_immediately(silent: tuple[int, Event], tmp_path: Path) -> None:
+    """Control-C while a registry hangs exits with 130 and one sentence."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("interrupts are ignored here, and so by every process that is started")
     port, came = silent
@@ -691,8 +605,8 @@ def test_an_interrupted_pass_ends_at_once(silent: tuple[int, Event], tmp_path: P
     assert query(tmp_path / "tagsync.db", "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_who_reads_may_stop_reading(recorded: Path) -> None:
-    """A pipe that is closed at the other end, as by ``head``, gives no complaint."""
+def test_closed_pipe_is_not_an_error(recorded: Path) -> None:
+    """A pipe closed by its reader, such as ``head``, causes no error message."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -711,8 +625,8 @@ def test_who_reads_may_stop_reading(recorded: Path) -> None:
     assert finished.stderr == b""
 
 
-def test_two_passes_at_once_record_everything_once(swr: Emulator, tmp_path: Path) -> None:
-    """Two processes that begin on a new database both succeed, and nothing is recorded twice."""
+def test_concurrent_passes_record_everything_once(swr: Emulator, tmp_path: Path) -> None:
+    """Two concurrent passes on a new database succeed and record nothing twice."""
     repositories = [f"team/repository-{number}" for number in range(8)]
     for repository in repositories:
         for tag in range(20):
@@ -732,28 +646,15 @@ def test_two_passes_at_once_record_everything_once(swr: Emulator, tmp_path: Path
         database, "SELECT count(*), count(DISTINCT repository_id || tag) FROM changes"
     ) == [(160, 160)]
     lines = [json.loads(line) for _, err in ends for line in err.splitlines()]
-    baselined = {event["repository"] for event in named(lines, "repository.baselined")}
+    baselined = {event["repository"] for event in events_named(lines, "repository.baselined")}
     assert baselined == {f"swr/{repository}" for repository in repositories}
 
 
-# --- a terminal ----------------------------------------------------------------------------------
+# --- terminals -----------------------------------------------------------------------------------
 
 
-def read_terminal(descriptor: int) -> str:
-    """All that was written to a pseudo-terminal whose other end is closed."""
-    parts: list[bytes] = []
-    while True:
-        try:
-            part = os.read(descriptor, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            part = b""
-        if not part:
-            return b"".join(parts).decode()
-        parts.append(part)
-
-
-def test_on_a_terminal_progress_stays_off_the_result(swr: Emulator, tmp_path: Path) -> None:
-    """The table goes to standard output, progress and the log to standard error."""
+def test_progress_goes_to_standard_error(swr: Emulator, tmp_path: Path) -> None:
+    """On a terminal the table goes to stdout, progress and log go to stderr."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     out, out_end = pty.openpty()
@@ -782,21 +683,21 @@ def test_on_a_terminal_progress_stays_off_the_result(swr: Emulator, tmp_path: Pa
     assert "repository.baselined" not in result
 
 
-# --- a disk that does not do as told -------------------------------------------------------------
+# --- storage problems -----------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_not_there(swr: Emulator, tmp_path: Path) -> None:
-    """A database in a folder that does not exist is refused in one sentence, and not created."""
+def test_missing_folder_is_refused(swr: Emulator, tmp_path: Path) -> None:
+    """A database in a missing folder is refused in one sentence; none is created."""
     path = configure(tmp_path, swr.url, "team/api")
     path.write_text(path.read_text().replace("tagsync.db", "missing/tagsync.db"))
     before = contents(tmp_path)
-    sentence = the_sentence(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
     assert "check that its folder exists" in sentence
     assert contents(tmp_path) == before
 
 
-def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) -> None:
-    """When no more can be written the status is 1, and the database is as it was, and usable."""
+def test_file_size_limit_leaves_the_database_whole(swr: Emulator, tmp_path: Path) -> None:
+    """If a write fails, the pass exits with 1 and the database stays usable."""
     swr.push("team/api", "v0", "zero")
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
@@ -804,19 +705,9 @@ def test_a_full_disk_leaves_the_database_whole(swr: Emulator, tmp_path: Path) ->
         swr.push("team/api", f"v{number}", str(number))
     database = tmp_path / "tagsync.db"
     limited = ["sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *command("sync")]
-    finished = to_its_end(limited, tmp_path)
-    assert "tagsync.db" in the_sentence(finished, 1)
+    finished = run_command(limited, tmp_path)
+    assert "tagsync.db" in error_line(finished, 1)
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
     assert query(database, "SELECT count(*) FROM changes") == [(1,)]
     assert tagsync("sync", cwd=tmp_path).returncode == 0
     assert query(database, "SELECT count(*) FROM tags") == [(400,)]
-
-
-def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
-    """The help of the group, which imports no command, is the first sentence of each command's."""
-    context = click.Context(cli.tagsync)
-    for name, sentence in cli._HELP.items():  # noqa: SLF001  what the group's own help prints
-        command = cli.tagsync.get_command(context, name)
-        assert command is not None
-        assert command.get_short_help_str(limit=200) == sentence
-    assert cli._HELP.keys() == cli._COMMANDS.keys()  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""A database file with wrong bytes in it: a clear error or a right answer, never a wrong row."""
+"""Damaged database files: a clear error or a right answer, never a wrong row."""
 
 import shutil
 import sqlite3
@@ -19,8 +19,10 @@ from tagsync.errors import StoreError, TagsyncError
 from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
 from tagsync.polling.poll import Job, sync
-from tests.conftest import FakeClock, Scripted, without_triggers
-from tests.system.test_cli import configure, tagsync, the_sentence
+from tests.support.clock import FakeClock
+from tests.support.commands import configure, error_line, tagsync
+from tests.support.record import without_triggers
+from tests.support.registries import Scripted
 
 NAMES = ("team/api", "team/web", "other/thing")
 PLACES = ("header", "page head", "cell pointers", "content", "anywhere")
@@ -30,7 +32,7 @@ Row = tuple[Any, ...]
 
 
 def tags_of(name: str, numbers: range, version: int = 0) -> dict[str, Tag]:
-    """So many tags of a repository, whose digests are as long as real ones."""
+    """Return tags of a repository, with digests as long as real ones."""
     return {
         f"v{number}": Tag(
             f"v{number}",
@@ -44,6 +46,7 @@ def tags_of(name: str, numbers: range, version: int = 0) -> dict[str, Tag]:
 
 
 def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
+    """Poll these tags as a complete listing, and return the outcome."""
     scripted = Scripted(clock)
     scripted.then(*tags.values())
     listing = scripted.script[0]
@@ -54,20 +57,20 @@ def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str
 
 
 def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
-    """A poll of each repository, in which one tag moved, one came and one went."""
+    """Poll each repository, where one tag moved, one was added and one was deleted."""
     clock.advance(minutes=5)
     for name in NAMES:
         tags = tags_of(name, range(1, 61)) | tags_of(name, range(7, 8), version=1)
         try:
             yield poll(name, tags, store, clock)
         except StoreError as error:
-            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            assert str(error).isprintable()  # noqa: PT017  any of our errors is right
             yield "refused"
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database whose tables have interior pages, and which has free ones."""
+    """A database whose tables have interior pages, and which has free pages."""
     path = tmp_path_factory.mktemp("original") / "tagsync.db"
     clock = FakeClock()
     with Store.open(path) as store:
@@ -87,7 +90,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(original: Path, tmp_path_factory: pytest.TempPathFactory) -> set[Row]:
-    """The changes that the next poll of each repository records in the whole file."""
+    """The changes that the next poll of each repository records in an intact file."""
     path = tmp_path_factory.mktemp("expected") / "tagsync.db"
     shutil.copy(original, path)
     clock = FakeClock()
@@ -98,6 +101,7 @@ def expected(original: Path, tmp_path_factory: pytest.TempPathFactory) -> set[Ro
 
 
 def changes_in(path: Path) -> set[Row]:
+    """Return all changes without their ids, times and hashes."""
     with closing(sqlite3.connect(path)) as connection:
         return set(
             connection.execute(
@@ -107,7 +111,7 @@ def changes_in(path: Path) -> set[Row]:
 
 
 def damage(path: Path, place: str, random: Random) -> None:
-    """Alters a few bytes of one page, where the place says."""
+    """Flip bits in a few bytes of one page, at the given place."""
     content = bytearray(path.read_bytes())
     page = random.randrange(len(content) // PAGE) * PAGE
     where = {
@@ -136,7 +140,7 @@ QUESTIONS: tuple[Callable[[Audit, FakeClock], object], ...] = (
 
 
 def verified(path: Path) -> bool:
-    """Whether ``verify`` finds nothing; that it says so in a sentence is as good as a fault."""
+    """Return whether `verify` finds no fault; an error of ours counts as a fault."""
     try:
         with Audit.open(path) as audit:
             return all(row["result"] == "ok" for row in audit.verify())
@@ -146,13 +150,13 @@ def verified(path: Path) -> bool:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("place", PLACES)
-def test_wrong_bytes_give_an_error_or_an_answer_and_no_wrong_row(
+def test_damaged_bytes_never_record_a_wrong_row(
     place: str, seed: int, original: Path, expected: set[Row], tmp_path: Path
 ) -> None:
-    """Every question and a poll of each repository end in a sentence of ours, or end well.
+    """Every query and poll of a damaged file succeeds or fails with one of our errors.
 
-    A poll may go on where the damage is not in what it reads. What it then records is what it
-    would have in the whole file, or `verify` says that the record cannot be trusted.
+    A poll may succeed if it does not read the damaged bytes. It then records the same changes as in
+    the intact file, or `verify` finds a fault.
     """
     path = tmp_path / "tagsync.db"
     shutil.copy(original, path)
@@ -164,9 +168,9 @@ def test_wrong_bytes_give_an_error_or_an_answer_and_no_wrong_row(
             with Audit.open(path) as audit:
                 question(audit, clock)
         except TagsyncError as error:
-            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            assert str(error).isprintable()  # noqa: PT017  any of our errors is right
     before: set[Row] | None = None
-    # What SQLite says may quote damaged bytes, of which Python then makes no message.
+    # SQLite may quote damaged bytes in its message, which Python then fails to decode.
     with suppress(sqlite3.Error, UnicodeDecodeError):
         before = changes_in(path)
     try:
@@ -185,7 +189,7 @@ def test_wrong_bytes_give_an_error_or_an_answer_and_no_wrong_row(
 
 
 def spoil(path: Path, sql: str) -> None:
-    """Alters a value as a damaged disk does: past every rule of the schema."""
+    """Change a value past every rule of the schema, as a damaged disk does."""
     with closing(sqlite3.connect(path)) as connection, connection, without_triggers(connection):
         connection.execute(sql)
 
@@ -210,10 +214,10 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("sql", SPOILED.values(), ids=SPOILED.keys())
-def test_a_value_that_nobody_recorded_enters_no_history(
+def test_value_that_was_never_recorded_stops_the_poll(
     sql: str, original: Path, tmp_path: Path
 ) -> None:
-    """A poll refuses to go on from a value that SQLite takes for good and nobody recorded."""
+    """A poll refuses to continue from a valid value that tagsync never recorded."""
     path = tmp_path / "tagsync.db"
     shutil.copy(original, path)
     spoil(path, sql)
@@ -238,8 +242,10 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_no_command_shows_a_traceback(words: str, original: Path, tmp_path: Path) -> None:
-    """Over values that are none of ours a command answers or fails in sentences of one line."""
+def test_commands_show_no_traceback_on_damaged_values(
+    words: str, original: Path, tmp_path: Path
+) -> None:
+    """On damaged values a command answers or fails in one sentence."""
     configure(tmp_path, "http://127.0.0.1:1", *NAMES)
     path = tmp_path / "tagsync.db"
     shutil.copy(original, path)
@@ -251,13 +257,13 @@ def test_no_command_shows_a_traceback(words: str, original: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("words", ["log", "verify", "sync"])
-def test_pages_that_are_none_are_said(words: str, original: Path, tmp_path: Path) -> None:
-    """Where a page is no page, the sentence names the file and what to do."""
+def test_damaged_pages_are_reported(words: str, original: Path, tmp_path: Path) -> None:
+    """If pages are overwritten, the error names the file and the remedy."""
     configure(tmp_path, "http://127.0.0.1:1", *NAMES)
     path = tmp_path / "tagsync.db"
     content = original.read_bytes()
     path.write_bytes(content[:PAGE] + b"\xff" * (len(content) - PAGE))
-    sentence = the_sentence(tagsync(words, cwd=tmp_path), 1)
+    sentence = error_line(tagsync(words, cwd=tmp_path), 1)
     assert "tagsync.db is damaged" in sentence
     assert "restore it from a backup" in sentence
     assert path.read_bytes()[PAGE:] == b"\xff" * (len(content) - PAGE)

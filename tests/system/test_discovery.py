@@ -1,28 +1,19 @@
-"""Which repositories are polled: what globs find, what that asks, and what it never gives away."""
+"""Discovery by whole passes: what is polled and recorded, and no secret leaks."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tagsync.emulator import AGENCY_ACCESS_KEY, Emulator, Keys, User
-from tagsync.errors import Forbidden
-from tagsync.models import Repository, Watch, watch_of
-from tagsync.polling.discovery import discover
-from tagsync.registries import Registry, open_registry
-from tagsync.registries.credentials import KeyCredential
-from tagsync.secrets import Secret
-from tests.system.test_cli import Finished, contents, events_of, query, rows_of, tagsync
+from tests.support.commands import Finished, contents, events_of, rows_of, tagsync
+from tests.support.emulated import NAMESPACES, REPOS, create, requested_lists
+from tests.support.record import query
 
 pytestmark = pytest.mark.processes
 
-NAMESPACES = "/v2/manage/namespaces"
-REPOS = "/v2/manage/repos"
-SHARED = "/v2/manage/shared-repositories"
 ACCESS_KEY = "MADEUPACCESSKEY00001"
 SECRET_KEY = "MadeUpSecretKey0000000000000000000000001"
 SECURITY_TOKEN = "made-up-security-token-abc"
@@ -38,29 +29,16 @@ ENVIRONMENT = {
     "TOKEN": TOKEN,
 }
 
-Connect = Callable[..., Registry]
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
 
 @pytest.fixture
 def guarded() -> Iterator[Emulator]:
-    """An emulator that wants signatures."""
+    """An emulated registry that requires signatures."""
     with Emulator(keys={ACCESS_KEY: Keys(SECRET_KEY)}) as emulator:
         yield emulator
 
 
-def create(emulator: Emulator, *repositories: str) -> None:
-    for repository in repositories:
-        emulator.push(repository, "v1", repository)
-
-
 def configure(folder: Path, endpoint: str, *watches: str, auth: str = AKSK) -> None:
-    """Writes a configuration of one registry, ``swr``, whose watches are given as TOML."""
+    """Write a configuration of one registry, ``swr``, with watches given as TOML."""
     tables = "".join(f"[[registries.watch]]\n{watch}\n" for watch in watches)
     (folder / "config.toml").write_text(
         '[store]\npath = "tagsync.db"\n'
@@ -70,32 +48,27 @@ def configure(folder: Path, endpoint: str, *watches: str, auth: str = AKSK) -> N
 
 
 def sync(folder: Path, *arguments: object) -> Finished:
-    """One pass in a process of its own, with everything that it logs."""
+    """Run one pass with debug logging."""
     logging = ("--log-format", "json", "--log-level", "debug")
     return tagsync(*(*logging, "sync", *arguments, "--format", "json"), cwd=folder, **ENVIRONMENT)
 
 
 def outcomes(finished: Finished) -> dict[str, str]:
+    """Return the outcome of each repository."""
     return {row["repository"]: row["outcome"] for row in rows_of(finished)}
 
 
-def asked(emulator: Emulator) -> list[tuple[str, str | None]]:
-    """Each distinct list that was asked for, tags left out: its path and the organization."""
-    lists = ((request.path, request.query.get("namespace")) for request in emulator.requests)
-    return list(dict.fromkeys(each for each in lists if not each[0].endswith("/tags")))
-
-
 def recorded(folder: Path) -> set[str]:
-    """The repositories that have tags in the database."""
+    """Return the repositories that have tags in the database."""
     sql = "SELECT DISTINCT name FROM repositories JOIN tags ON repository_id = repositories.id"
     return {name for (name,) in query(folder / "tagsync.db", sql)}
 
 
-# --- what is found, and what is asked for it ------------------------------------------------------
+# --- found repositories ---------------------------------------------------------------------------
 
 
-def test_an_organization_is_synced_completely(guarded: Emulator, tmp_path: Path) -> None:
-    """All 120 repositories of an organization are found by signed requests, polled and recorded."""
+def test_whole_organization_is_recorded(guarded: Emulator, tmp_path: Path) -> None:
+    """All 120 repositories of an organization are found, polled and recorded."""
     repositories = {f"team/r{number:03}" for number in range(119)} | {"team/deep/er"}
     create(guarded, *repositories, "tools/lint")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
@@ -112,96 +85,8 @@ def test_an_organization_is_synced_completely(guarded: Emulator, tmp_path: Path)
     assert digests == {name: guarded.tags(name)["v1"] for name in repositories}
 
 
-def test_repositories_are_found_page_by_page() -> None:
-    """A server whose pages are small, with a total or without, hides no repository."""
-    for settings in ({}, {"sends_total": False}, {"ignores_paging": True}):
-        keys = {ACCESS_KEY: Keys(SECRET_KEY)}
-        with Emulator(keys=keys, max_page=7, **settings) as swr:  # type: ignore[arg-type]  # switches
-            repositories = {f"team/r{number:02}" for number in range(45)}
-            create(swr, *repositories)
-            credential = KeyCredential(Secret(ACCESS_KEY), Secret(SECRET_KEY))
-            registry = open_registry(
-                swr.url,
-                credential,
-                timeout=5,
-                retry_for=1,
-                max_listing_bytes=2**20,
-                requests_per_second=10_000,
-                connections=1,
-            )
-            with closing(registry):
-                assert registry.list_repositories(["team/*"]) == repositories
-
-
-def test_a_whole_organization_narrows_what_is_asked(swr: Emulator, connect: Connect) -> None:
-    """A glob that begins with an organization asks for that one, never for all that there are."""
-    create(swr, "team/api", "team-b/api", "tools/lint")
-    assert connect(swr.url).list_repositories(["team/*"]) == {"team/api"}
-    assert asked(swr) == [(REPOS, "team")]
-
-
-def test_a_beginning_narrows_the_organizations(swr: Emulator, connect: Connect) -> None:
-    """Of the organizations only those are asked that begin as the glob does."""
-    create(swr, "team-a/api", "team-b/api", "team-b/web", "team/api", "tools/api")
-    found = connect(swr.url).list_repositories(["team-*/api"])
-    assert found == {"team-a/api", "team-b/api"}
-    assert asked(swr) == [(NAMESPACES, None), (REPOS, "team-a"), (REPOS, "team-b")]
-
-
-def test_each_organization_is_asked_once(swr: Emulator, connect: Connect) -> None:
-    """Several globs over one organization share its list."""
-    create(swr, "team/api", "team/web", "tools/lint")
-    found = connect(swr.url).list_repositories(["team/a*", "team/w?b", "t*/lint"])
-    assert found == {"team/api", "team/web", "tools/lint"}
-    assert asked(swr) == [(NAMESPACES, None), (REPOS, "team"), (REPOS, "tools")]
-
-
-@pytest.mark.parametrize(
-    ("glob", "found"),
-    [
-        ("team/*", {"team/api", "team/a/b/c"}),
-        ("*", {"team/api", "team/a/b/c", "tools/c"}),
-        ("*/c", {"team/a/b/c", "tools/c"}),
-        ("t*c", {"team/a/b/c", "tools/c"}),
-        ("team/a/*", {"team/a/b/c"}),
-        ("team/[ab]/*", {"team/a/b/c"}),
-        ("team/???", {"team/api"}),
-        ("[tm]ools/*", {"tools/c"}),
-        ("missing/*", set()),
-        ("TEAM/*", set()),
-    ],
-)
-def test_a_star_crosses_slashes(
-    glob: str, found: set[str], swr: Emulator, connect: Connect
-) -> None:
-    """A glob is matched against the whole name, in which a slash is a character like any other."""
-    create(swr, "team/api", "team/a/b/c", "tools/c")
-    assert connect(swr.url).list_repositories([glob]) == found
-
-
-def test_an_organization_that_is_refused_fails_discovery(swr: Emulator, connect: Connect) -> None:
-    """A list that is incomplete because one organization is refused is no list."""
-    create(swr, "team/api", "tools/lint")
-    swr.answer_next(403, b"", matching="namespace=tools")
-    with pytest.raises(Forbidden):
-        connect(swr.url).list_repositories(["*"])
-
-
-def test_shared_repositories_are_found_where_wanted(swr: Emulator, connect: Connect) -> None:
-    """What others share is asked for and found with ``shared``, and not asked for without."""
-    create(swr, "team/api")
-    swr.create_repository("others/base", shared=True)
-    swr.create_repository("others/tool", shared=True)
-    registry = connect(swr.url)
-    assert registry.list_repositories(["*/base", "team/*"]) == {"team/api"}
-    assert SHARED not in {path for path, _ in asked(swr)}
-    found = registry.list_repositories(["*/base", "team/*"], shared=True)
-    assert found == {"team/api", "others/base"}
-    assert SHARED in {path for path, _ in asked(swr)}
-
-
-def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
-    """A watch with ``shared = true`` has what others share recorded like one's own."""
+def test_watch_can_include_shared_repositories(guarded: Emulator, tmp_path: Path) -> None:
+    """A watch with ``shared = true`` also records repositories shared by others."""
     create(guarded, "team/api")
     guarded.create_repository("others/base", shared=True)
     create(guarded, "others/base")
@@ -211,27 +96,11 @@ def test_shared_is_a_key_of_a_watch(guarded: Emulator, tmp_path: Path) -> None:
     assert outcomes(sync(tmp_path)) == {"swr/team/api": "ok", "swr/others/base": "ok"}
 
 
-# --- which watch has what is found ----------------------------------------------------------------
+# --- excluded repositories ------------------------------------------------------------------------
 
 
-def test_the_first_watch_that_matches_has_a_repository(swr: Emulator, connect: Connect) -> None:
-    """A repository that several watches find is polled once, as the first of them says."""
-    create(swr, "team/api", "team/scratch-1", "tools/lint")
-    often = Watch("swr", ("team/api",), interval=timedelta(minutes=1))
-    first = Watch("swr", ("team/*",), ("team/scratch-*",), interval=timedelta(minutes=2))
-    last = Watch("swr", ("*",), ("tools/*",), interval=timedelta(minutes=3))
-    watches = (often, first, last)
-    found, failures = discover(watches, {"swr": connect(swr.url)})
-    assert not failures
-    assert {each.name: watch_of(each, watches) for each in found} == {
-        "team/api": often,
-        "team/scratch-1": last,
-        "tools/lint": None,
-    }
-
-
-def test_what_a_watch_excludes_is_not_polled(guarded: Emulator, tmp_path: Path) -> None:
-    """An excluded repository is neither asked for its tags nor recorded."""
+def test_excluded_repository_is_not_polled(guarded: Emulator, tmp_path: Path) -> None:
+    """The tags of an excluded repository are neither requested nor recorded."""
     create(guarded, "team/api", "team/scratch-1", "team/scratch-2", "team/web")
     watch = 'repositories = ["team/*"]\nexclude = ["team/scratch-*", "team/web"]'
     configure(tmp_path, guarded.url, watch)
@@ -241,11 +110,11 @@ def test_what_a_watch_excludes_is_not_polled(guarded: Emulator, tmp_path: Path) 
     assert not [request for request in guarded.requests if "scratch" in request.path]
 
 
-# --- what comes, goes, and fails ------------------------------------------------------------------
+# --- changes and failures -------------------------------------------------------------------------
 
 
-def test_a_repository_that_appears_is_found(guarded: Emulator, tmp_path: Path) -> None:
-    """Each pass looks again, and records what was created since the last."""
+def test_new_repository_is_found(guarded: Emulator, tmp_path: Path) -> None:
+    """Each pass discovers again and records repositories created meanwhile."""
     create(guarded, "team/api")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
     assert outcomes(sync(tmp_path)) == {"swr/team/api": "ok"}
@@ -254,10 +123,8 @@ def test_a_repository_that_appears_is_found(guarded: Emulator, tmp_path: Path) -
     assert recorded(tmp_path) == {"team/api", "team/new"}
 
 
-def test_a_repository_that_vanishes_is_held_then_recorded(
-    guarded: Emulator, tmp_path: Path
-) -> None:
-    """What is listed no more is polled on, held once, and then recorded as deleted."""
+def test_vanished_repository_is_held_then_recorded(guarded: Emulator, tmp_path: Path) -> None:
+    """A vanished repository is still polled, held once, then recorded as deleted."""
     create(guarded, "team/api", "team/gone")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
     assert sync(tmp_path).returncode == 0
@@ -274,10 +141,8 @@ def test_a_repository_that_vanishes_is_held_then_recorded(
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_failed_discovery_takes_nothing_away(
-    status: int, guarded: Emulator, tmp_path: Path
-) -> None:
-    """What is recorded is polled on while discovery fails, which is a failed row of its own."""
+def test_failed_discovery_deletes_nothing(status: int, guarded: Emulator, tmp_path: Path) -> None:
+    """If discovery fails, its globs are failed rows and known repositories are polled."""
     create(guarded, "team/api", "team/web")
     configure(
         tmp_path,
@@ -308,21 +173,8 @@ def test_a_failed_discovery_takes_nothing_away(
     assert query(tmp_path / "tagsync.db", "SELECT 1 FROM changes WHERE kind = 'deleted'") == []
 
 
-def test_one_failed_discovery_leaves_the_others(swr: Emulator, connect: Connect) -> None:
-    """Each watch is discovered by itself: one that fails does not cost another what it finds."""
-    create(swr, "team/api", "tools/lint")
-    watches = (Watch("swr", ("team/*",)), Watch("swr", ("tools/*",)))
-    swr.answer_next(403, b"", matching="namespace=team")
-    found, (failure,) = discover(watches, {"swr": connect(swr.url)})
-    assert found == {Repository("swr", "tools/lint")}
-    assert failure.repository == Repository("swr", "team/*")
-    assert failure.outcome == "failed"
-
-
-def test_what_is_spelled_out_and_known_needs_no_discovery(
-    guarded: Emulator, tmp_path: Path
-) -> None:
-    """A pass over known repositories by their names asks for their tags and nothing else."""
+def test_known_name_needs_no_discovery(guarded: Emulator, tmp_path: Path) -> None:
+    """A pass over known repositories by name requests their tags only."""
     create(guarded, "team/api", "team/web")
     configure(tmp_path, guarded.url, 'repositories = ["team/*", "tools/lint"]')
     create(guarded, "tools/lint")
@@ -330,18 +182,18 @@ def test_what_is_spelled_out_and_known_needs_no_discovery(
     guarded.requests.clear()
     finished = sync(tmp_path, "swr/team/api", "swr/tools/lint")
     assert outcomes(finished) == {"swr/team/api": "ok", "swr/tools/lint": "ok"}
-    assert asked(guarded) == []
+    assert requested_lists(guarded) == []
     guarded.requests.clear()
     assert outcomes(sync(tmp_path, "swr/team/a*")) == {"swr/team/api": "ok"}
-    assert asked(guarded) == [(REPOS, "team")]
+    assert requested_lists(guarded) == [(REPOS, "team")]
 
 
-def test_watches_without_globs_discover_nothing(guarded: Emulator, tmp_path: Path) -> None:
-    """A configuration that spells out every repository asks for no list of repositories."""
+def test_watches_without_globs_request_no_list(guarded: Emulator, tmp_path: Path) -> None:
+    """A configuration without globs requests no list of repositories."""
     create(guarded, "team/api")
     configure(tmp_path, guarded.url, 'repositories = ["team/api"]\nshared = true')
     assert sync(tmp_path).returncode == 0
-    assert asked(guarded) == []
+    assert requested_lists(guarded) == []
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -351,9 +203,9 @@ class Kind(NamedTuple):
     """A kind of credential.
 
     Attributes:
-        auth: how it is configured, the emulator's address left open.
-        accepts: what makes an emulator accept it.
-        secrets: what nobody may see of it, whatever a server says.
+        auth: The TOML that configures it; ``{url}`` is the address of the emulator.
+        accepts: The emulator's options that make it accept the credential.
+        secrets: Values that must never be shown or stored.
     """
 
     auth: str
@@ -383,6 +235,7 @@ KINDS = {
 
 
 def assert_nowhere(secrets: tuple[str, ...], finished: Finished, folder: Path) -> None:
+    """Check that no secret is in the output or in a file."""
     files = {name: raw for name, raw in contents(folder).items() if not name.endswith(".toml")}
     assert files
     for secret in secrets:
@@ -393,7 +246,7 @@ def assert_nowhere(secrets: tuple[str, ...], finished: Finished, folder: Path) -
 
 @pytest.mark.parametrize("name", KINDS)
 def test_no_secret_is_shown_or_stored(name: str, tmp_path: Path) -> None:
-    """A pass that succeeds leaves no credential in its output, its log or its database."""
+    """A successful pass leaves no credential in its output, log or database."""
     kind = KINDS[name]
     with Emulator(**kind.accepts) as swr:
         create(swr, "team/api")
@@ -410,10 +263,10 @@ def test_no_secret_is_shown_or_stored(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("of_lists", "of_tags"), [(302, 400), (500, 401)])
 @pytest.mark.parametrize("name", KINDS)
-def test_no_secret_that_is_echoed_is_shown_or_stored(
+def test_echoed_secret_is_never_shown_or_stored(
     name: str, of_lists: int, of_tags: int, tmp_path: Path
 ) -> None:
-    """A server that repeats credentials in its refusals does not get them into anything kept."""
+    """Credentials that a server echoes in its errors are neither shown nor stored."""
     kind = KINDS[name]
     echo = " ".join(kind.secrets)
     body = {"error_code": echo, "error_msg": f"you sent {json.dumps(kind.secrets)} and {echo}"}
@@ -422,7 +275,7 @@ def test_no_secret_that_is_echoed_is_shown_or_stored(
         create(swr, "team/api")
         watches = ('repositories = ["team/*"]', 'repositories = ["tools/lint"]')
         configure(tmp_path, swr.url, *watches, auth=kind.auth.replace("{url}", swr.url))
-        # What is issued has to be known beforehand to be echoed; the others sign in nowhere.
+        # The issued token is fixed so that it can be echoed; the other kinds do not sign in.
         token = {"token": {"expires_at": "2999-01-01T00:00:00.000000Z"}}
         swr.answer_next(201, token, {"X-Subject-Token": ISSUED}, times=9, matching="/v3/auth")
         swr.answer_next(of_lists, body, headers, times=100, matching=REPOS)
@@ -436,8 +289,8 @@ def test_no_secret_that_is_echoed_is_shown_or_stored(
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_no_password_that_is_echoed_at_sign_in_is_shown(status: int, tmp_path: Path) -> None:
-    """An identity service that repeats the password gets it into nothing that is kept."""
+def test_password_echoed_at_sign_in_is_never_shown(status: int, tmp_path: Path) -> None:
+    """A password that the identity service echoes is neither shown nor stored."""
     kind = KINDS["password"]
     with Emulator(**kind.accepts) as iam:
         watches = ('repositories = ["team/*"]', 'repositories = ["tools/lint"]')

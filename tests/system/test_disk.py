@@ -1,4 +1,4 @@
-"""Folders, disks and streams that take nothing more: said in a sentence, and nothing is lost."""
+"""Read-only folders, full disks and closed streams: one sentence, and no loss."""
 
 import json
 import os
@@ -12,19 +12,18 @@ from typing import IO
 import pytest
 
 from tagsync.emulator import Emulator
-from tests.polling.test_poll import assert_history_is_whole
-from tests.system.test_cli import (
+from tests.support.commands import (
     Finished,
     command,
     configure,
     contents,
     environment,
-    query,
+    error_line,
     rows_of,
+    run_command,
     tagsync,
-    the_sentence,
-    to_its_end,
 )
+from tests.support.record import assert_history_is_whole, query
 
 pytestmark = pytest.mark.processes
 
@@ -34,18 +33,12 @@ _WITHOUT_PRIVILEGE = [
     *("setpriv", "--bounding-set", "-dac_override,-dac_read_search"),
     *("--inh-caps", "-dac_override,-dac_read_search"),
 ]
-"""Root is asked for permissions as anybody is, by the capabilities that it lacks."""
-
-
-@pytest.fixture
-def swr() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
+"""Without these capabilities, permissions bind root like any other user."""
 
 
 @pytest.fixture
 def polled(swr: Emulator, tmp_path: Path) -> Path:
-    """A folder with a configuration, and a database of one pass."""
+    """A folder with a configuration and the database of one pass."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
@@ -53,31 +46,31 @@ def polled(swr: Emulator, tmp_path: Path) -> Path:
 
 
 def unprivileged(*arguments: object, cwd: Path) -> Finished:
-    """Runs tagsync as somebody whom permissions bind, also where the tests run as root."""
+    """Run tagsync as a user bound by permissions, even if the tests run as root."""
     prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
-    return to_its_end([*prefix, *command(*arguments)], cwd)
+    return run_command([*prefix, *command(*arguments)], cwd)
 
 
 @pytest.fixture
 def read_only(polled: Path) -> Iterator[Path]:
-    """The same, where neither the folder nor the database may be written."""
+    """The same folder, where neither folder nor database may be written."""
     (polled / "tagsync.db").chmod(0o444)
     polled.chmod(0o555)
     yield polled
     polled.chmod(0o755)
 
 
-def test_a_pass_over_what_may_not_be_written_is_refused(read_only: Path) -> None:
-    """Where folder and database are read-only a pass is one sentence, and no byte changes."""
+def test_pass_over_a_read_only_database_is_refused(read_only: Path) -> None:
+    """If folder and database are read-only, a pass fails and changes no byte."""
     before = contents(read_only)
     finished = unprivileged("sync", cwd=read_only)
-    assert "tagsync.db may not be written by this user" in the_sentence(finished, 1)
+    assert "tagsync.db may not be written by this user" in error_line(finished, 1)
     assert contents(read_only) == before
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
-def test_what_may_not_be_written_is_answered_from(words: str, read_only: Path) -> None:
-    """Every question is answered by who may only read, and leaves nothing behind."""
+def test_read_only_database_can_be_queried(words: str, read_only: Path) -> None:
+    """Every query works on a read-only database and leaves no file behind."""
     before = contents(read_only)
     finished = unprivileged(*words.split(), cwd=read_only)
     assert finished.returncode == 0
@@ -87,23 +80,23 @@ def test_what_may_not_be_written_is_answered_from(words: str, read_only: Path) -
     assert contents(read_only) == before
 
 
-def test_a_first_pass_where_no_file_may_be_made(swr: Emulator, tmp_path: Path) -> None:
-    """Without a database, in a folder that takes none, a pass is one sentence."""
+def test_first_pass_in_a_read_only_folder_is_refused(swr: Emulator, tmp_path: Path) -> None:
+    """Without a database, a pass in a read-only folder fails with one sentence."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     tmp_path.chmod(0o555)
     try:
         finished = unprivileged("sync", cwd=tmp_path)
-        assert "tagsync.db cannot be opened" in the_sentence(finished, 2)
+        assert "tagsync.db cannot be opened" in error_line(finished, 2)
     finally:
         tmp_path.chmod(0o755)
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
 
 
-def test_what_may_not_be_read_is_refused(polled: Path) -> None:
-    """A database that this user may not even read is status 2 and one sentence."""
+def test_unreadable_database_is_refused(polled: Path) -> None:
+    """A database that the user may not read exits with 2 and one sentence."""
     (polled / "tagsync.db").chmod(0)
-    sentence = the_sentence(unprivileged("tags", cwd=polled), 2)
+    sentence = error_line(unprivileged("tags", cwd=polled), 2)
     assert "tagsync.db may not be read by this user" in sentence
 
 
@@ -124,8 +117,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_full_leaves_the_database_whole(swr: Emulator, small_disk: Path) -> None:
-    """Where no space is left nothing of a poll is recorded; with space again, all of it is."""
+def test_full_disk_leaves_the_database_whole(swr: Emulator, small_disk: Path) -> None:
+    """On a full disk nothing of a poll is recorded; with space again, all of it is."""
     swr.push("team/api", "v0", "zero")
     configure(small_disk, swr.url, "team/api")
     assert tagsync("sync", cwd=small_disk).returncode == 0
@@ -136,7 +129,7 @@ def test_a_disk_that_is_full_leaves_the_database_whole(swr: Emulator, small_disk
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
         file.write(bytes(free - 100_000))
     finished = tagsync("sync", cwd=small_disk)
-    assert "no space is left for" in the_sentence(finished, 1)
+    assert "no space is left for" in error_line(finished, 1)
     assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(1,)]
     filler.unlink()
     assert tagsync("sync", cwd=small_disk).returncode == 0
@@ -144,8 +137,8 @@ def test_a_disk_that_is_full_leaves_the_database_whole(swr: Emulator, small_disk
     assert_history_is_whole(small_disk / "tagsync.db")
 
 
-def test_a_disk_with_no_room_to_copy_the_wal_loses_nothing(swr: Emulator, small_disk: Path) -> None:
-    """What was recorded there stays in the WAL, and with more room goes into the database."""
+def test_wal_without_room_for_a_checkpoint_loses_nothing(swr: Emulator, small_disk: Path) -> None:
+    """If a checkpoint does not fit on the disk, the WAL keeps everything."""
     for number in range(900):
         swr.push("team/api", f"v{number}", str(number))
     configure(small_disk, swr.url, "team/api")
@@ -155,7 +148,7 @@ def test_a_disk_with_no_room_to_copy_the_wal_loses_nothing(swr: Emulator, small_
     assert tagsync("verify", cwd=small_disk).returncode == 0
     swr.push("team/api", "latest", "latest")
     finished = tagsync("sync", cwd=small_disk)
-    assert "no space is left for" in the_sentence(finished, 1)
+    assert "no space is left for" in error_line(finished, 1)
     assert query(small_disk / "tagsync.db", "SELECT count(*) FROM changes") == [(900,)]
     subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
     assert tagsync("sync", cwd=small_disk).returncode == 0
@@ -169,7 +162,7 @@ def test_a_disk_with_no_room_to_copy_the_wal_loses_nothing(swr: Emulator, small_
 
 @pytest.fixture
 def full() -> Iterator[IO[str]]:
-    """A stream on which every write finds the disk full."""
+    """A stream on which every write fails because the disk is full."""
     with Path("/dev/full").open("w") as stream:
         yield stream
 
@@ -180,7 +173,7 @@ def run(
     stdout: IO[str] | int = subprocess.PIPE,
     stderr: IO[str] | int = subprocess.PIPE,
 ) -> Finished:
-    """Runs tagsync to its end, with streams of one's own."""
+    """Run tagsync with these streams, and wait for its exit."""
     return subprocess.run(
         command(*arguments),
         cwd=cwd,
@@ -195,24 +188,22 @@ def run(
 
 
 @pytest.mark.parametrize("words", ["tags", "log --format csv", "status --format json", "--help"])
-def test_an_answer_that_cannot_be_written_is_said(words: str, polled: Path, full: IO[str]) -> None:
-    """A full disk under standard output is one sentence and status 1."""
+def test_unwritable_output_is_an_error(words: str, polled: Path, full: IO[str]) -> None:
+    """If standard output cannot be written, the command exits with 1."""
     finished = run(*words.split(), cwd=polled, stdout=full)
     assert finished.returncode == 1
     assert finished.stderr == "tagsync: the output cannot be written: No space left on device\n"
 
 
-def test_a_complaint_that_cannot_be_written_keeps_its_status(polled: Path, full: IO[str]) -> None:
-    """With nowhere to complain the status still tells what was wrong."""
+def test_unwritable_error_keeps_the_exit_status(polled: Path, full: IO[str]) -> None:
+    """If standard error cannot be written, the exit status stays the same."""
     assert (
         run("--config", "nope.toml", "tags", cwd=polled, stdout=full, stderr=full).returncode == 2
     )
 
 
-def test_what_cannot_be_logged_is_recorded_and_stays_owed(
-    swr: Emulator, polled: Path, full: IO[str]
-) -> None:
-    """A pass that cannot log ends with status 1, and the next one writes the lines it owed."""
+def test_unwritten_log_lines_stay_pending(swr: Emulator, polled: Path, full: IO[str]) -> None:
+    """A pass that cannot log exits with 1, and the next pass writes the lines."""
     swr.push("team/api", "v2", "two")
     finished = run("sync", "--format", "json", cwd=polled, stderr=full)
     assert finished.returncode == 1
@@ -224,10 +215,10 @@ def test_what_cannot_be_logged_is_recorded_and_stays_owed(
     assert "tag.added" not in again.stderr
 
 
-def test_the_daemon_records_while_nothing_can_be_logged(
+def test_daemon_records_while_the_log_is_unwritable(
     swr: Emulator, polled: Path, full: IO[str]
 ) -> None:
-    """A full disk under the log neither ends the daemon nor keeps it from recording."""
+    """The daemon keeps running and recording while its log cannot be written."""
     path = polled / "config.toml"
     path.write_text(path.read_text() + 'interval = "1s"\njitter = "1ms"\n')
     swr.push("team/api", "v2", "two")
@@ -254,17 +245,17 @@ def test_the_daemon_records_while_nothing_can_be_logged(
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Looks again and again, for a bounded time, at what another process does."""
+    """Poll a condition while a process runs, for at most 20 seconds."""
     end = time.monotonic() + 20
     while not true():
-        assert process.poll() is None, "the daemon ended"
-        assert time.monotonic() < end, "it did not happen"
+        assert process.poll() is None, "the daemon exited"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("stream", [">&-", "2>&-"])
-def test_a_closed_stream_is_nobody_who_reads(stream: str, polled: Path) -> None:
-    """Started without standard output or error, a command does what it does and ends well."""
+def test_closed_stream_is_not_an_error(stream: str, polled: Path) -> None:
+    """A command succeeds without standard output or standard error."""
     script = f'"$@" {stream}'
-    finished = to_its_end(["sh", "-c", script, "sh", *command("tags")], polled)
+    finished = run_command(["sh", "-c", script, "sh", *command("tags")], polled)
     assert (finished.returncode, finished.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What a registry names, as real processes show it: on a terminal, in the log, in CSV."""
+"""Hostile names in real output: on a terminal, in the log and in CSV."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tagsync.emulator import Emulator
-from tests.system.test_cli import (
+from tests.support.commands import (
     Finished,
     command,
     configure,
@@ -30,7 +30,7 @@ QUESTIONS = ("tags", "log", "status", "coverage", "diff * --from 2000-01-01", "s
 
 @pytest.fixture(scope="module")
 def polled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Emulator, Finished]]:
-    """A pass over a repository of a hostile name, which discovery found, and one that fails."""
+    """A pass over a discovered repository with a hostile name, and one that fails."""
     folder = tmp_path_factory.mktemp("injection")
     with Emulator() as swr:
         swr.push(REPOSITORY, "v1", "one", path=HOSTILE, internal_path=f"={HOSTILE}")
@@ -38,20 +38,20 @@ def polled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Emu
         yield folder, swr, tagsync("sync", cwd=folder)
 
 
-def test_a_found_name_forges_no_line_of_the_log(
+def test_discovered_name_forges_no_log_line(
     polled: tuple[Path, Emulator, Finished],
 ) -> None:
-    """Each line of the log is JSON in plain ASCII, with the name as the registry has it."""
+    """Each log line is ASCII JSON and has the exact name that the registry sent."""
     _, _, finished = polled
     assert finished.stderr.isascii()
     assert f"swr/{REPOSITORY}" in {event.get("repository") for event in events_of(finished)}
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
-def test_a_found_name_does_not_steer_a_terminal(
+def test_discovered_name_does_not_control_a_terminal(
     words: str, polled: tuple[Path, Emulator, Finished]
 ) -> None:
-    """On a terminal neither the answer, the log nor the progress brings the name's escapes."""
+    """On a terminal, output, log and progress contain no escape of the name."""
     folder, _, _ = polled
     end, other_end = pty.openpty()
     try:
@@ -74,8 +74,10 @@ def test_a_found_name_does_not_steer_a_terminal(
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
-def test_a_found_name_is_no_formula(words: str, polled: tuple[Path, Emulator, Finished]) -> None:
-    """In CSV no cell begins as a formula does, and none holds what a terminal obeys."""
+def test_discovered_name_is_not_a_formula(
+    words: str, polled: tuple[Path, Emulator, Finished]
+) -> None:
+    """In CSV no cell begins like a formula or holds a control character."""
     folder, _, _ = polled
     finished = tagsync(*words.split(), "--format", "csv", cwd=folder)
     rows = list(csv.reader(io.StringIO(finished.stdout)))
@@ -83,8 +85,8 @@ def test_a_found_name_is_no_formula(words: str, polled: tuple[Path, Emulator, Fi
     assert all(cell.isprintable() and cell[:1] not in set("=+@\t") for row in rows for cell in row)
 
 
-def test_what_a_refusal_says_does_not_steer_a_terminal(tmp_path: Path) -> None:
-    """The registry's message is quoted harmlessly in the row, the log, and afterwards in status."""
+def test_error_message_does_not_control_a_terminal(tmp_path: Path) -> None:
+    """The registry's error message is escaped in the row, the log and in status."""
     message = {"errors": [{"errorCode": HOSTILE, "errorMessage": f"{HOSTILE}\r\nforged"}]}
     with Emulator() as swr:
         configure(tmp_path, swr.url, "team/api")

@@ -13,9 +13,7 @@ import pytest
 
 from tagsync.database.connection import WAL_SIZE
 from tagsync.emulator import Emulator
-from tests.system.test_daemon import Process, configure, free_port, registry, run
-
-__all__ = ["run"]
+from tests.support.processes import Process, configure, free_port, registry
 
 POLLS = 10_000
 REPOSITORIES = 50

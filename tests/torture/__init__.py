@@ -1,14 +1,14 @@
-"""tagsync under everything at once: faults, lies, many processes, and SIGKILL at any instant.
+"""Torture: faults, lies, several processes and SIGKILL at any moment, all at once.
 
 ::
 
     python -m tests.torture --seed 7 --seconds 30
 
-Two emulated registries change and misbehave by a seed while several ``tagsync sync`` and a
-``tagsync run`` work on one database and are killed. What the registries really held is kept in a
-journal, and at the end everything that the history claims is held against it: see `judge`.
+Two emulated registries change and misbehave while several ``tagsync sync`` and one ``tagsync run``
+work on one database and are killed. A journal keeps what the registries really held. At the end
+every claim of the history is compared with it, see `judge`.
 
-From the seed follow the operations on the registries, the draws of faults and of lies, and each
-process's end. How all of it interleaves is up to the system's scheduler, so that a seed which fails
-may have to be run more than once to fail again.
+The seed determines the operations on the registries, the faults and lies, and how each process
+ends. It does not determine how the system schedules the processes, so a seed that fails may need
+several runs to fail again.
 """

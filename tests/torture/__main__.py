@@ -1,4 +1,4 @@
-"""``python -m tests.torture``: as many runs as asked for, each with its figures."""
+"""``python -m tests.torture``: run the torture test and print its figures."""
 
 import sys
 from argparse import ArgumentParser
@@ -11,11 +11,13 @@ from tests.torture.run import torture
 
 
 def main() -> int:
-    """Runs seed after seed; the exit status is 1 if anything was wrong."""
+    """Run seed after seed; return 1 if any run found something wrong."""
     parser = ArgumentParser("python -m tests.torture", description=torture.__doc__)
-    parser.add_argument("--seed", type=int, help="of the first run; a random one if left out")
-    parser.add_argument("--seeds", type=int, default=1, help="how many runs, a seed further each")
-    parser.add_argument("--seconds", type=float, default=30, help="of each run")
+    parser.add_argument("--seed", type=int, help="the first seed; random by default")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="how many runs; each uses the next seed"
+    )
+    parser.add_argument("--seconds", type=float, default=30, help="the length of each run")
     given = parser.parse_args()
     first = randbelow(10**6) if given.seed is None else given.seed
     failed = [seed for seed in range(first, first + given.seeds) if not _run(seed, given.seconds)]
@@ -40,7 +42,7 @@ def _run(seed: int, seconds: float) -> bool:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  what it is run for
+    print(line, flush=True)  # noqa: T201  the report of the runs
 
 
 if __name__ == "__main__":

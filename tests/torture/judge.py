@@ -1,18 +1,18 @@
-"""What the database and the logs claim, held against what the registries really held.
+"""Compare the database and the logs with what the registries really held.
 
-Every check gives sentences of what is wrong; none of them is wrong when all of these hold:
+Each check yields one sentence for everything that is wrong. Nothing is wrong if:
 
 * the database is sound, the hash chain verifies, and the changes replayed give the mirror;
-* the mirror is what the registries answer, in every field;
-* each change leads from what the tag was before, changes something, and its digest and those
-  fields were the tag's own, at moments between ``not_before`` and ``observed_at``, the old ones
-  before the new ones; no two changes of a tag rest on the same version of it. So no tag was
-  recorded as deleted that was there throughout, nothing is recorded twice or out of order;
-* each change is in the log of a process, word for word, and nothing is in a log that is not in the
+* the mirror equals what the registries send, in every field;
+* each change starts from the previous state of the tag and changes something; the tag really had
+  that digest and those fields between ``not_before`` and ``observed_at``, the old ones before the
+  new ones; and no two changes of a tag use the same version of it. So no tag was recorded as
+  deleted while it was there, nothing is recorded twice, and the order is right;
+* each change is in the log of a process with the same fields, and every logged change is in the
   history;
-* every head of the chain that was ever logged is the history's still;
+* every head of the chain that was ever logged is still in the history;
 * every image hashes to its digest;
-* no log blames the clock, which is good, has a line that is no event, or holds a secret.
+* no log reports a clock problem, has a line that is not an event, or contains a secret.
 """
 
 import json
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from tagsync.database.hash_chain import GENESIS
 from tagsync.emulator.faults import Told
-from tests.polling.test_poll import assert_history_is_whole
+from tests.support.record import assert_history_is_whole
 from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
 
 Row = Mapping[str, Any]
@@ -51,15 +51,15 @@ class Log(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All that there is to judge by.
+    """Everything that the judge needs.
 
     Attributes:
-        database: closed by everybody.
-        journal: what the registries held.
-        answers: the rows of each repository, as its registry gives them in the end.
-        lies: by registry, what it told wrongly.
-        logs: of every process.
-        secrets: that must be nowhere.
+        database: The database, closed by all processes.
+        journal: The true contents of the registries.
+        answers: The final rows of each repository, as its registry sends them.
+        lies: The lies that each registry told.
+        logs: The logs of all processes.
+        secrets: Texts that must appear nowhere.
     """
 
     database: Path
@@ -71,7 +71,7 @@ class Evidence(NamedTuple):
 
 
 def judge(evidence: Evidence) -> list[str]:
-    """Everything that is wrong, a sentence each; an empty list is what is hoped for."""
+    """Return one sentence for everything that is wrong, or an empty list."""
     try:
         with closing(sqlite3.connect(evidence.database)) as connection:
             connection.row_factory = sqlite3.Row
@@ -131,7 +131,7 @@ def _as_mirrored(row: Row) -> Row:
 
 
 def _unlike_the_history(connection: sqlite3.Connection, changes: Sequence[Row]) -> Iterator[str]:
-    """Each change has to begin where the one before ended, and the mirror's times to be theirs."""
+    """Check that each change continues the previous one, and the times of the mirror."""
     fields: dict[tuple[str, str], dict[str, Any]] = {}
     times: dict[tuple[str, str], tuple[str, str]] = {}
     for change in changes:
@@ -173,7 +173,7 @@ def _bad_images(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
-    """Walks along each tag's true versions; every change has to lead further on."""
+    """Follow each tag's true versions; every change must lead to a later one."""
     places: dict[tuple[str, str], int] = defaultdict(int)
     states: dict[tuple[str, str], State | None] = defaultdict(lambda: None)
     for change in changes:
@@ -181,7 +181,7 @@ def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
         old, new = states[key], _state_after(states[key], change)
         window = _window(change)
         if old is None and _was_lied_about(key[0], window, evidence):
-            # Said to be absent while it was not: nobody who had not seen it could have known.
+            # The registry said that the tag was absent, so a process may have seen it only later.
             before: int | None = places[key]
         else:
             before = evidence.journal.seen(key, old, places[key], window)
@@ -256,7 +256,7 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
 
 
 def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
-    """Each head of the chain that a pass or the daemon logged has to be the history's still."""
+    """Check that every head logged by a pass or the daemon is still in the history."""
     heads = {0: GENESIS} | {change["id"]: change["hash"] for change in changes}
     for log in evidence.logs:
         for event in _events(log):
@@ -270,7 +270,7 @@ def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
 
 
 def _clocks_blamed(evidence: Evidence) -> Iterator[str]:
-    """There is one clock here, which does not go back."""
+    """Check that no process reported a clock problem: the clock never goes back."""
     for log in evidence.logs:
         for event in _events(log):
             if not isinstance(event, str) and event["event"].startswith("clock."):
@@ -278,7 +278,7 @@ def _clocks_blamed(evidence: Evidence) -> Iterator[str]:
 
 
 def _events(log: Log) -> Iterator[dict[str, Any] | str]:
-    """The events of a log; a line that is none is told of, but for one that a kill broke off."""
+    """Yield the events of a log, or a sentence for each line that is not an event."""
     *lines, rest = log.text.split("\n")
     for line in lines:
         try:

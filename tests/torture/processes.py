@@ -1,4 +1,4 @@
-"""tagsync's own processes, each with an end of its own that follows from the seed."""
+"""tagsync's processes, each with an end that follows from the seed."""
 
 import os
 import subprocess
@@ -12,18 +12,19 @@ from typing import Final, Literal, NamedTuple
 How = Literal["spared", "asked", "after", "on_line", "on_write"]
 
 PATIENCE: Final = 30.0
-"""Seconds after which a process that should have ended by itself has failed."""
+"""Timeout in seconds for a process that should exit by itself."""
 
 
 class End(NamedTuple):
-    """When a process ends, if not by itself.
+    """When and how a process ends, unless it exits before.
 
     Attributes:
-        how: not at all; by SIGTERM after so many seconds; by SIGKILL, after so many seconds, or
-            then when its log has so many lines, which is between a commit and the note that it is
-            logged, or then when somebody writes to the database.
-        seconds: of its life.
-        lines: of its log.
+        how: ``spared``: not at all. ``asked``: by SIGTERM after `seconds`. By SIGKILL: ``after``
+            `seconds`; or after that, ``on_line``: when the log has `lines` lines, which is between
+            the commit and the acknowledgement of the log lines; ``on_write``: at the next write to
+            the database.
+        seconds: The shortest life of the process.
+        lines: The number of log lines for ``on_line``.
     """
 
     how: How
@@ -32,7 +33,7 @@ class End(NamedTuple):
 
 
 class Process:
-    """One ``tagsync`` at work, its log in a file of its own."""
+    """A running ``tagsync`` with a log file of its own."""
 
     def __init__(
         self, command: str, config: Path, log: Path, environment: Mapping[str, str], end: End
@@ -42,7 +43,7 @@ class Process:
         self.killed = self.asked = False
         self._end = end
         self._wal = config.parent / "tagsync.db-wal"
-        self._wal_was = _mark(self._wal)
+        self._wal_was = _fingerprint(self._wal)
         self._began = time.monotonic()
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
@@ -56,21 +57,21 @@ class Process:
 
     @property
     def status(self) -> int | None:
-        """The exit status, or null while it runs."""
+        """The exit status, or `None` while the process runs."""
         return self._process.poll()
 
     @property
     def age(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the process started."""
         return time.monotonic() - self._began
 
     @property
     def waits_for_a_write(self) -> bool:
-        """Whether it is to be killed as soon as somebody writes, which takes looking often."""
+        """Whether the next write triggers the kill, so that `tend` must be called often."""
         return self._end.how == "on_write" and self.age >= self._end.seconds
 
     def tend(self) -> None:
-        """Kills it if its time has come."""
+        """End the process if it is due."""
         if self.status is not None or not self._is_due():
             return
         if self._end.how != "asked":
@@ -80,15 +81,15 @@ class Process:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Ends it at once, whatever it is doing."""
+        """Kill the process immediately."""
         if self.status is None:
             self.killed = True
             self._process.kill()
         self._process.wait(PATIENCE)
 
     def _is_due(self) -> bool:
-        """Whether its end has come; notes the state of the database's log meanwhile."""
-        before, self._wal_was = self._wal_was, _mark(self._wal)
+        """Return whether the process is due; also remember the state of the WAL."""
+        before, self._wal_was = self._wal_was, _fingerprint(self._wal)
         if self._end.how == "spared" or self.age < self._end.seconds:
             return False
         if self._end.how == "on_line":
@@ -96,8 +97,8 @@ class Process:
         return self._end.how != "on_write" or self._wal_was != before
 
 
-def an_end(random: Random, command: str) -> End:
-    """Draws one: a daemon, which does not end by itself, is never spared."""
+def random_end(random: Random, command: str) -> End:
+    """Choose how a process ends; a daemon is never spared."""
     otherwise: How = "asked" if command == "run" else "spared"
     ways: tuple[How, ...] = ("after", "on_line", "on_write", otherwise)
     (how,) = random.choices(ways, (3, 4, 4, 4))
@@ -106,12 +107,12 @@ def an_end(random: Random, command: str) -> End:
 
 
 def environment(**secrets: str) -> dict[str, str]:
-    """What a process finds: nothing of tagsync's but its secrets."""
+    """Return a process environment without tagsync settings but these secrets."""
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **secrets}
 
 
-def _mark(path: Path) -> tuple[int, int]:
-    """What differs after a file was written."""
+def _fingerprint(path: Path) -> tuple[int, int]:
+    """Return a value that differs after a write to the file."""
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -1,9 +1,10 @@
-"""Two emulated registries that change at random, and the journal of what they held.
+"""Two emulated registries that change at random, and a journal of their contents.
 
-``paged`` sends totals, signs users in, and is watched by globs. ``bare`` sends no total, wants
-signed requests, and is watched by names; where it has pages, what is deleted is its oldest tag, as
-a clean-up does it: a row before a page's end that goes away between two pages would take a tag out
-of a listing that no total contradicts, which is what the lie ``shifted`` does, once at a time.
+``paged`` sends totals, signs users in, and is watched by globs. ``bare`` sends no total, requires
+signed requests, and is watched by names. With paging, ``bare`` deletes its oldest tag only, as a
+clean-up job does. If a row before the end of a page were deleted between two requests, another tag
+would be missing from the listing and no total would contradict it. The lie ``shifted`` does
+exactly that, once at a time.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tests.torture.truth import Journal, State
 
 MISHAP_RATE: Final = 0.25
 LIE_RATE: Final = 0.3
-"""How likely a request meets a mishap, and a page of a tag list is a lie."""
+"""The rates of mishaps per request, and of lies per page of a tag list."""
 
 PAGE: Final = 10
 
@@ -28,14 +29,14 @@ SECRETS: Final = {
     "TORTURE_ACCESS_KEY": "MADEUPACCESSKEY00001",
     "TORTURE_SECRET_KEY": "made-up-secret-key-of-the-torture",
 }
-"""By the variables of the environment in which tagsync finds them."""
+"""The secrets of tagsync, by environment variable."""
 
 _TOKEN: Final = "made-up-token-of-the-journal"
 
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 SIZES: Final = {"paged": (3, 11, 24, 40), "bare": (3, 11, 14, 31)}
-"""How many tags each repository of each registry begins with."""
+"""The initial number of tags of each repository, by registry."""
 
 CONFIG: Final = """\
 [store]
@@ -78,8 +79,8 @@ requests_per_second = 500
 """
 
 
-class World:
-    """Both registries, their faults, and every change that is made to them."""
+class TwoRegistries:
+    """Both registries, their faults, and all operations on them."""
 
     def __init__(self, seed: str) -> None:
         self.journal = Journal(lambda: datetime.now(UTC))
@@ -118,14 +119,14 @@ class World:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serves both for as long as the context lasts."""
+        """Serve both registries in this block."""
         with ExitStack() as stack:
             for emulator in self.emulators.values():
                 stack.enter_context(emulator)
             yield
 
     def config(self) -> str:
-        """The configuration that watches both."""
+        """Return the configuration that watches both."""
         names = ", ".join(
             f'"{name.partition("/")[2]}"' for name in self.repositories if name.startswith("bare")
         )
@@ -133,7 +134,7 @@ class World:
         return CONFIG.format(**urls, limits=_LIMITS, names=names)
 
     def answers(self, repository: str) -> list[dict[str, Any]]:
-        """The rows of a repository, as its registry gives them to somebody else."""
+        """Return the rows of a repository, as its registry sends them."""
         emulator, name = self._at(repository)
         namespace, _, rest = name.partition("/")
         path = f"{emulator.url}/v2/manage/namespaces/{namespace}/repos/{rest}/tags"
@@ -145,16 +146,16 @@ class World:
         return rows
 
     def tags(self, repository: str) -> dict[str, State]:
-        """What a repository has, the oldest push first; empty if it is not there."""
+        """Return the tags of a repository, oldest push first; empty if it does not exist."""
         return self._tags.get(repository, {})
 
     def restore(self, repository: str) -> None:
-        """Makes sure that a repository exists."""
+        """Create a repository if it does not exist."""
         if repository not in self._tags:
             self._add(repository)
 
     def act(self) -> None:
-        """Does one thing to one repository."""
+        """Run one random operation on one repository."""
         repository = self._random.choice(list(self.repositories))
         what = self._random.choices(
             (self._add, self._move, self._delete, self._again, self._trust),
@@ -168,7 +169,7 @@ class World:
             self._add(repository)
 
     def _add(self, repository: str) -> None:
-        """Pushes a tag that is not there; it may have been before."""
+        """Push a tag that does not exist; it may have existed before."""
         names = [f"v{number}" for number in range(2 * self.repositories[repository] + 5)]
         absent = [name for name in names if name not in self.tags(repository)]
         self._put(repository, self._random.choice(absent or names), self._content())
@@ -177,7 +178,7 @@ class World:
         self._put(repository, self._any(repository), self._content())
 
     def _again(self, repository: str) -> None:
-        """Pushes what is there already."""
+        """Push a tag with the content that it has already."""
         tag = self._any(repository)
         self._put(repository, tag, self._contents[self._tags[repository][tag].digest])
 
@@ -203,7 +204,7 @@ class World:
             self._remove(repository, tag)
 
     def _drop(self, repository: str) -> None:
-        """Deletes the repository itself."""
+        """Delete the repository itself."""
         tags = self._tags.pop(repository)
 
         def operation() -> None:
@@ -223,7 +224,7 @@ class World:
     def _put(self, repository: str, tag: str, content: int) -> None:
         tags = self._tags.setdefault(repository, {})
         self._pushes += 1
-        # Told, not taken from the clock, so that the order of the rows follows from the seed.
+        # Not the current time, so that the order of the rows follows from the seed.
         updated = (_EPOCH + timedelta(seconds=self._pushes)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
         def operation() -> State:
@@ -240,7 +241,7 @@ class World:
         tags[tag] = state
 
     def _content(self) -> int:
-        """Something new to push, or now and then something that a tag has or had."""
+        """Return new content, or sometimes content that was pushed before."""
         if self._contents and self._random.random() < 0.2:
             return self._random.choice(list(self._contents.values()))
         return len(self._contents) + 1
@@ -249,7 +250,7 @@ class World:
         return self._random.choice(list(self._tags[repository]))
 
     def _at(self, repository: str) -> tuple[Emulator, str]:
-        """The emulator that has a repository, and the repository's name there."""
+        """Return the emulator of a repository, and the name of the repository there."""
         registry, _, name = repository.partition("/")
         return self.emulators[registry], name
 
@@ -257,5 +258,5 @@ class World:
 def _faults(seed: str) -> Faults:
     rates = {str(kind): MISHAP_RATE / len(MISHAPS) for kind in MISHAPS}
     rates |= {str(kind): LIE_RATE / len(LIES) for kind in LIES}
-    # A lie that is heard twice in a row has to be believed, so each waits until it was outlived.
+    # tagsync must believe a lie told twice in a row, so each lie waits for an honest listing.
     return Faults(rates, seed=seed, latency=0.2, honest=None)

@@ -1,4 +1,4 @@
-"""One run of the torture: a seed, so many seconds, and a verdict."""
+"""One run of the torture test: a seed, a number of seconds, and a verdict."""
 
 import sqlite3
 import subprocess
@@ -13,11 +13,11 @@ from random import Random
 from typing import Final, NamedTuple
 
 from tests.torture.judge import Evidence, Log, judge
-from tests.torture.processes import PATIENCE, Process, an_end, environment
-from tests.torture.registries import SECRETS, World
+from tests.torture.processes import PATIENCE, Process, environment, random_end
+from tests.torture.registries import SECRETS, TwoRegistries
 
 SLOTS: Final = ("run", "sync", "sync")
-"""What is at work at once; each is begun again when it has ended."""
+"""The commands that run side by side; each is started again after it exits."""
 
 OPERATIONS_PER_SECOND: Final = 25.0
 
@@ -26,17 +26,17 @@ _SHORT_STEP: Final = 0.0002
 _RENEWAL: Final = 0.05
 _SLACK: Final = timedelta(milliseconds=10)
 _BY_ITSELF: Final = {"sync": {0, 1, 3}, "run": set[int]()}
-_ASKED: Final = {0, -15}  # -15 is before it could know of signals
+_ASKED: Final = {0, -15}  # -15: SIGTERM before the signal handlers are set
 
 
 class Outcome(NamedTuple):
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        seed: of all that was random.
-        wrong: a sentence for each thing that is.
-        figures: counts, by what they count.
-        faults: how often each happened.
+        seed: The seed of all random choices.
+        wrong: One sentence for everything that is wrong.
+        figures: Counts by name.
+        faults: How often each fault happened.
     """
 
     seed: int
@@ -51,18 +51,18 @@ class Outcome(NamedTuple):
 
 
 def torture(seed: int, seconds: float, folder: Path) -> Outcome:
-    """Makes one run in an empty folder, which keeps its database and logs."""
+    """Run once in an empty folder, where the database and the logs stay."""
     run = _Run(seed, folder)
-    with run.world.serving():
+    with run.registries.serving():
         run.begin()
-        run.go_on(seconds)
+        run.run_processes(seconds)
         run.settle()
         return run.outcome()
 
 
 class _Run:
     def __init__(self, seed: int, folder: Path) -> None:
-        self.world = World(str(seed))
+        self.registries = TwoRegistries(str(seed))
         self._seed = seed
         self._folder = folder
         self._database = folder / "tagsync.db"
@@ -74,16 +74,16 @@ class _Run:
         self._wrong: list[str] = []
 
     def begin(self) -> None:
-        self._config.write_text(self.world.config())
+        self._config.write_text(self.registries.config())
 
-    def go_on(self, seconds: float) -> None:
-        """Lets everything happen at once."""
+    def run_processes(self, seconds: float) -> None:
+        """Run operations and processes side by side for a while."""
         now = time.monotonic()
         until, act_at, renew_at = now + seconds, now, now
         try:
             while now < until:
                 if now >= act_at:
-                    self.world.act()
+                    self.registries.act()
                     act_at += self._pauses.expovariate(OPERATIONS_PER_SECOND)
                 if now >= renew_at:
                     self._renew_lies()
@@ -99,17 +99,17 @@ class _Run:
                 self._ended.append(process)
 
     def settle(self) -> None:
-        """An honest pass, another one for what the first has held, and tagsync's own verdict."""
-        for faults in self.world.faults.values():
+        """Run two honest passes, the second for held listings, and `tagsync verify`."""
+        for faults in self.registries.faults.values():
             faults.on = False
         known = self._completed()
-        for repository in self.world.repositories:
+        for repository in self.registries.repositories:
             if repository not in known:
-                self.world.restore(repository)
-        passes = [self._alone("sync", f"honest-{number}.log") for number in (1, 2)]
+                self.registries.restore(repository)
+        passes = [self._run_alone("sync", f"honest-{number}.log") for number in (1, 2)]
         if passes[0] not in {0, 3} or passes[1] != 0:
             self._wrong.append(f"the honest passes ended with {passes}")
-        if (verdict := self._alone("verify", "honest-verify.log")) != 0:
+        if (verdict := self._run_alone("verify", "honest-verify.log")) != 0:
             self._wrong.append(f"tagsync verify ended with {verdict}")
 
     def outcome(self) -> Outcome:
@@ -118,19 +118,19 @@ class _Run:
         logs += [self._log(path, killed=False) for path in self._folder.glob("honest-*.log")]
         evidence = Evidence(
             self._database,
-            self.world.journal,
-            {name: self.world.answers(name) for name in self.world.repositories},
-            {name: faults.lies for name, faults in self.world.faults.items()},
+            self.registries.journal,
+            {name: self.registries.answers(name) for name in self.registries.repositories},
+            {name: faults.lies for name, faults in self.registries.faults.items()},
             logs,
             list(SECRETS.values()),
         )
         faults: Counter[str] = Counter()
-        for plan in self.world.faults.values():
+        for plan in self.registries.faults.values():
             faults.update({str(kind): count for kind, count in plan.counts.items()})
         return Outcome(self._seed, self._wrong + judge(evidence), self._figures(), faults)
 
     def _tend(self, slot: int) -> None:
-        """Kills what is due in a slot, and begins anew what has ended."""
+        """End the process of a slot if it is due; start a new one if it has exited."""
         process = self._running.get(slot)
         if process is not None:
             process.tend()
@@ -139,23 +139,23 @@ class _Run:
             self._ended.append(process)
         command = SLOTS[slot]
         log = self._folder / f"{command}-{slot}-{len(self._ended)}.log"
-        end = an_end(self._ends[slot], command)
+        end = random_end(self._ends[slot], command)
         self._running[slot] = Process(command, self._config, log, environment(**SECRETS), end)
 
     def _renew_lies(self) -> None:
-        """Allows another lie where a listing that was read after the last one is recorded.
+        """Allow another lie where a later listing than the last lie is recorded.
 
-        Whoever heard the lie has either recorded it before that listing, or is too late.
+        A process that heard the lie has recorded it before that listing, or its poll is dropped.
         """
         for repository, at in self._completed().items():
             registry, _, name = repository.partition("/")
-            self.world.faults[registry].renew(name, at - _SLACK)
+            self.registries.faults[registry].renew(name, at - _SLACK)
 
     def _completed(self) -> dict[str, datetime]:
-        """When the last recorded listing of each repository had been read."""
+        """Return when the last recorded listing of each repository was finished."""
         if not self._database.exists():
             return {}
-        # Closed each time: a kill that leaves nobody behind is one more thing to recover from.
+        # Closed each time: recovery after a kill must also work if no other connection is open.
         with closing(sqlite3.connect(self._database)) as connection:
             if not connection.execute("PRAGMA application_id").fetchone()[0]:
                 return {}
@@ -165,8 +165,8 @@ class _Run:
             )
             return {name: datetime.fromisoformat(at) for name, at in rows}
 
-    def _alone(self, command: str, log: str) -> int:
-        """Runs tagsync to its end; returns its exit status."""
+    def _run_alone(self, command: str, log: str) -> int:
+        """Run tagsync and wait for it; return its exit status."""
         with (self._folder / log).open("wb") as stderr:
             return subprocess.run(
                 [sys.executable, "-m", "tagsync", "--config", str(self._config), command],
@@ -199,8 +199,8 @@ class _Run:
                 " count(*) FILTER (WHERE not_before IS NOT NULL) FROM changes"
             )
         return {
-            "operations": self.world.journal.operations(),
-            "requests": sum(len(each.requests) for each in self.world.emulators.values()),
+            "operations": self.registries.journal.operations(),
+            "requests": sum(len(each.requests) for each in self.registries.emulators.values()),
             "processes": len(self._ended),
             "kills": sum(process.killed for process in self._ended),
             "polls": sum(polls.values()),

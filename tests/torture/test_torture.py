@@ -1,4 +1,4 @@
-"""The torture in a bounded form; ``python -m tests.torture`` is the long one."""
+"""The torture test in a short form; ``python -m tests.torture`` is the long one."""
 
 import json
 import re
@@ -22,8 +22,8 @@ from tagsync.emulator import Emulator, Fault
 from tagsync.emulator.faults import Told
 from tagsync.polling.poll import Job, sync
 from tagsync.registries import Registry
-from tests.conftest import REPOSITORY
 from tests.support.documents import read_page
+from tests.support.registries import REPOSITORY
 from tests.torture.judge import Evidence, Log, judge
 from tests.torture.run import torture
 from tests.torture.truth import Journal, State, Version
@@ -34,10 +34,10 @@ SECONDS = 7.0
 
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", [1, 2, randbelow(10**6)], ids=["one", "two", "any"])
-def test_nothing_is_lost_and_nothing_invented(
+def test_history_stays_true_under_torture(
     seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under faults, lies, several processes and kills the history stays true to the registries."""
+    """Under faults, lies, concurrency and kills the history stays true."""
     outcome = torture(seed, SECONDS, tmp_path)
     with capsys.disabled():
         sys.stdout.write(f"\n{outcome}\n")
@@ -48,8 +48,8 @@ def test_nothing_is_lost_and_nothing_invented(
 
 
 @pytest.mark.torture
-def test_the_long_form_runs_as_shown() -> None:
-    """The documented command prints the figures of each seed; here it runs for a shorter time."""
+def test_documented_command_works() -> None:
+    """The documented command prints the figures of each seed, here for one second."""
     match = re.search(
         r"python (-m tests\.torture --seeds) 20 (--seconds) 30$",
         read_page("docs/CONTRIBUTING.md"),
@@ -72,7 +72,7 @@ KEY = "swr/team/api", "v1"
 def evidence(
     connect: Callable[..., Registry], store: Store, database: Path, logged: list[dict[str, Any]]
 ) -> Evidence:
-    """Of two tags at first, one of which moves, and another that comes and goes."""
+    """A true history of three tags: one moves, one comes and goes."""
     journal = Journal(utc_now)
     with Emulator() as swr:
         job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
@@ -129,7 +129,7 @@ def with_database(*statements: str) -> Tampering:
 
 
 def move(versions: list[Version], place: int, **by: float) -> None:
-    """Lets a version begin at another time."""
+    """Shift the beginning of a version."""
     old = versions[place]
     versions[place] = old._replace(
         earliest=old.earliest + timedelta(**by), latest=old.latest + timedelta(**by)
@@ -137,7 +137,7 @@ def move(versions: list[Version], place: int, **by: float) -> None:
 
 
 def forget(versions: list[Version]) -> None:
-    """Lets the last thing that happened not have happened."""
+    """Remove the last version."""
     del versions[-1]
 
 
@@ -226,21 +226,21 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
 }
 
 
-def test_a_true_history_is_not_complained_of(evidence: Evidence) -> None:
-    """Where everything is as it should be the judge finds nothing."""
+def test_judge_accepts_a_true_history(evidence: Evidence) -> None:
+    """The judge finds nothing wrong with a true history."""
     assert judge(evidence) == []
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-def test_the_judge_notices(name: str, evidence: Evidence) -> None:
-    """Each of its checks finds what it is for."""
+def test_judge_notices_each_tampering(name: str, evidence: Evidence) -> None:
+    """Each check of the judge finds what it is for."""
     tamper, complaint = TAMPERINGS[name]
     found = judge(tamper(evidence) or evidence)
     assert any(complaint in sentence for sentence in found), found
 
 
-def test_a_tag_that_was_lied_about_may_be_added_late(evidence: Evidence) -> None:
-    """What a registry said was absent may be recorded as added later, and only then."""
+def test_tag_hidden_by_a_lie_may_be_added_late(evidence: Evidence) -> None:
+    """A tag may be recorded late if a registry hid it meanwhile, and only then."""
     move(evidence.journal.versions((KEY[0], "v3")), 1, minutes=-1)
     assert len(judge(evidence)) == 1
     told = Told(utc_now(), "team/api", Fault.PARTIAL)

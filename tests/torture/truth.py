@@ -1,4 +1,4 @@
-"""What the registries really held, and when: the journal that the history is held against."""
+"""The journal of what the registries really held, and when."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,23 +9,23 @@ Key = tuple[str, str]
 """A repository's full name, and a tag."""
 
 RESOLUTION = timedelta(milliseconds=1)
-"""Of the times in the database, which are rounded down."""
+"""The resolution of times in the database, which are rounded down."""
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class State(NamedTuple):
-    """What a tag is."""
+    """The state of a tag."""
 
     digest: str
     is_trusted: bool
 
 
 class Version(NamedTuple):
-    """What a tag was for a while; null where it was not there.
+    """The state of a tag for a while, or `None` while the tag did not exist.
 
-    It began between ``earliest`` and ``latest``, the moments before and after the operation.
+    It began between ``earliest`` and ``latest``, the times before and after the operation.
     """
 
     earliest: datetime
@@ -34,14 +34,14 @@ class Version(NamedTuple):
 
 
 class Window(NamedTuple):
-    """From when to when something is said to have been seen, both included."""
+    """The interval in which a state was observed, both ends included."""
 
     begins: datetime
     ends: datetime
 
 
 class Journal:
-    """Every version that each tag ever had, in order."""
+    """Every version of each tag, in order."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Journal:
         )
 
     def during(self, operation: Callable[[], State | None], *keys: Key) -> None:
-        """Carries an operation out and notes what it made of the tags."""
+        """Run an operation and record the state that it gave the tags."""
         earliest = self._clock()
         state = operation()
         latest = self._clock()
@@ -58,18 +58,18 @@ class Journal:
             self._versions[key].append(Version(earliest, latest, state))
 
     def versions(self, key: Key) -> list[Version]:
-        """Those of a tag; the first is its absence before everything."""
+        """Return the versions of a tag; the first is its absence before everything."""
         return self._versions[key]
 
     def operations(self) -> int:
-        """How many versions there are beyond the first."""
+        """Return the number of versions without the first ones."""
         return sum(len(versions) - 1 for versions in self._versions.values())
 
     def seen(self, key: Key, state: State | None, start: int, window: Window) -> int | None:
-        """The first version from ``start`` on with a state that may have been seen in a window.
+        """Return the first version with this state that may have been seen in the window.
 
         Returns:
-            Its place among the versions, or null if there is none.
+            The position, at least ``start``, or `None` if the tag has no such version.
         """
         for place, version, until in self._spans(key):
             in_time = version.earliest <= window.ends and until >= window.begins
@@ -78,7 +78,7 @@ class Journal:
         return None
 
     def _spans(self, key: Key) -> Iterator[tuple[int, Version, datetime]]:
-        """Each version, and the last moment at which it may have been seen."""
+        """Yield each version and the last time at which it may have been seen."""
         versions = self._versions[key]
         for place, version in enumerate(versions):
             follows = versions[place + 1 :][:1]

@@ -36,9 +36,9 @@ from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, UnusableDatabase
 from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
-from tests.audit.test_questions import World
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.documents import section
+from tests.support.registries import World
 
 pytestmark = pytest.mark.processes
 

@@ -2,18 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier, Event, Lock, get_ident
-from typing import Any
 
 import httpx
 import pytest
 import stamina
 
 from tagsync import manifests
-from tagsync.clock import Clock, utc_now
 from tagsync.errors import (
     BadRequest,
     Busy,
@@ -28,20 +26,22 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import EVERYTHING, Listing, Scope, Tag, Unchanged
-from tagsync.registries.client import Client, Limits
-from tagsync.registries.oci.api import DEPTH, MAX_MANIFEST_BYTES, Oci, refusal_of
+from tagsync.registries.oci.api import DEPTH, MAX_MANIFEST_BYTES
 from tagsync.registries.oci.paging import MAX_PAGES
-from tagsync.registries.pacing import Pacer
 from tagsync.registries.responses import READS
-from tagsync.secrets import Secret
-from tests.support.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
-
-REPOSITORY = "team/api"
-LIST = f"/v2/{REPOSITORY}/tags/list"
-SECRET = "secret-that-nobody-may-see"
-BOUND = 2**24
-
-Handler = Callable[[httpx.Request], httpx.Response]
+from tests.support.docker_registry import OCI_MANIFEST, digest_of
+from tests.support.oci import (
+    BOUND,
+    LIST,
+    REPOSITORY,
+    SECRET,
+    Fake,
+    Handler,
+    errors,
+    image,
+    index,
+    registry_of,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,81 +49,6 @@ def no_retries() -> Iterator[None]:
     """Takes each refusal as final: what is tried again is HTTP's affair."""
     with stamina.set_testing(True, attempts=1):
         yield
-
-
-class Fake:
-    """A registry of one repository that counts what it is asked.
-
-    Attributes:
-        tags: each tag's manifest.
-        manifests: further ones, by digest.
-        overrides: answers that go before, by method and path.
-        headers: of every manifest's answer.
-    """
-
-    def __init__(self, tags: dict[str, bytes] | None = None) -> None:
-        self.tags = tags or {}
-        self.manifests: dict[str, bytes] = {}
-        self.overrides: dict[tuple[str, str], httpx.Response] = {}
-        self.headers: dict[str, str] = {}
-        self.requests: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        path = request.url.path
-        if answer := self.overrides.get((request.method, path)):
-            return answer
-        if path == LIST:
-            return httpx.Response(200, json={"name": REPOSITORY, "tags": list(self.tags)})
-        return self.answer_manifest(request, path.rpartition("/")[2])
-
-    def answer_manifest(self, request: httpx.Request, reference: str) -> httpx.Response:
-        by_digest = {digest_of(content): content for content in self.tags.values()}
-        content = (self.tags | by_digest | self.manifests).get(reference)
-        if content is None:
-            return httpx.Response(404, json=errors("MANIFEST_UNKNOWN"))
-        headers = {
-            "Docker-Content-Digest": digest_of(content),
-            "Content-Type": OCI_MANIFEST,
-            **self.headers,
-        }
-        body = b"" if request.method == "HEAD" else content
-        return httpx.Response(200, content=body, headers=headers)
-
-    def asked(self, method: str) -> list[str]:
-        """What the paths ended in that were asked by a method, but for the list."""
-        paths = [r.url.path for r in self.requests if r.method == method]
-        return sorted(path.rpartition("/")[2] for path in paths if path != LIST)
-
-
-def errors(code: str, message: str = "no") -> dict[str, Any]:
-    return {"errors": [{"code": code, "message": message, "detail": {}}]}
-
-
-def image(content: str) -> bytes:
-    layer = {"digest": digest_of(content.encode()), "size": 100, "mediaType": "x/layer"}
-    config = {"digest": digest_of(b"config of " + content.encode()), "size": 11}
-    manifests = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}
-    return json.dumps(manifests).encode()
-
-
-def index(*manifests: bytes) -> bytes:
-    entries = [{"mediaType": OCI_MANIFEST, "digest": digest_of(each)} for each in manifests]
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
-
-
-def registry_of(
-    handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
-) -> Oci:
-    client = Client(
-        "http://127.0.0.1",
-        None,
-        lambda answer: refusal_of(answer, (Secret(SECRET),)),
-        Limits(max_listing_bytes=bound),
-        transport=httpx.MockTransport(handler),
-        pacer=Pacer(1e9),
-    )
-    return Oci(client, bound, concurrency, clock)
 
 
 def ask(

@@ -37,7 +37,7 @@ from tagsync.registries.oci.challenges import challenges_of
 from tagsync.registries.oci.docker_login import Login
 from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 
 PASSWORD = "made-up-password"
 BASIC = "Basic " + base64.b64encode(f"reader:{PASSWORD}".encode()).decode()

@@ -1,7 +1,6 @@
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
 
 import httpx
 import pytest
@@ -25,19 +24,12 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import Listing, Tag, Unchanged
-from tagsync.registries.client import Answer, Client, Limits
-from tagsync.registries.pacing import Pacer
+from tagsync.registries.client import Answer
 from tagsync.registries.responses import READS
 from tagsync.registries.swr.api import Swr, refusal_of
 from tagsync.registries.swr.paging import PAGE
 from tagsync.secrets import Secret
-
-REPOSITORY = "team/api"
-SECRET = "secret-that-nobody-may-see"
-BOUND = 2**24
-
-Row = dict[str, Any]
-Handler = Callable[[httpx.Request], httpx.Response]
+from tests.support.swr import BOUND, REPOSITORY, SECRET, Handler, Row, ask, client_of, rows_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,29 +37,6 @@ def no_retries() -> Iterator[None]:
     """Takes each refusal as final: what is tried again is HTTP's affair."""
     with stamina.set_testing(True, attempts=1):
         yield
-
-
-def client_of(
-    url: str, max_bytes: int = BOUND, transport: httpx.BaseTransport | None = None
-) -> Client:
-    return Client(
-        url,
-        None,
-        lambda answer: refusal_of(answer, (Secret(SECRET),)),
-        Limits(max_listing_bytes=max_bytes),
-        # A transport of our own also keeps a proxy of the environment out.
-        transport=transport or httpx.HTTPTransport(),
-        pacer=Pacer(1e9),
-    )
-
-
-def ask(
-    handler: Handler, known: str | None = None, *, repository: str = REPOSITORY, bound: int = BOUND
-) -> Listing | Unchanged:
-    """Reads a repository of a registry that is one function."""
-    client = client_of("http://127.0.0.1", bound, httpx.MockTransport(handler))
-    with closing(Swr(client, bound)) as registry:
-        return registry.list_tags(repository, known)
 
 
 def ask_emulator(
@@ -80,10 +49,6 @@ def ask_emulator(
 def listing(answer: Listing | Unchanged) -> Listing:
     assert isinstance(answer, Listing)
     return answer
-
-
-def rows_of(names: Sequence[int]) -> list[Row]:
-    return [{"Tag": f"v{number}", "digest": f"sha256:{number:064}"} for number in names]
 
 
 def response(rows: object, total: int | None = None) -> httpx.Response:

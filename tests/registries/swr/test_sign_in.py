@@ -22,7 +22,7 @@ from tagsync.registries.swr.api import refusal_of
 from tagsync.registries.swr.ecs import AgencyAuth
 from tagsync.registries.swr.iam import PasswordAuth
 from tagsync.secrets import Secret
-from tests.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
 
 SECRET = "made-up-secret"

@@ -1,0 +1,39 @@
+"""Discovery: which watch gets a repository, and what a failure affects."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from tagsync.emulator import Emulator
+from tagsync.models import Repository, Watch, watch_of
+from tagsync.polling.discovery import discover
+from tagsync.registries import Registry
+from tests.support.emulated import create
+
+Connect = Callable[..., Registry]
+
+
+def test_first_matching_watch_gets_the_repository(swr: Emulator, connect: Connect) -> None:
+    """A repository that several watches match is polled once, as the first one says."""
+    create(swr, "team/api", "team/scratch-1", "tools/lint")
+    often = Watch("swr", ("team/api",), interval=timedelta(minutes=1))
+    first = Watch("swr", ("team/*",), ("team/scratch-*",), interval=timedelta(minutes=2))
+    last = Watch("swr", ("*",), ("tools/*",), interval=timedelta(minutes=3))
+    watches = (often, first, last)
+    found, failures = discover(watches, {"swr": connect(swr.url)})
+    assert not failures
+    assert {each.name: watch_of(each, watches) for each in found} == {
+        "team/api": often,
+        "team/scratch-1": last,
+        "tools/lint": None,
+    }
+
+
+def test_failed_discovery_leaves_other_watches(swr: Emulator, connect: Connect) -> None:
+    """Each watch is discovered on its own; a failure of one does not affect another."""
+    create(swr, "team/api", "tools/lint")
+    watches = (Watch("swr", ("team/*",)), Watch("swr", ("tools/*",)))
+    swr.answer_next(403, b"", matching="namespace=team")
+    found, (failure,) = discover(watches, {"swr": connect(swr.url)})
+    assert found == {Repository("swr", "tools/lint")}
+    assert failure.repository == Repository("swr", "team/*")
+    assert failure.outcome == "failed"
