@@ -17,7 +17,7 @@ import pytest
 
 from tagsync.cli.sync import open_one
 from tagsync.config import load
-from tagsync.config.secret_sources import credential
+from tagsync.config.secret_sources import resolve_credential
 from tagsync.database.store import Store
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap
@@ -445,7 +445,9 @@ def test_the_emulator_can_be_tried(tmp_path: Path) -> None:
             (tmp_path / "config.toml").write_text(f'{shown}repositories = ["*"]\n')
             config = load(tmp_path / "config.toml", {})
             table = config.registries["emulated"]
-            with closing(open_one(table, credential(table, {}, tmp_path), tmp_path)) as registry:
+            with closing(
+                open_one(table, resolve_credential(table, {}, tmp_path), tmp_path)
+            ) as registry:
                 found = registry.list_repositories(["*"])
             process.stdout.readline()
             said = process.stdout.readline()

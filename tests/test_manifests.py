@@ -7,7 +7,7 @@ from tagsync import manifests
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.models import Image, Listing
 from tagsync.registries.client import Client, Limits
-from tagsync.registries.swr.api import Swr, refusal_of
+from tagsync.registries.swr.api import REFUSALS, Swr
 
 CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -33,7 +33,7 @@ def test_the_references_example_verifies() -> None:
     """The busybox row of the vendor's reference holds bytes that are what its digest says."""
     with Emulator() as emulator:
         digest = emulator.push_reference_example()
-        client = Client(emulator.url, None, refusal_of, Limits())
+        client = Client(emulator.url, None, REFUSALS, Limits())
         registry = Swr(client, 2**20)
         listing = registry.list_tags(REFERENCE_REPOSITORY)
         registry.close()

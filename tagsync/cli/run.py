@@ -14,7 +14,7 @@ from tagsync.cli import Settings
 from tagsync.cli.sync import check_watches, open_one
 from tagsync.cli.wiring import configuration, find_configuration
 from tagsync.config import Config, load
-from tagsync.config.secret_sources import credential
+from tagsync.config.secret_sources import resolve_credential
 from tagsync.config.tables import RegistryTable
 from tagsync.daemon.metrics import Endpoint, Metrics
 from tagsync.daemon.service import Daemon, Plan, Source
@@ -113,7 +113,7 @@ class _Setup:
     def _source(
         self, table: RegistryTable, config: Config, stack: ExitStack
     ) -> tuple[RegistryTable, Credential, Source]:
-        asked_with = credential(table, self._env, config.folder)
+        asked_with = resolve_credential(table, self._env, config.folder)
         itself = msgspec.structs.replace(table, watch=[])
         if (before := self._opened.get(table.name)) and before[:2] == (itself, asked_with):
             return before

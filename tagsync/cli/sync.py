@@ -17,7 +17,7 @@ from tagsync.cli.output import format_option, show
 from tagsync.cli.wiring import configuration
 from tagsync.clock import utc_now
 from tagsync.config import Config
-from tagsync.config.secret_sources import credential
+from tagsync.config.secret_sources import resolve_credential
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
@@ -165,7 +165,7 @@ def open_registries(
     """
     opened: dict[str, Registry] = {}
     for name, table in config.registries.items():
-        asked_with = credential(table, env, config.folder)
+        asked_with = resolve_credential(table, env, config.folder)
         opened[name] = open_one(table, asked_with, config.folder)
         stack.callback(opened[name].close)
     return opened

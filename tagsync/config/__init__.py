@@ -1,7 +1,7 @@
-"""The configuration: what may stand in it, and what is wrong with what does.
+"""Load and validate the configuration file.
 
-`parse` is pure. Secrets are only named here; `resolve` reads one, when a registry is opened, so
-that commands which merely read the database need none.
+`parse` reads no other files. A secret is read when its registry is opened, so that commands that
+only read the database need none.
 """
 
 import re
@@ -13,37 +13,34 @@ from typing import Final
 
 import msgspec
 
-from tagsync.config.checks import _check_registries, _check_repository, _check_scope
+from tagsync.config.checks import check_registries, check_repository, check_scope
 from tagsync.config.tables import (
+    File,
     RegistryTable,
     ScheduleTable,
     StoreTable,
     WatchTable,
-    _decode,
-    _File,
-    _sentence,
+    decode,
 )
-from tagsync.config.values import Duration
 from tagsync.errors import ConfigError
 from tagsync.models import Repository, Watch
 
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
-"""Where the configuration is looked for when none is named."""
+"""Where to look for the configuration if none is named."""
 
-_INTERVAL: Final = Duration(minutes=5)
-
-_JITTER: Final = Duration(seconds=10)
+_INTERVAL: Final = timedelta(minutes=5)
+_JITTER: Final = timedelta(seconds=10)
 
 
 class Config(msgspec.Struct, frozen=True):
-    """A configuration that makes sense.
+    """A valid configuration.
 
     Attributes:
-        database: the path of the database.
-        registries: by name.
-        watches: in the order of the file, in which the first that matches has a repository.
-        listen: host and port of the daemon's metrics; null for none.
-        folder: what relative paths in the file are relative to.
+        database: Path of the database.
+        registries: By name.
+        watches: In file order. A repository belongs to the first watch that matches it.
+        listen: Host and port of the daemon's metrics. None if they are not served.
+        folder: The folder of the file; relative paths in it are relative to this folder.
     """
 
     database: Path
@@ -54,14 +51,14 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def find(given: str | None, env: Mapping[str, str]) -> Path:
-    """Which file is the configuration.
+    """Return the path of the configuration file.
 
     Args:
-        given: what the command line says.
-        env: the environment.
+        given: The path on the command line. It takes precedence over ``$TAGSYNC_CONFIG``.
+        env: The environment.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: If no file is named, and there is none in the usual places.
     """
     if named := given or env.get("TAGSYNC_CONFIG"):
         return Path(named)
@@ -75,16 +72,16 @@ def find(given: str | None, env: Mapping[str, str]) -> Path:
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
-    """Reads a configuration file.
+    """Return the configuration in a file.
 
     Raises:
-        ConfigError: it cannot be read, or is wrong.
+        ConfigError: If the file cannot be read, or its content is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path} is not UTF-8 text (byte {error.start}): save it as such"
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
         ) from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
@@ -95,46 +92,43 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
 
 
 def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
-    """Makes a configuration of the text of a file.
+    """Return the configuration that a text contains.
 
     Args:
         text: TOML.
-        env: the environment, for ``$STATE_DIRECTORY``.
-        folder: what relative paths are relative to.
+        env: The environment, for ``$STATE_DIRECTORY``.
+        folder: The folder that relative paths are relative to.
 
     Raises:
-        ConfigError: the text is no TOML, or something in it is unknown, missing or impossible.
+        ConfigError: If the text is not TOML, or something in it is unknown, missing or impossible.
     """
     try:
-        tables = tomllib.loads(text)
+        content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not valid TOML: {error}") from error
-    try:
-        file = msgspec.convert(tables, _File, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_sentence(str(error))) from error
-    _check_registries(file.registries)
+    file = decode(content)
+    check_registries(file.registries)
     return Config(
         database=_database(file.store, env, folder),
         registries={registry.name: registry for registry in file.registries},
         watches=tuple(_watches(file)),
-        listen=_listen(file.metrics.listen),
+        listen=_listen_address(file.metrics.listen),
         folder=folder,
     )
 
 
-def _watches(file: _File) -> Iterator[Watch]:
+def _watches(file: File) -> Iterator[Watch]:
     named: set[Repository] = set()
     for registry in file.registries:
         for watch in registry.watch:
             for name in watch.repositories:
-                _check_repository(registry, name)
+                check_repository(registry, name)
                 repository = Repository(registry.name, name)
                 if repository in named:
                     raise ConfigError(f"{repository.full_name} is named twice: remove one of them")
                 named.add(repository)
             interval, cron, jitter = _times(watch, file.schedule, registry.name)
-            _check_scope(registry, watch)
+            check_scope(registry, watch)
             yield Watch(
                 registry.name,
                 tuple(watch.repositories),
@@ -153,13 +147,13 @@ def _watches(file: _File) -> Iterator[Watch]:
 def _times(
     watch: WatchTable, schedule: ScheduleTable, registry: str
 ) -> tuple[timedelta, str | None, timedelta]:
-    """When a watch's repositories are polled: interval, cron and jitter.
+    """Return the interval, cron expression and jitter of a watch.
 
-    What a watch says of interval or cron takes the place of both in the schedule.
+    An interval or a cron expression in the watch replaces both in the schedule.
     """
-    for table, where in ((watch, f"a watch of {registry!r}"), (schedule, "schedule")):
+    for table, name in ((watch, f"a watch of {registry!r}"), (schedule, "schedule")):
         if table.interval and table.cron:
-            raise ConfigError(f"{where} has both interval and cron: keep one of them")
+            raise ConfigError(f"{name} has both interval and cron: keep one of them")
     own = watch if watch.interval or watch.cron else schedule
     interval = own.interval or _INTERVAL
     jitter = watch.jitter or schedule.jitter
@@ -168,24 +162,26 @@ def _times(
     if own.cron is None and jitter > interval / 2:
         raise ConfigError(
             f"a watch of {registry!r} has a jitter of more than half its interval, which would"
-            " leave holes in the observations: shorten it"
+            " cause gaps in coverage: shorten it"
         )
     return interval, own.cron, jitter
 
 
-def _listen(address: str | None) -> tuple[str, int] | None:
-    if address is None:
+def _listen_address(text: str | None) -> tuple[str, int] | None:
+    if text is None:
         return None
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})", address)
-    if not match or int(match[3]) > 65535:  # noqa: PLR2004  the last port there is
-        raise ConfigError(f'metrics.listen: {address!r} is no address; write it like ":9180"')
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})", text)
+    if not match or int(match[3]) > 65535:  # noqa: PLR2004  the highest port
+        raise ConfigError(f'metrics.listen: invalid address {text!r}; write it like ":9180"')
     return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def _database(store: StoreTable, env: Mapping[str, str], folder: Path) -> Path:
     if store.path is not None:
         if not store.path or "\0" in store.path:
-            raise ConfigError("store.path: it names no file; name one, or leave the key out")
+            raise ConfigError(
+                "store.path is empty or contains a NUL character: name a file, or remove the key"
+            )
         return folder / store.path
-    # systemd lists several folders with colons between them; the first is ours.
+    # systemd separates several folders by colons; the first is tagsync's.
     return Path(env.get("STATE_DIRECTORY", "").split(":")[0] or folder) / "tagsync.db"

@@ -1,4 +1,4 @@
-"""Checks of the decoded configuration."""
+"""Checks of the decoded tables that no single value can fail: what fits together, and where."""
 
 import re
 from collections import Counter
@@ -6,115 +6,139 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from tagsync.config.tables import (
-    AgencyTable,
-    AuthTable,
-    BasicTable,
-    DockerTable,
-    KeyTable,
-    NoneTable,
-    PasswordTable,
-    RegistryTable,
-    TokenTable,
-    WatchTable,
-    _Table,
-)
+from tagsync.config.tables import CredentialTable, RegistryTable, WatchTable
 from tagsync.errors import ConfigError
 from tagsync.models import OCI_REPOSITORY, is_glob
-from tagsync.registries.hosts import is_loopback
+from tagsync.registries.credentials import (
+    AgencyCredential,
+    BaseCredential,
+    BasicCredential,
+    DockerCredential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    TokenCredential,
+)
+from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
 
-_AUTHS: Final[Mapping[str, tuple[type[_Table], ...]]] = {
-    "swr": (NoneTable, TokenTable, KeyTable, PasswordTable, AgencyTable),
-    "oci": (NoneTable, BasicTable, DockerTable),
+_ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
+    "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
+    "oci": (NoCredential, BasicCredential, DockerCredential),
 }
-"""For each kind of registry, what it can be asked with."""
+"""The credentials that each kind of registry accepts."""
+
+_DOCKER_HUB_URL: Final = f"https://{DOCKER_HUB}"
 
 
-def _check_registries(registries: list[RegistryTable]) -> None:
+def check_registries(registries: list[RegistryTable]) -> None:
+    """Check all registries, except for their watches.
+
+    Raises:
+        ConfigError: If something does not fit.
+    """
     names = Counter(registry.name for registry in registries)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ConfigError(f"two registries are named {twice[0]!r}: give each a name of its own")
     for registry in registries:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", registry.name):
-            raise ConfigError(
-                f"the registry's name {registry.name!r} may have letters, digits, '.', '_' and '-'"
-            )
-        if registry.kind not in _AUTHS:
-            raise ConfigError(
-                f"the registry {registry.name!r} has kind {registry.kind!r}; it is 'swr' or 'oci'"
-            )
-        if not isinstance(registry.auth, _AUTHS[registry.kind]):
-            kinds = [table.__struct_config__.tag for table in _AUTHS[registry.kind]]
-            raise ConfigError(
-                f"the registry {registry.name!r} of kind {registry.kind!r} cannot be asked with"
-                f" auth of kind {registry.auth.__struct_config__.tag!r}; it is one of"
-                f" {', '.join(map(repr, kinds))}"
-            )
-        if registry.ca_file is not None and (not registry.ca_file or "\0" in registry.ca_file):
-            raise ConfigError(f"the ca_file of {registry.name!r} names no file")
+        _check_registry(registry)
         _check_endpoint(registry)
 
 
-_HUB: Final = "https://registry-1.docker.io"
-
-_HUB_SITES: Final = frozenset({"docker.io", "www.docker.com", "hub.docker.com", "index.docker.io"})
+def _check_registry(registry: RegistryTable) -> None:
+    name, auth = registry.name, registry.auth
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(
+            f"invalid registry name {name!r}: write letters, digits, '.', '_' and '-', and begin"
+            " with a letter or a digit"
+        )
+    accepted = _ACCEPTED.get(registry.kind)
+    if accepted is None:
+        raise ConfigError(
+            f"invalid kind {registry.kind!r} of the registry {name!r}: write 'swr' or 'oci'"
+        )
+    if not isinstance(auth, accepted):
+        kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in accepted)
+        raise ConfigError(
+            f"the registry {name!r} of kind {registry.kind!r} does not accept auth of kind"
+            f" {auth.__struct_config__.tag!r}; write one of {kinds}"
+        )
+    if registry.ca_file is not None and (not registry.ca_file or "\0" in registry.ca_file):
+        raise ConfigError(
+            f"the ca_file of {name!r} is empty or contains a NUL character: name a file, or remove"
+            " the key"
+        )
 
 
 def _check_endpoint(registry: RegistryTable) -> None:
-    _check_url(f"the endpoint of {registry.name!r}", registry.endpoint, registry.auth)
+    name, auth = registry.name, registry.auth
+    _check_url(f"the endpoint of {name!r}", registry.endpoint, auth)
     host = urlsplit(registry.endpoint).hostname or ""
-    if registry.kind == "oci" and host in _HUB_SITES:
+    if registry.kind == "oci" and host in DOCKER_HUB_SITES:
         raise ConfigError(
-            f"the endpoint of {registry.name!r} is Docker Hub's site; the registry is {_HUB}"
+            f"the endpoint of {name!r} is not the host of Docker Hub's registry: write"
+            f" {_DOCKER_HUB_URL}"
         )
     if registry.kind == "swr" and host.startswith("swr."):
         raise ConfigError(
-            f"the endpoint of {registry.name!r} is the Docker registry's host; SWR's API is"
-            f" {registry.endpoint.replace('://swr.', '://swr-api.', 1)}"
+            f"the endpoint of {name!r} is the host of the Docker registry: write the host of SWR's"
+            f" API, {registry.endpoint.replace('://swr.', '://swr-api.', 1)}"
         )
-    if isinstance(registry.auth, PasswordTable):
-        _check_url(
-            f"the iam_endpoint of {registry.name!r}", registry.auth.iam_endpoint, registry.auth
-        )
-    if isinstance(registry.auth, AgencyTable):
-        what = f"the metadata_endpoint of {registry.name!r}"
-        _check_url(what, registry.auth.metadata_endpoint, NoneTable())
+    if isinstance(auth, PasswordCredential):
+        _check_url(f"the iam_endpoint of {name!r}", auth.iam_endpoint, auth)
+    if isinstance(auth, AgencyCredential):
+        # No credential is sent to it, and it has no TLS.
+        metadata = f"the metadata_endpoint of {name!r}"
+        _check_url(metadata, auth.metadata_endpoint, NoCredential())
 
 
-def _check_url(what: str, endpoint: str, auth: AuthTable) -> None:
+def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
     try:
         url = urlsplit(endpoint)
         host, _ = url.hostname, url.port
     except ValueError as error:
-        raise ConfigError(f"{what} is no URL: {error}") from error
+        raise ConfigError(f"{subject} is not a valid URL: {error}") from error
     plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
     if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
-        raise ConfigError(f"{what} has to be a URL like https://registry.example.com")
-    if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoneTable):
         raise ConfigError(
-            f"{what} is http://, which would send credentials in the clear: use https://"
+            f"{subject} must be a URL like https://registry.example.com, without a user, a query or"
+            " a fragment"
+        )
+    if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoCredential):
+        raise ConfigError(
+            f"{subject} is http://, which would send credentials in the clear: use https://"
         )
 
 
-def _check_scope(registry: RegistryTable, watch: WatchTable) -> None:
+def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
+    """Check that a watch has only keys for its registry's kind, and tags that can exist.
+
+    Raises:
+        ConfigError: If something does not fit.
+    """
     if registry.kind == "swr" and (watch.tags != ("*",) or watch.manifests):
         raise ConfigError(
-            f"tags and manifests limit what is asked of registries of kind 'oci'; the list of"
-            f" {registry.name!r} has every digest and manifest in it: remove them"
+            "tags and manifests are for registries of kind 'oci', because SWR's list contains every"
+            f" digest and manifest: remove them from the watches of {registry.name!r}"
         )
     if registry.kind == "oci" and watch.shared:
         raise ConfigError(
-            f"shared is for registries of kind 'swr'; {registry.name!r} has one list for all"
+            "shared is for registries of kind 'swr', because a registry of kind 'oci' has one list"
+            f" for all accounts: remove it from the watches of {registry.name!r}"
         )
     for glob in watch.tags:
         if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
             raise ConfigError(
-                f"tags: {glob!r}, for {registry.name!r}, matches no tag that there can be: a tag"
-                " has letters and digits, with '_', '.' or '-' between"
+                f"tags: {glob!r}, for {registry.name!r}, matches no tag that can exist: a tag has"
+                " letters and digits, with '_', '.' or '-' between them"
             )
 
 
-def _check_repository(registry: RegistryTable, name: str) -> None:
+def check_repository(registry: RegistryTable, name: str) -> None:
+    """Check the name of a repository. A glob is always valid.
+
+    Raises:
+        ConfigError: If the registry's kind cannot have a repository of this name.
+    """
     if is_glob(name):
         return
     if registry.kind == "oci":
@@ -130,11 +154,11 @@ def _check_repository(registry: RegistryTable, name: str) -> None:
 def _check_oci_repository(registry: RegistryTable, name: str) -> None:
     if not OCI_REPOSITORY.fullmatch(name):
         raise ConfigError(
-            f"the repository {name!r} of {registry.name!r} is no name of one: it has lower-case"
-            " letters and digits, with '.', '_' or '-' within, and slashes between; its tags are"
-            " chosen by the key tags"
+            f"invalid repository {name!r} of {registry.name!r}: a name has lower-case letters and"
+            " digits, with '.', '_' or '-' between them, and slashes; to choose tags, use the key"
+            " tags"
         )
-    if "/" not in name and registry.endpoint.rstrip("/") == _HUB:
+    if "/" not in name and registry.endpoint.rstrip("/") == _DOCKER_HUB_URL:
         raise ConfigError(
             f"the repository {name!r} of {registry.name!r} lacks its namespace; Docker Hub's own"
             f" images are in library: write 'library/{name}'"

@@ -1,90 +1,55 @@
-"""Read the secrets that the configuration names."""
+"""Read the secrets that the configuration names, when a registry is opened."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
-from tagsync.config.tables import (
-    AgencyTable,
-    BasicTable,
-    DockerTable,
-    KeyTable,
-    NoneTable,
-    PasswordTable,
-    RegistryTable,
-    TokenTable,
-)
+import msgspec
+
+from tagsync.config.tables import RegistryTable
 from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
-from tagsync.registries.credentials import (
-    AgencyCredential,
-    BasicCredential,
-    Credential,
-    DockerCredential,
-    KeyCredential,
-    NoCredential,
-    PasswordCredential,
-    TokenCredential,
-)
+from tagsync.registries.credentials import Credential, DockerCredential
 from tagsync.secrets import Secret
 
 
-def credential(  # noqa: PLR0911  one for each kind
-    registry: RegistryTable, env: Mapping[str, str], folder: Path
-) -> Credential:
-    """What a registry is asked with, its secrets read.
+def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
+    """Return a registry's credential with its secrets.
+
+    Args:
+        registry: The registry's table.
+        env: The environment.
+        folder: The folder of the configuration file, for relative paths.
 
     Raises:
-        ConfigError: a secret is missing.
+        ConfigError: If a secret is missing.
     """
-
-    def read(name: SecretName) -> Secret:
-        return resolve(name, env, folder)
-
-    match registry.auth:
-        case TokenTable(token=token):
-            return TokenCredential(read(token))
-        case KeyTable() as keys:
-            return KeyCredential(
-                read(keys.access_key),
-                read(keys.secret_key),
-                read(keys.security_token) if keys.security_token else None,
-                keys.project_id,
-            )
-        case PasswordTable() as user:
-            return PasswordCredential(
-                user.iam_endpoint, user.username, read(user.password), user.domain, user.project
-            )
-        case AgencyTable(metadata_endpoint=endpoint):
-            return AgencyCredential(endpoint)
-        case BasicTable(username=username, password=password):
-            return BasicCredential(username, read(password))
-        case DockerTable(path=path):
-            return DockerCredential(_docker_config(env) if path is None else _path(path, folder))
-        case NoneTable():
-            return NoCredential()
+    table = registry.auth
+    resolved: dict[str, Any] = {
+        key: read_secret(value, env, folder)
+        for key, value in msgspec.structs.asdict(table).items()
+        if isinstance(value, SecretName)
+    }
+    if isinstance(table, DockerCredential) and table.path is not None:
+        resolved["path"] = _absolute(table.path, folder)
+    # mypy does not see that each SecretName is replaced by a Secret.
+    return cast("Credential", msgspec.structs.replace(table, **resolved))
 
 
-def _docker_config(env: Mapping[str, str]) -> Path:
-    """Where Docker itself looks for its ``config.json``."""
-    return _path(env.get("DOCKER_CONFIG") or "~/.docker", Path()) / "config.json"
+def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
+    """Return a secret, without white space around it.
 
-
-def _path(text: str, folder: Path) -> Path:
-    try:
-        return folder / Path(text).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"there is no home folder for {text!r}: name a path without ~") from error
-
-
-def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
-    """Reads a secret from where it is kept; white space around it is dropped.
+    Args:
+        name: The place of the secret.
+        env: The environment.
+        folder: The folder of the configuration file, for relative paths.
 
     Raises:
-        ConfigError: it is not there, or empty.
+        ConfigError: If the secret is missing or empty.
     """
-    scheme, _, where = name.partition(":")
+    scheme, _, place = name.partition(":")
     if scheme == "env":
-        value = env.get(where, "")
+        value = env.get(place, "")
     else:
         base = Path(env.get("CREDENTIALS_DIRECTORY", "")) if scheme == "credential" else folder
         if scheme == "credential" and "CREDENTIALS_DIRECTORY" not in env:
@@ -93,10 +58,19 @@ def resolve(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
                 " systemd with LoadCredential, or use env: or file:"
             )
         try:
-            value = (base / where).read_text(encoding="utf-8")
+            value = (base / place).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(f"the secret {name} cannot be read: {reason}") from error
     if not (value := value.strip()):
         raise ConfigError(f"the secret {name} is missing or empty: set it and try again")
     return Secret(value)
+
+
+def _absolute(path: Path, folder: Path) -> Path:
+    try:
+        return folder / path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no home folder for {str(path)!r}: name a path without ~"
+        ) from error

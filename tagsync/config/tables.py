@@ -1,21 +1,32 @@
-"""The tables of the configuration file."""
+"""The tables of the configuration file, and the errors for keys and values that do not fit."""
 
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, get_args
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from tagsync.config.values import Crontab, Duration, SecretName, Size
+from tagsync.errors import ConfigError
+from tagsync.registries.credentials import (
+    CREDENTIALS,
+    AgencyCredential,
+    BasicCredential,
+    DockerCredential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    TokenCredential,
+)
 
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=1000)]
-
 _Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A table of the configuration: a key that it does not know is an error."""
+    """A table. Keys that it does not have are errors."""
 
 
 class StoreTable(_Table):
@@ -39,57 +50,16 @@ class MetricsTable(_Table):
     listen: str | None = None
 
 
-class NoneTable(_Table, tag_field="kind", tag="none"):
-    """``[registries.auth]`` with ``kind = "none"``."""
-
-
-class TokenTable(_Table, tag_field="kind", tag="token"):
-    """``[registries.auth]`` with ``kind = "token"``."""
-
-    token: SecretName
-
-
-class KeyTable(_Table, tag_field="kind", tag="aksk"):
-    """``[registries.auth]`` with ``kind = "aksk"``."""
-
-    access_key: SecretName
-    secret_key: SecretName
-    security_token: SecretName | None = None
-    project_id: str | None = None
-
-
-class PasswordTable(_Table, tag_field="kind", tag="password"):
-    """``[registries.auth]`` with ``kind = "password"``."""
-
-    iam_endpoint: str
-    username: str
-    password: SecretName
-    domain: str
-    project: str
-
-
-class AgencyTable(_Table, tag_field="kind", tag="ecs"):
-    """``[registries.auth]`` with ``kind = "ecs"``."""
-
-    metadata_endpoint: str = "http://169.254.169.254"
-
-
-class BasicTable(_Table, tag_field="kind", tag="basic"):
-    """``[registries.auth]`` with ``kind = "basic"``."""
-
-    username: str
-    password: SecretName
-
-
-class DockerTable(_Table, tag_field="kind", tag="docker"):
-    """``[registries.auth]`` with ``kind = "docker"``."""
-
-    path: str | None = None
-
-
-AuthTable = (
-    NoneTable | TokenTable | KeyTable | PasswordTable | AgencyTable | BasicTable | DockerTable
+CredentialTable = (
+    NoCredential
+    | TokenCredential[SecretName]
+    | KeyCredential[SecretName]
+    | PasswordCredential[SecretName]
+    | AgencyCredential
+    | BasicCredential[SecretName]
+    | DockerCredential
 )
+"""``[registries.auth]``: a credential with the names of its secrets."""
 
 
 class WatchTable(_Table):
@@ -113,7 +83,7 @@ class RegistryTable(_Table):
     endpoint: str
     kind: str = "swr"
     ca_file: str | None = None
-    auth: AuthTable = msgspec.field(default_factory=NoneTable)
+    auth: CredentialTable = msgspec.field(default_factory=NoCredential)
     concurrency: _Positive = 8
     requests_per_second: _Rate = 50.0
     timeout: Duration = Duration(seconds=30)
@@ -123,47 +93,66 @@ class RegistryTable(_Table):
     watch: list[WatchTable] = []
 
 
-class _File(_Table):
+class File(_Table):
+    """The whole file."""
+
     store: StoreTable = msgspec.field(default_factory=StoreTable)
     schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
     metrics: MetricsTable = msgspec.field(default_factory=MetricsTable)
     registries: list[RegistryTable] = []
 
 
-def _decode(kind: type, value: object) -> Any:
-    if kind in (Duration, Size, SecretName, Crontab):
-        return kind.parse(value)
-    raise NotImplementedError(f"no way to read a {kind}")
-
-
-_TABLES: Final[Mapping[str, tuple[type[_Table], ...]]] = {
-    "": (_File,),
+_TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
+    "": (File,),
     "store": (StoreTable,),
     "schedule": (ScheduleTable,),
     "metrics": (MetricsTable,),
     "registries": (RegistryTable,),
-    "registries.auth": get_args(AuthTable),
+    "registries.auth": CREDENTIALS,
     "registries.watch": (WatchTable,),
 }
+"""The tables by their place in the file."""
 
 
-def _sentence(error: str) -> str:
-    """Says where and what, from msgspec's message, and for an unknown key which one is near."""
-    what, _, where = error.rpartition(" - at `$")
-    if not what:
-        what, where = where, ""
-    where = where.rstrip("`").lstrip(".")
-    at = f"{where}: " if where else ""
-    if match := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+def decode(content: dict[str, Any]) -> File:
+    """Return the tables of a parsed TOML file.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value is invalid.
+    """
+    try:
+        return msgspec.convert(content, File, dec_hook=_decode_value)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error))) from error
+
+
+def _decode_value(kind: type, value: object) -> Any:
+    if kind in (Duration, Size, SecretName, Crontab):
+        return kind.parse(value)
+    if kind is Path:
+        if not isinstance(value, str):
+            raise ValueError(f"expected str, got {type(value).__name__}")
+        return Path(value)
+    raise NotImplementedError(f"tagsync cannot decode a {kind}")
+
+
+def _explain(error: str) -> str:
+    """Return msgspec's message as a sentence with the place, and the nearest key or the kinds."""
+    problem, _, place = error.rpartition(" - at `$")
+    if not problem:
+        problem, place = place, ""
+    place = place.rstrip("`").lstrip(".")
+    prefix = f"{place}: " if place else ""
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
         key = match[1]
-        tables = _TABLES[re.sub(r"\[.*?\]", "", where)]
+        tables = _TABLES[re.sub(r"\[.*?\]", "", place)]
         known = sorted({field for table in tables for field in table.__struct_fields__})
         known += ["kind"] if len(tables) > 1 else []
         near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-        return f"{at}there is no key {key!r}; the nearest is {near[0]!r}"
-    if match := re.fullmatch(r"Object missing required field `(.*)`", what, re.DOTALL):
-        return f"{at}the key {match[1]!r} is missing"
-    if match := re.fullmatch(r"Invalid value '(.*)'", what, re.DOTALL):
-        kinds = ", ".join(repr(table.__struct_config__.tag) for table in _TABLES["registries.auth"])
-        return f"{at}there is no kind {match[1]!r}; it is one of {kinds}"
-    return at + what[0].lower() + what[1:].replace("`", "")
+        return f"{prefix}there is no key {key!r}; the nearest is {near[0]!r}"
+    if match := re.fullmatch(r"Object missing required field `(.*)`", problem, re.DOTALL):
+        return f"{prefix}the key {match[1]!r} is missing"
+    if match := re.fullmatch(r"Invalid value '(.*)'", problem, re.DOTALL):
+        kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in CREDENTIALS)
+        return f"{prefix}there is no kind {match[1]!r}; write one of {kinds}"
+    return prefix + problem[0].lower() + problem[1:].replace("`", "")

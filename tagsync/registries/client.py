@@ -1,4 +1,4 @@
-"""HTTP as tagsync asks it of any registry: paced, bounded, and its failures made errors."""
+"""An HTTP client for registries: paced, with retries, deadlines and size limits."""
 
 import ssl
 import time
@@ -13,7 +13,6 @@ import msgspec
 import stamina
 
 from tagsync.errors import (
-    Busy,
     ConfigError,
     MalformedResponse,
     RegistryError,
@@ -23,43 +22,25 @@ from tagsync.errors import (
     Untrusted,
 )
 from tagsync.registries.deadline import bounded, within
-from tagsync.registries.pacing import Pacer, _reset_after, requests_left, retry_after
+from tagsync.registries.pacing import Pacer, requests_left, reset_after
+from tagsync.registries.responses import Answer, Refusals, refusal_error
 from tagsync.secrets import Secret, redact
 
 ATTEMPTS: Final = 6
-"""How often a request that fails in passing is sent at most."""
+"""The most times that a request is sent, if its errors are transient."""
 
 _JSON: Final = "application/json"
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """One answer, its body read to the end and decompressed.
-
-    Attributes:
-        requests: how many were sent until this answer came.
-    """
-
-    url: str
-    status: int
-    headers: httpx.Headers
-    body: bytes
-    requests: int = 1
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds to wait, if the server named them."""
-        return retry_after(self.headers)
-
-
 class Limits(msgspec.Struct, frozen=True):
-    """What one registry may cost.
+    """Limits of the requests to one registry.
 
     Attributes:
-        timeout: seconds for one request, from its first byte sent to the last one read.
-        retry_for: seconds within which a request that fails in passing is tried again.
-        max_listing_bytes: how large all bodies of one listing together may be.
-        requests_per_second: the rate of all its requests together.
-        connections: how many requests may be under way at once.
+        timeout: Seconds for one request, from the first byte sent to the last byte received.
+        retry_for: Seconds within which a transient error is retried.
+        max_listing_bytes: The most bytes of all response bodies of one listing.
+        requests_per_second: The rate of all requests together.
+        connections: The most requests at once.
     """
 
     timeout: float = 30.0
@@ -70,44 +51,44 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    """What is asked, however often; attributes as `Client.get`."""
+    """A request, which may be sent several times; the attributes are those of `Client.get`."""
 
     method: str
     url: str
     query: Mapping[str, str | int]
     accept: str
     max_bytes: int
-    bound: str
+    limit_text: str
 
 
 class _NoCookies(httpx.Cookies):
-    """Keeps no cookie: what one answer says must not steer the next request.
+    """A cookie jar that stays empty: one response must not influence the next request.
 
-    That none is looked for takes a tenth off the time that a small answer needs.
+    Not looking for cookies also makes small requests a tenth faster.
     """
 
     def extract_cookies(self, response: httpx.Response) -> None:
-        """Keeps none."""
+        """Ignore the cookies of a response."""
 
 
 class _Cookieless(httpx.Client):
-    """httpx's client, which would put the cookies that it is given into a jar of its own."""
+    """A client without cookies. httpx copies a jar that it is given, so this replaces its own."""
 
-    cookies = _NoCookies()  # type: ignore[override]  # httpx allows to set it, nobody here does
+    cookies = _NoCookies()  # type: ignore[override]  # httpx has a setter; tagsync never uses it
 
 
 class Client:
-    """One registry's HTTP.
+    """An HTTP client for one registry.
 
-    Certificates are always verified, redirects never followed: credentials go to the configured
-    host alone. No cookie is kept.
+    Certificates are always verified. Redirects are never followed, so that credentials reach only
+    the configured host. No cookie is stored.
     """
 
     def __init__(
         self,
         endpoint: str,
         auth: httpx.Auth | None,
-        refusal: Callable[[Answer], RegistryError],
+        refusals: Refusals,
         limits: Limits,
         *,
         secrets: Callable[[], tuple[Secret, ...]] = tuple,
@@ -116,25 +97,25 @@ class Client:
         pacer: Pacer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens no connection yet.
+        """Prepare the client. No connection is opened yet.
 
         Args:
-            endpoint: the URL that paths are appended to.
-            auth: signs or marks each request.
-            refusal: makes an error of an answer whose status is not 200.
-            limits: what the registry may cost.
-            secrets: the credentials now in use, which a server might echo in an error.
-            ca_file: certificates (PEM) to trust beside the usual ones.
-            transport: replaces the network, for tests.
-            pacer: replaces the one made from the limits, for tests.
-            monotonic: seconds of a clock that never goes back.
+            endpoint: The URL to which paths are appended.
+            auth: Adds the credentials to each request.
+            refusals: The meaning of answers whose status is not 200.
+            limits: Rate, time and size of the requests.
+            secrets: Returns the credentials in use, which a server may repeat in an error.
+            ca_file: Certificates (PEM) to trust in addition to the usual ones.
+            transport: Replaces the network in tests.
+            pacer: Replaces the pacer made from the limits in tests.
+            monotonic: Seconds of a clock that never goes back.
 
         Raises:
-            ConfigError: the file of certificates cannot be read, or holds none.
+            ConfigError: If the file of certificates cannot be read, or contains none.
         """
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
-        self._refusal = refusal
+        self._refusals = refusals
         self._limits = limits
         self._secrets = secrets
         self._pacer = pacer or Pacer(limits.requests_per_second)
@@ -148,7 +129,7 @@ class Client:
                     max_connections=limits.connections,
                     max_keepalive_connections=limits.connections,
                 ),
-                # What a cloud host says of itself, its keys among it, is no business of a proxy.
+                # A cloud host's metadata, including its keys, must not pass through a proxy.
                 mounts={"all://169.254.169.254": None},
                 headers={
                     "User-Agent": "tagsync",
@@ -159,7 +140,7 @@ class Client:
         )
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._client.close()
 
     def get(
@@ -169,33 +150,39 @@ class Client:
         max_bytes: int,
         *,
         accept: str = _JSON,
-        bound: str | None = None,
+        limit_text: str | None = None,
     ) -> Answer:
-        """Asks until there is an answer, for as long as what fails may pass by itself.
+        """Send a GET request, with retries after transient errors.
 
         Args:
-            path: after the endpoint, already quoted; or a whole URL that the registry itself named
-                and that has to be of the endpoint's scheme and host.
-            query: parameters.
-            max_bytes: how large the body may be.
-            accept: the media types that are understood.
-            bound: how a sentence calls ``max_bytes`` where it is not what is left of a listing's.
+            path: A quoted path to append to the endpoint, or an absolute URL that the registry
+                sent. A URL must have the endpoint's scheme, host and port.
+            query: The parameters.
+            max_bytes: The largest body to accept.
+            accept: The media types to accept.
+            limit_text: Names ``max_bytes`` in an error. By default the error names
+                ``max_listing_size``.
 
         Raises:
-            RegistryError: no answer, one that is too large, or a refusal.
+            RegistryError: If an answer does not come, is too large, or has another status than 200.
         """
-        bound = bound or f"the {self._limits.max_listing_bytes} bytes that max_listing_size allows"
-        return self._ask(_Request("GET", self._url(path), query, accept, max_bytes, bound))
+        if limit_text is None:
+            limit_text = f"the {self._limits.max_listing_bytes} bytes that max_listing_size allows"
+        request = _Request("GET", self._url(path), query, accept, max_bytes, limit_text)
+        return self._send_with_retries(request)
 
     def head(self, path: str, *, accept: str) -> Answer:
-        """As `get`, for what the headers say alone."""
-        return self._ask(_Request("HEAD", self._url(path), {}, accept, 0, "an answer to HEAD has"))
+        """Send a HEAD request, whose answer has no body; otherwise like `get`."""
+        limit_text = "the response to a HEAD request may have"
+        request = _Request("HEAD", self._url(path), {}, accept, 0, limit_text)
+        return self._send_with_retries(request)
 
     def _url(self, path: str) -> str:
-        """The URL to ask.
+        """Return the URL of a request.
 
         Raises:
-            MalformedResponse: it is of another scheme or host, which credentials must not reach.
+            MalformedResponse: If it has another scheme, host or port than the endpoint:
+                credentials must not be sent there.
         """
         if path.startswith("/"):
             return self._endpoint + path
@@ -203,14 +190,14 @@ class Client:
         same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
         if not same or there.userinfo:
             raise MalformedResponse(
-                f"{self._endpoint} points to another host for what follows, {there.scheme}://"
-                f"{there.host}, which is not asked"
+                f"{self._endpoint} names a next page on another host, {there.scheme}://"
+                f"{there.host}, to which no request is sent"
             )
         return path
 
-    def _ask(self, request: "_Request") -> Answer:
+    def _send_with_retries(self, request: _Request) -> Answer:
         for attempt in stamina.retry_context(
-            on=self._may_pass,
+            on=self._should_retry,
             attempts=ATTEMPTS,
             timeout=self._limits.retry_for,
             wait_initial=min(0.2, self._limits.retry_for),
@@ -219,26 +206,26 @@ class Client:
             with attempt:
                 self._pacer.wait(self._limits.retry_for)
                 try:
-                    answer = self._send(request)
+                    answer = self._send_once(request)
                 except Throttled as error:
-                    # By the registry or by the sign-in, which every request would ask for again.
+                    # The registry or its token server throttles; every request needs both.
                     self._pacer.throttled(error.retry_after)
                     raise
                 self._pacer.answered()
-                self._rest_if_spent(answer)
+                self._pause_if_exhausted(answer)
                 return msgspec.structs.replace(answer, requests=attempt.num)
         raise AssertionError("stamina ends with a return or an exception")
 
-    def _rest_if_spent(self, answer: Answer) -> None:
-        """Asks nothing more before the time at which a server that allows no more allows more."""
-        rest = _reset_after(answer.headers)
-        if requests_left(answer.headers) == 0 and rest is not None:
-            self._pacer.throttled(rest)
+    def _pause_if_exhausted(self, answer: Answer) -> None:
+        """Pause all requests if the server allows no more before a time that it names."""
+        seconds = reset_after(answer.headers)
+        if requests_left(answer.headers) == 0 and seconds is not None:
+            self._pacer.throttled(seconds)
 
-    def _may_pass(self, error: Exception) -> bool | float:
-        """Whether to try again, and if the registry named a time, after how many seconds.
+    def _should_retry(self, error: Exception) -> bool | float:
+        """Return whether to retry, or after how many seconds if the registry named a time.
 
-        A throttled request waits at the pacer, together with all the others.
+        A throttled request is retried at once, because the pacer makes it wait with all others.
         """
         if not isinstance(error, RegistryError) or not error.transient:
             return False
@@ -248,65 +235,59 @@ class Client:
             return 0.0
         return True if error.retry_after is None else error.retry_after
 
-    def _send(self, asked: "_Request") -> Answer:
-        url, headers = asked.url, {"Accept": asked.accept}
-        # With params= httpx would parse and write the URL twice: 112 µs instead of 57 a request.
-        whole = f"{url}?{urlencode(asked.query)}" if asked.query else url
-        request = self._client.build_request(asked.method, whole, headers=headers)
+    def _send_once(self, request: _Request) -> Answer:
+        url, headers = request.url, {"Accept": request.accept}
+        # With params= httpx would parse and format the URL twice, which doubles the time for this.
+        full_url = f"{url}?{urlencode(request.query)}" if request.query else url
+        sent = self._client.build_request(request.method, full_url, headers=headers)
         try:
             with within(self._limits.timeout, self._monotonic):
-                response = self._client.send(request, auth=self._auth, stream=True)
+                response = self._client.send(sent, auth=self._auth, stream=True)
                 try:
-                    body = self._read(response, asked)
+                    body = self._read(response, request)
                 finally:
                     response.close()
         except httpx.DecodingError as error:
             raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
         except httpx.HTTPError as error:
-            raise self._no_answer(_asked(error, request), error) from error
+            raise self._network_error(_failed_url(error, sent), error) from error
         answer = Answer(url, response.status_code, response.headers, body)
         if answer.status != httpx.codes.OK:
-            raise self._refusal(answer)
+            raise refusal_error(answer, self._refusals, self._secrets())
         return answer
 
-    def _read(self, response: httpx.Response, asked: "_Request") -> bytes:
+    def _read(self, response: httpx.Response, request: _Request) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.strip().lower() not in {"gzip", "identity", ""}:
-            # Two layers, or a denser kind, may multiply 64 KiB a millionfold before it is counted.
+            # Nested or denser compression can expand 64 KiB a millionfold before it is counted.
             raise MalformedResponse(
                 f"{response.url.copy_with(query=None)} sent a body that is compressed twice, or in"
-                " a way that was not asked for"
+                " an encoding that was not requested"
             )
         chunks, size = [], 0
         for chunk in response.iter_bytes():
             chunks.append(chunk)
             size += len(chunk)
-            if size > asked.max_bytes:
+            if size > request.max_bytes:
                 raise ResponseTooLarge(
-                    f"{response.url.copy_with(query=None)} sent more than {asked.bound}"
+                    f"{response.url.copy_with(query=None)} sent more than {request.limit_text}"
                 )
         return b"".join(chunks)
 
-    def _no_answer(self, url: str, error: httpx.HTTPError) -> RegistryError:
+    def _network_error(self, url: str, error: httpx.HTTPError) -> RegistryError:
         reason = redact(str(error), self._secrets()) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{url} did not finish its answer within {self._limits.timeout:g} s")
-        if _is_about_certificates(error):
+        if _is_certificate_error(error):
             return Untrusted(
-                f"{url} showed a certificate that is not trusted ({reason}): check the host; the"
-                " file of a CA of your own is named by ca_file"
+                f"{url} showed a certificate that is not trusted ({reason}): check the host name,"
+                " or name the file of your own CA by ca_file"
             )
         if isinstance(error, httpx.ConnectError):
             return Unreachable(
-                f"{url} could not be reached ({reason}): check the host's name, and the network"
+                f"{url} could not be reached ({reason}): check the host name and the network"
             )
         return Unreachable(f"the connection to {url} broke: {reason}")
-
-
-def kind_of_passing(status: int) -> type[Busy] | None:
-    """The error of a status that means "later" with every registry, or null."""
-    later = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT
-    return Busy if later else None
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -315,21 +296,23 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except ssl.SSLError as error:
-            raise ConfigError(f"the ca_file {ca_file} holds no certificate in PEM form") from error
+            raise ConfigError(
+                f"the ca_file {ca_file} contains no certificate in PEM format"
+            ) from error
         except OSError as error:
             raise ConfigError(f"the ca_file {ca_file} cannot be read: {error.strerror}") from error
     return context
 
 
-def _asked(error: httpx.HTTPError, request: httpx.Request) -> str:
-    """The URL that failed: a sign-in goes to another host, and fails in its own name."""
-    with suppress(RuntimeError):  # httpx's word for an error that knows no request
+def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> str:
+    """Return the URL that failed: of the request itself, or of one for its credentials."""
+    with suppress(RuntimeError):  # raised by httpx if the error has no request
         request = error.request
     return str(request.url.copy_with(query=None))
 
 
-def _is_about_certificates(error: BaseException) -> bool:
-    """Whether TLS failed for want of trust, which httpx and httpcore wrap in their own errors."""
+def _is_certificate_error(error: BaseException) -> bool:
+    """Return whether TLS failed because of the certificate; httpx and httpcore wrap the cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

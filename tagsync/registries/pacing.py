@@ -1,4 +1,4 @@
-"""When the next request to a registry may be sent."""
+"""Rate limits: tagsync's own, and those that a registry names in its responses."""
 
 import time
 from collections.abc import Callable
@@ -10,71 +10,81 @@ from typing import Final
 import httpx
 
 from tagsync.clock import Clock, utc_now
-from tagsync.errors import (
-    Throttled,
-)
+from tagsync.errors import Throttled
 
 _BURST: Final = 0.1
-"""Seconds of a rate that may be spent at once, so that waking late does not slow a pass."""
+"""Seconds by which a request may be early, so that a thread that wakes late does not lower the
+rate of all requests."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds that a registry rests when it throttles without ``Retry-After``; doubled each time."""
+"""Seconds to pause after a throttled request without ``Retry-After``; doubled each time."""
 
-_LONGEST_REST: Final = 86400.0
-"""Seconds of ``Retry-After`` that are believed: a slip of a server should not silence it."""
+_LONGEST_WAIT: Final = 86400.0
+"""The longest ``Retry-After`` that is honoured, in seconds: a server's mistake should not stop the
+polls of a registry for ever."""
 
 _DIGITS: Final = 18
-"""How long a number in a header may be; Python itself refuses to read those of thousands."""
+"""The longest number in a header. Python refuses to parse numbers of thousands of digits."""
 
-_A_UNIX_TIME: Final = 1e9
-"""From here on a number of seconds is a date, in 2001 or later, and no time to wait."""
+_EARLIEST_UNIX_TIME: Final = 1e9
+"""A larger ``RateLimit-Reset`` is a Unix time (2001 or later), not a number of seconds."""
 
 
 def requests_left(headers: httpx.Headers) -> int | None:
-    """How many requests the server still allows, from ``RateLimit-Remaining``, if it says so.
+    """Return how many requests the server still allows (``RateLimit-Remaining``).
 
-    Docker Hub adds the seconds of the window, ``100;w=21600``, and counts only what fetches a
-    manifest.
+    Docker Hub appends the length of its window in seconds, ``100;w=21600``, and counts only
+    requests that fetch a manifest.
+
+    Returns:
+        None if the server does not say so.
     """
     text = headers.get("RateLimit-Remaining", "").partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
 
 
-def _reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
-    """Seconds until more requests are allowed, from ``RateLimit-Reset``, if the server says so.
+def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
+    """Return the seconds until the server allows more requests (``RateLimit-Reset``).
 
-    The IETF's draft has seconds there (draft-ietf-httpapi-ratelimit-headers-03), GitLab the Unix
-    time.
+    The value is a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab, a
+    Unix time.
+
+    Returns:
+        None if the server does not say so.
     """
     text = headers.get("RateLimit-Reset", "").strip()
     if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
         return None
     seconds = float(text)
-    if seconds > _A_UNIX_TIME:
+    if seconds > _EARLIEST_UNIX_TIME:
         seconds = max(0.0, seconds - clock().timestamp())
-    return min(seconds, _LONGEST_REST)
+    return min(seconds, _LONGEST_WAIT)
 
 
 def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
-    """Seconds to wait, if the server named them.
+    """Return the seconds after which the server asks the client to retry.
 
-    From ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), else from ``RateLimit-Reset``.
+    Read from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), otherwise from
+    ``RateLimit-Reset``.
+
+    Returns:
+        None if the server does not say so.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:
-        return _reset_after(headers, clock)
+        return reset_after(headers, clock)
     if text.isascii() and text.isdigit():
-        return min(float(text), _LONGEST_REST)
+        return min(float(text), _LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(text)
         seconds = (moment.astimezone(UTC) - clock()).total_seconds()
-        return min(max(0.0, seconds), _LONGEST_REST)
+        return min(max(0.0, seconds), _LONGEST_WAIT)
     except (ValueError, OverflowError):
         return None
 
 
 class Pacer:
-    """Spreads the requests to one registry over time, and stops them all while it throttles."""
+    """Space the requests to one registry, and pause them all while the registry throttles."""
 
     def __init__(
         self,
@@ -83,7 +93,7 @@ class Pacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Takes the clock and the sleep from the caller so that tests own the time."""
+        """Create a pacer; its clock and its sleep are injected so that tests control the time."""
         self._spacing = 1 / requests_per_second
         self._monotonic = monotonic
         self._sleep = sleep
@@ -93,13 +103,13 @@ class Pacer:
         self._pauses = 0
 
     def wait(self, patience: float) -> None:
-        """Waits for this request's turn.
+        """Wait until the caller may send a request.
 
         Args:
-            patience: seconds that the caller can wait.
+            patience: The most seconds to wait while the registry throttles.
 
         Raises:
-            Throttled: the registry rests for longer than that.
+            Throttled: If the registry asked for a longer pause.
         """
         started = self._monotonic()
         while True:
@@ -112,8 +122,8 @@ class Pacer:
                     break
             if now + pause > started + patience:
                 raise Throttled(
-                    "the registry asked for a rest that is longer than retry_for, and is not asked"
-                    " before it is over",
+                    "the registry asked for a pause that is longer than retry_for; no request is"
+                    " sent before the pause is over",
                     retry_after=pause,
                 )
             self._sleep(pause)
@@ -121,7 +131,11 @@ class Pacer:
             self._sleep(turn - now)
 
     def throttled(self, retry_after: float | None) -> None:
-        """Lets the whole registry rest, for as long as it asked or for longer each time."""
+        """Pause all requests to the registry.
+
+        Args:
+            retry_after: Seconds that the registry asked for. None doubles the last pause.
+        """
         with self._lock:
             seconds = (
                 min(_FIRST_PAUSE * 2 ** min(self._pauses, 10), _LONGEST_PAUSE)
@@ -135,5 +149,5 @@ class Pacer:
             self._paused_until = max(self._paused_until, now + seconds)
 
     def answered(self) -> None:
-        """Notes that the registry answers again."""
+        """Reset the length of the next pause, because the registry has answered."""
         self._pauses = 0

@@ -1,22 +1,20 @@
-"""What SWR is asked with: each kind of credential an `httpx.Auth` that does no IO of its own.
+"""Credentials that expire: one renewal for all threads.
 
 ::
 
     RegistryAuth
-    ├── FixedAuth           at hand from the start
-    │   ├── TokenAuth       an IAM token that somebody else renews
-    │   └── SigningAuth     an access key and its secret, permanent or temporary
-    └── RenewedAuth         fetched, shared by all threads, fetched again before it expires
-        ├── PasswordAuth    an IAM token, for a user's password
-        └── AgencyAuth      temporary keys, from the metadata service of an ECS host
+    ├── FixedAuth               never changes
+    │   ├── swr.iam.TokenAuth       an IAM token that another program renews
+    │   └── swr.signing.SigningAuth an access key, permanent or temporary
+    ├── RenewedAuth             fetched, shared by all threads, renewed before it expires
+    │   ├── swr.iam.PasswordAuth    an IAM token for a user's password
+    │   ├── swr.ecs.AgencyAuth      temporary keys from a host's metadata service
+    │   └── oci.tokens.BearerAuth   a token for one repository
+    └── oci.auth.ChallengedAuth whatever an OCI registry challenges for
 
-They are generators that yield requests and are sent the answers, so whoever owns the
-`httpx.Client` owns the network too. Two things follow for that client: it must not follow
-redirects (httpx's default), because httpx would repeat ``X-Auth-Token`` to any other host; and it
-must be synchronous, because what is renewed is guarded by a lock of threads.
-
-Sources: the vendor's "API signing guide" (``SDK-HMAC-SHA256``), "IAM: obtaining a user token
-through password authentication" and "ECS: obtaining metadata" (``securitykey``).
+Each is an `httpx.Auth`: a generator that yields requests and receives their responses, without
+network access of its own. So the client must not follow redirects, because httpx would repeat
+``X-Auth-Token`` to any other host, and must be synchronous, because a thread lock guards renewals.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +28,6 @@ import msgspec
 
 from tagsync.clock import Clock
 from tagsync.errors import (
-    Busy,
     ConfigError,
     MalformedResponse,
     RegistryError,
@@ -40,47 +37,51 @@ from tagsync.errors import (
     Unreachable,
 )
 from tagsync.registries.pacing import retry_after as parse_retry_after
+from tagsync.registries.responses import transient_error
 from tagsync.secrets import Secret
 
 RENEW_BEFORE: Final = timedelta(minutes=10)
 """How long before it expires a credential is renewed."""
 
-KEPT_FOR: Final = timedelta(minutes=1)
-"""How long a new credential is used at least, even if our clock says that it has expired.
+MIN_LIFETIME: Final = timedelta(minutes=1)
+"""The shortest use of a new credential, even if this machine's clock says that it has expired.
 
-Clocks differ, and the registry's 401 renews it anyhow; without this, a clock that is wrong by a
-day would turn every request into two.
+If the credential has really expired, the registry answers 401 and it is renewed. Without this, a
+clock that is wrong by a day would double the number of requests.
 """
 
-REFUSAL_STANDS: Final = timedelta(minutes=5)
-"""For how long a refusal is repeated without asking again.
+REPEAT_REFUSAL_FOR: Final = timedelta(minutes=5)
+"""How long a refusal is repeated without another attempt.
 
 Identity services lock an account after a few wrong passwords in a row, and a pass over a thousand
-repositories would try a thousand times.
+repositories would try a wrong one a thousand times.
 """
 
 MAX_ANSWER_BYTES: Final = 64 * 2**10
-"""How large the answer to a sign-in or of the metadata service may be; tokens are a few KiB."""
+"""The largest response that carries a credential. Tokens have a few KiB."""
 
-ANSWER_WITHIN: Final = timedelta(seconds=30)
-"""How long reading such an answer may take, which httpx's limit on each read does not bound."""
+ANSWER_TIMEOUT: Final = timedelta(seconds=30)
+"""The longest time to read such a response; httpx limits only the time of each read."""
 
-SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_WITHIN.total_seconds())
+SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_TIMEOUT.total_seconds())
 
-Steps = Generator[httpx.Request, httpx.Response, None]
+AuthFlow = Generator[httpx.Request, httpx.Response, None]
+"""Yields requests, and receives the response to each."""
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time as RFC 3339 writes it, with a time zone. More than six fractional digits are rounded."""
 
 _T = TypeVar("_T")
-
 ErrorT = TypeVar("ErrorT", bound=RegistryError)
 
 
 class RegistryAuth(httpx.Auth, ABC):
-    """What any kind of credential can do, for use by many threads at once."""
+    """Adds a credential to requests. Safe to use from many threads at once."""
 
     @property
     @abstractmethod
     def secrets(self) -> tuple[Secret, ...]:
-        """The secrets now in use, for whoever must keep them out of what a server echoes."""
+        """The secrets in use, to be removed from whatever a server repeats."""
 
 
 class FixedAuth(RegistryAuth):
@@ -89,49 +90,51 @@ class FixedAuth(RegistryAuth):
     requires_request_body = True  # a signature covers it
 
     @abstractmethod
-    def mark(self, request: httpx.Request) -> None:
-        """Puts the credential on a request whose body is read, in place of any older one."""
+    def authenticate(self, request: httpx.Request) -> None:
+        """Put the credential on a request whose body is read, replacing any older one."""
 
-    def auth_flow(self, request: httpx.Request) -> Steps:
-        """Marks the request; its answer is the caller's."""
-        self.mark(request)
+    def auth_flow(self, request: httpx.Request) -> AuthFlow:
+        """Send the request with the credential."""
+        self.authenticate(request)
         yield request
 
 
 class _Lease(NamedTuple):
-    """A credential that was fetched, and when to fetch the next one."""
+    """A fetched credential, and when to fetch the next one."""
 
     auth: FixedAuth
     renew_at: datetime
 
 
 class Failure(NamedTuple):
-    """Why the last attempt to be let in failed, and when."""
+    """Why and when the last attempt to log in failed."""
 
     error: RegistryError
     at: datetime
 
 
-Obtaining = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
+Fetch = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
+"""Yields requests; returns a credential and when it expires."""
 
-_Leasing = Generator[httpx.Request, httpx.Response, _Lease]
+_LeaseFlow = Generator[httpx.Request, httpx.Response, _Lease]
 
 
 class RenewedAuth(RegistryAuth):
-    """A credential that is fetched when first needed and again before it expires, once for all.
+    """A credential that expires, fetched and renewed once for all threads.
 
-    One thread fetches it, under a lock that it holds until the answer is read or httpx closes the
-    generator; the others wait, and share its success as well as its failure. On the registry's
-    401 it is fetched anew, unless another thread has done so meanwhile, and the request is sent
-    once more; a second 401 is the caller's.
+    It is fetched on first use, and renewed before it expires. One thread fetches it and holds a
+    lock until it has read the response or httpx closes the generator. The other threads wait, and
+    share its success as well as its failure. If the registry answers 401, the credential is
+    renewed, unless another thread has renewed it meanwhile, and the request is sent once more; a
+    second 401 is returned to the caller.
 
-    The answers that carry credentials are read here, to at most `MAX_ANSWER_BYTES` and within
-    `ANSWER_WITHIN`. A 401 that is followed by another attempt is dropped unread. The answer that
-    the caller gets is not touched.
+    A response that carries a credential is read here, up to `MAX_ANSWER_BYTES` and within
+    `ANSWER_TIMEOUT`. A 401 that is followed by another attempt is discarded unread. The response
+    for the caller is left unread.
     """
 
-    _source: str
-    """The host that gives the credential, for sentences."""
+    _issuer: str
+    """The host that issues the credential, for error messages."""
 
     _renew_before: timedelta = RENEW_BEFORE
 
@@ -142,215 +145,222 @@ class RenewedAuth(RegistryAuth):
         self._replaced: _Lease | None = None
         self._failure: Failure | None = None
 
-    def _learn(self, response: httpx.Response) -> None:
-        """Takes from a refusal what it says of the credential that is wanted."""
+    def update_challenge(self, response: httpx.Response) -> None:
+        """Update the challenge from a 401 response. Does nothing by default."""
 
     @abstractmethod
-    def _obtain(self, request: httpx.Request) -> Obtaining:
-        """Fetches the credential and when it expires, on behalf of a request."""
+    def fetch(self, request: httpx.Request) -> Fetch:
+        """Fetch the credential and the time when it expires, on behalf of a request."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Those of the fetched credential and, for requests under way, of the one before."""
+        """Secrets of the current credential, and of its predecessor for requests under way."""
         leases = (lease for lease in (self._lease, self._replaced) if lease is not None)
         return tuple(secret for lease in leases for secret in lease.auth.secrets)
 
-    def sync_auth_flow(self, request: httpx.Request) -> Steps:
-        """Marks the request, and once more with a new credential if the registry answers 401.
+    def sync_auth_flow(self, request: httpx.Request) -> AuthFlow:
+        """Send the request, and once more with a new credential if the registry answers 401.
 
         Raises:
-            Unauthorized: the credential was refused, now or within `REFUSAL_STANDS`.
-            Throttled: whoever gives it was asked too often.
-            Busy: whoever gives it cannot answer just now.
-            MalformedResponse: the answer is not what it promises.
-            Unreachable: it came too slowly, or another thread's attempt found no connection.
+            Unauthorized: If the login was refused, now or within `REPEAT_REFUSAL_FOR`.
+            Throttled: If the issuer of the credential throttles.
+            Busy: If the issuer of the credential is temporarily unavailable.
+            MalformedResponse: If the issuer's response is not a credential.
+            Unreachable: If the issuer responds too slowly, or another thread could not connect.
         """
         request.read()
-        lease = yield from self._current(request)
-        lease.auth.mark(request)
+        lease = yield from self._current_lease(request)
+        lease.auth.authenticate(request)
         response = yield request
         if response.status_code != httpx.codes.UNAUTHORIZED:
             return
-        drop_body(response)
-        self._learn(response)
-        lease = yield from self._current(request, refused=lease)
-        lease.auth.mark(request)
+        discard_body(response)
+        self.update_challenge(response)
+        lease = yield from self._current_lease(request, refused=lease)
+        lease.auth.authenticate(request)
         yield request
 
-    def _current(self, request: httpx.Request, refused: _Lease | None = None) -> _Leasing:
-        """The shared credential; a new one if it is due, missing, or the one just refused."""
-        known = self._failure
-        if (lease := self._usable(refused)) is not None:
+    def _current_lease(self, request: httpx.Request, refused: _Lease | None = None) -> _LeaseFlow:
+        """Return the shared credential. Renew it if it is missing, due, or was just refused."""
+        failure_before = self._failure
+        if (lease := self._usable_lease(refused)) is not None:
             return lease
         with self._lock:
-            if (lease := self._usable(refused)) is not None:
+            if (lease := self._usable_lease(refused)) is not None:
                 return lease
-            self._repeat_failure(known)
+            self._repeat_failure(failure_before)
             return (yield from self._renew(request))
 
-    def _usable(self, refused: _Lease | None) -> _Lease | None:
+    def _usable_lease(self, refused: _Lease | None) -> _Lease | None:
         lease, now = self._lease, self._clock()
         if lease is None or lease is refused or now >= lease.renew_at:
             return None
         return lease
 
-    def _repeat_failure(self, known: Failure | None) -> None:
-        """Raises what others ran into while this thread waited, or a refusal that still stands."""
+    def _repeat_failure(self, failure_before: Failure | None) -> None:
+        """Raise a failure that happened while this thread waited, or a recent refusal."""
         if (failure := self._failure) is None:
             return
         age = abs(self._clock() - failure.at)
-        stands = isinstance(failure.error, Unauthorized) and age < REFUSAL_STANDS
-        if stands or failure is not known:
-            raise copy_of(failure.error)
+        refused = isinstance(failure.error, Unauthorized) and age < REPEAT_REFUSAL_FOR
+        if refused or failure is not failure_before:
+            raise without_traceback(failure.error)
 
-    def _renew(self, request: httpx.Request) -> _Leasing:
-        # httpx never throws a broken connection into the generator, it only closes it: without an
-        # error of ours there was no answer.
-        failure: RegistryError | None = Unreachable(f"{self._source} gave no credentials in time")
+    def _renew(self, request: httpx.Request) -> _LeaseFlow:
+        # If the connection breaks, httpx closes the generator without raising anything in it.
+        failure: RegistryError | None = Unreachable(f"{self._issuer} sent no credentials in time")
         try:
-            auth, expires_at = yield from self._obtain(request)
+            auth, expires_at = yield from self.fetch(request)
             failure = None
         except RegistryError as error:
             failure = error
             raise
         finally:
             now = self._clock()
-            self._failure = None if failure is None else Failure(copy_of(failure), now)
-        # In this order because the earliest date, which anybody can send, has nothing before it.
+            self._failure = None if failure is None else Failure(without_traceback(failure), now)
+        # Subtract last: the earliest date, which a server may send, has no earlier one.
         early = self._renew_before
-        renew_at = max(expires_at, now + KEPT_FOR + early) - early
+        renew_at = max(expires_at, now + MIN_LIFETIME + early) - early
         self._replaced, self._lease = self._lease, _Lease(auth, renew_at)
         return self._lease
 
 
-def copy_of(error: ErrorT) -> ErrorT:
-    """The error without its traceback: one object raised in many threads would mix theirs."""
+def without_traceback(error: ErrorT) -> ErrorT:
+    """Return a copy without traceback, because threads that raise one object mix theirs."""
     return type(error)(
         str(error), retry_after=error.retry_after, status=error.status, code=error.code
     )
 
 
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""RFC 3339 with a zone; more than six fractional digits are rounded."""
-
-
-def decode(response: httpx.Response, kind: type[_T], source: str, clock: Clock) -> _T:
-    """The body of an answer that carries credentials, read within bounds.
+def decode_credentials(response: httpx.Response, kind: type[_T], issuer: str, clock: Clock) -> _T:
+    """Return the decoded body of a response that carries a credential, read within bounds.
 
     Raises:
-        MalformedResponse: it is not of this kind; the sentence quotes nothing of it.
-        Unreachable: it came too slowly.
+        MalformedResponse: If the body has another form. The error does not quote it.
+        Unreachable: If the body arrives too slowly.
     """
-    body = _body(response, source, clock)
+    body = read_body(response, issuer, clock)
     try:
-        return msgspec.json.decode(body, type=kind, dec_hook=_secret_from_json)
+        return msgspec.json.decode(body, type=kind, dec_hook=_decode_secret)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Not even as a cause: what cannot be decoded may well be the secret.
+        # Not even as a cause: a body that cannot be decoded may be the secret itself.
         raise MalformedResponse(
-            f"{source} sent credentials in a form that is not documented",
+            f"{issuer} sent credentials in an undocumented form",
             status=response.status_code,
         ) from None
 
 
-def _secret_from_json(kind: type, value: object) -> Secret:
-    if kind is Secret and isinstance(value, str) and fits_header(value):
+def _decode_secret(kind: type, value: object) -> Secret:
+    if kind is Secret and isinstance(value, str) and is_header_value(value):
         return Secret(value)
     raise ValueError("not a credential")
 
 
-def fits_header(value: str) -> bool:
-    """Whether a header can carry it, which h11 denies in an error that quotes the value."""
+def is_header_value(value: str) -> bool:
+    """Return whether an HTTP header can carry a value; h11 would quote a bad one in its error."""
     return value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
-def check_for_header(name: str, value: str) -> None:
-    """Makes sure that a header can carry a value.
+def check_header_value(key: str, value: str) -> None:
+    """Check that an HTTP header can carry a configured value.
 
     Raises:
-        ConfigError: none can; the sentence does not quote the value.
+        ConfigError: If it cannot. The error does not quote the value.
     """
-    if not fits_header(value):
+    if not is_header_value(value):
         raise ConfigError(
-            f"{name} is empty, has white space around it, or holds characters that no HTTP header"
-            " can carry: check where it is read from"
+            f"{key} is empty, has white space around it, or contains characters that an HTTP header"
+            " cannot carry: check the place that it is read from"
         )
 
 
-def check_text(name: str, secret: Secret) -> None:
-    """Makes sure that a secret can be encoded.
+def check_secret(key: str, secret: Secret) -> None:
+    """Check that a configured secret can be encoded.
 
     Raises:
-        ConfigError: it cannot, or is empty.
+        ConfigError: If it cannot, or is empty.
     """
-    # The environment hands over bytes that are no UTF-8 as surrogates, which cannot be encoded.
+    # Python decodes bytes of the environment that are not UTF-8 as surrogates.
     value = secret.reveal()
     if not value or any("\ud800" <= char <= "\udfff" for char in value):
-        raise ConfigError(f"{name} is empty or not UTF-8: check where it is read from")
+        raise ConfigError(f"{key} is empty or not UTF-8 text: check the place that it is read from")
 
 
-def _url(name: str, endpoint: str, path: str) -> httpx.URL:
+def endpoint_url(key: str, endpoint: str, path: str) -> httpx.URL:
+    """Return the URL of a path at a configured endpoint.
+
+    Raises:
+        ConfigError: If the endpoint is not a URL.
+    """
     try:
         url = httpx.URL(endpoint.rstrip("/") + path)
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in {"https", "http"} or not url.host:
-        raise ConfigError(f"{name} is not a URL: write it as https://HOST, without a path")
+        raise ConfigError(f"{key} is not a URL: write it as https://HOST, without a path")
     return url
 
 
-def raise_if_passing(response: httpx.Response, source: str, clock: Clock) -> None:
-    """Raises what may pass by itself."""
+def raise_if_transient(response: httpx.Response, issuer: str, clock: Clock) -> None:
+    """Raise the error for a response that means that a later sign-in may succeed."""
     status = response.status_code
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        error: type[Throttled | Busy] = Throttled
-        reason = "was asked too often to sign in"
-    elif status == httpx.codes.CONFLICT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        error, reason = Busy, "could not sign in just now"
-    else:
+    error = transient_error(status)
+    if error is None:
         return
+    throttled = "throttles requests for credentials"
+    reason = throttled if error is Throttled else "issues no credentials at the moment"
     retry_after = parse_retry_after(response.headers, clock)
-    raise error(f"{source} {reason} (status {status})", retry_after=retry_after, status=status)
+    raise error(f"{issuer} {reason} (status {status})", retry_after=retry_after, status=status)
 
 
-def raise_unless_success(response: httpx.Response, source: str, check: str) -> None:
-    """Raises for what is left when neither success nor error was answered, such as a redirect."""
+def raise_unless_success(response: httpx.Response, issuer: str, to_check: str) -> None:
+    """Raise an error if a response is neither a success nor a refusal, such as a redirect."""
     if not response.is_success:
         raise MalformedResponse(
-            f"{source} answered with status {response.status_code}, which is neither a credential"
-            f" nor a refusal, and a redirect is never followed: check {check}",
+            f"{issuer} answered with status {response.status_code}, which is neither a credential"
+            f" nor a refusal, and a redirect is never followed: check {to_check}",
             status=response.status_code,
         )
 
 
-def headers_like(request: httpx.Request) -> dict[str, str]:
-    """The headers of a request for credentials that is made on behalf of another one."""
+def sign_in_headers(request: httpx.Request) -> dict[str, str]:
+    """Return the headers of a request for a credential, sent on behalf of another request."""
     return {
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
     }
 
 
-class _BoundedStream(httpx.SyncByteStream):
-    """A body that ends in an error instead of going on for too long."""
+def sign_in_extensions(request: httpx.Request) -> dict[str, object]:
+    """Return the extensions of a request for a credential: the timeout of the other request.
 
-    def __init__(self, stream: httpx.SyncByteStream, source: str, clock: Clock) -> None:
+    httpx sets the client's timeout only on the request that it was given. Without a timeout, a
+    server that never responds would block every thread.
+    """
+    return {"timeout": request.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())}
+
+
+class _BoundedStream(httpx.SyncByteStream):
+    """A body that raises an error if it is too large or too slow."""
+
+    def __init__(self, stream: httpx.SyncByteStream, issuer: str, clock: Clock) -> None:
         self._stream = stream
-        self._source = source
+        self._issuer = issuer
         self._clock = clock
 
     def __iter__(self) -> Iterator[bytes]:
-        deadline = self._clock() + ANSWER_WITHIN
+        deadline = self._clock() + ANSWER_TIMEOUT
         size = 0
         for chunk in self._stream:
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise ResponseTooLarge(
-                    f"{self._source} sent more than {MAX_ANSWER_BYTES} bytes of credentials"
+                    f"{self._issuer} sent more than {MAX_ANSWER_BYTES} bytes of credentials"
                 )
             if self._clock() > deadline:
                 raise Unreachable(
-                    f"{self._source} did not finish its answer within"
-                    f" {ANSWER_WITHIN.total_seconds():g} s"
+                    f"{self._issuer} did not finish its answer within"
+                    f" {ANSWER_TIMEOUT.total_seconds():g} s"
                 )
             yield chunk
 
@@ -358,18 +368,23 @@ class _BoundedStream(httpx.SyncByteStream):
         self._stream.close()
 
 
-def _body(response: httpx.Response, source: str, clock: Clock) -> bytes:
-    # Nothing compressed was asked for, and what is not unpacked cannot grow beyond the bound.
+def read_body(response: httpx.Response, issuer: str, clock: Clock) -> bytes:
+    """Return the body of a response that carries a credential, read within bounds.
+
+    Raises:
+        ResponseTooLarge, Unreachable: If the body is too large or arrives too slowly.
+    """
+    # No compression was requested, and a body that is not decompressed cannot grow.
     response.headers.pop("Content-Encoding", None)
-    response.stream = _BoundedStream(_sync_stream(response), source, clock)
+    response.stream = _BoundedStream(_sync_stream(response), issuer, clock)
     return response.read()
 
 
-def drop_body(response: httpx.Response) -> None:
-    """Ends an answer that another request follows.
+def discard_body(response: httpx.Response) -> None:
+    """Close a response that another request will follow.
 
-    httpx would read it to its end, however long; and while it is open it keeps a connection that
-    the sign-in may need, for which this thread or the one that it waits for would wait in vain.
+    httpx would read it to its end, however long. While it is open it also occupies a connection,
+    which the sign-in may need: with all connections occupied, threads would wait for each other.
     """
     _sync_stream(response).close()
     response.stream = httpx.ByteStream(b"")

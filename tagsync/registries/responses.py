@@ -1,28 +1,58 @@
-"""What an answer says, whatever shape it has: the list that was asked for, or why there is none."""
+"""Responses of SWR and of OCI registries: decoded bodies, consistent re-reads, refusals."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import httpx
 import msgspec
 
-from tagsync.errors import InconsistentListing, MalformedResponse
-from tagsync.registries import client as http
+from tagsync.errors import (
+    BadRequest,
+    Busy,
+    InconsistentListing,
+    MalformedResponse,
+    RegistryError,
+    Throttled,
+)
+from tagsync.escaping import truncate
+from tagsync.registries.pacing import retry_after
+from tagsync.secrets import Secret, redact
 
 READS: Final = 3
-"""How often a listing whose pages contradict each other is read before it is given up."""
+"""The most times that a listing is read if its pages contradict each other."""
 
 ReadT = TypeVar("ReadT")
 
 
-def read_consistently(read: Callable[[], ReadT], what: str) -> ReadT:
-    """Reads until the pages agree, at most `READS` times.
+class Answer(msgspec.Struct, frozen=True):
+    """A complete response: its body is read to the end and decompressed.
+
+    Attributes:
+        requests: Number of requests that were sent until this response came.
+    """
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    requests: int = 1
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the server asks the client to retry. None if it does not say so."""
+        return retry_after(self.headers)
+
+
+def read_consistently(read: Callable[[], ReadT], name: str) -> ReadT:
+    """Read a list again, at most `READS` times in all, until its pages agree.
 
     Args:
-        read: makes one attempt.
-        what: is read, for the sentence.
+        read: Makes one attempt.
+        name: Names the list in an error.
 
     Raises:
-        InconsistentListing: the pages contradicted each other in every read.
+        InconsistentListing: If the pages contradicted each other in every attempt.
     """
     for _ in range(READS - 1):
         try:
@@ -33,42 +63,123 @@ def read_consistently(read: Callable[[], ReadT], what: str) -> ReadT:
         return read()
     except InconsistentListing as error:
         raise InconsistentListing(
-            f"{what} was read {READS} times and contradicted itself: {error}"
+            f"{name} was read {READS} times and contradicted itself each time: {error}"
         ) from error
 
 
-def decoded(decode: Callable[[bytes], ReadT], answer: http.Answer, interface: str) -> ReadT:
-    """The body, decoded.
+def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str) -> ReadT:
+    """Return the decoded body of an answer whose status is 200.
 
     Args:
-        decode: the decoder of what was asked for.
-        answer: whose status was 200.
-        interface: how people call what should have answered, such as ``SWR's API``.
+        decode: The decoder of the requested list.
+        answer: The answer.
+        interface: The API that the endpoint should have, for an error: ``SWR's API``.
 
     Raises:
-        MalformedResponse: it is something else.
+        MalformedResponse: If the body is anything else.
     """
     try:
-        answer.body.decode()  # what msgspec skips, such as unknown keys, it does not check
+        answer.body.decode()  # msgspec does not check the encoding of what it skips
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        what = f"something that is not the list asked for: {error}"
+        found = f"a body that is not the requested list: {error}"
     except RecursionError:
-        what = "a body that is nested too deeply"
+        found = "a body that is nested too deeply"
     if not answer.body:
-        what = "an empty body"
+        found = "an empty body"
     elif answer.body.lstrip()[:1] == b"<":
-        what = (
-            f"an HTML page: check that the endpoint is {interface}, and the proxy if there is one"
+        found = (
+            f"an HTML page: check that the endpoint is {interface}, and check the proxy if there"
+            " is one"
         )
-    raise MalformedResponse(f"{answer.url} sent {what}")
+    raise MalformedResponse(f"{answer.url} sent {found}")
 
 
-def errors_of(body: bytes) -> dict[Any, Any]:
-    """The first error that a refusal's body tells of, in any shape that is known; else nothing.
+class Refusal(msgspec.Struct, frozen=True):
+    """A row of `Refusals.rows`: which answers it matches, and what they mean.
 
-    OCI registries, SWR and its gateway send a list of errors under ``errors``, the list by itself,
-    or one error.
+    Attributes:
+        error: The error to raise.
+        status: The status that an answer must have. None matches any.
+        code: A regular expression for the whole error code, which is empty if there is none.
+        header: The name of a header that an answer must have. None if it needs none.
+        advice: The end of the sentence, with its punctuation.
+    """
+
+    error: type[RegistryError]
+    status: int | None = None
+    code: str = ".*"
+    header: str | None = None
+    advice: str = ""
+
+    def matches(self, answer: Answer, code: str) -> bool:
+        """Return whether this row describes an answer with this error code."""
+        return (
+            self.status in {None, answer.status}
+            and re.fullmatch(self.code, code, re.DOTALL) is not None
+            and (self.header is None or self.header in answer.headers)
+        )
+
+
+def _no_hint(_: Answer, __: type[RegistryError]) -> str | None:
+    return None
+
+
+class Refusals(msgspec.Struct, frozen=True):
+    """How one kind of registry says no.
+
+    Attributes:
+        code_keys: The keys of an error object that may hold its code.
+        message_keys: The keys of an error object that may hold its message.
+        rows: The meaning of answers; the first row that matches counts. Rows for 429, 409, 5xx and
+            redirects are not needed, because they mean the same with every registry.
+        hint: Returns advice that replaces the row's, or None.
+    """
+
+    code_keys: tuple[str, ...]
+    message_keys: tuple[str, ...]
+    rows: tuple[Refusal, ...]
+    hint: Callable[[Answer, type[RegistryError]], str | None] = _no_hint
+
+
+def refusal_error(
+    answer: Answer, refusals: Refusals, secrets: tuple[Secret, ...] = ()
+) -> RegistryError:
+    """Return the error for an answer whose status is not 200: one sentence with what it says.
+
+    Args:
+        answer: The answer. Its body may have any form.
+        refusals: The table of the registry's kind.
+        secrets: Values to remove from the sentence, because a server may repeat them.
+    """
+    content = first_error(answer.body)
+    code = redact(_text_of(content, refusals.code_keys), secrets)
+    message = redact(_text_of(content, refusals.message_keys), secrets)
+    said = ": ".join(filter(None, (truncate(code), truncate(message)))) or "no readable message"
+    row = next((row for row in refusals.rows if row.matches(answer, code)), None)
+    row = row or _common_refusal(answer)
+    advice = refusals.hint(answer, row.error) or row.advice
+    advice = truncate(redact(advice, secrets))
+    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
+    return row.error(
+        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
+    )
+
+
+def transient_error(status: int) -> type[Throttled] | type[Busy] | None:
+    """Return the transient error that a status means with every server, or None."""
+    if status == 429:  # noqa: PLR2004  status codes are best known as numbers
+        return Throttled
+    if status == 409 or status >= 500:  # noqa: PLR2004  as above
+        return Busy
+    return None
+
+
+def first_error(body: bytes) -> dict[Any, Any]:
+    """Return the first error object of a response body, or an empty one.
+
+    OCI registries, SWR and its gateway send a list of errors under ``errors``, the list itself, or
+    one error.
     """
     try:
         content: Any = msgspec.json.decode(body)
@@ -79,3 +190,18 @@ def errors_of(body: bytes) -> dict[Any, Any]:
     if isinstance(content, list):
         content = content[0] if content else {}
     return content if isinstance(content, dict) else {}
+
+
+def _text_of(content: dict[Any, Any], keys: tuple[str, ...]) -> str:
+    return str(next((content[key] for key in keys if content.get(key)), ""))
+
+
+def _common_refusal(answer: Answer) -> Refusal:
+    if transient := transient_error(answer.status):
+        return Refusal(transient)
+    if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
+        # Without the query, which may hold a key: a signed URL is one by itself.
+        target = answer.headers.get("Location", "nowhere").partition("?")[0]
+        advice = f"; it points to {target}, and a redirect is never followed"
+        return Refusal(BadRequest, advice=advice)
+    return Refusal(BadRequest)

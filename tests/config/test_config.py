@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tagsync.config import SEARCHED, Config, find, load, parse
-from tagsync.config.secret_sources import credential, resolve
-from tagsync.config.tables import NoneTable, TokenTable
+from tagsync.config.secret_sources import read_secret, resolve_credential
 from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.models import Repository
 from tagsync.registries.credentials import DockerCredential, NoCredential, TokenCredential
+from tagsync.registries.oci.docker_login import find_docker_config
 
 FOLDER = Path("/srv/mirror")
 SECRET = "hunter2-not-to-be-seen"
@@ -106,7 +106,7 @@ def test_the_defaults_of_a_registry() -> None:
     """A registry needs no more than a name and an endpoint."""
     registry = parsed(MINIMAL).registries["swr"]
     assert registry.kind == "swr"
-    assert registry.auth == NoneTable()
+    assert registry.auth == NoCredential()
     assert (registry.concurrency, registry.requests_per_second) == (8, 50.0)
     assert (registry.timeout, registry.retry_for) == (timedelta(seconds=30), timedelta(minutes=1))
     assert registry.max_listing_size == 256 * 1024 * 1024
@@ -123,7 +123,7 @@ def test_every_key_is_taken() -> None:
     assert list(config.registries) == ["swr-1.eu", "other"]
     registry = config.registries["swr-1.eu"]
     assert registry.endpoint == "https://swr-api.example.com:8443/base"
-    assert registry.auth == TokenTable(token=SecretName("env:SWR_TOKEN"))
+    assert registry.auth == TokenCredential(SecretName("env:SWR_TOKEN"))
     assert (registry.concurrency, registry.requests_per_second) == (3, 2.5)
     assert registry.timeout == timedelta(milliseconds=250)
     assert registry.retry_for == timedelta(days=2)
@@ -161,11 +161,11 @@ def test_the_jitter_that_is_left_out() -> None:
         ('interval = "5m"\ncron = "* * * * *"', "", "schedule has both interval and cron"),
         ("", 'interval = "5m"\ncron = "* * * * *"', "a watch of 'swr' has both"),
         ('jitter = "40s"', 'interval = "1m"', "jitter of more than half its interval"),
-        ("", 'cron = "* * * *"', "is no cron expression; write minute"),
-        ("", 'cron = "* * * * * *"', "is no cron expression; write minute"),
-        ("", 'cron = "61 * * * *"', "is no cron expression (Bad minute)"),
+        ("", 'cron = "* * * *"', "invalid cron expression '* * * *'; write minute"),
+        ("", 'cron = "* * * * * *"', "invalid cron expression '* * * * * *'; write minute"),
+        ("", 'cron = "61 * * * *"', "invalid cron expression '61 * * * *' (Bad minute)"),
         ("", 'cron = "0 0 31 4 *"', "(Bad day-of-month)"),
-        ("", "cron = 5", "is no cron expression"),
+        ("", "cron = 5", "invalid cron expression 5"),
     ],
 )
 def test_a_schedule_that_makes_no_sense(schedule: str, watch: str, said: str) -> None:
@@ -178,7 +178,7 @@ def test_a_schedule_that_makes_no_sense(schedule: str, watch: str, said: str) ->
 def test_an_address_that_is_none(listen: str) -> None:
     """What is no host and port is refused, with an example."""
     sentence = refusal(f'[metrics]\nlisten = "{listen}"\n')
-    assert "is no address; write it like" in sentence
+    assert f"invalid address {listen!r}; write it like" in sentence
 
 
 def test_an_address_without_a_host_is_on_loopback() -> None:
@@ -244,7 +244,7 @@ def test_an_impossible_duration_is_refused(text: str, key: str) -> None:
     """What is no positive length of time within a year is refused with its key and value."""
     sentence = refusal(f'{MINIMAL}{key} = "{text}"\n')
     assert key in sentence
-    assert f"{text!r} is no duration" in sentence
+    assert f"invalid duration {text!r}" in sentence
 
 
 @pytest.mark.parametrize("text", ["", "0MiB", "1MB", "64", "-1MiB", "1.5GiB", "1 MiB", "64mib"])
@@ -252,7 +252,7 @@ def test_an_impossible_size_is_refused(text: str) -> None:
     """What is no positive number of binary bytes is refused with its key and value."""
     sentence = refusal(f'{MINIMAL}max_listing_size = "{text}"\n')
     assert "max_listing_size" in sentence
-    assert f"{text!r} is no size" in sentence
+    assert f"invalid size {text!r}" in sentence
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_secret_that_is_a_number_is_not_repeated() -> None:
 
 def test_a_secret_of_the_environment(tmp_path: Path) -> None:
     """``env:`` reads a variable, and drops the line break that a shell leaves."""
-    secret = resolve(SecretName("env:SWR_TOKEN"), {"SWR_TOKEN": f" {SECRET}\n"}, tmp_path)
+    secret = read_secret(SecretName("env:SWR_TOKEN"), {"SWR_TOKEN": f" {SECRET}\n"}, tmp_path)
     assert secret.reveal() == SECRET
 
 
@@ -327,28 +327,28 @@ def test_a_secret_of_a_file(tmp_path: Path) -> None:
     """``file:`` reads a file, relative to the configuration's folder unless absolute."""
     (tmp_path / "token").write_text(f"{SECRET}\n")
     for name in ("file:token", f"file:{tmp_path / 'token'}"):
-        assert resolve(SecretName(name), {}, tmp_path).reveal() == SECRET
+        assert read_secret(SecretName(name), {}, tmp_path).reveal() == SECRET
 
 
 def test_a_secret_of_systemd(tmp_path: Path) -> None:
     """``credential:`` reads a file of systemd's folder for credentials."""
     (tmp_path / "swr").write_text(SECRET)
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert resolve(SecretName("credential:swr"), env, Path("/nowhere")).reveal() == SECRET
+    assert read_secret(SecretName("credential:swr"), env, Path("/nowhere")).reveal() == SECRET
 
 
 def test_the_secret_is_in_the_credential(tmp_path: Path) -> None:
     """A registry's credential carries the secret's value, or is none at all."""
     table = parsed(with_token('"env:SWR_TOKEN"')).registries["swr"]
-    asked_with = credential(table, {"SWR_TOKEN": SECRET}, tmp_path)
+    asked_with = resolve_credential(table, {"SWR_TOKEN": SECRET}, tmp_path)
     assert isinstance(asked_with, TokenCredential)
     assert asked_with.token.reveal() == SECRET
-    assert credential(parsed(MINIMAL).registries["swr"], {}, tmp_path) == NoCredential()
+    assert resolve_credential(parsed(MINIMAL).registries["swr"], {}, tmp_path) == NoCredential()
 
 
 def test_a_secret_shows_nothing(tmp_path: Path) -> None:
     """Neither a secret nor what holds it shows the value in any of its texts."""
-    secret = resolve(SecretName("env:T"), {"T": SECRET}, tmp_path)
+    secret = read_secret(SecretName("env:T"), {"T": SECRET}, tmp_path)
     held = TokenCredential(secret)
     texts = [repr(secret), str(secret), f"{secret}", f"{secret!r}", repr(held), str([held])]
     assert all(SECRET not in text for text in texts)
@@ -358,7 +358,7 @@ def test_a_secret_shows_nothing(tmp_path: Path) -> None:
 def test_a_missing_variable_is_refused(env: dict[str, str], tmp_path: Path) -> None:
     """A variable that is not set, or holds nothing, is refused by name."""
     with pytest.raises(ConfigError, match="secret env:SWR_TOKEN is missing or empty"):
-        resolve(SecretName("env:SWR_TOKEN"), env, tmp_path)
+        read_secret(SecretName("env:SWR_TOKEN"), env, tmp_path)
 
 
 def test_a_file_that_gives_no_secret_is_refused(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_a_file_that_gives_no_secret_is_refused(tmp_path: Path) -> None:
         "binary": "not UTF-8",
     }.items():
         with pytest.raises(ConfigError, match=f"secret file:{name} .*{reason}"):
-            resolve(SecretName(f"file:{name}"), {}, tmp_path)
+            read_secret(SecretName(f"file:{name}"), {}, tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
@@ -388,19 +388,19 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     else:
         pytest.skip("this user may read everything")
     with pytest.raises(ConfigError, match="secret file:token cannot be read: Permission denied"):
-        resolve(SecretName("file:token"), {}, tmp_path)
+        read_secret(SecretName("file:token"), {}, tmp_path)
 
 
 def test_a_credential_outside_systemd_is_refused(tmp_path: Path) -> None:
     """Without systemd's folder, the sentence says how to get one or do without."""
     with pytest.raises(ConfigError, match=r"CREDENTIALS_DIRECTORY is not set.*LoadCredential"):
-        resolve(SecretName("credential:swr"), {}, tmp_path)
+        read_secret(SecretName("credential:swr"), {}, tmp_path)
 
 
 def test_a_credential_that_was_not_given_is_refused(tmp_path: Path) -> None:
     """A name that systemd's folder does not have is refused."""
     with pytest.raises(ConfigError, match=r"credential:swr cannot be read: No such file"):
-        resolve(SecretName("credential:swr"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}, FOLDER)
+        read_secret(SecretName("credential:swr"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}, FOLDER)
 
 
 def test_a_repository_named_twice_in_one_watch_is_refused() -> None:
@@ -422,7 +422,7 @@ def test_two_registries_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "a b", ".a", "-a", "ä", "a\\n", "*"])
 def test_a_bad_name_of_a_registry_is_refused(name: str) -> None:
     """A registry's name is plain enough for patterns, logs and shells."""
-    assert "the registry's name" in refusal(MINIMAL.replace('"swr"', f'"{name}"'))
+    assert "invalid registry name" in refusal(MINIMAL.replace('"swr"', f'"{name}"'))
 
 
 @pytest.mark.parametrize("name", ["team-a/*", "team-a/?", "team-[ab]/api", "*"])
@@ -665,4 +665,6 @@ def test_where_dockers_configuration_is(
     text = f"{OCI}[registries.auth]\nkind = 'docker'\n{auth}\n"
     table = parse(text, env, tmp_path).registries["r"]
     expected = path.replace("{folder}", str(tmp_path)).replace("{home}", str(Path.home()))
-    assert credential(table, env, tmp_path) == DockerCredential(Path(expected))
+    credential = resolve_credential(table, env, tmp_path)
+    assert isinstance(credential, DockerCredential)
+    assert (credential.path or find_docker_config(env)) == Path(expected)

@@ -12,9 +12,10 @@ from tagsync import manifests
 from tagsync.database.parts import names_of
 from tagsync.errors import RegistryError
 from tagsync.models import Listing
-from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
-from tagsync.registries.swr.api import Swr, refusal_of, tags_path
+from tagsync.registries.responses import Answer, refusal_error
+from tagsync.registries.swr.api import REFUSALS, Swr, tags_path
 from tagsync.secrets import Secret
 
 _BOUND: Final = 2**20
@@ -31,7 +32,7 @@ class _Answering:
         client = Client(
             "http://127.0.0.1",
             None,
-            refusal_of,
+            REFUSALS,
             Limits(max_listing_bytes=_BOUND),
             transport=httpx.MockTransport(lambda _: httpx.Response(200, content=self._body)),
             pacer=Pacer(1e9),
@@ -72,7 +73,7 @@ def repositories(body: bytes) -> None:
 def refusals(body: bytes) -> None:
     """A refusal is one harmless sentence without the secret."""
     answer = Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
-    error = refusal_of(answer, (Secret("made-up-secret"),))
+    error = refusal_error(answer, REFUSALS, (Secret("made-up-secret"),))
     assert str(error).isprintable()
     assert "made-up-secret" not in f"{error} {error.code}"
 

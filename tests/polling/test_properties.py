@@ -23,9 +23,10 @@ from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
 from tagsync.polling.poll import Job, sync
 from tagsync.polling.run_once import Options
-from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
-from tagsync.registries.swr.api import Swr, refusal_of, tags_path
+from tagsync.registries.responses import Answer, refusal_error
+from tagsync.registries.swr.api import REFUSALS, Swr, tags_path
 from tagsync.secrets import Secret
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS
 from tests.support.record import assert_history_is_whole
@@ -59,8 +60,9 @@ def registry_of(handler: Handler) -> Swr:
     client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        REFUSALS,
         Limits(max_listing_bytes=bound),
+        secrets=lambda: (Secret(SECRET),),
         transport=httpx.MockTransport(handler),
         pacer=Pacer(1e9),
     )
@@ -202,7 +204,7 @@ def test_any_refusal_is_one_sentence(
 ) -> None:
     """Whatever a refusal's body and headers hold, the error is a harmless sentence of one line."""
     answer = Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
-    error = refusal_of(answer, (Secret(SECRET),))
+    error = refusal_error(answer, REFUSALS, (Secret(SECRET),))
     assert_a_sentence(error)
     assert error.status == status
 
@@ -214,7 +216,7 @@ def test_a_secret_is_in_no_refusal(text: str, where: str) -> None:
     body = json.dumps({"errorCode": "x", "errorMessage": "y", where: echo}).encode()
     headers = [(b"Location", echo.encode())]
     answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), body)
-    error = refusal_of(answer, (Secret(SECRET),))
+    error = refusal_error(answer, REFUSALS, (Secret(SECRET),))
     assert SECRET not in f"{error} {error.code} {error!r}"
 
 
@@ -262,6 +264,6 @@ def test_a_name_that_leads_elsewhere_is_no_repository(namespace: str, name: str)
     body = json.dumps([{"namespace": namespace, "name": name}]).encode()
     with (
         closing(registry_of(says(body))) as registry,
-        pytest.raises(RegistryError, match="which no path can name"),
+        pytest.raises(RegistryError, match="a name that cannot be part of a path"),
     ):
         registry.list_repositories(["team/*"])

@@ -23,11 +23,12 @@ from tagsync.config.tables import RegistryTable
 from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, RegistryError, ResponseTooLarge, Unreachable, Untrusted
 from tagsync.models import Listing
-from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.deadline import bounded, within
 from tagsync.registries.pacing import Pacer
-from tagsync.registries.swr.api import _decode_tags, refusal_of, tags_path
-from tagsync.registries.swr.paging import MAX_PAGES, MAX_ROWS, _Reading
+from tagsync.registries.responses import Answer
+from tagsync.registries.swr.api import REFUSALS, _decode_tags, tags_path
+from tagsync.registries.swr.paging import MAX_PAGES, MAX_ROWS, PagedRead
 from tests.support.http_client import client_of, get
 from tests.support.http_server import HEAD, Talk, says, server
 from tests.support.swr import ask, rows_of
@@ -86,7 +87,7 @@ def test_an_answer_that_never_ends_is_given_up(talk: Talk) -> None:
         client = Client(
             f"http://{host}",
             None,
-            refusal_of,
+            REFUSALS,
             Limits(timeout=5),
             transport=httpx.HTTPTransport(),
             pacer=Pacer(1e6),
@@ -111,7 +112,7 @@ def test_a_deadline_ends_with_its_request() -> None:
     """A connection that is used again is not late because of the request before."""
     with Emulator() as emulator:
         emulator.push("team/api", "v1", "one")
-        client = Client(emulator.url, None, refusal_of, Limits(timeout=60))
+        client = Client(emulator.url, None, REFUSALS, Limits(timeout=60))
         with closing(client):
             for _ in range(20):
                 client.get(tags_path("team/api"), {"offset": 0, "limit": 9}, 10**6)
@@ -158,7 +159,7 @@ def read_without_end(rows_a_page: int, total: int | None = None) -> int:
         rows = rows_of([next(numbers) for _ in range(min(rows_a_page, limit))])
         return Answer("http://127.0.0.1/tags", 200, headers, json.dumps(rows).encode())
 
-    reading = _Reading(
+    reading = PagedRead(
         fetch,
         _decode_tags,
         lambda row: row.Tag,
@@ -166,7 +167,7 @@ def read_without_end(rows_a_page: int, total: int | None = None) -> int:
     )
     with pytest.raises(ResponseTooLarge) as caught:
         reading.read()
-    assert "that are believed" in str(caught.value)
+    assert "the most that tagsync accepts" in str(caught.value)
     return fetched
 
 

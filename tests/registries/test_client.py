@@ -20,9 +20,10 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries.client import ATTEMPTS, Answer, Client, Limits
+from tagsync.registries.client import ATTEMPTS, Client, Limits
 from tagsync.registries.pacing import Pacer, requests_left, retry_after
-from tagsync.registries.swr.api import refusal_of
+from tagsync.registries.responses import Answer
+from tagsync.registries.swr.api import REFUSALS
 from tests.support.http_client import PATH, TOKEN, Handler, Time, client_of, get
 from tests.support.http_server import HEAD, Talk, says, server
 
@@ -287,7 +288,7 @@ def test_one_throttled_request_pauses_all_threads() -> None:
     client = Client(
         "http://127.0.0.1",
         None,
-        refusal_of,
+        REFUSALS,
         Limits(),
         transport=httpx.MockTransport(handler),
         pacer=Pacer(1e6, monotonic=time.monotonic, sleep=sleep),
@@ -473,7 +474,7 @@ def test_a_body_in_an_encoding_that_was_not_asked_for_is_refused(encoding: str) 
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Stream(body))
 
-    with pytest.raises(MalformedResponse, match="not asked for"):
+    with pytest.raises(MalformedResponse, match="not requested"):
         get(client_of(handler))
 
 
@@ -502,7 +503,7 @@ def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
     client = Client(
         "http://127.0.0.1",
         ThrottledSignIn(),
-        lambda answer: BadRequest(str(answer.status)),
+        REFUSALS,
         Limits(retry_for=60.0),
         transport=httpx.MockTransport(handler),
         pacer=pacer,

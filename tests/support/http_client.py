@@ -6,9 +6,10 @@ from typing import Final
 
 import httpx
 
-from tagsync.registries.client import Answer, Client, Limits
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
-from tagsync.registries.swr.api import refusal_of
+from tagsync.registries.responses import Answer
+from tagsync.registries.swr.api import REFUSALS
 from tagsync.registries.swr.iam import TokenAuth
 from tagsync.secrets import Secret
 
@@ -45,7 +46,7 @@ def client_of(
     return Client(
         url,
         TokenAuth(Secret(TOKEN)),
-        refusal_of,
+        REFUSALS,
         limits or Limits(),
         secrets=lambda: (Secret(TOKEN),),
         # An explicit transport makes httpx ignore the proxy settings of the environment.

@@ -8,7 +8,7 @@ import httpx
 
 from tagsync.clock import Clock, utc_now
 from tagsync.registries.client import Client, Limits
-from tagsync.registries.oci.api import Oci, refusal_of
+from tagsync.registries.oci.api import REFUSALS, Oci
 from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
 from tests.support.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
@@ -93,8 +93,9 @@ def registry_of(
     client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        REFUSALS,
         Limits(max_listing_bytes=bound),
+        secrets=lambda: (Secret(SECRET),),
         transport=httpx.MockTransport(handler),
         pacer=Pacer(1e9),
     )

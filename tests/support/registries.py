@@ -10,7 +10,7 @@ from tagsync.emulator import Emulator
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.poll import Job, sync
 from tagsync.registries.client import Client, Limits
-from tagsync.registries.swr.api import Swr, refusal_of
+from tagsync.registries.swr.api import REFUSALS, Swr
 from tests.support.clock import FakeClock
 
 REPOSITORY: Final = Repository("swr", "team/api")
@@ -64,7 +64,7 @@ class World:
     def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
         self.emulator, self.clock, self._store = emulator, clock, store
         limits = Limits(5.0, 0.001, 2**24, 10_000.0, 1)
-        self._client = Client(emulator.url, None, lambda answer: refusal_of(answer, ()), limits)
+        self._client = Client(emulator.url, None, REFUSALS, limits)
         self._registry = Swr(self._client, 2**24, clock)
 
     def close(self) -> None:

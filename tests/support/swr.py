@@ -9,7 +9,7 @@ import httpx
 from tagsync.models import Listing, Unchanged
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
-from tagsync.registries.swr.api import Swr, refusal_of
+from tagsync.registries.swr.api import REFUSALS, Swr
 from tagsync.secrets import Secret
 
 REPOSITORY: Final = "team/api"
@@ -27,8 +27,9 @@ def client_of(
     return Client(
         url,
         None,
-        lambda answer: refusal_of(answer, (Secret(SECRET),)),
+        REFUSALS,
         Limits(max_listing_bytes=max_bytes),
+        secrets=lambda: (Secret(SECRET),),
         # An explicit transport makes httpx ignore the proxy settings of the environment.
         transport=transport or httpx.HTTPTransport(),
         pacer=Pacer(1e9),

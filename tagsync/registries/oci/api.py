@@ -1,65 +1,58 @@
-"""Any registry that speaks the OCI distribution specification (the Docker registry's API, v2).
+"""Any registry that implements the OCI distribution specification (the Docker registry API v2).
 
 Names come from ``GET /v2/{name}/tags/list``, each digest from ``HEAD /v2/{name}/manifests/{tag}``.
 """
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from tagsync import manifests
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
     BadRequest,
     EndpointNotFound,
     Forbidden,
-    MalformedResponse,
     NotFound,
-    RegistryError,
     RepositoryNotFound,
-    ResponseTooLarge,
     Throttled,
     Unauthorized,
 )
-from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, OCI_REPOSITORY, Image, Listing, Scope, Tag, Unchanged
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
-from tagsync.registries.oci.paging import PAGE, _Cost, _Names
-from tagsync.registries.pacing import requests_left
-from tagsync.secrets import Secret, redact
+from tagsync.registries.client import Client
+from tagsync.registries.oci.paging import PAGE, Cost, PagedNames
+from tagsync.registries.oci.resolve import ManifestFetch, Resolver
+from tagsync.registries.responses import Refusal, Refusals, read_consistently
 
-MAX_MANIFEST_BYTES: Final = 4 * 2**20
-"""How large a manifest may be: what the specification asks registries to take."""
-
-DEPTH: Final = 3
-"""How deep indexes within indexes are followed."""
-
-_DECODING: Final = b"oci 1\n"
-"""Part of each fingerprint: to be changed when more is taken from equal answers than before."""
-
-_MANIFESTS: Final = ", ".join(manifests.MEDIA_TYPES)
-
-_A_MANIFEST_MAY_HAVE: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
+_FINGERPRINT_VERSION: Final = b"oci 1\n"
+"""Part of each fingerprint. Change it when tagsync takes more from the same answers than before."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""Valid tags (OCI distribution specification, "Pulling manifests")."""
 
-_CODE: Final = re.compile(r"[A-Z_]+")
-"""The form of an error's code (OCI distribution specification, "Error codes")."""
-
-_ABSENT: Final = (NotFound, EndpointNotFound)
-"""A 404 for a manifest, whatever else it says: the answer to a HEAD has no body to tell by."""
-
-ItemT = TypeVar("ItemT")
-
-ResultT = TypeVar("ResultT")
+REFUSALS: Final = Refusals(
+    code_keys=("code",),
+    message_keys=("message",),
+    rows=(
+        Refusal(Throttled, code="TOOMANYREQUESTS"),
+        # A proxy, or a host that is not a registry, answers 404 to any path. A registry's own 404
+        # has a code of the specification's form, or the header.
+        Refusal(RepositoryNotFound, 404, code=r"[A-Z_]+"),
+        Refusal(RepositoryNotFound, 404, header="Docker-Distribution-Api-Version"),
+        Refusal(EndpointNotFound, 404, advice=": check the endpoint"),
+        Refusal(
+            Unauthorized,
+            401,
+            advice=": check the credentials; many registries answer so if the repository does not"
+            " exist",
+        ),
+        Refusal(Forbidden, 403, advice=": the credentials do not permit this"),
+    ),
+)
+"""Error codes of the specification ("Error codes")."""
 
 
 class _Tags(msgspec.Struct):
@@ -71,35 +64,7 @@ class _Catalog(msgspec.Struct):
 
 
 _decode_tags = msgspec.json.Decoder(_Tags).decode
-
 _decode_catalog = msgspec.json.Decoder(_Catalog).decode
-
-
-class _Resolved(msgspec.Struct, frozen=True):
-    """What a tag was resolved to; null where the registry denies to have its manifest."""
-
-    tag: str
-    image: Image | None
-
-
-class _Fetching:
-    """The manifests of one listing, as they are fetched by many threads."""
-
-    def __init__(self, repository: str, scope: Scope, cost: _Cost) -> None:
-        self.repository = repository
-        self.scope = scope
-        self.cost = cost
-        self.images: dict[str, Image] = {}
-        self.forged: set[str] = set()
-        self.failure: RegistryError | None = None
-        self.stopped = False
-
-    def failed(self, error: RegistryError) -> None:
-        """Notes that a manifest could not be had, and whether others would fail as well."""
-        self.failure = self.failure or error
-        spent = isinstance(error, ResponseTooLarge) and self.cost.left < MAX_MANIFEST_BYTES
-        if error.transient or isinstance(error, Unauthorized) or spent:
-            self.stopped = True
 
 
 class Oci:
@@ -107,117 +72,99 @@ class Oci:
 
     def __init__(
         self,
-        client: http.Client,
+        client: Client,
         max_listing_bytes: int,
         concurrency: int,
         clock: Clock = utc_now,
     ) -> None:
-        """Takes over the client, which has to have been made with `refusal_of`.
+        """Prepare the client, which must have been created with `REFUSALS`.
 
         Args:
-            client: asks.
-            max_listing_bytes: how large all bodies of one listing together may be.
-            concurrency: how many requests may be under way at once, of all repositories together.
-            clock: dates the listings.
+            client: Sends the requests. `close` closes it.
+            max_listing_bytes: The most bytes of all response bodies of one listing.
+            concurrency: The most requests at once, for all repositories together.
+            clock: Dates the listings.
         """
         self._client = client
         self._max_bytes = max_listing_bytes
-        self._concurrency = concurrency
         self._clock = clock
-        self._pool = ThreadPoolExecutor(concurrency, "resolve")
-        self._manifests_left: int | None = None
+        self._resolver = Resolver(client, concurrency)
 
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
     ) -> Listing | Unchanged:
-        """Reads all tags of a repository, and resolves those that the scope wants.
+        """Return all tags of a repository, with the digests of those that the scope resolves.
 
-        A tag that is listed and whose manifest is answered with 404 is in the listing, without a
-        digest and as `Listing.missing`. A manifest that cannot be had does not make the listing
-        fail: it is left for the next poll, for which the fingerprint is null.
+        A tag that is listed and whose manifest is answered with 404 has no digest, and is in
+        `Listing.missing`. A manifest that cannot be fetched does not make the listing fail. It is
+        left for the next poll, and the listing's fingerprint is None.
 
         Args:
-            repository: a name as the registry has it.
-            known: the fingerprint of the last recorded listing.
-            scope: which tags are resolved, and whether manifests are fetched.
+            repository: The name of the repository in the registry.
+            known: Fingerprint of the last recorded listing.
+            scope: Which tags to resolve, and whether to fetch manifests.
 
         Raises:
-            RepositoryNotFound: there is no such repository.
-            InconsistentListing: the pages contradicted each other in every read.
-            RegistryError: any other reason for which there is no complete listing.
+            RepositoryNotFound: If the repository does not exist.
+            InconsistentListing: If the pages contradicted each other in every attempt.
+            RegistryError: If a complete listing cannot be read for any other reason.
         """
         started_at = timestamp(self._clock())
-        cost = _Cost(self._max_bytes)
-
-        def read() -> _Names:
-            names = _Names(self._client, cost, _TAG)
-            path = f"/v2/{repository}/tags/list?n={PAGE}"
-            names.read(path, lambda body: _decode_tags(body).tags or [])
-            return names
-
-        names = answers.read_consistently(read, repository)
-        wanted = [name for name in names.names if scope.has(name) and name not in scope.seen]
-        resolved = list(self._each(lambda name: self._resolve(repository, name, cost), wanted))
-        tags = {name: scope.seen.get(name, Tag(name)) for name in names.names}
-        images: dict[str, Image] = {}
-        for each in resolved:
-            if each.image is not None:
-                tags[each.tag] = Tag(each.tag, each.image.digest)
-                images[each.image.digest] = each.image
-        missing = tuple(each.tag for each in resolved if each.image is None)
+        cost = Cost(self._max_bytes)
+        listed = read_consistently(lambda: self._names(repository, cost), repository)
+        tags, images, missing = self._resolve(repository, list(listed.names), scope, cost)
         fingerprint = _fingerprint(tags, missing, scope)
         if fingerprint == known:
             finished_at = timestamp(self._clock())
             return Unchanged(started_at, finished_at, fingerprint, cost.requests, cost.size)
-        fetching = _Fetching(repository, scope, cost)
+        fetch = ManifestFetch(repository, scope, cost)
         if scope.manifests:
-            self._fetch(fetching, images)
-        children = {d: image for d, image in fetching.images.items() if d not in images}
-        images |= {d: image for d, image in fetching.images.items() if d in images}
+            fetch = self._resolver.fetch_manifests(repository, list(images), scope, cost)
+        children = {d: image for d, image in fetch.images.items() if d not in images}
+        images |= {d: image for d, image in fetch.images.items() if d in images}
         return Listing(
             tags,
             images,
             started_at,
             timestamp(self._clock()),
-            None if fetching.failure else fingerprint,
-            pages=names.pages,
+            None if fetch.failure else fingerprint,
+            pages=listed.pages,
             requests=cost.requests,
             size=cost.size,
-            unverified=tuple(tag.tag for tag in tags.values() if tag.digest in fetching.forged),
+            unverified=tuple(tag.tag for tag in tags.values() if tag.digest in fetch.forged),
             children=children,
             steady=False,
             missing=missing,
-            unfetched=str(fetching.failure) if fetching.failure else None,
+            unfetched=str(fetch.failure) if fetch.failure else None,
         )
 
     def list_repositories(
         self,
         globs: Sequence[str],
         *,
-        shared: bool = False,  # noqa: ARG002  a catalogue lists all that may be seen
+        shared: bool = False,  # noqa: ARG002  a catalogue lists all repositories
     ) -> set[str]:
-        """Finds the repositories that match, in the registry's catalogue if it offers one.
+        """Return the repositories that match, from the registry's catalogue.
 
         Args:
-            globs: over names; ``*`` crosses slashes.
-            shared: of no effect: a catalogue lists all that may be seen.
+            globs: Patterns over names. ``*`` also matches slashes.
+            shared: Ignored, because a catalogue lists all repositories that the user may see.
 
         Raises:
-            RegistryError: the registry has no catalogue, or it could not be had in full.
+            RegistryError: If the registry has no catalogue, or it could not be read in full.
         """
         if not globs:
             return set()
-        cost = _Cost(self._max_bytes)
+        cost = Cost(self._max_bytes)
 
-        def read() -> _Names:
-            names = _Names(self._client, cost, OCI_REPOSITORY)
-            names.read(
-                f"/v2/_catalog?n={PAGE}", lambda body: _decode_catalog(body).repositories or []
-            )
+        def read() -> PagedNames:
+            names = PagedNames(self._client, cost, OCI_REPOSITORY)
+            path = f"/v2/_catalog?n={PAGE}"
+            names.read(path, lambda body: _decode_catalog(body).repositories or [])
             return names
 
         try:
-            found = answers.read_consistently(read, "the catalogue").names
+            found = read_consistently(read, "the catalogue").names
         except (BadRequest, EndpointNotFound, Forbidden, NotFound, Unauthorized) as error:
             raise type(error)(
                 f"the registry gives no list of its repositories, so name them instead of"
@@ -228,154 +175,41 @@ class Oci:
         return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Close the connections."""
+        self._resolver.close()
         self._client.close()
 
-    def _each(
-        self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]
-    ) -> Iterator[ResultT]:
-        """The results in order, while threads work a little ahead.
+    def _names(self, repository: str, cost: Cost) -> PagedNames:
+        names = PagedNames(self._client, cost, _TAG)
+        path = f"/v2/{repository}/tags/list?n={PAGE}"
+        names.read(path, lambda body: _decode_tags(body).tags or [])
+        return names
 
-        Not more than that, so that repositories polled at the same time get their turns.
-        """
-        ahead: deque[Future[ResultT]] = deque()
-        try:
-            for item in items:
-                ahead.append(self._pool.submit(function, item))
-                if len(ahead) > 2 * self._concurrency:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
-
-    def _resolve(self, repository: str, tag: str, cost: _Cost) -> _Resolved:
-        path = f"/v2/{repository}/manifests/{tag}"
-        try:
-            answer = cost.add(self._client.head(path, accept=_MANIFESTS))
-            digest = answer.headers.get("Docker-Content-Digest", "").strip()
-            if not digest:
-                answer = cost.add(self._get_manifest(path, cost))
-                digest = manifests.digest_of(answer.body)
-        except _ABSENT:
-            return _Resolved(tag, None)
-        if not manifests.is_digest(digest):
-            raise MalformedResponse(
-                f"{answer.url} names {truncate(digest)[:80]!r} as its digest, which is none"
-            )
-        self._note_limit(answer)
-        media_type = manifests.media_type(answer.headers.get("Content-Type", ""))
-        return _Resolved(tag, Image(digest, media_type=media_type))
-
-    def _get_manifest(self, path: str, cost: _Cost) -> http.Answer:
-        bound = min(MAX_MANIFEST_BYTES, cost.left)
-        named = _A_MANIFEST_MAY_HAVE if bound == MAX_MANIFEST_BYTES else None
-        return self._client.get(path, {}, bound, accept=_MANIFESTS, bound=named)
-
-    def _fetch(self, fetching: _Fetching, images: dict[str, Image]) -> None:
-        """Fetches the manifests that are not recorded yet, each with those of its children."""
-        recorded = fetching.scope.recorded(list(images))
-        lacking = [digest for digest in images if digest not in recorded]
-
-        def fetch(digest: str) -> None:
-            try:
-                self._fetch_tree(fetching, digest, DEPTH)
-            except RegistryError as error:
-                fetching.failed(error)
-
-        for _ in self._each(fetch, lacking):
-            pass
-
-    def _fetch_tree(self, fetching: _Fetching, digest: str, depth: int) -> None:
-        """Fetches a manifest; an index counts as fetched only with all that it names.
-
-        For when it is recorded nobody asks for its children again. One that the registry does not
-        have is none: many keep indexes of which they hold some platforms only.
-        """
-        if digest in fetching.images:
-            return
-        if fetching.stopped:
-            raise fetching.failure or Throttled("the registry allows no more manifests for now")
-        image = self._fetch_one(fetching, digest)
-        children = manifests.children(image) if depth else []
-        recorded = fetching.scope.recorded(children) if children else ()
-        for child in children:
-            if child not in recorded:
-                with suppress(*_ABSENT):
-                    self._fetch_tree(fetching, child, depth - 1)
-        fetching.images[digest] = image
-
-    def _fetch_one(self, fetching: _Fetching, digest: str) -> Image:
-        if self._manifests_left == 0:
-            raise Throttled("the registry's rate limit allows no more manifests for now")
-        path = f"/v2/{fetching.repository}/manifests/{digest}"
-        answer = fetching.cost.add(self._get_manifest(path, fetching.cost))
-        self._note_limit(answer)
-        content_type = answer.headers.get("Content-Type", "")
-        image = manifests.fetched_image(digest, answer.body, content_type)
-        if image is None:
-            fetching.forged.add(digest)
-            raise MalformedResponse(f"{answer.url} sent a manifest that is not what it was asked")
-        return image
-
-    def _note_limit(self, answer: http.Answer) -> None:
-        """Remembers how many manifests may still be fetched, where the registry says so."""
-        self._manifests_left = requests_left(answer.headers)
+    def _resolve(
+        self, repository: str, names: Sequence[str], scope: Scope, cost: Cost
+    ) -> tuple[dict[str, Tag], dict[str, Image], tuple[str, ...]]:
+        """Return the tags, their images by digest, and the tags without a manifest."""
+        unresolved = [name for name in names if scope.has(name) and name not in scope.seen]
+        tags = {name: scope.seen.get(name, Tag(name)) for name in names}
+        images: dict[str, Image] = {}
+        missing: list[str] = []
+        for resolved in self._resolver.resolve(repository, unresolved, cost):
+            if resolved.image is None:
+                missing.append(resolved.tag)
+            else:
+                tags[resolved.tag] = Tag(resolved.tag, resolved.image.digest)
+                images[resolved.image.digest] = resolved.image
+        return tags, images, tuple(missing)
 
 
 def _fingerprint(tags: dict[str, Tag], missing: Sequence[str], scope: Scope) -> str:
-    """Of every name and what it was resolved to, and of whether manifests were fetched for it."""
+    """Return a hash of all names with their digests, and of whether manifests are fetched."""
     absent = frozenset(missing)
     lines = (
         f"{name} {'404' if name in absent else tag.digest or ''}\n" for name, tag in tags.items()
     )
-    hashed = sha256(_DECODING)
+    hashed = sha256(_FINGERPRINT_VERSION)
     hashed.update(b"manifests\n" if scope.manifests else b"")
     for line in sorted(lines):
         hashed.update(line.encode())
     return hashed.hexdigest()
-
-
-def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> RegistryError:
-    """The error of an answer whose status is not 200, in one sentence with status, code and text.
-
-    Args:
-        answer: its body may have the specification's form, or any other, or be missing.
-        secrets: what must not appear in the sentence even if the server echoes it.
-    """
-    error = answers.errors_of(answer.body)
-    code, text = (redact(str(error.get(key) or ""), secrets) for key in ("code", "message"))
-    said = ": ".join(filter(None, (truncate(code), truncate(text)))) or "no readable message"
-    kind, advice = _kind_of_refusal(answer, code)
-    advice = truncate(redact(advice, secrets))
-    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
-    return kind(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
-    )
-
-
-def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError], str]:
-    status = answer.status
-    if status == 429 or code == "TOOMANYREQUESTS":  # noqa: PLR2004  statuses read best as figures
-        return Throttled, ""
-    if later := http.kind_of_passing(status):
-        return later, ""
-    if 300 <= status < 400:  # noqa: PLR2004
-        # What a store of blobs has signed is a key by itself, and stands in the query.
-        where = answer.headers.get("Location", "nowhere").partition("?")[0]
-        return BadRequest, f"; it points to {where}, and a redirect is never followed"
-    if status == 404:  # noqa: PLR2004
-        # A proxy in between, or a host that is no registry, says 404 of any path, some of them with
-        # a code of another form than the specification's.
-        ours = _CODE.fullmatch(code) or "Docker-Distribution-Api-Version" in answer.headers
-        return (RepositoryNotFound, "") if ours else (EndpointNotFound, ": check the endpoint")
-    kinds: dict[int, tuple[type[RegistryError], str]] = {
-        401: (
-            Unauthorized,
-            ": check the credentials; many registries say this of a repository that does not exist",
-        ),
-        403: (Forbidden, ": the credentials do not permit this"),
-    }
-    return kinds.get(status, (BadRequest, ""))

@@ -1,16 +1,6 @@
-"""What an OCI registry is asked with: nothing at first, and then whatever it challenges for.
+"""Read the challenges of a registry: what ``WWW-Authenticate`` says about the login that it wants.
 
-::
-
-    ChallengedAuth          one for a registry
-    ├── _BasicAuth          one for a registry that challenges for a user and a password
-    └── _BearerAuth         one for each repository: a token, of whoever the challenge names
-
-Sources: RFC 9110, 11 (challenges); RFC 7617 (Basic); RFC 6750 (Bearer); the Distribution project's
-"Token authentication specification" and "Oauth2 token authentication" (identity tokens).
-
-The rules of `tagsync.registries.auth` hold here, but for one: Docker's credential helpers are run
-within a flow, by whoever needs them first.
+Sources: RFC 9110, 11 (challenges); RFC 6750 (Bearer).
 """
 
 import re
@@ -25,24 +15,31 @@ from tagsync.escaping import truncate
 from tagsync.registries.hosts import is_loopback
 
 
-class _Wanted(NamedTuple):
-    """What a challenge for a token names: where it is given, and what for."""
+class TokenChallenge(NamedTuple):
+    """A challenge for a bearer token: the URL of the token server, and the parameters for it."""
 
     realm: httpx.URL
     service: str | None
     scope: str | None
 
 
-def challenges_of(headers: list[str]) -> dict[str, dict[str, str]]:
-    """The challenges of ``WWW-Authenticate``: parameters by lower-case scheme; the first counts.
+def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
+    """Return the challenges of a response: the parameters by lower-case scheme."""
+    return parse_challenges(response.headers.get_list("WWW-Authenticate"))
+
+
+def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
+    """Return the challenges of ``WWW-Authenticate``: the parameters by lower-case scheme.
+
+    If a scheme or a parameter is repeated, the first one counts.
 
     Args:
-        headers: each may hold several challenges.
+        headers: The values of the header. Each may contain several challenges.
     """
     found: dict[str, dict[str, str]] = {}
     parameters: dict[str, str] = {}
     for item in (item for header in headers for item in parse_http_list(header)):
-        # A scheme stands before its first parameter: Bearer realm="…",service="…"
+        # A scheme precedes its first parameter: Bearer realm="…",service="…"
         begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(.*))?", item, re.DOTALL)
         if begins:
             parameters = {}
@@ -53,34 +50,37 @@ def challenges_of(headers: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> TokenChallenge:
+    """Return the challenge for a token, after checking where the credentials would be sent.
 
+    The token server is often another host than the registry. It must use TLS, unless it and the
+    registry are both on this machine's loopback interface.
 
-def _wanted(challenge: Mapping[str, str], endpoint: httpx.URL) -> _Wanted:
-    """Reads a challenge for a token.
-
-    A token is given at another host than the registry's more often than not. What goes there are
-    credentials, so nothing but TLS will do, or this machine's own loopback if the registry is on
-    it.
+    Args:
+        parameters: Those of the scheme ``bearer``.
+        endpoint: The URL of the registry.
 
     Raises:
-        MalformedResponse: it names no such place.
+        MalformedResponse: If the realm is not a URL, or has no TLS.
     """
-    named = challenge.get("realm", "")
+    text = parameters.get("realm", "")
     try:
-        realm = httpx.URL(named)
+        realm = httpx.URL(text)
     except httpx.InvalidURL:
         realm = httpx.URL()
     local = is_loopback(realm.host) and is_loopback(endpoint.host)
     if not realm.host or realm.userinfo or realm.scheme not in {"https", "http"}:
         raise MalformedResponse(
-            f"{endpoint.host} names {truncate(named)!r} as the place where it wants a token from,"
-            " which is no URL to ask"
+            f"{endpoint.host} names {truncate(text)!r} as its token server, which is not a valid"
+            " URL"
         )
     if realm.scheme == "http" and not local:
         raise MalformedResponse(
-            f"{endpoint.host} wants a token from {truncate(named)!r}, where credentials would go in"
-            " the clear: they are only sent to https://"
+            f"{endpoint.host} names {truncate(text)!r} as its token server, which would send"
+            " credentials in the clear: tagsync sends them to https:// only"
         )
-    return _Wanted(realm, challenge.get("service"), challenge.get("scope"))
+    return TokenChallenge(realm, parameters.get("service"), parameters.get("scope"))
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -1,7 +1,7 @@
-"""Who an OCI registry is told that we are: a configured user, or whatever Docker is logged in with.
+"""Docker's own logins: its ``config.json``, and the credential helpers that it names.
 
-Docker keeps a login in its ``config.json``, under ``auths``, or leaves it to a program,
-``docker-credential-NAME``, that ``credHelpers`` names for one registry or ``credsStore`` for all
+Docker stores a login in ``config.json`` under ``auths``, or leaves it to a helper, the program
+``docker-credential-NAME``: ``credHelpers`` names one for a registry, ``credsStore`` one for all
 (Docker's manual, "docker login: credential stores").
 """
 
@@ -13,49 +13,33 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tagsync.errors import ConfigError
+from tagsync.registries.hosts import DOCKER_HUB_LOGIN, is_docker_hub
+from tagsync.registries.oci.logins import Login
 from tagsync.secrets import Secret
 
 MAX_CONFIG_BYTES: Final = 2**20
-"""How large a ``config.json`` may be."""
+"""The largest ``config.json``."""
 
 MAX_HELPER_BYTES: Final = 64 * 2**10
-"""How much a credential helper may say."""
+"""The longest output of a credential helper."""
 
-HELPER_WITHIN: Final = 30.0
+HELPER_TIMEOUT: Final = 30.0
 """Seconds within which a credential helper has to answer."""
 
-_HUB: Final = "index.docker.io"
-_HUB_HOSTS: Final = frozenset({"docker.io", "registry-1.docker.io", _HUB})
-_HUB_KEY: Final = "https://index.docker.io/v1/"
-"""What Docker calls its Hub in ``config.json`` and to helpers, whatever host is asked."""
+_HUB_KEY: Final = f"https://{DOCKER_HUB_LOGIN}/v1/"
+"""The name of Docker Hub for credential helpers, whatever host its registry has."""
 
 _IDENTITY: Final = "<token>"
-"""The user's name by which a helper says that its secret is an identity token."""
-
-
-class Login(NamedTuple):
-    """A user and the password, or an identity token that is exchanged for tokens (OAuth 2).
-
-    Attributes:
-        username: null with an identity token.
-        secret: the password, or the identity token.
-    """
-
-    username: str | None
-    secret: Secret
-
-
-Logins = Callable[[], Login | None]
-"""Gives the login that holds at this moment, or null where there is none."""
+"""The user's name with which a helper marks its secret as an identity token."""
 
 
 class _Auth(msgspec.Struct):
@@ -71,41 +55,60 @@ class _Config(msgspec.Struct):
     creds_store: str | None = msgspec.field(default=None, name="credsStore")
 
 
-class _Helped(msgspec.Struct):
+class _HelperAnswer(msgspec.Struct):
     username: str = msgspec.field(name="Username")
     secret: str = msgspec.field(name="Secret")
 
 
-def docker_login(path: Path, host: str, within: float = HELPER_WITHIN) -> Login | None:
-    """What Docker is logged in to a registry with; null where it is not.
+def find_docker_config(env: Mapping[str, str]) -> Path:
+    """Return the path at which Docker itself looks for its ``config.json``.
 
-    A helper goes before what stands in the file, one for this registry before one for all.
+    Args:
+        env: The environment. ``$DOCKER_CONFIG`` names the folder, otherwise it is ``~/.docker``.
+
+    Raises:
+        ConfigError: If the user has no home folder.
+    """
+    folder = env.get("DOCKER_CONFIG") or "~/.docker"
+    try:
+        return Path(folder).expanduser() / "config.json"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no home folder for {folder!r}: set $DOCKER_CONFIG to a path without ~, or"
+            " name Docker's config.json by path under [registries.auth]"
+        ) from error
+
+
+def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Login | None:
+    """Return Docker's login for a registry, or None if Docker is not logged in there.
+
+    A helper takes precedence over the file, and a helper for this registry over one for all.
 
     Args:
         path: Docker's ``config.json``.
-        host: the registry's, with its port if it has one.
-        within: seconds that a helper has.
+        host: The host of the registry, with its port if it has one.
+        timeout: Seconds within which a helper has to answer.
 
     Raises:
-        ConfigError: the file or a helper does not give what it should; the sentence holds nothing
-            of what they gave.
+        ConfigError: If the file or a helper cannot be used. The error quotes nothing of either.
     """
-    config = read(path)
-    host = _HUB if host in _HUB_HOSTS else host
-    helpers = {_host(key): name for key, name in (config.cred_helpers or {}).items()}
+    config = read_docker_config(path)
+    is_hub = is_docker_hub(host)
+    host = DOCKER_HUB_LOGIN if is_hub else host
+    helpers = {_host_of_key(key): name for key, name in (config.cred_helpers or {}).items()}
     helper = helpers.get(host) or config.creds_store
-    if helper and (login := _ask_helper(helper, _HUB_KEY if host == _HUB else host, within)):
+    if helper and (login := _login_of_helper(helper, _HUB_KEY if is_hub else host, timeout)):
         return login
-    auths = {_host(key): auth for key, auth in (config.auths or {}).items()}
+    auths = {_host_of_key(key): auth for key, auth in (config.auths or {}).items()}
     entry = auths.get(host)
-    return _login_in(entry, path, host) if entry else None
+    return _login_of_entry(entry, path, host) if entry else None
 
 
-def read(path: Path) -> _Config:
-    """Reads Docker's ``config.json``.
+def read_docker_config(path: Path) -> _Config:
+    """Return the content of Docker's ``config.json``.
 
     Raises:
-        ConfigError: it cannot be read, or is something else; the sentence quotes nothing of it.
+        ConfigError: If it cannot be read, or is something else. The error quotes nothing of it.
     """
     try:
         with path.open("rb") as file:
@@ -119,16 +122,21 @@ def read(path: Path) -> _Config:
         return msgspec.json.decode(text[: MAX_CONFIG_BYTES + 1], type=_Config)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError(
-            f"{path} is not a config.json of Docker's: name another file by path"
+            f"{path} is not a config.json of Docker: name another file by path"
         ) from None
 
 
-def _host(key: str) -> str:
-    """The host that a key of ``config.json`` is about: ``host``, ``https://host/v1/`` and so on."""
+def docker_host(endpoint: str) -> str:
+    """Return Docker's name for a registry: the host of its endpoint, with any port."""
+    return urlsplit(endpoint).netloc
+
+
+def _host_of_key(key: str) -> str:
+    """Return the host of a key in ``config.json``: ``host``, ``https://host/v1/`` and so on."""
     return key.rpartition("://")[2].partition("/")[0]
 
 
-def _login_in(entry: _Auth, path: Path, host: str) -> Login | None:
+def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
     if entry.identitytoken:
         return Login(None, Secret(entry.identitytoken))
     if entry.username and entry.password:
@@ -142,37 +150,42 @@ def _login_in(entry: _Auth, path: Path, host: str) -> Login | None:
     username, colon, password = text.partition(":")
     if not (username and colon and password):
         raise ConfigError(
-            f"what {path} holds as auth for {host} is not user:password in base64: log in again"
+            f"the auth of {host} in {path} is not user:password in base64: log in with docker again"
         )
-    # Docker itself ends the text with NUL bytes in old files.
+    # Old files have NUL bytes at the end of the text, written by Docker itself.
     return Login(username, Secret(password.rstrip("\0")))
 
 
-def _ask_helper(name: str, server: str, within: float) -> Login | None:
-    """What a credential helper has for a registry; null where it has nothing."""
+def _login_of_helper(name: str, server: str, timeout: float) -> Login | None:
+    """Return a credential helper's login for a registry, or None if it has none."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise ConfigError(f"{name[:64]!r} is no name of a credential helper of Docker's")
+        raise ConfigError(
+            f"{name[:64]!r} is not a valid name of a credential helper: correct credHelpers or"
+            " credsStore in Docker's config.json"
+        )
     program = f"docker-credential-{name}"
-    status, output = _run([program, "get"], server.encode(), within)
+    status, output = _run([program, "get"], server.encode(), timeout)
     if status:
         if b"credentials not found" in output:
             return None
-        raise ConfigError(f"{program} failed for {server} (status {status}): log in again")
+        raise ConfigError(
+            f"{program} failed for {server} (status {status}): log in with docker again"
+        )
     try:
-        helped = msgspec.json.decode(output, type=_Helped)
+        answer = msgspec.json.decode(output, type=_HelperAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ConfigError(f"{program} answered for {server} in no form that is known") from None
-    if not helped.secret:
+        raise ConfigError(f"{program} answered for {server} in an unknown form") from None
+    if not answer.secret:
         return None
-    username = None if helped.username == _IDENTITY else helped.username
-    return Login(username, Secret(helped.secret))
+    username = None if answer.username == _IDENTITY else answer.username
+    return Login(username, Secret(answer.secret))
 
 
-def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
-    """Runs a program on given input; returns its status and output.
+def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
+    """Run a program; return its exit status and its standard output.
 
-    It gets a session of its own, so that whatever it started ends with it when its time is over.
-    What it says on standard error may hold secrets and goes nowhere.
+    It runs in a session of its own, so that a timeout can kill its child processes, too. Its
+    standard error may contain secrets and is discarded.
     """
     try:
         process = subprocess.Popen(  # noqa: S603  the name is checked, and no shell reads it
@@ -184,23 +197,23 @@ def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
         )
     except OSError as error:
         raise ConfigError(
-            f"{command[0]}, a credential helper of Docker's, cannot be run ({error.strerror})"
+            f"{command[0]}, a credential helper of Docker, cannot be run ({error.strerror})"
         ) from error
 
-    ends_at = time.monotonic() + within
-    assert process.stdin is not None, "a pipe was asked for"  # noqa: S101  tells the type checker
-    assert process.stdout is not None, "a pipe was asked for"  # noqa: S101  as above
+    ends_at = time.monotonic() + timeout
+    assert process.stdin is not None, "a pipe was requested"  # noqa: S101  tells the type checker
+    assert process.stdout is not None, "a pipe was requested"  # noqa: S101  as above
     try:
-        # In this order, for what is not written yet is written when the pipe is closed.
+        # suppress comes first, because closing the pipe may still write to it.
         with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(given)
+            process.stdin.write(stdin)
         with process.stdout:
             output = _read_until(ends_at, process.stdout.fileno())
         if len(output) > MAX_HELPER_BYTES:
-            raise ConfigError(f"{command[0]} said more than {MAX_HELPER_BYTES} bytes")
+            raise ConfigError(f"{command[0]} wrote more than {MAX_HELPER_BYTES} bytes")
         return process.wait(max(0.0, ends_at - time.monotonic())), output
     except (TimeoutError, subprocess.TimeoutExpired):
-        raise ConfigError(f"{command[0]} did not answer within {within:g} s") from None
+        raise ConfigError(f"{command[0]} did not answer within {timeout:g} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -208,13 +221,13 @@ def _run(command: list[str], given: bytes, within: float) -> tuple[int, bytes]:
 
 
 def _read_until(ends_at: float, pipe: int) -> bytes:
-    """What comes through a pipe to its end, or the beginning of what is too long.
+    """Return the output of a pipe to its end, or its beginning if it is too long.
 
-    Whatever the program leaves running may keep the pipe open, in a session of its own that no
-    signal to the program's reaches: so this waits for the pipe, never for its end alone.
+    Polled, because a process that the program leaves running can keep the pipe open. In a session
+    of its own, it is not reached by the signal that kills the program.
 
     Raises:
-        TimeoutError: it has not ended in time.
+        TimeoutError: If the pipe is still open at the deadline.
     """
     output = b""
     with selectors.DefaultSelector() as selector:
@@ -227,8 +240,3 @@ def _read_until(ends_at: float, pipe: int) -> bytes:
                 break
             output += chunk
     return output
-
-
-def host_of(endpoint: str) -> str:
-    """The host of a registry's endpoint as Docker calls it, with its port if it has one."""
-    return urlsplit(endpoint).netloc

@@ -1,4 +1,4 @@
-"""Read a list of names page by page."""
+"""Read a list of names page by page, each page naming the next one in its ``Link`` header."""
 
 import re
 from collections.abc import Callable
@@ -7,26 +7,22 @@ from typing import Final
 
 import httpx
 
-from tagsync.errors import (
-    InconsistentListing,
-    MalformedResponse,
-    NotFound,
-)
+from tagsync.errors import InconsistentListing, MalformedResponse, NotFound
 from tagsync.escaping import truncate
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
+from tagsync.registries.client import Client
+from tagsync.registries.responses import Answer, decode_body
 
 PAGE: Final = 1000
-"""Names asked for at a time; registries cap it, or ignore it."""
+"""Names to request at a time. Some registries send fewer, and some ignore it."""
 
 MAX_PAGES: Final = 1000
-"""How many pages a list may have."""
+"""The most pages of a list."""
 
-_INTERFACE: Final = "the registry's"
+_INTERFACE: Final = "the registry's API"
 
 
-class _Cost:
-    """What a listing has cost so far; added to by many threads."""
+class Cost:
+    """Requests and bytes of one listing so far. Safe to use from many threads at once."""
 
     def __init__(self, max_bytes: int) -> None:
         self._lock = Lock()
@@ -35,22 +31,34 @@ class _Cost:
         self.size = 0
 
     @property
-    def left(self) -> int:
-        """How many bytes more the listing may cost."""
+    def bytes_left(self) -> int:
+        """Bytes that the listing may still read."""
         return max(0, self._max_bytes - self.size)
 
-    def add(self, answer: http.Answer) -> http.Answer:
-        """Counts an answer, and gives it back."""
+    def add(self, answer: Answer) -> Answer:
+        """Add the cost of an answer, and return the answer."""
         with self._lock:
             self.requests += answer.requests
             self.size += len(answer.body)
         return answer
 
 
-class _Names:
-    """A list of names that is read page by page, each page naming the next in ``Link``."""
+class PagedNames:
+    """A list of names, read to its end.
 
-    def __init__(self, client: http.Client, cost: _Cost, valid: re.Pattern[str]) -> None:
+    Attributes:
+        names: The names so far, in the order of the registry.
+        pages: Number of pages so far.
+    """
+
+    def __init__(self, client: Client, cost: Cost, valid: re.Pattern[str]) -> None:
+        """Prepare the list. No request is sent yet.
+
+        Args:
+            client: Sends the requests.
+            cost: Limits and counts what is read.
+            valid: The form that every name must have.
+        """
         self._client = client
         self._cost = cost
         self._valid = valid
@@ -58,32 +66,40 @@ class _Names:
         self.pages = 0
 
     def read(self, path: str, decode: Callable[[bytes], list[str]]) -> None:
-        """Reads the list to its end.
+        """Read all pages.
+
+        Args:
+            path: Path and query of the first page.
+            decode: Returns the names in the body of a page.
 
         Raises:
-            InconsistentListing: a name comes twice, or a later page is gone.
-            MalformedResponse: a name is none, or the pages lead elsewhere or have no end.
-            RegistryError: a page could not be had.
+            InconsistentListing: If a name is listed twice, or a later page is gone.
+            MalformedResponse: If a name is invalid, or the pages lead to another host, in a circle
+                or on without end.
+            RegistryError: If a page cannot be read.
         """
         url: str | None = path
-        asked = set()
+        requested = set()
         while url is not None:
-            if url in asked:
-                raise MalformedResponse(f"{url} is a page that leads to itself")
+            if url in requested:
+                raise MalformedResponse(f"{url} was read before: the pages lead in a circle")
             if self.pages == MAX_PAGES:
-                raise MalformedResponse(f"{path} has no end after {MAX_PAGES} pages")
-            asked.add(url)
+                raise MalformedResponse(
+                    f"{path} has more than {MAX_PAGES} pages, the most that tagsync accepts"
+                )
+            requested.add(url)
             answer = self._page(url)
-            following = _next_page(answer)
-            asked.add(answer.url)
-            fresh = self._take(answers.decoded(decode, answer, _INTERFACE), answer.url)
-            if following is not None and not fresh:
-                raise MalformedResponse(f"{answer.url} is a page without names that names another")
-            url = following
+            next_url = _next_page(answer)
+            requested.add(answer.url)
+            names = decode_body(decode, answer, _INTERFACE)
+            self._add(names, answer.url)
+            if next_url is not None and not names:
+                raise MalformedResponse(f"{answer.url} is an empty page that names a next page")
+            url = next_url
 
-    def _page(self, url: str) -> http.Answer:
+    def _page(self, url: str) -> Answer:
         try:
-            answer = self._client.get(url, {}, self._cost.left)
+            answer = self._client.get(url, {}, self._cost.bytes_left)
         except NotFound as error:
             if not self.pages:
                 raise
@@ -91,18 +107,19 @@ class _Names:
         self.pages += 1
         return self._cost.add(answer)
 
-    def _take(self, names: list[str], url: str) -> int:
+    def _add(self, names: list[str], url: str) -> None:
         for name in names:
             if not self._valid.fullmatch(name):
-                raise MalformedResponse(f"{url} lists {truncate(name)!r}, which is no name of one")
+                raise MalformedResponse(
+                    f"{url} lists {truncate(name)!r}, which is not a valid name"
+                )
             if name in self.names:
                 raise InconsistentListing(f"{truncate(name)!r} is listed twice")
             self.names[name] = None
-        return len(names)
 
 
-def _next_page(answer: http.Answer) -> str | None:
-    """The URL of the page that follows, if there is one (RFC 8288; often relative)."""
+def _next_page(answer: Answer) -> str | None:
+    """Return the URL of the next page, if there is one (RFC 8288). It may be sent as relative."""
     for link in answer.headers.get_list("Link"):
         for match in re.finditer(r"<([^>]*)>([^<]*)", link):
             if re.search(r";\s*rel\s*=\s*\"?next\b", match[2], re.IGNORECASE):
@@ -110,6 +127,6 @@ def _next_page(answer: http.Answer) -> str | None:
                     return str(httpx.URL(answer.url).join(match[1]))
                 except httpx.InvalidURL as error:
                     raise MalformedResponse(
-                        f"{answer.url} names a page to follow that is no URL"
+                        f"{answer.url} names a next page that is not a URL"
                     ) from error
     return None

@@ -1,4 +1,8 @@
-"""Bearer tokens for single repositories."""
+"""Bearer tokens, each for one repository, from the token server that a registry names.
+
+Sources: RFC 6750 (Bearer); the Distribution project's "Token authentication specification" and
+"Oauth2 token authentication" (identity tokens).
+"""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -10,32 +14,31 @@ import msgspec
 from tagsync.clock import Clock
 from tagsync.errors import Forbidden, MalformedResponse, RegistryError, Unauthorized
 from tagsync.escaping import truncate
-from tagsync.registries.oci.challenges import _Wanted, _wanted, challenges_of
-from tagsync.registries.oci.docker_login import Login
-from tagsync.registries.oci.logins import _Asking, _SharedLogin, basic_of
+from tagsync.registries.oci.challenges import TokenChallenge, challenges_of, token_challenge
+from tagsync.registries.oci.logins import Login, LoginFlow, SharedLogin, basic_credentials
 from tagsync.registries.renewal import (
-    SIGN_IN_TIMEOUT,
+    Fetch,
     FixedAuth,
-    Obtaining,
     RenewedAuth,
-    decode,
-    headers_like,
-    raise_if_passing,
+    decode_credentials,
+    raise_if_transient,
     raise_unless_success,
+    sign_in_extensions,
+    sign_in_headers,
 )
 from tagsync.secrets import Secret
 
-TOKEN_LIVES: Final = timedelta(seconds=60)
-"""How long a token lives whose giver does not say it, by the specification."""
+DEFAULT_LIFETIME: Final = timedelta(seconds=60)
+"""The lifetime of a token without ``expires_in``, by the specification."""
 
 RENEW_BEFORE: Final = timedelta(seconds=10)
-"""How long before it expires a token is renewed: they live for minutes."""
+"""How long before it expires a token is renewed. Tokens live for minutes."""
 
-_CLIENT: Final = "tagsync"
+_CLIENT_ID: Final = "tagsync"
 
 
-class _Token(FixedAuth):
-    """A token for one repository."""
+class _TokenAuth(FixedAuth):
+    """Sends a token for one repository."""
 
     def __init__(self, token: Secret) -> None:
         self._token = token
@@ -44,90 +47,101 @@ class _Token(FixedAuth):
     def secrets(self) -> tuple[Secret, ...]:
         return (self._token,)
 
-    def mark(self, request: httpx.Request) -> None:
+    def authenticate(self, request: httpx.Request) -> None:
         request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
 
 
-class _BearerAuth(RenewedAuth):
-    """Tokens for one repository, fetched from the place that the registry's challenge named."""
+class BearerAuth(RenewedAuth):
+    """Tokens for one repository, from the token server that the registry's challenge names."""
 
     _renew_before = RENEW_BEFORE
 
     def __init__(
-        self, wanted: _Wanted, endpoint: httpx.URL, login: _SharedLogin, clock: Clock
+        self, challenge: TokenChallenge, endpoint: httpx.URL, login: SharedLogin, clock: Clock
     ) -> None:
+        """Prepare the flow. No request is sent yet."""
         super().__init__(clock)
-        self._wanted = wanted
+        self._challenge = challenge
         self._endpoint = endpoint
         self._login = login
 
     @property
-    def _source(self) -> str:  # type: ignore[override]  # it changes with the challenge
-        return self._wanted.realm.host
+    def _issuer(self) -> str:  # type: ignore[override]  # it changes with the challenge
+        return self._challenge.realm.host
 
-    def _learn(self, response: httpx.Response) -> None:
-        challenges = challenges_of(response.headers.get_list("WWW-Authenticate"))
+    def update_challenge(self, response: httpx.Response) -> None:
+        """Update the challenge from a 401 response: the token server may have moved."""
+        challenges = challenges_of(response)
         if "bearer" in challenges:
-            self._wanted = _wanted(challenges["bearer"], self._endpoint)
+            self._challenge = token_challenge(challenges["bearer"], self._endpoint)
 
-    def _obtain(self, request: httpx.Request) -> Obtaining:
-        def ask(login: Login | None) -> _Asking[tuple[FixedAuth, datetime]]:
-            asked_at = self._clock()
-            response = yield _token_request(self._wanted, login, request)
-            raise_if_passing(response, self._source, self._clock)
+    def fetch(self, request: httpx.Request) -> Fetch:
+        """Fetch a token, with the login if there is one."""
+
+        def fetch_with(login: Login | None) -> LoginFlow[tuple[FixedAuth, datetime]]:
+            sent_at = self._clock()
+            response = yield _token_request(self._challenge, login, request)
+            raise_if_transient(response, self._issuer, self._clock)
             if response.is_client_error:
                 raise self._refusal(response.status_code, login)
-            raise_unless_success(response, self._source, "the registry's endpoint")
-            answer = decode(response, _TokenAnswer, self._source, self._clock)
+            raise_unless_success(response, self._issuer, "the registry's endpoint")
+            answer = decode_credentials(response, _TokenAnswer, self._issuer, self._clock)
             token = answer.token or answer.access_token
             if token is None:
-                raise MalformedResponse(f"{self._source} answered without a token")
-            return _Token(token), asked_at + answer.lives
+                raise MalformedResponse(f"{self._issuer} answered without a token")
+            return _TokenAuth(token), sent_at + answer.lifetime
 
-        return (yield from self._login.using(ask))
+        return (yield from self._login.use(fetch_with))
 
     def _refusal(self, status: int, login: Login | None) -> RegistryError:
-        who = "nobody in particular" if login is None else f"user {login.username!r}"
-        who = "an identity token" if login and login.username is None else who
+        if login is None:
+            user = "an anonymous user"
+        elif login.username is None:
+            user = "an identity token"
+        else:
+            user = f"user {login.username!r}"
         kind = Unauthorized if status == httpx.codes.UNAUTHORIZED else Forbidden
-        scope = truncate(self._wanted.scope or "no scope")
+        scope = truncate(self._challenge.scope or "no scope")
         return kind(
-            f"{self._source} gave no token for {scope} to {who} (status {status}): check the"
-            " credentials, and what they may read",
+            f"{self._issuer} gave no token for {scope} to {user} (status {status}): check the"
+            " credentials and their permissions",
             status=status,
         )
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
-    """What a token comes in; OAuth 2 calls it ``access_token``."""
+    """The body of a token server's response. OAuth 2 names the token ``access_token``."""
 
     token: Secret | None = None
     access_token: Secret | None = None
     expires_in: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
 
     @property
-    def lives(self) -> timedelta:
-        return TOKEN_LIVES if self.expires_in is None else timedelta(seconds=self.expires_in)
+    def lifetime(self) -> timedelta:
+        return DEFAULT_LIFETIME if self.expires_in is None else timedelta(seconds=self.expires_in)
 
 
-def _token_request(wanted: _Wanted, login: Login | None, like: httpx.Request) -> httpx.Request:
-    about = {"service": wanted.service, "scope": wanted.scope}
-    parameters = {name: value for name, value in about.items() if value is not None}
-    headers = headers_like(like)
-    extensions = {"timeout": like.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())}
+def _token_request(
+    challenge: TokenChallenge, login: Login | None, on_behalf_of: httpx.Request
+) -> httpx.Request:
+    """Return the request for a token: a form with an identity token, otherwise a query."""
+    optional = {"service": challenge.service, "scope": challenge.scope}
+    parameters = {name: value for name, value in optional.items() if value is not None}
+    headers = sign_in_headers(on_behalf_of)
+    extensions = sign_in_extensions(on_behalf_of)
     if login is not None and login.username is None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         form = {
             "grant_type": "refresh_token",
-            "client_id": _CLIENT,
+            "client_id": _CLIENT_ID,
             "refresh_token": login.secret.reveal(),
             **parameters,
         }
         content = urlencode(form).encode()
         return httpx.Request(
-            "POST", wanted.realm, headers=headers, content=content, extensions=extensions
+            "POST", challenge.realm, headers=headers, content=content, extensions=extensions
         )
     if login is not None:
-        headers["Authorization"] = f"Basic {basic_of(login)}"
-    url = wanted.realm.copy_merge_params(parameters)
+        headers["Authorization"] = f"Basic {basic_credentials(login)}"
+    url = challenge.realm.copy_merge_params(parameters)
     return httpx.Request("GET", url, headers=headers, extensions=extensions)

@@ -1,4 +1,4 @@
-"""Huawei Cloud's and Open Telekom Cloud's Software Repository for Containers (SWR).
+"""Software Repository for Containers (SWR) of Huawei Cloud and of Open Telekom Cloud.
 
 The tag list is "Querying the List of Image Repository Tags" of the vendor's API reference:
 ``GET /v2/manage/namespaces/{namespace}/repos/{repository}/tags``.
@@ -17,7 +17,6 @@ import msgspec
 from tagsync import manifests
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
-    BadRequest,
     EndpointNotFound,
     Forbidden,
     InconsistentListing,
@@ -31,36 +30,29 @@ from tagsync.errors import (
 )
 from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
-from tagsync.registries.swr.paging import _decoded, _Reading
-from tagsync.secrets import Secret, redact
+from tagsync.registries.client import Client
+from tagsync.registries.responses import Answer, Refusal, Refusals, read_consistently
+from tagsync.registries.swr.paging import PagedRead, decode_list
 
 _ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
 """A fixed order, so that equal listings are equal bytes. Newest first, so that a push between two
-pages repeats a row, which is noticed, and does not skip one."""
+pages repeats a row, which is detected, instead of skipping one."""
 
 _REPOSITORY_ORDER: Final = {"order_column": "name", "order_type": "asc"}
 
 _NAMESPACES: Final = "/v2/manage/namespaces"
-
 _REPOSITORIES: Final = "/v2/manage/repos"
-
 _SHARED: Final = "/v2/manage/shared-repositories"
 
-_THROTTLED: Final = frozenset({"SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042"})
-
-_NO_NAMESPACE: Final = frozenset({"SVCSTG.SWR.4040058", "SVCSTG.SWR.4041061"})
-
-_SKEW_ALLOWED: Final = timedelta(minutes=14)
+_LARGEST_CLOCK_SKEW: Final = timedelta(minutes=14)
+"""SWR refuses signatures whose date differs by more than 15 minutes from its clock."""
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Row(msgspec.Struct, gc=False):
-    """A row of the tag list. Real answers lack many keys and send null for others."""
+    """A row of the tag list. Real responses omit many keys, and send JSON's null for others."""
 
     Tag: _Name
     id: _Int64 | None = None
@@ -97,17 +89,21 @@ class _Namespaces(msgspec.Struct, gc=False):
 
 
 _decode_tags = msgspec.json.Decoder(list[_Row] | None).decode
-
 _decode_repositories = msgspec.json.Decoder(list[_RepositoryRow] | None).decode
-
 _decode_namespaces = msgspec.json.Decoder(_Namespaces).decode
 
 
 class Swr:
     """An SWR endpoint behind the `Registry` protocol."""
 
-    def __init__(self, client: http.Client, max_listing_bytes: int, clock: Clock = utc_now) -> None:
-        """Takes over the client, which has to have been made with `refusal_of`."""
+    def __init__(self, client: Client, max_listing_bytes: int, clock: Clock = utc_now) -> None:
+        """Prepare the client, which must have been created with `REFUSALS`.
+
+        Args:
+            client: Sends the requests. `close` closes it.
+            max_listing_bytes: The most bytes of all response bodies of one listing.
+            clock: Dates the listings.
+        """
         self._client = client
         self._max_bytes = max_listing_bytes
         self._clock = clock
@@ -116,54 +112,54 @@ class Swr:
         self,
         repository: str,
         known: str | None = None,
-        scope: Scope = EVERYTHING,  # noqa: ARG002  SWR's list has digests and manifests in it
+        scope: Scope = EVERYTHING,  # noqa: ARG002  SWR's list contains digests and manifests
     ) -> Listing | Unchanged:
-        """Reads all tags of a repository, again if the pages contradict each other.
+        """Return all tags of a repository. Read again if the pages contradict each other.
 
         Args:
-            repository: ``namespace/name``, whose name may contain slashes.
-            known: the fingerprint of the last recorded listing.
-            scope: of no effect: the list has everything in it.
+            repository: ``namespace/name``. The name may contain slashes.
+            known: Fingerprint of the last recorded listing.
+            scope: Ignored, because SWR's list contains digests and manifests.
 
         Raises:
-            RepositoryNotFound, NamespaceNotFound: there is no such repository.
-            InconsistentListing: the pages contradicted each other in every read.
-            RegistryError: any other reason for which there is no complete listing.
+            RepositoryNotFound, NamespaceNotFound: If the repository does not exist.
+            InconsistentListing: If the pages contradicted each other in every attempt.
+            RegistryError: If a complete listing cannot be read for any other reason.
         """
         requests = size = 0
 
         def read() -> Listing | Unchanged:
             nonlocal requests, size
             started_at = timestamp(self._clock())
-            reading = _Reading(
-                self._pages_of(tags_path(repository), _ORDER),
+            pages = PagedRead(
+                self._page_requests(tags_path(repository), _ORDER),
                 _decode_tags,
                 lambda row: None if row.deleted else row.Tag,
                 self._max_bytes,
                 known,
             )
             try:
-                reading.read()
-                return self._listing(reading, started_at)
+                pages.read()
+                return self._listing(pages, started_at)
             finally:
-                requests += reading.requests
-                size += reading.size
+                requests += pages.requests
+                size += pages.size
 
-        listing = answers.read_consistently(read, repository)
+        listing = read_consistently(read, repository)
         return msgspec.structs.replace(listing, requests=requests, size=size)
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
-        """Finds the repositories that match, organization by organization.
+        """Return the repositories that match, read from one organization after another.
 
-        Globs that begin with a whole organization's name ask for that one alone, others for every
-        organization whose name fits.
+        A glob that begins with the whole name of an organization requests only this one. For other
+        globs, every organization is requested whose name may match.
 
         Args:
-            globs: over ``namespace/name``; ``*`` crosses slashes.
-            shared: whether to look among what other accounts share with this one, too.
+            globs: Patterns over ``namespace/name``. ``*`` also matches slashes.
+            shared: Whether to include repositories that other accounts share with this one.
 
         Raises:
-            InconsistentListing, RegistryError: as `list_tags`.
+            InconsistentListing, RegistryError: As for `list_tags`.
         """
         found: set[str] = set()
         namespaces = self._namespaces(globs) if globs else ()
@@ -174,40 +170,40 @@ class Swr:
         return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _namespaces(self, globs: Sequence[str]) -> list[str]:
-        """The organizations in which a glob may match; those spelled out need not be asked for."""
+        """Return the organizations that may match. Exact names are returned without a request."""
         prefixes = [re.split(r"[*?\[]", glob, maxsplit=1)[0] for glob in globs]
-        named = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
+        exact = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
         beginnings = tuple(prefix for prefix in prefixes if "/" not in prefix)
-        if beginnings:
-            answer = self._client.get(_NAMESPACES, {}, self._max_bytes)
-            rows = _decoded(_decode_namespaces, answer).namespaces or []
-            named |= {row.name for row in rows if row.name.startswith(beginnings)}
-        return sorted(named)
+        if not beginnings:
+            return sorted(exact)
+        answer = self._client.get(_NAMESPACES, {}, self._max_bytes)
+        rows = decode_list(_decode_namespaces, answer).namespaces or []
+        return sorted(exact | {row.name for row in rows if row.name.startswith(beginnings)})
 
     def _repositories(self, path: str, query: Mapping[str, str]) -> set[str]:
         def read() -> set[str]:
-            fetch = self._pages_of(path, {**query, **_REPOSITORY_ORDER})
-            reading = _Reading(fetch, _decode_repositories, _full_name, self._max_bytes)
-            reading.read()
-            return {
-                _full_name(_placeable(row, page.answer.url))
-                for page in reading.pages
-                for row in page.rows
-            }
+            fetch = self._page_requests(path, {**query, **_REPOSITORY_ORDER})
+            pages = PagedRead(fetch, _decode_repositories, _full_name, self._max_bytes)
+            pages.read()
+            for page in pages.pages:
+                _check_names(page.rows, page.answer.url)
+            return {_full_name(row) for page in pages.pages for row in page.rows}
 
         try:
-            return answers.read_consistently(read, path)
+            return read_consistently(read, path)
         except NamespaceNotFound:
             return set()
 
-    def _pages_of(
+    def _page_requests(
         self, path: str, parameters: Mapping[str, str]
-    ) -> Callable[[int, int, int], http.Answer]:
-        def fetch(offset: int, limit: int, max_bytes: int) -> http.Answer:
+    ) -> Callable[[int, int, int], Answer]:
+        """Return the function that requests a page, given offset, limit and maximum size."""
+
+        def fetch(offset: int, limit: int, max_bytes: int) -> Answer:
             query: dict[str, str | int] = {"offset": offset, "limit": limit, **parameters}
             try:
                 return self._client.get(path, query, max_bytes)
@@ -218,35 +214,36 @@ class Swr:
 
         return fetch
 
-    def _listing(self, reading: _Reading[_Row], started_at: str) -> Listing | Unchanged:
+    def _listing(self, pages: PagedRead[_Row], started_at: str) -> Listing | Unchanged:
         finished_at = timestamp(self._clock())
-        if reading.unchanged:
-            return Unchanged(
-                started_at, finished_at, reading.fingerprint, reading.requests, reading.size
-            )
+        if pages.unchanged:
+            return Unchanged(started_at, finished_at, pages.fingerprint, pages.requests, pages.size)
         tags: dict[str, Tag] = {}
         images: dict[str, Image] = {}
         unverified = tuple(
             row.Tag
-            for page in reading.pages
+            for page in pages.pages
             for row in page.rows
-            if not _add(row, tags, images, page.answer.url)
+            if not _add_row(row, tags, images, page.answer.url)
         )
         return Listing(
             tags,
             images,
             started_at,
             finished_at,
-            reading.fingerprint,
-            pages=reading.answers,
-            requests=reading.requests,
-            size=reading.size,
+            pages.fingerprint,
+            pages=pages.answers,
+            requests=pages.requests,
+            size=pages.size,
             unverified=unverified,
         )
 
 
 def tags_path(repository: str) -> str:
-    """The path of a repository's tag list; SWR writes a slash in a repository's name as ``$``."""
+    """Return the path of a repository's tag list.
+
+    SWR writes a slash in the name of a repository as ``$``.
+    """
     namespace, _, name = repository.partition("/")
     return (
         f"/v2/manage/namespaces/{quote(namespace, safe='')}"
@@ -254,51 +251,17 @@ def tags_path(repository: str) -> str:
     )
 
 
-def refusal_of(answer: http.Answer, secrets: tuple[Secret, ...] = ()) -> RegistryError:
-    """The error of an answer whose status is not 200, in one sentence with status, code and text.
-
-    Args:
-        answer: its body may have any of the shapes that SWR and its gateway use, or none.
-        secrets: what must not appear in the sentence even if the server echoes it.
-    """
-    code, text = (redact(value, secrets) for value in _code_and_message(answer.body))
-    said = ": ".join(filter(None, (truncate(code), truncate(text)))) or "no readable message"
-    kind, advice = _kind_of_refusal(answer, code)
+def _advice(answer: Answer, error: type[RegistryError]) -> str | None:
+    """Return advice for two frequent mistakes: the Docker registry's host, and a wrong clock."""
     if "Docker-Distribution-Api-Version" in answer.headers:
-        advice = ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
-    elif kind is Unauthorized and (skew := _clock_skew(answer)) > _SKEW_ALLOWED:
-        advice = f": the clocks here and there are {skew} apart, set the one here right"
-    advice = truncate(redact(advice, secrets))
-    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
-    return kind(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
-    )
+        return ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
+    if error is Unauthorized and (skew := _clock_skew(answer)) > _LARGEST_CLOCK_SKEW:
+        return f": the clocks of this machine and of the registry differ by {skew}; correct them"
+    return None
 
 
-def _kind_of_refusal(answer: http.Answer, code: str) -> tuple[type[RegistryError], str]:
-    status = answer.status
-    if status == 429 or code in _THROTTLED:  # noqa: PLR2004  statuses read best as figures
-        return Throttled, ""
-    if later := http.kind_of_passing(status):
-        return later, ""
-    if 300 <= status < 400:  # noqa: PLR2004
-        # Whoever redirects may have put a key into the query.
-        where = answer.headers.get("Location", "nowhere").partition("?")[0]
-        return BadRequest, f"; it points to {where}"
-    if status == 404:  # noqa: PLR2004
-        if code.startswith("APIGW"):
-            return EndpointNotFound, ": check the endpoint"
-        kind = NamespaceNotFound if code in _NO_NAMESPACE else RepositoryNotFound
-        return kind, "" if code else ": if the repository exists, check the endpoint"
-    kinds: dict[int, tuple[type[RegistryError], str]] = {
-        401: (Unauthorized, ": check the credentials"),
-        403: (Forbidden, ": the credentials are good but do not permit this"),
-    }
-    return kinds.get(status, (BadRequest, ""))
-
-
-def _clock_skew(answer: http.Answer) -> timedelta:
-    """How far the server's clock and ours are apart; a signature is refused beyond 15 minutes."""
+def _clock_skew(answer: Answer) -> timedelta:
+    """Return the difference between the clocks of the server and of this machine."""
     try:
         there = parsedate_to_datetime(answer.headers.get("Date", ""))
         return abs(utc_now().replace(microsecond=0) - there.astimezone(UTC))
@@ -306,37 +269,52 @@ def _clock_skew(answer: http.Answer) -> timedelta:
         return timedelta()
 
 
-def _code_and_message(body: bytes) -> tuple[str, str]:
-    """Finds the code and the message, or nothing, in every shape of error body that is known."""
-    content = answers.errors_of(body)
-    code = content.get("errorCode") or content.get("error_code") or ""
-    text = content.get("errorMessage") or content.get("error_msg") or ""
-    return str(code), str(text)
+REFUSALS: Final = Refusals(
+    code_keys=("errorCode", "error_code"),
+    message_keys=("errorMessage", "error_msg"),
+    rows=(
+        Refusal(Throttled, code=r"SVCSTG\.SWR\.(4031032|4031042)"),
+        Refusal(EndpointNotFound, 404, code=r"APIGW.*", advice=": check the endpoint"),
+        Refusal(NamespaceNotFound, 404, code=r"SVCSTG\.SWR\.(4040058|4041061)"),
+        Refusal(
+            RepositoryNotFound,
+            404,
+            code="",
+            advice=": if the repository exists, check the endpoint",
+        ),
+        Refusal(RepositoryNotFound, 404),
+        Refusal(Unauthorized, 401, advice=": check the credentials"),
+        Refusal(Forbidden, 403, advice=": the credentials are valid but do not permit this"),
+    ),
+    hint=_advice,
+)
+"""Error codes of SWR and of its gateway (``APIGW``)."""
 
 
-def _placeable(row: _RepositoryRow, url: str) -> _RepositoryRow:
-    """The row, if its names can stand in a path without meaning another one.
+def _check_names(rows: Sequence[_RepositoryRow], url: str) -> None:
+    """Check that names can be part of a path without changing its meaning.
 
     Raises:
-        MalformedResponse: they are dots, which lead upwards, or hold what SWR writes for a slash.
+        MalformedResponse: If a name is ``.`` or ``..``, or contains what SWR writes for a slash.
     """
-    dots = {".", ".."} & {row.namespace, row.name}
-    if dots or "/" in row.namespace or "$" in row.name:
-        raise MalformedResponse(
-            f"{url} listed the repository {truncate(_full_name(row))!r}, which no path can name"
-        )
-    return row
+    for row in rows:
+        dots = {".", ".."} & {row.namespace, row.name}
+        if dots or "/" in row.namespace or "$" in row.name:
+            raise MalformedResponse(
+                f"{url} listed the repository {truncate(_full_name(row))!r}, a name that cannot be"
+                " part of a path"
+            )
 
 
 def _full_name(row: _RepositoryRow) -> str:
     return f"{row.namespace}/{row.name}"
 
 
-def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> bool:
-    """Takes one row into the listing; one that says when it was deleted is a tag that is gone.
+def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> bool:
+    """Add a row to the listing, unless it describes a deleted tag.
 
     Returns:
-        Whether the row's manifest, if it has one, is what it claims to be.
+        False if the row's manifest is not what its digest or image_id claims.
     """
     if row.deleted:
         return True
@@ -363,7 +341,7 @@ def _add(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) ->
     if not digest:
         return True
     known = images.get(digest)
-    # One look at equal bytes is enough; of unequal ones those are kept that are what they claim.
+    # Equal bytes are checked once. Of different ones, those that match the digest are kept.
     if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
         image = manifests.listed_image(
             digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size

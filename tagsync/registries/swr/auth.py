@@ -1,14 +1,10 @@
-"""The authentication of SWR requests."""
+"""Choose how requests to SWR are authenticated."""
 
 from tagsync.clock import Clock, utc_now
-from tagsync.errors import (
-    ConfigError,
-)
+from tagsync.errors import ConfigError
 from tagsync.registries.credentials import (
     AgencyCredential,
-    BasicCredential,
     Credential,
-    DockerCredential,
     KeyCredential,
     NoCredential,
     PasswordCredential,
@@ -20,28 +16,25 @@ from tagsync.registries.swr.iam import PasswordAuth, TokenAuth
 from tagsync.registries.swr.signing import SigningAuth
 
 
-def of(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
-    """What signs or marks the requests for a credential; null where nobody is asked.
+def auth_for(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
+    """Return the authentication of requests with a credential, or None for anonymous requests.
 
     Raises:
-        ConfigError: the credential is for another kind of registry, or cannot be sent.
+        ConfigError: If the credential is for another kind of registry, or cannot be sent.
     """
     match credential:
         case NoCredential():
             return None
         case TokenCredential(token=token):
             return TokenAuth(token)
-        case KeyCredential(access_key, secret_key, security_token, project_id):
-            return SigningAuth(
-                access_key.reveal(),
-                secret_key,
-                security_token=security_token,
-                project_id=project_id,
-                clock=clock,
+        case KeyCredential() as keys:
+            return SigningAuth(keys, clock)
+        case PasswordCredential() as user:
+            return PasswordAuth(user, clock)
+        case AgencyCredential() as agency:
+            return AgencyAuth(agency, clock)
+        case _:
+            raise ConfigError(
+                "SWR's API does not accept the login of a Docker registry: set kind to 'aksk',"
+                " 'password', 'token', 'ecs' or 'none' under [registries.auth]"
             )
-        case PasswordCredential(endpoint, username, password, domain, project):
-            return PasswordAuth(endpoint, username, password, domain, project, clock=clock)
-        case AgencyCredential(endpoint):
-            return AgencyAuth(metadata_endpoint=endpoint, clock=clock)
-        case BasicCredential() | DockerCredential():
-            raise ConfigError("SWR's API takes no user and password of a Docker registry")

@@ -1,41 +1,42 @@
-"""Tokens of the identity service (IAM)."""
+"""Tokens of the vendor's identity service (IAM).
+
+Source: the vendor's "IAM: obtaining a user token through password authentication".
+"""
 
 import httpx
 import msgspec
 
 from tagsync.clock import Clock
-from tagsync.errors import (
-    MalformedResponse,
-    Unauthorized,
-)
+from tagsync.errors import MalformedResponse, Unauthorized
+from tagsync.registries.credentials import PasswordCredential
 from tagsync.registries.renewal import (
-    SIGN_IN_TIMEOUT,
+    Fetch,
     FixedAuth,
-    Obtaining,
+    Moment,
     RenewedAuth,
-    _Moment,
-    _url,
-    check_for_header,
-    check_text,
-    decode,
-    fits_header,
-    headers_like,
-    raise_if_passing,
+    check_header_value,
+    check_secret,
+    decode_credentials,
+    endpoint_url,
+    is_header_value,
+    raise_if_transient,
     raise_unless_success,
+    sign_in_extensions,
+    sign_in_headers,
 )
 from tagsync.secrets import Secret
 
 
 class TokenAuth(FixedAuth):
-    """A token of the identity service (IAM), sent as ``X-Auth-Token``."""
+    """Sends a token of the identity service as ``X-Auth-Token``."""
 
     def __init__(self, token: Secret) -> None:
-        """Takes the token.
+        """Check the token.
 
         Raises:
-            ConfigError: no HTTP header can carry it.
+            ConfigError: If an HTTP header cannot carry it.
         """
-        check_for_header("token", token.reveal())
+        check_header_value("token", token.reveal())
         self._token = token
 
     @property
@@ -43,104 +44,83 @@ class TokenAuth(FixedAuth):
         """The token."""
         return (self._token,)
 
-    def mark(self, request: httpx.Request) -> None:
-        """Sets ``X-Auth-Token``."""
+    def authenticate(self, request: httpx.Request) -> None:
+        """Set ``X-Auth-Token``."""
         request.headers["X-Auth-Token"] = self._token.reveal()
 
 
 class PasswordAuth(RenewedAuth):
-    """A user's password, for which IAM gives a token scoped to one project.
+    """Exchanges a user's password for a token with the scope of one project.
 
-    ``POST {iam}/v3/auth/tokens?nocatalog=true``; the token comes in ``X-Subject-Token`` and lives
-    24 hours, or less after a change of password or permissions.
+    ``POST {iam}/v3/auth/tokens?nocatalog=true`` answers with the token in ``X-Subject-Token``. It
+    is valid for 24 hours, or less if the user's password or permissions change.
     """
 
-    def __init__(
-        self,
-        iam_endpoint: str,
-        username: str,
-        password: Secret,
-        domain: str,
-        project: str,
-        *,
-        clock: Clock,
-    ) -> None:
-        """Sends nothing yet.
-
-        Args:
-            iam_endpoint: the URL of the identity service, without a path.
-            username: of an IAM user.
-            password: of that user.
-            domain: the account's name, which the user belongs to.
-            project: the project's name, usually the region's.
-            clock: tells when the token is due.
+    def __init__(self, user: PasswordCredential[Secret], clock: Clock) -> None:
+        """Check the credential. No request is sent yet.
 
         Raises:
-            ConfigError: the endpoint is no URL, or the password no text.
+            ConfigError: If ``iam_endpoint`` is not a URL, or the password is not text.
         """
         super().__init__(clock)
-        check_text("password", password)
-        self._url = _url("iam_endpoint", iam_endpoint, "/v3/auth/tokens?nocatalog=true")
-        self._source = self._url.host
-        self._username = username
-        self._password = password
-        self._domain = domain
-        self._project = project
+        check_secret("password", user.password)
+        path = "/v3/auth/tokens?nocatalog=true"
+        self._url = endpoint_url("iam_endpoint", user.iam_endpoint, path)
+        self._issuer = self._url.host
+        self._user = user
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The password, and the tokens in use."""
-        return (self._password, *super().secrets)
+        return (self._user.password, *super().secrets)
 
-    def _obtain(self, request: httpx.Request) -> Obtaining:
-        response = yield self._sign_in(request)
-        raise_if_passing(response, self._source, self._clock)
+    def fetch(self, request: httpx.Request) -> Fetch:
+        """Sign in."""
+        response = yield self._sign_in_request(request)
+        raise_if_transient(response, self._issuer, self._clock)
         if response.is_client_error:
             raise self._refusal(response.status_code)
-        raise_unless_success(response, self._source, "iam_endpoint")
-        answer = decode(response, _TokenAnswer, self._source, self._clock)
+        raise_unless_success(response, self._issuer, "iam_endpoint")
+        answer = decode_credentials(response, _TokenAnswer, self._issuer, self._clock)
         token = response.headers.get("X-Subject-Token", "")
-        if not fits_header(token):
+        if not is_header_value(token):
             raise MalformedResponse(
-                f"{self._source} answered a sign-in without a usable X-Subject-Token:"
+                f"{self._issuer} answered a sign-in without a usable X-Subject-Token:"
                 " check iam_endpoint",
                 status=response.status_code,
             )
         return TokenAuth(Secret(token)), answer.token.expires_at
 
-    def _sign_in(self, request: httpx.Request) -> httpx.Request:
+    def _sign_in_request(self, request: httpx.Request) -> httpx.Request:
         user = {
-            "name": self._username,
-            "password": self._password.reveal(),
-            "domain": {"name": self._domain},
+            "name": self._user.username,
+            "password": self._user.password.reveal(),
+            "domain": {"name": self._user.domain},
         }
         identity = {"methods": ["password"], "password": {"user": user}}
-        scope = {"project": {"name": self._project}}
-        # httpx puts the client's timeout on the request that it was given and on no other; without
-        # one, a server that never answers would hold every thread.
-        timeout = request.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())
+        scope = {"project": {"name": self._user.project}}
         return httpx.Request(
             "POST",
             self._url,
-            headers={**headers_like(request), "Content-Type": "application/json"},
+            headers={**sign_in_headers(request), "Content-Type": "application/json"},
             content=msgspec.json.encode({"auth": {"identity": identity, "scope": scope}}),
-            extensions={"timeout": timeout},
+            extensions=sign_in_extensions(request),
         )
 
     def _refusal(self, status: int) -> Unauthorized:
         return Unauthorized(
-            f"{self._source} refused to sign in user {self._username!r} of domain"
-            f" {self._domain!r} for project {self._project!r} (status {status}):"
+            f"{self._issuer} refused to sign in user {self._user.username!r} of domain"
+            f" {self._user.domain!r} for project {self._user.project!r} (status {status}):"
             " check these names, the password and iam_endpoint",
             status=status,
         )
 
 
 class _Token(msgspec.Struct, frozen=True):
-    expires_at: _Moment
+    expires_at: Moment
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
-    """The body of a sign-in, of which only the expiry matters."""
+    """The body of the response to a sign-in; tagsync reads only when the token expires."""
 
     token: _Token

@@ -1,4 +1,4 @@
-"""Read a list of SWR page by page."""
+"""Read a list of SWR page by page, from servers that differ in how they page."""
 
 import re
 from collections.abc import Callable
@@ -9,38 +9,33 @@ from typing import Final, Generic, NoReturn, TypeVar
 import httpx
 import msgspec
 
-from tagsync.errors import (
-    InconsistentListing,
-    ResponseTooLarge,
-)
+from tagsync.errors import InconsistentListing, ResponseTooLarge
 from tagsync.escaping import truncate
-from tagsync.registries import client as http
-from tagsync.registries import responses as answers
+from tagsync.registries.responses import Answer, decode_body
 
 PAGE: Final = 1000
-"""Rows asked for at a time: the most that the vendor documents."""
+"""Rows to request at a time: the most that the vendor documents."""
 
 MAX_ROWS: Final = 1_000_000
-"""Rows that one list may have: in memory a small row takes twenty times its bytes on the wire."""
+"""The most rows of a list: a small row takes twenty times its transferred bytes in memory."""
 
 MAX_PAGES: Final = 10_000
-"""Pages that one list may have: of pages with a row each, bytes alone would allow millions."""
+"""The most pages of a list: the limit of bytes alone would allow millions of pages of one row."""
 
-_DECODING: Final = b"swr 1\n"
-"""Part of each fingerprint: to be changed when more is taken from the same bytes than before."""
+_FINGERPRINT_VERSION: Final = b"swr 1\n"
+"""Part of each fingerprint. Change it when tagsync takes more from the same bytes than before."""
 
 _INTERFACE: Final = "SWR's API"
 
 RowT = TypeVar("RowT")
-
 ReadT = TypeVar("ReadT")
 
 
-class _Page(Generic[RowT]):
-    """One answer of a list; its rows are decoded when they are first asked for."""
+class Page(Generic[RowT]):
+    """One answer of a list. Its rows are decoded on first use."""
 
-    def __init__(self, answer: http.Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
-        # A thousand pages need not keep a thousand heads, each of which may have 100 KiB.
+    def __init__(self, answer: Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
+        # Without headers, which may have 100 KiB in each of a thousand pages.
         self.answer = msgspec.structs.replace(answer, headers=httpx.Headers())
         self.content_range = answer.headers.get("Content-Range", "")
         self._decode = decode
@@ -48,37 +43,46 @@ class _Page(Generic[RowT]):
 
     @property
     def rows(self) -> list[RowT]:
-        """The rows; an empty list is ``[]`` or ``null``."""
+        """The rows. SWR sends an empty list as ``[]`` or ``null``."""
         if self._rows is None:
-            self._rows = _decoded(self._decode, self.answer) or []
+            self._rows = decode_list(self._decode, self.answer) or []
         return self._rows
 
     @property
     def total(self) -> int | None:
-        """How many rows all pages have, from ``Content-Range: {offset}-{count}/{total}``."""
+        """Rows of all pages, from ``Content-Range: {offset}-{count}/{total}``, if it is sent."""
         match = re.fullmatch(r"(?:\w+ )?\d+-\d+/(\d{1,18})", self.content_range.strip())
         return int(match[1]) if match else None
 
 
-class _Reading(Generic[RowT]):
+class PagedRead(Generic[RowT]):
     """One attempt to read all pages of a list.
 
     Attributes:
-        pages: those that have rows of it.
-        answers: how many it rests on, an empty one that says "that was all" among them.
-        requests: how many were sent, those tried again included.
-        size: bytes of all bodies.
-        unchanged: whether it is the recorded one.
+        pages: The pages that contain rows of the list.
+        answers: Number of responses that the list was read from, including an empty last page.
+        requests: Number of requests, retries included.
+        size: Bytes of all response bodies.
+        unchanged: Whether the list is the recorded one.
     """
 
     def __init__(
         self,
-        fetch: Callable[[int, int, int], http.Answer],
+        fetch: Callable[[int, int, int], Answer],
         decode: Callable[[bytes], list[RowT] | None],
         name_of: Callable[[RowT], str | None],
         max_bytes: int,
         known: str | None = None,
     ) -> None:
+        """Prepare the read. No request is sent yet.
+
+        Args:
+            fetch: Requests a page, given its offset, its limit and the most bytes to accept.
+            decode: Decodes the body of a page.
+            name_of: Returns the name of a row, which must be unique. None exempts the row.
+            max_bytes: The most bytes of all response bodies.
+            known: Fingerprint of the recorded list.
+        """
         self._fetch = fetch
         self._decode = decode
         self._name_of = name_of
@@ -86,8 +90,8 @@ class _Reading(Generic[RowT]):
         self._rows = 0
         self._known = known
         self._max_bytes = max_bytes
-        self._hash = sha256(_DECODING)
-        self.pages: list[_Page[RowT]] = []
+        self._hash = sha256(_FINGERPRINT_VERSION)
+        self.pages: list[Page[RowT]] = []
         self.answers = 0
         self.requests = 0
         self.size = 0
@@ -95,18 +99,18 @@ class _Reading(Generic[RowT]):
 
     @property
     def fingerprint(self) -> str:
-        """Of every page so far."""
+        """Hash of all pages so far."""
         return self._hash.hexdigest()
 
     def read(self) -> None:
-        """Fetches pages until the listing is complete or known to be the recorded one.
+        """Request pages until the list is complete, or is known to be the recorded one.
 
-        Servers differ: some ignore ``offset`` and ``limit``, some cap the page below what was
-        asked, some send no total. None of that may make a part look like the whole.
+        Some servers ignore ``offset`` and ``limit``, some limit the page to fewer rows than
+        requested, some send no total. With any of them, a part must not pass for the whole list.
 
         Raises:
-            InconsistentListing: the pages contradict each other.
-            RegistryError: a page could not be had.
+            InconsistentListing: If the pages contradict each other.
+            RegistryError: If a page cannot be read.
         """
         first = self._page(0, PAGE)
         if self.unchanged:
@@ -116,41 +120,41 @@ class _Reading(Generic[RowT]):
         else:
             self._read_to_total(first, first.total)
 
-    def _read_to_total(self, first: _Page[RowT], total: int) -> None:
+    def _read_to_total(self, first: Page[RowT], total: int) -> None:
         step = count = len(first.rows)
-        self._take(first)
+        self._check_rows(first)
         if total > MAX_ROWS:
             _too_many(first.answer, MAX_ROWS, "rows")
         while count < total and not self.unchanged:
             if not step:
-                _contradict(f"there is no row where the total is {total}")
+                _contradiction(f"the first page is empty although the total is {total}")
             page = self._page(step * len(self.pages), step)
             if page.total != total:
-                _contradict(f"the total was {total}, then {page.total}")
-            self._take(page)
+                _contradiction(f"the total was {total}, then {page.total}")
+            self._check_rows(page)
             count += len(page.rows)
             if count < total and len(page.rows) != step:
-                _contradict(f"a page has {len(page.rows)} rows where {step} were asked for")
+                _contradiction(f"a page has {len(page.rows)} rows although {step} were requested")
         if count > total:
-            _contradict(f"there are {count} rows where the total is {total}")
+            _contradiction(f"there are {count} rows although the total is {total}")
 
-    def _read_without_total(self, first: _Page[RowT]) -> None:
+    def _read_without_total(self, first: Page[RowT]) -> None:
         step = len(first.rows)
         if step == 0 or step > PAGE:
             return
-        # One row after the first page tells the three kinds of server apart: it is missing where
-        # the listing is complete, and it is the whole first page again where paging is ignored.
+        # Request the row after the first page. There is none if the list is complete. If the
+        # server ignores paging, the answer is the first page again.
         before = self._hash.copy()
         probe = self._page(step, 1)
         self.pages.pop()
         if not probe.rows or self.unchanged:
             return
         if list(map(self._name_of, probe.rows)) == list(map(self._name_of, first.rows)):
-            # What is ignored tells nothing new: the next poll needs the first page only.
+            # Leave the probe out of the fingerprint: the next poll then needs the first page only.
             self._hash = before
             self.answers -= 1
             return
-        self._take(first)
+        self._check_rows(first)
         ended = False
         while not self.unchanged:
             page = self._page(step * len(self.pages), step)
@@ -158,28 +162,28 @@ class _Reading(Generic[RowT]):
                 self.pages.pop()
                 return
             if ended or len(page.rows) > step:
-                _contradict(f"a page that should have {step} rows has more or fewer")
-            self._take(page)
+                _contradiction(f"a page that should have {step} rows has more or fewer")
+            self._check_rows(page)
             ended = len(page.rows) < step
 
-    def _take(self, page: _Page[RowT]) -> None:
-        """Makes sure that no row was on a page before: rows moved, or the same page came again.
+    def _check_rows(self, page: Page[RowT]) -> None:
+        """Check that no row was on an earlier page, because rows moved or the page was repeated.
 
         Raises:
-            InconsistentListing: one was.
-            ResponseTooLarge: there are more rows than any list has.
+            InconsistentListing: If a row was on an earlier page.
+            ResponseTooLarge: If there are too many rows.
         """
         self._rows += len(page.rows)
         if self._rows > MAX_ROWS:
             _too_many(page.answer, MAX_ROWS, "rows")
         names = {name for row in page.rows if (name := self._name_of(row)) is not None}
         if repeated := names & self._seen:
-            _contradict(f"{truncate(min(repeated))!r} is on two pages")
+            _contradiction(f"{truncate(min(repeated))!r} is on two pages")
         self._seen |= names
 
-    def _page(self, offset: int, limit: int) -> _Page[RowT]:
+    def _page(self, offset: int, limit: int) -> Page[RowT]:
         answer = self._fetch(offset, limit, self._max_bytes - self.size)
-        page = _Page(answer, self._decode)
+        page = Page(answer, self._decode)
         if len(self.pages) == MAX_PAGES:
             _too_many(answer, MAX_PAGES, "pages")
         self.answers += 1
@@ -192,19 +196,26 @@ class _Reading(Generic[RowT]):
         return page
 
 
-def _decoded(decode: Callable[[bytes], ReadT], answer: http.Answer) -> ReadT:
-    # No row is shorter than ten bytes, and each begins with this, which no text within it holds: it
-    # counts them before there are objects.
+def decode_list(decode: Callable[[bytes], ReadT], answer: Answer) -> ReadT:
+    """Return a decoded list. The number of its rows is checked before memory is spent on them.
+
+    Raises:
+        MalformedResponse: If the body is not the requested list.
+        ResponseTooLarge: If it has too many rows.
+    """
+    # A row has at least ten bytes and begins with {", whose quote is escaped within strings.
     if len(answer.body) > 10 * MAX_ROWS:
-        begun = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
-        if begun > MAX_ROWS:
+        rows = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
+        if rows > MAX_ROWS:
             _too_many(answer, MAX_ROWS, "rows")
-    return answers.decoded(decode, answer, _INTERFACE)
+    return decode_body(decode, answer, _INTERFACE)
 
 
-def _contradict(what: str) -> NoReturn:
-    raise InconsistentListing(what)
+def _contradiction(description: str) -> NoReturn:
+    raise InconsistentListing(description)
 
 
-def _too_many(answer: http.Answer, limit: int, what: str) -> NoReturn:
-    raise ResponseTooLarge(f"{answer.url} lists more than the {limit} {what} that are believed")
+def _too_many(answer: Answer, limit: int, unit: str) -> NoReturn:
+    raise ResponseTooLarge(
+        f"{answer.url} lists more than {limit} {unit}, the most that tagsync accepts"
+    )

@@ -1,4 +1,7 @@
-"""Sign requests with an access key (``SDK-HMAC-SHA256``)."""
+"""Sign requests with an access key (AK/SK), by the vendor's ``SDK-HMAC-SHA256``.
+
+Source: the vendor's "API signing guide".
+"""
 
 import hashlib
 import hmac
@@ -10,31 +13,33 @@ from urllib.parse import quote, unquote_to_bytes
 import httpx
 
 from tagsync.clock import Clock
-from tagsync.registries.renewal import FixedAuth, check_for_header, check_text
+from tagsync.registries.credentials import KeyCredential
+from tagsync.registries.renewal import FixedAuth, check_header_value, check_secret
 from tagsync.secrets import Secret
 
 _ALGORITHM: Final = "SDK-HMAC-SHA256"
 
 _SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
+"""The headers to sign, if the request has them."""
 
 
 def canonical_path(path: bytes) -> str:
-    """The path as it is signed: unquoted once, each part quoted again, with a slash at its end.
+    """Return the path to sign: each segment unquoted and quoted again, with a final slash.
 
     Args:
-        path: as it is sent.
+        path: The path as it is sent.
     """
-    # Bytes, not text: an escape that is not UTF-8 stays what it is.
+    # As bytes, so that an escape that is not UTF-8 keeps its value.
     parts = unquote_to_bytes(path).split(b"/")
     quoted = "/".join(quote(part, safe="~") for part in parts)
     return quoted if quoted.endswith("/") else quoted + "/"
 
 
 def canonical_query(query: bytes) -> str:
-    """The query as it is signed, and must be sent: sorted pairs, RFC 3986, space as ``%20``.
+    """Return the query to sign and to send: sorted, quoted by RFC 3986, with ``%20`` for a space.
 
     Args:
-        query: in any encoding; ``+`` is a space, which is how httpx writes one.
+        query: The query in any encoding. ``+`` is a space, because httpx writes spaces so.
     """
     fields = (field.replace(b"+", b" ").partition(b"=") for field in query.split(b"&") if field)
     pairs = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in fields)
@@ -44,14 +49,14 @@ def canonical_query(query: bytes) -> str:
 def canonical_request(
     method: str, path: bytes, query: bytes, headers: Mapping[str, str], body: bytes
 ) -> str:
-    """What a request says, in the one form that both sides hash.
+    """Return the canonical request: the text that the client and the server hash.
 
     Args:
-        method: as it is sent.
-        path: as it is sent.
-        query: in any encoding and order.
-        headers: those that are signed, by lower-case name.
-        body: the whole of it.
+        method: The HTTP method.
+        path: The path as it is sent.
+        query: The query in any encoding and order.
+        headers: The headers to sign, by lower-case name.
+        body: The whole body.
     """
     return "\n".join(
         (
@@ -67,82 +72,72 @@ def canonical_request(
 
 
 def string_to_sign(date: str, canonical: str) -> str:
-    """What the secret key signs.
+    """Return the text that the secret key signs.
 
     Args:
-        date: the request's ``X-Sdk-Date``.
-        canonical: from `canonical_request`.
+        date: The request's ``X-Sdk-Date``.
+        canonical: The result of `canonical_request`.
     """
     return f"{_ALGORITHM}\n{date}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 def signature(secret_key: Secret, text: str) -> str:
-    """The signature of `string_to_sign`, in hexadecimal."""
+    """Return the signature of `string_to_sign` in hexadecimal."""
     return hmac.new(secret_key.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 class SigningAuth(FixedAuth):
-    """An access key and its secret (AK/SK), by ``SDK-HMAC-SHA256``.
+    """Signs requests with an access key.
 
-    The query is sent in the order and encoding in which it is signed. The path is sent as it was
-    built, ``$`` as ``$``: the signature covers its canonical form, as the vendor's SDK does it.
+    The query is sent in the order and the encoding in which it is signed. The path is sent as it
+    was built, with ``$`` as ``$``; the signature covers its canonical form, as in the vendor's SDK.
     """
 
-    def __init__(
-        self,
-        access_key: str,
-        secret_key: Secret,
-        *,
-        security_token: Secret | None = None,
-        project_id: str | None = None,
-        clock: Clock,
-    ) -> None:
-        """Takes the keys.
+    def __init__(self, keys: KeyCredential[Secret], clock: Clock) -> None:
+        """Check the keys.
 
         Args:
-            access_key: names the key; sent, and told to nobody else all the same.
-            secret_key: signs; never sent.
-            security_token: what temporary keys come with; sent and signed.
-            project_id: sent as ``X-Project-Id``.
-            clock: dates the requests; may differ by 15 minutes from the registry's.
+            keys: The access key is sent, and treated as a secret nevertheless. The secret key is
+                never sent. The security token is sent and signed.
+            clock: Dates the requests. The registry accepts a difference of 15 minutes.
 
         Raises:
-            ConfigError: the secret key is no text, or no HTTP header can carry one of the others.
+            ConfigError: If the secret key is not text, or an HTTP header cannot carry one of the
+                other values.
         """
-        check_for_header("access_key", access_key)
-        check_text("secret_key", secret_key)
-        if security_token is not None:
-            check_for_header("security_token", security_token.reveal())
-        if project_id is not None:
-            check_for_header("project_id", project_id)
-        self._access_key = access_key
-        self._secret_key = secret_key
-        self._security_token = security_token
-        self._project_id = project_id
+        check_header_value("access_key", keys.access_key.reveal())
+        check_secret("secret_key", keys.secret_key)
+        if keys.security_token is not None:
+            check_header_value("security_token", keys.security_token.reveal())
+        if keys.project_id is not None:
+            check_header_value("project_id", keys.project_id)
+        self._keys = keys
         self._clock = clock
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The access key, the secret key, and the security token if there is one."""
-        keys = (Secret(self._access_key), self._secret_key)
-        return keys if self._security_token is None else (*keys, self._security_token)
+        keys = self._keys
+        token = () if keys.security_token is None else (keys.security_token,)
+        return (keys.access_key, keys.secret_key, *token)
 
-    def mark(self, request: httpx.Request) -> None:
-        """Dates and signs the request as it is about to be sent."""
-        headers = request.headers
+    def authenticate(self, request: httpx.Request) -> None:
+        """Date and sign a request that is about to be sent."""
+        keys, headers = self._keys, request.headers
         date = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         headers["X-Sdk-Date"] = date
-        if self._project_id is not None:
-            headers["X-Project-Id"] = self._project_id
-        if self._security_token is not None:
-            headers["X-Security-Token"] = self._security_token.reveal()
+        if keys.project_id is not None:
+            headers["X-Project-Id"] = keys.project_id
+        if keys.security_token is not None:
+            headers["X-Security-Token"] = keys.security_token.reveal()
         query = canonical_query(request.url.query).encode()
         request.url = request.url.copy_with(query=query or None)
         signed = {name: headers[name] for name in _SIGNED if name in headers}
-        # Of the URL as httpx has normalised it, which is what it sends.
+        # The path of the URL as httpx has normalised it, because httpx sends this one.
         path = request.url.raw_path.partition(b"?")[0]
         canonical = canonical_request(request.method, path, query, signed, request.content)
         headers["Authorization"] = (
-            f"{_ALGORITHM} Access={self._access_key}, SignedHeaders={';'.join(sorted(signed))},"
-            f" Signature={signature(self._secret_key, string_to_sign(date, canonical))}"
+            f"{_ALGORITHM} Access={keys.access_key.reveal()},"
+            f" SignedHeaders={';'.join(sorted(signed))},"
+            f" Signature={signature(keys.secret_key, string_to_sign(date, canonical))}"
         )

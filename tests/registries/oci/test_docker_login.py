@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tagsync.errors import ConfigError
-from tagsync.registries.oci.docker_login import MAX_HELPER_BYTES, Login, docker_login, host_of
+from tagsync.registries.oci.docker_login import MAX_HELPER_BYTES, docker_host, docker_login
+from tagsync.registries.oci.logins import Login
 
 pytestmark = pytest.mark.processes
 
@@ -128,9 +129,9 @@ def helped(
 import sys
 from pathlib import Path
 from tagsync.errors import ConfigError
-from tagsync.registries.oci import docker_login as login
+from tagsync.registries.oci.docker_login import docker_login
 try:
-    found = login.docker_login(Path({str(path)!r}), {HOST!r}, {within})
+    found = docker_login(Path({str(path)!r}), {HOST!r}, {within})
     print(found and (found.username, found.secret.reveal()))
 except ConfigError as error:
     print(error)
@@ -182,8 +183,8 @@ def test_a_helper_of_ones_own_goes_first(tmp_path: Path) -> None:
     ("script", "sentence"),
     [
         (f"echo {SECRET}; echo {SECRET} >&2; exit 1", "failed"),
-        (f"echo {SECRET}", "no form that is known"),
-        ("", "no form that is known"),
+        (f"echo {SECRET}", "in an unknown form"),
+        ("", "in an unknown form"),
         (f"head -c {10 * MAX_HELPER_BYTES} /dev/zero", "more than"),
         ("cat /dev/zero", "more than"),
     ],
@@ -218,7 +219,7 @@ def test_a_helper_that_leaves_something_running(tmp_path: Path) -> None:
 def test_a_name_that_is_none(name: str, tmp_path: Path) -> None:
     """What could lead to another program than a helper is not run."""
     text = helped(tmp_path, says(), {"credHelpers": {HOST: name}})
-    assert text == "None" if not name else "no name of a credential helper" in text
+    assert text == "None" if not name else "not a valid name of a credential helper" in text
 
 
 def test_a_helper_that_is_not_there(tmp_path: Path) -> None:
@@ -234,4 +235,4 @@ def test_a_helper_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_the_host_of_an_endpoint(endpoint: str, host: str) -> None:
     """Docker calls a registry by its host, with the port if there is one."""
-    assert host_of(endpoint) == host
+    assert docker_host(endpoint) == host

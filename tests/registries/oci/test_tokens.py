@@ -31,10 +31,10 @@ from tagsync.registries.credentials import (
     NoCredential,
     TokenCredential,
 )
-from tagsync.registries.oci.api import Oci, refusal_of
-from tagsync.registries.oci.auth import TOKENS_KEPT, ChallengedAuth, of
-from tagsync.registries.oci.challenges import challenges_of
-from tagsync.registries.oci.docker_login import Login
+from tagsync.registries.oci.api import REFUSALS, Oci
+from tagsync.registries.oci.auth import MAX_TOKENS, ChallengedAuth, auth_for
+from tagsync.registries.oci.challenges import parse_challenges
+from tagsync.registries.oci.logins import Login
 from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
@@ -105,7 +105,7 @@ def registry_of(handler: Handler, auth: ChallengedAuth, endpoint: str = ENDPOINT
     client = Client(
         endpoint,
         auth,
-        lambda answer: refusal_of(answer, auth.secrets),
+        REFUSALS,
         Limits(),
         secrets=lambda: auth.secrets,
         transport=httpx.MockTransport(handler),
@@ -120,7 +120,7 @@ def opened(clock: FakeClock) -> Iterator[Callable[..., Oci]]:
     registries: list[Oci] = []
 
     def open_with(handler: Handler, credential: Credential = USER, endpoint: str = ENDPOINT) -> Oci:
-        registry = registry_of(handler, of(credential, endpoint, clock), endpoint)
+        registry = registry_of(handler, auth_for(credential, endpoint, clock), endpoint)
         registries.append(registry)
         return registry
 
@@ -239,11 +239,11 @@ def test_threads_share_a_token(opened: Open, clock: FakeClock) -> None:
 def test_tokens_are_not_kept_without_bound(clock: FakeClock) -> None:
     """However many repositories are polled, tokens are kept for a bounded number."""
     fake = Fake(clock)
-    auth = of(USER, ENDPOINT, clock)
+    auth = auth_for(USER, ENDPOINT, clock)
     with closing(registry_of(fake, auth)) as registry:
-        for number in range(TOKENS_KEPT + 10):
+        for number in range(MAX_TOKENS + 10):
             registry.list_tags(f"team/r{number}")
-    assert len(auth.secrets) <= TOKENS_KEPT + 2
+    assert len(auth.secrets) <= MAX_TOKENS + 2
 
 
 def test_nobody_gets_a_token_too(opened: Open, clock: FakeClock) -> None:
@@ -558,17 +558,17 @@ def test_what_is_echoed_is_not_told(opened: Open, clock: FakeClock) -> None:
 )
 def test_challenges(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
     """Challenges are read in every form that RFC 9110 allows; the first of a scheme counts."""
-    assert challenges_of(headers) == expected
+    assert parse_challenges(headers) == expected
 
 
 def test_a_credential_of_another_kind() -> None:
     """A credential for SWR is refused before anything is sent."""
     with pytest.raises(ConfigError, match="OCI registry"):
-        of(TokenCredential(Secret("x")), ENDPOINT)
+        auth_for(TokenCredential(Secret("x")), ENDPOINT)
 
 
 @pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])
 def test_a_username_that_cannot_be_sent(username: str) -> None:
     """A user's name that the password's part would begin in is refused before anything is sent."""
     with pytest.raises(ConfigError, match=r"the username .* check it"):
-        of(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)
+        auth_for(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)

@@ -24,9 +24,8 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.models import Listing, Tag, Unchanged
-from tagsync.registries.client import Answer
-from tagsync.registries.responses import READS
-from tagsync.registries.swr.api import Swr, refusal_of
+from tagsync.registries.responses import READS, Answer, refusal_error
+from tagsync.registries.swr.api import REFUSALS, Swr
 from tagsync.registries.swr.paging import PAGE
 from tagsync.secrets import Secret
 from tests.support.swr import BOUND, REPOSITORY, SECRET, Handler, Row, ask, client_of, rows_of
@@ -749,7 +748,7 @@ def test_no_part_of_a_secret_survives_in_a_refusal(body: object, headers: dict[s
     """A secret that a server echoes is gone from sentence and code, wherever it stood."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), raw)
-    error = refusal_of(answer, (Secret("made-up-secret-1"),))
+    error = refusal_error(answer, REFUSALS, (Secret("made-up-secret-1"),))
     assert "made-up" not in f"{error} {error.code}"
 
 
@@ -776,7 +775,7 @@ def test_a_clock_that_is_wrong_is_named() -> None:
 def test_where_a_redirect_points_is_shortened() -> None:
     """The place that a redirect names is shown in part, and without control characters."""
     headers = httpx.Headers([(b"Location", b"https://elsewhere.example/\x1b[2J" + b"x" * 5000)])
-    error = refusal_of(Answer("http://127.0.0.1/x", 302, headers, b""))
+    error = refusal_error(Answer("http://127.0.0.1/x", 302, headers, b""), REFUSALS)
     assert "elsewhere" in str(error)
     assert str(error).isprintable()
     assert len(str(error)) < 500

@@ -32,8 +32,13 @@ from tagsync.registries.credentials import (
     PasswordCredential,
     TokenCredential,
 )
-from tagsync.registries.renewal import MAX_ANSWER_BYTES, REFUSAL_STANDS, RegistryAuth, RenewedAuth
-from tagsync.registries.swr.auth import of
+from tagsync.registries.renewal import (
+    MAX_ANSWER_BYTES,
+    REPEAT_REFUSAL_FOR,
+    RegistryAuth,
+    RenewedAuth,
+)
+from tagsync.registries.swr.auth import auth_for
 from tagsync.registries.swr.ecs import AgencyAuth
 from tagsync.registries.swr.iam import PasswordAuth, TokenAuth
 from tagsync.registries.swr.signing import (
@@ -207,11 +212,11 @@ def sent(auth: httpx.Auth, request: httpx.Request) -> httpx.Request:
 
 
 def by_password(clock: SetClock) -> PasswordAuth:
-    return PasswordAuth(IAM, "robot", Secret(PASSWORD), "acme", "eu-de", clock=clock)
+    return PasswordAuth(PasswordCredential(IAM, "robot", Secret(PASSWORD), "acme", "eu-de"), clock)
 
 
 def by_agency(clock: SetClock) -> AgencyAuth:
-    return AgencyAuth(clock=clock)
+    return AgencyAuth(AgencyCredential(), clock)
 
 
 Kind = Callable[[SetClock], RenewedAuth]
@@ -259,13 +264,13 @@ def test_vectors_as_sent(vector: dict[str, Any]) -> None:
     given, expected = vector["input"], vector["output"]
     date = datetime.strptime(given["headers"]["X-Sdk-Date"], "%Y%m%dT%H%M%S%z")
     token = given["security_token"]
-    auth = SigningAuth(
-        given["ak"],
+    keys = KeyCredential(
+        Secret(given["ak"]),
         Secret(given["sk"]),
-        security_token=Secret(token) if token else None,
-        project_id=given["project_id"],
-        clock=SetClock(date),
+        Secret(token) if token else None,
+        given["project_id"],
     )
+    auth = SigningAuth(keys, SetClock(date))
     request = httpx.Request(
         given["method"],
         f"{given['scheme']}://{given['host']}{given['resource_path']}",
@@ -289,7 +294,7 @@ def test_sent_is_signed(segments: list[str], pairs: list[tuple[str, str]], in_ur
     """Whatever the path and the query, the signature is that of the target that httpx sends."""
     safe = "$:@!*'()+,;=~" if in_url else ""
     url = "https://swr-api.example.com/" + "/".join(quote(part, safe=safe) for part in segments)
-    auth = SigningAuth("AK", Secret(SECRET_KEY), clock=SetClock())
+    auth = SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), SetClock())
     wire = sent(auth, httpx.Request("GET", url, params=tuple(pairs)))
     path, _, query = wire.url.raw_path.partition(b"?")
     names = ("host", "x-sdk-date")
@@ -348,12 +353,10 @@ def test_streamed_body_is_signed(renewed: bool) -> None:
     """A body that is given piece by piece is read before it is signed."""
     clock = SetClock()
     cloud = Cloud(clock)
-    keys = SigningAuth(
-        "ACCESS1",
-        Secret("made-up-secret-1"),
-        security_token=Secret("made-up-token-1"),
-        clock=clock,
+    temporary = KeyCredential(
+        Secret("ACCESS1"), Secret("made-up-secret-1"), Secret("made-up-token-1")
     )
+    keys = SigningAuth(temporary, clock)
     at_once = sent(keys, httpx.Request("POST", API, content=b"{}"))
     in_pieces = httpx.Request("POST", API, content=iter([b"{", b"}"]))
     send(by_agency(clock) if renewed else keys, cloud, in_pieces)
@@ -364,7 +367,7 @@ def test_streamed_body_is_signed(renewed: bool) -> None:
 def test_same_request_signed_again() -> None:
     """A request that is sent once more is dated and signed anew, and its URL stays as it was."""
     clock = SetClock()
-    auth = SigningAuth("AK", Secret(SECRET_KEY), clock=clock)
+    auth = SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), clock)
     request = httpx.Request("GET", API, params={"b": "x y", "a": "$"})
     first = dict(sent(auth, request).headers), request.url
     clock.advance(minutes=20)
@@ -379,7 +382,10 @@ def test_same_request_signed_again() -> None:
 def test_date_is_utc() -> None:
     """A clock in another zone dates requests in UTC."""
     clock = SetClock(datetime.fromisoformat("2024-01-02T11:04:05+08:00"))
-    wire = sent(SigningAuth("AK", Secret(SECRET_KEY), clock=clock), httpx.Request("GET", API))
+    wire = sent(
+        SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), clock),
+        httpx.Request("GET", API),
+    )
 
     assert wire.headers["X-Sdk-Date"] == "20240102T030405Z"
 
@@ -531,7 +537,7 @@ def test_refusal_stands(kind: Kind) -> None:
         assert caught.value.status == 403
     tried = cloud.paths().count(cloud.paths()[-1])
     cloud.override.clear()
-    clock.now += REFUSAL_STANDS
+    clock.now += REPEAT_REFUSAL_FOR
 
     assert tried == 1
     assert send(auth, cloud) == 200
@@ -831,17 +837,13 @@ def test_signed_with_temporary_keys() -> None:
     """The request is signed by the temporary keys, and their token is sent and signed."""
     clock = SetClock()
     cloud = Cloud(clock)
-    send(AgencyAuth(project_id="0123", clock=clock), cloud)
+    send(AgencyAuth(AgencyCredential(), clock, project_id="0123"), cloud)
     headers = cloud.requests[-1].headers
-    expected = SigningAuth(
-        "ACCESS1",
-        Secret("made-up-secret-1"),
-        security_token=Secret("made-up-token-1"),
-        project_id="0123",
-        clock=clock,
+    keys = KeyCredential(
+        Secret("ACCESS1"), Secret("made-up-secret-1"), Secret("made-up-token-1"), "0123"
     )
 
-    wire = sent(expected, httpx.Request("GET", API))
+    wire = sent(SigningAuth(keys, clock), httpx.Request("GET", API))
     assert headers["Authorization"] == wire.headers["Authorization"]
     assert "host;x-project-id;x-sdk-date;x-security-token" in headers["Authorization"]
 
@@ -874,9 +876,8 @@ def test_nothing_shows_a_secret() -> None:
     password, agency = by_password(clock), by_agency(clock)
     for auth in (password, agency):
         send(auth, Cloud(clock))
-    signing = SigningAuth(
-        "AK", Secret(SECRET_KEY), security_token=Secret("made-up-token-9"), clock=clock
-    )
+    keys = KeyCredential(Secret("AK"), Secret(SECRET_KEY), Secret("made-up-token-9"))
+    signing = SigningAuth(keys, clock)
 
     for shown in (password, agency, signing, TokenAuth(Secret("made-up-token-9"))):
         assert not shows(shown, PASSWORD, SECRET_KEY, "made-up")
@@ -900,8 +901,8 @@ def test_known_secrets() -> None:
     assert redact(text, agency.secrets) == "*** *** *** ***"
     token = Secret("made-up-token-9")
     assert TokenAuth(token).secrets == (token,)
-    assert SigningAuth("AK", token, clock=clock).secrets[1:] == (token,)
-    temporary = SigningAuth("AK", token, security_token=token, clock=clock)
+    assert SigningAuth(KeyCredential(Secret("AK"), token), clock).secrets[1:] == (token,)
+    temporary = SigningAuth(KeyCredential(Secret("AK"), token, token), clock)
     assert temporary.secrets[0].reveal() == "AK"
     assert temporary.secrets[1:] == (token, token)
 
@@ -912,10 +913,10 @@ def test_unfit_for_a_header(bad: str) -> None:
     good, clock = Secret(SECRET_KEY), SetClock()
     for make in (
         lambda: TokenAuth(Secret(bad)),
-        lambda: SigningAuth(bad, good, clock=clock),
-        lambda: SigningAuth("AK", good, security_token=Secret(bad), clock=clock),
-        lambda: SigningAuth("AK", good, project_id=bad, clock=clock),
-        lambda: AgencyAuth(project_id=bad, clock=clock),
+        lambda: SigningAuth(KeyCredential(Secret(bad), good), clock),
+        lambda: SigningAuth(KeyCredential(Secret("AK"), good, Secret(bad)), clock),
+        lambda: SigningAuth(KeyCredential(good, good, None, bad), clock),
+        lambda: AgencyAuth(AgencyCredential(), clock, project_id=bad),
     ):
         with pytest.raises(ConfigError) as caught:
             make()
@@ -927,9 +928,9 @@ def test_unfit_to_sign_with(bad: str) -> None:
     """A secret that is empty, or was read from bytes that are no text, is refused at the start."""
     clock = SetClock()
     with pytest.raises(ConfigError):
-        SigningAuth("AK", Secret(bad), clock=clock)
+        SigningAuth(KeyCredential(Secret("AK"), Secret(bad)), clock)
     with pytest.raises(ConfigError):
-        PasswordAuth(IAM, "robot", Secret(bad), "acme", "eu-de", clock=clock)
+        PasswordAuth(PasswordCredential(IAM, "robot", Secret(bad), "acme", "eu-de"), clock)
 
 
 @pytest.mark.parametrize("bad", ["", "iam.example.com", "ftp://iam", "https://", "https://a:b"])
@@ -937,9 +938,9 @@ def test_unfit_endpoint(bad: str) -> None:
     """An endpoint that is no URL is a fault of the configuration."""
     clock = SetClock()
     with pytest.raises(ConfigError, match="iam_endpoint"):
-        PasswordAuth(bad, "robot", Secret(PASSWORD), "acme", "eu-de", clock=clock)
+        PasswordAuth(PasswordCredential(bad, "robot", Secret(PASSWORD), "acme", "eu-de"), clock)
     with pytest.raises(ConfigError, match="metadata_endpoint"):
-        AgencyAuth(metadata_endpoint=bad, clock=clock)
+        AgencyAuth(AgencyCredential(bad), clock)
 
 
 @pytest.mark.parametrize(
@@ -964,7 +965,7 @@ def test_of_configured_credentials(
     credential: Credential, kind: type[object], secrets: set[str]
 ) -> None:
     """Each configured credential has its signer, which tells the secrets that it uses."""
-    signer = of(credential)
+    signer = auth_for(credential)
 
     assert isinstance(signer, kind)
     assert isinstance(signer, RegistryAuth)
@@ -973,4 +974,4 @@ def test_of_configured_credentials(
 
 def test_nobody_is_asked_without_a_credential() -> None:
     """The kind none signs nothing."""
-    assert of(NoCredential()) is None
+    assert auth_for(NoCredential()) is None

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from tagsync.errors import RegistryError
 from tagsync.registries.client import Client, Limits
+from tagsync.registries.credentials import AgencyCredential, PasswordCredential
 from tagsync.registries.oci.auth import ChallengedAuth
-from tagsync.registries.oci.challenges import challenges_of
-from tagsync.registries.oci.docker_login import Login
+from tagsync.registries.oci.challenges import parse_challenges
+from tagsync.registries.oci.logins import Login
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.renewal import RegistryAuth
-from tagsync.registries.swr.api import refusal_of
+from tagsync.registries.swr.api import REFUSALS
 from tagsync.registries.swr.ecs import AgencyAuth
 from tagsync.registries.swr.iam import PasswordAuth
 from tagsync.secrets import Secret
@@ -26,6 +27,7 @@ from tests.support.clock import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
 
 SECRET = "made-up-secret"
+USER = PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de")
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -78,7 +80,7 @@ def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Ans
     client = Client(
         "https://registry.example.com",
         auth,
-        lambda told: refusal_of(told, auth.secrets),
+        REFUSALS,
         Limits(),
         secrets=lambda: auth.secrets,
         transport=httpx.MockTransport(handler),
@@ -98,7 +100,8 @@ def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Ans
 def test_any_answer_to_a_password(answer: Answer) -> None:
     """What IAM answers is a token that a header can carry, or an error."""
     auth = PasswordAuth(
-        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=FakeClock()
+        PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
+        FakeClock(),
     )
     assert_one_of_ours(
         auth, lambda request: answer if "iam" in request.url.host else (200, [], b"[]")
@@ -114,7 +117,7 @@ def test_any_answer_of_the_metadata_service(token: Answer, keys: Answer) -> None
             return 200, [], b"[]"
         return token if request.method == "PUT" else keys
 
-    assert_one_of_ours(AgencyAuth(clock=FakeClock()), handler)
+    assert_one_of_ours(AgencyAuth(AgencyCredential(), FakeClock()), handler)
 
 
 _PIECES = st.sampled_from(
@@ -169,7 +172,7 @@ def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, iden
 @given(st.lists(st.text(max_size=60) | CHALLENGES, max_size=4))
 def test_any_header_is_challenges(headers: list[str]) -> None:
     """Reading challenges never fails, and gives lower-case schemes with lower-case parameters."""
-    for scheme, parameters in challenges_of(headers).items():
+    for scheme, parameters in parse_challenges(headers).items():
         assert scheme == scheme.lower()
         assert all(name == name.lower() for name in parameters)
 
@@ -188,7 +191,8 @@ def test_a_good_answer_is_a_credential() -> None:
         return 201, [(b"X-Subject-Token", b"made-up")], body
 
     auth = PasswordAuth(
-        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=clock
+        PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
+        clock,
     )
     assert_one_of_ours(auth, handler)
     assert used == ["made-up"]
