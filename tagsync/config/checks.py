@@ -1,4 +1,4 @@
-"""Checks of the decoded tables that no single value can fail: what fits together, and where."""
+"""Checks of the decoded tables: names, URLs, and whether keys fit together."""
 
 import re
 from collections import Counter
@@ -110,7 +110,7 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
 
 
 def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
-    """Check that a watch has only keys for its registry's kind, and tags that can exist.
+    """Check that the keys of a watch fit its registry's kind, and its tags.
 
     Raises:
         ConfigError: If something does not fit.

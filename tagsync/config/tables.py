@@ -1,4 +1,4 @@
-"""The tables of the configuration file, and the errors for keys and values that do not fit."""
+"""The tables of the configuration file, and errors for wrong keys and values."""
 
 import difflib
 import re
@@ -137,7 +137,7 @@ def _decode_value(kind: type, value: object) -> Any:
 
 
 def _explain(error: str) -> str:
-    """Return msgspec's message as a sentence with the place, and the nearest key or the kinds."""
+    """Return msgspec's message as a sentence, with the place and the nearest key."""
     problem, _, place = error.rpartition(" - at `$")
     if not problem:
         problem, place = place, ""

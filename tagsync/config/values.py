@@ -1,4 +1,4 @@
-"""Values that the configuration writes as text: durations, sizes, times and places of secrets."""
+"""Values that the configuration writes as text: durations, sizes, cron, secrets."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ class Crontab(str):
 
 
 class SecretName(str):
-    """The place of a secret: ``env:NAME``, ``file:PATH`` or ``credential:NAME`` (systemd's)."""
+    """The place of a secret: ``env:NAME``, ``file:PATH`` or ``credential:NAME``."""
 
     __slots__ = ()
 

@@ -51,7 +51,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    """A request, which may be sent several times; the attributes are those of `Client.get`."""
+    """A request, which may be sent several times; attributes as in `Client.get`."""
 
     method: str
     url: str
@@ -72,7 +72,10 @@ class _NoCookies(httpx.Cookies):
 
 
 class _Cookieless(httpx.Client):
-    """A client without cookies. httpx copies a jar that it is given, so this replaces its own."""
+    """A client without cookies.
+
+    httpx copies the cookies that it is given into a jar of its own, so this replaces the jar.
+    """
 
     cookies = _NoCookies()  # type: ignore[override]  # httpx has a setter; tagsync never uses it
 
@@ -305,14 +308,17 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> str:
-    """Return the URL that failed: of the request itself, or of one for its credentials."""
+    """Return the URL that failed: the request's, or that of its token server."""
     with suppress(RuntimeError):  # raised by httpx if the error has no request
         request = error.request
     return str(request.url.copy_with(query=None))
 
 
 def _is_certificate_error(error: BaseException) -> bool:
-    """Return whether TLS failed because of the certificate; httpx and httpcore wrap the cause."""
+    """Return whether TLS failed because of the certificate.
+
+    httpx and httpcore wrap the cause in errors of their own.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

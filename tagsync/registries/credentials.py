@@ -63,7 +63,7 @@ class PasswordCredential(BaseCredential, Generic[SecretT], frozen=True, tag="pas
 
 
 class AgencyCredential(BaseCredential, frozen=True, tag="ecs"):
-    """The agency of the cloud host (ECS) that tagsync runs on, known to its metadata service."""
+    """The agency of the cloud host (ECS) that tagsync runs on."""
 
     metadata_endpoint: str = METADATA_ENDPOINT
 
@@ -76,7 +76,7 @@ class BasicCredential(BaseCredential, Generic[SecretT], frozen=True, tag="basic"
 
 
 class DockerCredential(BaseCredential, frozen=True, tag="docker"):
-    """Docker's own logins: its ``config.json``, and the credential helpers that it names.
+    """Docker's own logins, from its ``config.json`` and from credential helpers.
 
     Attributes:
         path: The ``config.json``. None for the one that Docker itself uses.

@@ -36,7 +36,7 @@ def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
 
 
 def bounded(client: httpx.Client) -> httpx.Client:
-    """Make a client's connections, direct and through proxies, respect `within`; return it."""
+    """Return a client whose connections, direct or by proxy, respect `within`."""
     # httpcore accepts a network backend, but httpx has no parameter for it: so set it afterwards.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001  see above
         if isinstance(transport, httpx.HTTPTransport):
@@ -73,7 +73,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that respects the deadline of the thread that uses it at the moment."""
+    """A connection that respects the deadline of the thread that is using it."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Hosts that need special treatment: this machine, and Docker Hub under its several names."""
+"""Hosts that need special treatment: this machine, and Docker Hub."""
 
 from ipaddress import ip_address
 from typing import Final

@@ -84,7 +84,7 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
 
 
 class Pacer:
-    """Space the requests to one registry, and pause them all while the registry throttles."""
+    """The rate of requests to one registry, with pauses while it throttles."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Pacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Create a pacer; its clock and its sleep are injected so that tests control the time."""
+        """Prepare the pacer; clock and sleep are injected, so that tests control time."""
         self._spacing = 1 / requests_per_second
         self._monotonic = monotonic
         self._sleep = sleep

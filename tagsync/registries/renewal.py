@@ -76,7 +76,7 @@ ErrorT = TypeVar("ErrorT", bound=RegistryError)
 
 
 class RegistryAuth(httpx.Auth, ABC):
-    """Adds a credential to requests. Safe to use from many threads at once."""
+    """Authentication of requests. Safe to use from many threads at once."""
 
     @property
     @abstractmethod
@@ -154,12 +154,12 @@ class RenewedAuth(RegistryAuth):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Secrets of the current credential, and of its predecessor for requests under way."""
+        """Secrets of the current credential, and of its predecessor, still in use."""
         leases = (lease for lease in (self._lease, self._replaced) if lease is not None)
         return tuple(secret for lease in leases for secret in lease.auth.secrets)
 
     def sync_auth_flow(self, request: httpx.Request) -> AuthFlow:
-        """Send the request, and once more with a new credential if the registry answers 401.
+        """Send the request, and send it again with a new credential after a 401.
 
         Raises:
             Unauthorized: If the login was refused, now or within `REPEAT_REFUSAL_FOR`.
@@ -181,7 +181,7 @@ class RenewedAuth(RegistryAuth):
         yield request
 
     def _current_lease(self, request: httpx.Request, refused: _Lease | None = None) -> _LeaseFlow:
-        """Return the shared credential. Renew it if it is missing, due, or was just refused."""
+        """Return the shared credential; renew it if missing, due, or just refused."""
         failure_before = self._failure
         if (lease := self._usable_lease(refused)) is not None:
             return lease
@@ -226,14 +226,14 @@ class RenewedAuth(RegistryAuth):
 
 
 def without_traceback(error: ErrorT) -> ErrorT:
-    """Return a copy without traceback, because threads that raise one object mix theirs."""
+    """Return a copy without traceback: threads that share an error mix theirs."""
     return type(error)(
         str(error), retry_after=error.retry_after, status=error.status, code=error.code
     )
 
 
 def decode_credentials(response: httpx.Response, kind: type[_T], issuer: str, clock: Clock) -> _T:
-    """Return the decoded body of a response that carries a credential, read within bounds.
+    """Return the decoded body of a response with a credential, read within bounds.
 
     Raises:
         MalformedResponse: If the body has another form. The error does not quote it.
@@ -257,7 +257,10 @@ def _decode_secret(kind: type, value: object) -> Secret:
 
 
 def is_header_value(value: str) -> bool:
-    """Return whether an HTTP header can carry a value; h11 would quote a bad one in its error."""
+    """Return whether an HTTP header can carry a value.
+
+    h11 quotes values that it cannot send in its errors, so they must be refused earlier.
+    """
     return value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
@@ -314,7 +317,7 @@ def raise_if_transient(response: httpx.Response, issuer: str, clock: Clock) -> N
 
 
 def raise_unless_success(response: httpx.Response, issuer: str, to_check: str) -> None:
-    """Raise an error if a response is neither a success nor a refusal, such as a redirect."""
+    """Raise an error if a response is neither success nor refusal, but a redirect."""
     if not response.is_success:
         raise MalformedResponse(
             f"{issuer} answered with status {response.status_code}, which is neither a credential"
@@ -324,7 +327,7 @@ def raise_unless_success(response: httpx.Response, issuer: str, to_check: str) -
 
 
 def sign_in_headers(request: httpx.Request) -> dict[str, str]:
-    """Return the headers of a request for a credential, sent on behalf of another request."""
+    """Return the headers of a sign-in on behalf of another request."""
     return {
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
@@ -332,7 +335,7 @@ def sign_in_headers(request: httpx.Request) -> dict[str, str]:
 
 
 def sign_in_extensions(request: httpx.Request) -> dict[str, object]:
-    """Return the extensions of a request for a credential: the timeout of the other request.
+    """Return the extensions of a sign-in: the timeout of the other request.
 
     httpx sets the client's timeout only on the request that it was given. Without a timeout, a
     server that never responds would block every thread.

@@ -1,4 +1,4 @@
-"""Responses of SWR and of OCI registries: decoded bodies, consistent re-reads, refusals."""
+"""Responses of all registries: decoded bodies, consistent re-reads, refusals."""
 
 import re
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which the server asks the client to retry. None if it does not say so."""
+        """Seconds after which the server asks for a retry, or None."""
         return retry_after(self.headers)
 
 
@@ -145,7 +145,7 @@ class Refusals(msgspec.Struct, frozen=True):
 def refusal_error(
     answer: Answer, refusals: Refusals, secrets: tuple[Secret, ...] = ()
 ) -> RegistryError:
-    """Return the error for an answer whose status is not 200: one sentence with what it says.
+    """Return the error for an answer whose status is not 200, as one sentence.
 
     Args:
         answer: The answer. Its body may have any form.

@@ -18,10 +18,11 @@ from datasette.plugins import pm
 
 from tagsync.audit.queries import Audit
 from tagsync.errors import ConfigError
+from tagsync.registries.hosts import is_loopback
 from tagsync.web import pages
 from tagsync.web.database import TIME_LIMIT, ReadOnlyDatabase
 from tagsync.web.descriptions import metadata
-from tagsync.web.guard import Guard, is_loopback
+from tagsync.web.guard import Guard
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),

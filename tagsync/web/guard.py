@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Awaitable, Callable, MutableMapping
-from ipaddress import ip_address
 from typing import Any, Final
 
 from tagsync.escaping import escape_formulas
+from tagsync.registries.hosts import is_loopback
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -64,29 +64,20 @@ class Guard:
             await self._app(scope, receive, guarded)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address and without a port, is this machine and no other."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _refusal(scope: Scope) -> tuple[int, str] | None:
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) != 1 or not is_loopback(_without_port(hosts[0])):
+    if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
         return 421, "These pages answer to localhost and to loopback addresses only."
     if scope["method"] not in {"GET", "HEAD"}:
         return 405, "These pages can only be read."
     return None
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def _host_name(header: str) -> str:
+    """Return the host of a ``Host`` header without its port and an absolute name's final dot."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].rstrip(".")
 
 
 def _is_text(start: Message) -> bool:

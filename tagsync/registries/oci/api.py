@@ -1,4 +1,4 @@
-"""Any registry that implements the OCI distribution specification (the Docker registry API v2).
+"""Registries with the API of the OCI distribution specification (Docker API v2).
 
 Names come from ``GET /v2/{name}/tags/list``, each digest from ``HEAD /v2/{name}/manifests/{tag}``.
 """
@@ -93,7 +93,7 @@ class Oci:
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
     ) -> Listing | Unchanged:
-        """Return all tags of a repository, with the digests of those that the scope resolves.
+        """Return all tags of a repository, with digests as the scope asks for them.
 
         A tag that is listed and whose manifest is answered with 404 has no digest, and is in
         `Listing.missing`. A manifest that cannot be fetched does not make the listing fail. It is
@@ -203,7 +203,7 @@ class Oci:
 
 
 def _fingerprint(tags: dict[str, Tag], missing: Sequence[str], scope: Scope) -> str:
-    """Return a hash of all names with their digests, and of whether manifests are fetched."""
+    """Return a hash of all names and digests, and of whether manifests are fetched."""
     absent = frozenset(missing)
     lines = (
         f"{name} {'404' if name in absent else tag.digest or ''}\n" for name, tag in tags.items()

@@ -1,4 +1,4 @@
-"""Authenticate requests to OCI registries, in whatever way the registry challenges for.
+"""Authenticate requests to OCI registries, in the way that they challenge for.
 
 ::
 
@@ -48,7 +48,7 @@ repositories. With more repositories, some tokens are fetched again."""
 
 
 class ChallengedAuth(RegistryAuth):
-    """Authenticates as a registry's first 401 response asks, and remembers how.
+    """Authentication in the way that the registry's first 401 response asks for.
 
     The first request is sent without credentials. The challenge in the 401 response asks either for
     a user and a password, which are then sent with every request, or for a token for this one
@@ -78,7 +78,9 @@ class ChallengedAuth(RegistryAuth):
         return (*self._login.secrets, *(token for each in bearers for token in each.secrets))
 
     def sync_auth_flow(self, request: httpx.Request) -> AuthFlow:
-        """Send the request with the known kind of credential, or find out which kind it is.
+        """Send the request with a credential of the kind that the registry wants.
+
+        If the kind is not known yet, the first request is sent without a credential to find out.
 
         Raises:
             Unauthorized: If the login was refused, now or recently, or there is none.
@@ -119,7 +121,7 @@ class ChallengedAuth(RegistryAuth):
 
 
 class _BasicAuth(RegistryAuth):
-    """Sends a user and a password with every request."""
+    """A user and a password, sent with every request."""
 
     def __init__(self, host: str, login: SharedLogin) -> None:
         self._host = host

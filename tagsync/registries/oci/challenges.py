@@ -1,4 +1,4 @@
-"""Read the challenges of a registry: what ``WWW-Authenticate`` says about the login that it wants.
+"""Read challenges: the kind of login that a registry's 401 response asks for.
 
 Sources: RFC 9110, 11 (challenges); RFC 6750 (Bearer).
 """
@@ -16,7 +16,13 @@ from tagsync.registries.hosts import is_loopback
 
 
 class TokenChallenge(NamedTuple):
-    """A challenge for a bearer token: the URL of the token server, and the parameters for it."""
+    """A challenge for a bearer token.
+
+    Attributes:
+        realm: The URL of the token server.
+        service: Passed on to the token server.
+        scope: Passed on to the token server; names the repository.
+    """
 
     realm: httpx.URL
     service: str | None
@@ -29,7 +35,7 @@ def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
 
 
 def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
-    """Return the challenges of ``WWW-Authenticate``: the parameters by lower-case scheme.
+    """Return the challenges in ``WWW-Authenticate``: parameters by lower-case scheme.
 
     If a scheme or a parameter is repeated, the first one counts.
 
@@ -51,7 +57,7 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
 
 
 def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> TokenChallenge:
-    """Return the challenge for a token, after checking where the credentials would be sent.
+    """Return the challenge for a token, with its token server checked.
 
     The token server is often another host than the registry. It must use TLS, unless it and the
     registry are both on this machine's loopback interface.

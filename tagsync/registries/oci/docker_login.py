@@ -1,4 +1,4 @@
-"""Docker's own logins: its ``config.json``, and the credential helpers that it names.
+"""Docker's own logins, from its ``config.json`` and from credential helpers.
 
 Docker stores a login in ``config.json`` under ``auths``, or leaves it to a helper, the program
 ``docker-credential-NAME``: ``credHelpers`` names one for a registry, ``credsStore`` one for all
@@ -132,7 +132,7 @@ def docker_host(endpoint: str) -> str:
 
 
 def _host_of_key(key: str) -> str:
-    """Return the host of a key in ``config.json``: ``host``, ``https://host/v1/`` and so on."""
+    """Return the host in a key of ``config.json``, such as ``https://host/v1/``."""
     return key.rpartition("://")[2].partition("/")[0]
 
 

@@ -24,7 +24,7 @@ LoginFlow = Generator[httpx.Request, httpx.Response, ResultT]
 
 
 class Login(NamedTuple):
-    """A user and the password, or an identity token that is exchanged for tokens (OAuth 2).
+    """A user and the password, or an identity token to exchange for tokens (OAuth 2).
 
     Attributes:
         username: None with an identity token.
@@ -40,7 +40,7 @@ LoginSource = Callable[[], Login | None]
 
 
 def basic_credentials(login: Login) -> str:
-    """Return a user and a password as Basic authentication sends them (RFC 7617, in UTF-8)."""
+    """Return a user and a password as Basic authentication sends them (RFC 7617)."""
     return base64.b64encode(f"{login.username}:{login.secret.reveal()}".encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Read a list of names page by page, each page naming the next one in its ``Link`` header."""
+"""Read a list of names page by page; each page names the next one in ``Link``."""
 
 import re
 from collections.abc import Callable
@@ -119,7 +119,7 @@ class PagedNames:
 
 
 def _next_page(answer: Answer) -> str | None:
-    """Return the URL of the next page, if there is one (RFC 8288). It may be sent as relative."""
+    """Return the absolute URL of the next page (RFC 8288), or None on the last page."""
     for link in answer.headers.get_list("Link"):
         for match in re.finditer(r"<([^>]*)>([^<]*)", link):
             if re.search(r";\s*rel\s*=\s*\"?next\b", match[2], re.IGNORECASE):

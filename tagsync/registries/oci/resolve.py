@@ -1,4 +1,4 @@
-"""Resolve tags to digests, and fetch manifests, with several threads for each registry."""
+"""Resolve tags to digests and fetch manifests, with several threads a registry."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """A tag and its image. None if the registry answers that it does not have the manifest."""
+    """A tag and its image. The image is None if the registry lacks its manifest."""
 
     tag: str
     image: Image | None
@@ -80,7 +80,7 @@ class ManifestFetch:
 
 
 class Resolver:
-    """Requests manifests from one registry."""
+    """The manifests of one registry, requested by several threads."""
 
     def __init__(self, client: Client, concurrency: int) -> None:
         """Prepare the threads.
@@ -109,7 +109,7 @@ class Resolver:
     def fetch_manifests(
         self, repository: str, digests: Sequence[str], scope: Scope, cost: Cost
     ) -> ManifestFetch:
-        """Fetch the manifests that are not recorded yet, including those of an index's platforms.
+        """Fetch manifests that are not recorded yet, with those that they reference.
 
         A failure does not raise an error: `ManifestFetch.failure` has it.
         """
@@ -169,7 +169,7 @@ class Resolver:
         return self._client.get(path, {}, max_bytes, accept=_ACCEPT, limit_text=limit_text)
 
     def _fetch_tree(self, fetch: ManifestFetch, digest: str, depth: int) -> None:
-        """Fetch a manifest. An index counts as fetched only together with what it references.
+        """Fetch a manifest; an index is complete only with what it references.
 
         Once an index is recorded, its children are not requested again. A child that the registry
         does not have is skipped: many registries keep only some platforms of an index.

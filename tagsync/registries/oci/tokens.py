@@ -1,4 +1,4 @@
-"""Bearer tokens, each for one repository, from the token server that a registry names.
+"""Bearer tokens, each for one repository, from a registry's token server.
 
 Sources: RFC 6750 (Bearer); the Distribution project's "Token authentication specification" and
 "Oauth2 token authentication" (identity tokens).
@@ -38,7 +38,7 @@ _CLIENT_ID: Final = "tagsync"
 
 
 class _TokenAuth(FixedAuth):
-    """Sends a token for one repository."""
+    """A token for one repository."""
 
     def __init__(self, token: Secret) -> None:
         self._token = token
@@ -52,7 +52,7 @@ class _TokenAuth(FixedAuth):
 
 
 class BearerAuth(RenewedAuth):
-    """Tokens for one repository, from the token server that the registry's challenge names."""
+    """Tokens for one repository, from the token server in the challenge."""
 
     _renew_before = RENEW_BEFORE
 
@@ -124,7 +124,7 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 def _token_request(
     challenge: TokenChallenge, login: Login | None, on_behalf_of: httpx.Request
 ) -> httpx.Request:
-    """Return the request for a token: a form with an identity token, otherwise a query."""
+    """Return the request for a token; an identity token is sent in a form."""
     optional = {"service": challenge.service, "scope": challenge.scope}
     parameters = {name: value for name, value in optional.items() if value is not None}
     headers = sign_in_headers(on_behalf_of)

@@ -1,4 +1,4 @@
-"""Software Repository for Containers (SWR) of Huawei Cloud and of Open Telekom Cloud.
+"""Software Repository for Containers (SWR) of Huawei and Open Telekom Cloud.
 
 The tag list is "Querying the List of Image Repository Tags" of the vendor's API reference:
 ``GET /v2/manage/namespaces/{namespace}/repos/{repository}/tags``.
@@ -52,7 +52,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Row(msgspec.Struct, gc=False):
-    """A row of the tag list. Real responses omit many keys, and send JSON's null for others."""
+    """A row of the tag list. Real responses omit many keys, and send others as null."""
 
     Tag: _Name
     id: _Int64 | None = None
@@ -174,7 +174,7 @@ class Swr:
         self._client.close()
 
     def _namespaces(self, globs: Sequence[str]) -> list[str]:
-        """Return the organizations that may match. Exact names are returned without a request."""
+        """Return the organizations that may match; exact names need no request."""
         prefixes = [re.split(r"[*?\[]", glob, maxsplit=1)[0] for glob in globs]
         exact = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
         beginnings = tuple(prefix for prefix in prefixes if "/" not in prefix)
@@ -252,7 +252,7 @@ def tags_path(repository: str) -> str:
 
 
 def _advice(answer: Answer, error: type[RegistryError]) -> str | None:
-    """Return advice for two frequent mistakes: the Docker registry's host, and a wrong clock."""
+    """Return advice for two mistakes: the Docker registry's host, or a wrong clock."""
     if "Docker-Distribution-Api-Version" in answer.headers:
         return ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     if error is Unauthorized and (skew := _clock_skew(answer)) > _LARGEST_CLOCK_SKEW:

@@ -17,7 +17,7 @@ from tagsync.registries.swr.signing import SigningAuth
 
 
 def auth_for(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
-    """Return the authentication of requests with a credential, or None for anonymous requests.
+    """Return the authentication with a credential, or None for anonymous requests.
 
     Raises:
         ConfigError: If the credential is for another kind of registry, or cannot be sent.

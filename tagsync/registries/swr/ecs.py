@@ -36,7 +36,7 @@ _TO_CHECK: Final = "that this is an ECS host"
 
 
 class AgencyAuth(RenewedAuth):
-    """Signs requests with the temporary keys of the host's agency."""
+    """Temporary keys of the host's agency, which sign each request."""
 
     def __init__(
         self, agency: AgencyCredential, clock: Clock, *, project_id: str | None = None
@@ -81,7 +81,7 @@ class AgencyAuth(RenewedAuth):
     def _metadata_token(
         self, headers: Mapping[str, str]
     ) -> Generator[httpx.Request, httpx.Response, Secret | None]:
-        """Fetch the token that hardened hosts require. Return None if the service has no tokens."""
+        """Fetch the token that hardened hosts require, or None if there are no tokens."""
         response = yield _metadata_request(
             "PUT", self._token_url, {**headers, "X-Metadata-Token-Ttl-Seconds": "21600"}
         )

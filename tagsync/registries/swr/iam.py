@@ -28,7 +28,7 @@ from tagsync.secrets import Secret
 
 
 class TokenAuth(FixedAuth):
-    """Sends a token of the identity service as ``X-Auth-Token``."""
+    """A token of the identity service, sent as ``X-Auth-Token``."""
 
     def __init__(self, token: Secret) -> None:
         """Check the token.
@@ -50,7 +50,7 @@ class TokenAuth(FixedAuth):
 
 
 class PasswordAuth(RenewedAuth):
-    """Exchanges a user's password for a token with the scope of one project.
+    """A token with the scope of one project, issued for a user's password.
 
     ``POST {iam}/v3/auth/tokens?nocatalog=true`` answers with the token in ``X-Subject-Token``. It
     is valid for 24 hours, or less if the user's password or permissions change.
@@ -121,6 +121,6 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
-    """The body of the response to a sign-in; tagsync reads only when the token expires."""
+    """The body of the response to a sign-in: when the token expires."""
 
     token: _Token

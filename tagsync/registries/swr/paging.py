@@ -50,7 +50,7 @@ class Page(Generic[RowT]):
 
     @property
     def total(self) -> int | None:
-        """Rows of all pages, from ``Content-Range: {offset}-{count}/{total}``, if it is sent."""
+        """Rows of all pages (``Content-Range: {offset}-{count}/{total}``), or None."""
         match = re.fullmatch(r"(?:\w+ )?\d+-\d+/(\d{1,18})", self.content_range.strip())
         return int(match[1]) if match else None
 
@@ -167,7 +167,7 @@ class PagedRead(Generic[RowT]):
             ended = len(page.rows) < step
 
     def _check_rows(self, page: Page[RowT]) -> None:
-        """Check that no row was on an earlier page, because rows moved or the page was repeated.
+        """Check that no row was on an earlier page: rows may move, pages may repeat.
 
         Raises:
             InconsistentListing: If a row was on an earlier page.
@@ -197,7 +197,7 @@ class PagedRead(Generic[RowT]):
 
 
 def decode_list(decode: Callable[[bytes], ReadT], answer: Answer) -> ReadT:
-    """Return a decoded list. The number of its rows is checked before memory is spent on them.
+    """Return a decoded list; its rows are counted before they take memory.
 
     Raises:
         MalformedResponse: If the body is not the requested list.

@@ -24,7 +24,7 @@ _SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-secur
 
 
 def canonical_path(path: bytes) -> str:
-    """Return the path to sign: each segment unquoted and quoted again, with a final slash.
+    """Return the path to sign: segments quoted by RFC 3986, with a final slash.
 
     Args:
         path: The path as it is sent.
@@ -36,7 +36,7 @@ def canonical_path(path: bytes) -> str:
 
 
 def canonical_query(query: bytes) -> str:
-    """Return the query to sign and to send: sorted, quoted by RFC 3986, with ``%20`` for a space.
+    """Return the query to sign and to send: sorted, and quoted by RFC 3986.
 
     Args:
         query: The query in any encoding. ``+`` is a space, because httpx writes spaces so.
@@ -87,7 +87,7 @@ def signature(secret_key: Secret, text: str) -> str:
 
 
 class SigningAuth(FixedAuth):
-    """Signs requests with an access key.
+    """An access key, which signs each request.
 
     The query is sent in the order and the encoding in which it is signed. The path is sent as it
     was built, with ``$`` as ``$``; the signature covers its canonical form, as in the vendor's SDK.
