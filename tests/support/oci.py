@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Final
 
 import httpx
 
 from tagsync.clock import Clock, utc_now
+from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.oci.api import REFUSALS, Oci
 from tagsync.registries.pacing import Pacer
@@ -100,3 +102,19 @@ def registry_of(
         pacer=Pacer(1e9),
     )
     return Oci(client, bound, concurrency, clock)
+
+
+def ask(
+    handler: Handler, known: str | None = None, scope: Scope = EVERYTHING, bound: int = BOUND
+) -> Listing | Unchanged:
+    with closing(registry_of(handler, bound)) as registry:
+        return registry.list_tags(REPOSITORY, known, scope)
+
+
+def listing(answer: Listing | Unchanged) -> Listing:
+    assert isinstance(answer, Listing)
+    return answer
+
+
+def sends(body: bytes, status: int = 200, **headers: str) -> Handler:
+    return lambda _: httpx.Response(status, content=body, headers=headers)

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import httpx
 
+from tagsync.emulator import Emulator
+from tagsync.errors import RegistryError
 from tagsync.models import Listing, Unchanged
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
@@ -48,3 +50,51 @@ def ask(
 def rows_of(names: Sequence[int]) -> list[Row]:
     """Return rows of a tag list, one for each number."""
     return [{"Tag": f"v{number}", "digest": f"sha256:{number:064}"} for number in names]
+
+
+def ask_emulator(
+    emulator: Emulator, known: str | None = None, repository: str = REPOSITORY
+) -> Listing | Unchanged:
+    with closing(Swr(client_of(emulator.url), BOUND)) as registry:
+        return registry.list_tags(repository, known)
+
+
+def listing(answer: Listing | Unchanged) -> Listing:
+    assert isinstance(answer, Listing)
+    return answer
+
+
+def response(rows: object, total: int | None = None) -> httpx.Response:
+    headers = {} if total is None else {"Content-Range": f"0-0/{total}"}
+    return httpx.Response(200, json=rows, headers=headers)
+
+
+def sends(body: bytes | str, status: int = 200) -> Handler:
+    return lambda _: httpx.Response(status, content=body)
+
+
+def in_order(*responses: httpx.Response) -> tuple[Handler, list[httpx.Request]]:
+    """Gives these answers one after another, and nothing more; and what it was asked."""
+    requests: list[httpx.Request] = []
+    left = list(responses)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return left.pop(0)
+
+    return handler, requests
+
+
+def sentence_of(error: RegistryError) -> str:
+    text = str(error)
+    assert text
+    assert len(text.splitlines()) == 1
+    assert SECRET not in text
+    return text
+
+
+def copies(responses: Sequence[httpx.Response]) -> list[httpx.Response]:
+    return [
+        httpx.Response(each.status_code, headers=each.headers, content=each.content)
+        for each in responses
+    ]

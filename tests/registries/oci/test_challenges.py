@@ -1,0 +1,86 @@
+"""Challenges of OCI registries, and the token servers that they may name."""
+
+import httpx
+import pytest
+
+from tagsync.errors import (
+    MalformedResponse,
+)
+from tagsync.registries.credentials import (
+    Credential,
+    NoCredential,
+)
+from tagsync.registries.oci.challenges import parse_challenges
+from tests.support.clock import FakeClock
+from tests.support.token_server import USER, Fake, Open, refusal
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://auth.example.org/token",
+        "http://127.0.0.1:9999/token",
+        "http://169.254.169.254/latest",
+        "ftp://auth.example.org/token",
+        "https://user:x@auth.example.org/token",
+        "https:///token",
+        "/token",
+        "",
+        "https://auth.example.org:x/",
+    ],
+)
+@pytest.mark.parametrize("credential", [USER, NoCredential()])
+def test_a_realm_where_nothing_is_sent(realm: str, credential: Credential, opened: Open) -> None:
+    """What would send credentials in the clear, or to no host at all, is not asked."""
+    sent: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("Authorization"))
+        return httpx.Response(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
+
+    assert isinstance(refusal(opened(handler, credential)), MalformedResponse)
+    assert sent == [None]
+
+
+def test_a_realm_on_loopback(opened: Open, clock: FakeClock) -> None:
+    """On this machine itself a registry and its tokens may do without TLS."""
+    fake = Fake(clock, "http://127.0.0.1:5001/token")
+    opened(fake, endpoint="http://127.0.0.1:5000").list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+
+
+# Challenges.
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (
+            ['Bearer realm="https://a/t?x=1,2",service="s",scope="repository:a/b:pull,push"'],
+            {
+                "bearer": {
+                    "realm": "https://a/t?x=1,2",
+                    "service": "s",
+                    "scope": "repository:a/b:pull,push",
+                }
+            },
+        ),
+        (
+            ["Basic realm=here", 'bearer  Realm = "x" , service=y'],
+            {"basic": {"realm": "here"}, "bearer": {"realm": "x", "service": "y"}},
+        ),
+        (
+            ['Bearer realm="x",service="y", Basic realm="z"'],
+            {"bearer": {"realm": "x", "service": "y"}, "basic": {"realm": "z"}},
+        ),
+        (["Negotiate"], {"negotiate": {}}),
+        (['realm="x"'], {}),
+        ([""], {}),
+        ([], {}),
+        (['Bearer realm="unclosed'], {"bearer": {"realm": '"unclosed'}}),
+        (['Bearer realm="a",realm="b"', 'Bearer realm="c"'], {"bearer": {"realm": "a"}}),
+    ],
+)
+def test_challenges(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
+    """Challenges are read in every form that RFC 9110 allows; the first of a scheme counts."""
+    assert parse_challenges(headers) == expected

@@ -1,0 +1,265 @@
+"""Digests and manifests: what is requested, and what a registry may answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Barrier, Event, Lock, get_ident
+
+import httpx
+import pytest
+
+from tagsync.errors import (
+    Forbidden,
+    MalformedResponse,
+)
+from tagsync.models import Scope, Tag
+from tagsync.registries.oci.resolve import DEPTH, MAX_MANIFEST_BYTES
+from tests.support.docker_registry import digest_of
+from tests.support.oci import (
+    REPOSITORY,
+    Fake,
+    ask,
+    image,
+    index,
+    listing,
+    registry_of,
+)
+
+
+def test_a_digest_that_is_not_sent_is_computed() -> None:
+    """Without Docker-Content-Digest the manifest itself is fetched and hashed."""
+    fake = Fake({"v1": image("one")})
+    fake.headers = {"Docker-Content-Digest": ""}
+    found = listing(ask(fake))
+    assert found.tags["v1"].digest == digest_of(image("one"))
+    assert (fake.asked("HEAD"), fake.asked("GET")) == (["v1"], ["v1"])
+    assert found.requests == 3
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["latest", "sha256:abc", f"md5:{'0' * 32}", f"sha256:{'A' * 64}", f"sha256:{'0' * 64}, x"],
+)
+def test_a_digest_that_is_none(digest: str) -> None:
+    """What is not a digest ends the poll, and is not recorded as one."""
+    fake = Fake({"v1": image("one")})
+    fake.headers = {"Docker-Content-Digest": digest}
+    with pytest.raises(MalformedResponse, match="invalid digest"):
+        ask(fake)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Docker-Distribution-Api-Version": "registry/2.0"}])
+def test_a_tag_without_a_manifest(headers: dict[str, str]) -> None:
+    """A tag that is listed and answered with 404 is kept apart from one that is not listed."""
+    fake = Fake({"v1": image("one"), "broken": image("two")})
+    path = f"/v2/{REPOSITORY}/manifests/broken"
+    fake.overrides["HEAD", path] = httpx.Response(404, headers=headers)
+    found = listing(ask(fake))
+    assert found.missing == ("broken",)
+    assert found.tags["broken"] == Tag("broken")
+    assert found.tags["v1"].digest
+    assert found.fingerprint
+
+
+def test_a_refused_manifest_ends_the_poll() -> None:
+    """Any other refusal of one tag leaves no listing: it would not be complete."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v2"] = httpx.Response(403)
+    with pytest.raises(Forbidden):
+        ask(fake)
+
+
+def test_heads_run_in_parallel() -> None:
+    """As many tags are asked for at once as the registry may be asked, by kept threads."""
+    together = Barrier(4, timeout=10)
+    lock, threads = Lock(), set()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"tags": [f"v{number}" for number in range(40)]})
+        with lock:
+            threads.add(get_ident())
+        together.wait()
+        return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
+
+    assert len(listing(ask(handler)).tags) == 40
+    assert len(threads) == 4
+
+
+def test_a_large_repository_lets_others_have_their_turn() -> None:
+    """A small repository that is polled meanwhile does not wait for every tag of a large one."""
+    begun, small_is_listed = Event(), Event()
+    of_large = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal of_large
+        large = "/large/" in request.url.path
+        if request.method == "GET":
+            if not large:
+                small_is_listed.set()
+            names = [f"v{number}" for number in range(300 if large else 1)]
+            return httpx.Response(200, json={"tags": names})
+        if large:
+            begun.set()
+            small_is_listed.wait(10)
+            of_large += 1
+            return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
+        digest = digest_of(str(of_large).encode())
+        return httpx.Response(200, headers={"Docker-Content-Digest": digest})
+
+    with closing(registry_of(handler, concurrency=1)) as registry, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(registry.list_tags, "team/large")
+        begun.wait(10)
+        small = listing(registry.list_tags("team/small")).tags["v0"].digest
+        assert len(listing(large.result()).tags) == 300
+    assert small != digest_of(b"300")
+
+
+# Manifests.
+
+
+WITH_MANIFESTS = Scope(manifests=True)
+
+
+def test_manifests_are_fetched_once() -> None:
+    """The manifest of each digest is fetched by digest, but for those that are recorded."""
+    one, two = image("one"), image("two")
+    fake = Fake({"v1": one, "latest": one, "v2": two})
+    recorded = Scope(manifests=True, recorded=lambda digests: {digest_of(two)} & {*digests})
+    found = listing(ask(fake, scope=recorded))
+    assert fake.asked("GET") == [digest_of(one)]
+    kept = found.images[digest_of(one)]
+    assert (kept.manifest, kept.verified) == (one.decode(), True)
+    assert (kept.size, kept.schema) == (111, 2)
+    assert kept.image_id == digest_of(b"config of one")
+    assert found.images[digest_of(two)].manifest is None
+    assert found.fingerprint
+
+
+def test_an_index_brings_its_children() -> None:
+    """What an index names is fetched with it, and what that names; each once."""
+    amd, arm = image("amd64"), image("arm64")
+    inner = index(arm)
+    fake = Fake({"multi": index(amd, inner), "other": index(amd)})
+    fake.manifests = {digest_of(each): each for each in (amd, arm, inner)}
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert found.children.keys() == fake.manifests.keys()
+    assert all(child.verified for child in found.children.values())
+    assert found.images[digest_of(index(amd))].size is None
+    assert found.tags.keys() == {"multi", "other"}
+
+
+def test_children_that_are_recorded_are_not_fetched() -> None:
+    """An index that shares its children with another costs one request."""
+    amd = image("amd64")
+    fake = Fake({"multi": index(amd)})
+    scope = Scope(manifests=True, recorded=lambda digests: {digest_of(amd)} & {*digests})
+    found = listing(ask(fake, scope=scope))
+    assert fake.asked("GET") == [digest_of(index(amd))]
+    assert found.fingerprint
+
+
+def test_a_child_that_the_registry_lacks() -> None:
+    """An index of which the registry holds some platforms only is fetched as far as it goes."""
+    amd, arm = image("amd64"), image("arm64")
+    fake = Fake({"multi": index(arm, amd)})
+    fake.manifests = {digest_of(amd): amd}
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert found.children.keys() == {digest_of(amd)}
+    assert found.images[digest_of(index(arm, amd))].verified
+    assert found.unfetched is None
+    assert found.fingerprint
+
+
+def test_indexes_are_followed_to_a_depth() -> None:
+    """A chain of indexes longer than anybody builds is not followed to its end."""
+    chain = [image("last")]
+    for _ in range(DEPTH + 5):
+        chain.append(index(chain[-1]))
+    fake = Fake({"deep": chain[-1]})
+    fake.manifests = {digest_of(each): each for each in chain}
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert len(found.children) == DEPTH
+
+
+@pytest.mark.parametrize("body", [b"<html>", image("another"), b"", b"\xff\xfe"])
+def test_a_manifest_that_is_another(body: bytes) -> None:
+    """Bytes that do not hash to the digest are not kept; the tag says so, the next poll asks."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
+    fake.overrides["GET", path] = httpx.Response(200, content=body)
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert found.unverified == ("v1",)
+    assert found.images[digest_of(image("one"))].manifest is None
+    assert found.images[digest_of(image("two"))].verified
+    assert found.fingerprint is None
+    assert found.unfetched
+
+
+def test_a_manifest_that_is_too_large() -> None:
+    """A manifest beyond the specification's bound is not kept, and takes no other with it."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
+    body = b"x" * (MAX_MANIFEST_BYTES + 1)
+    fake.overrides["GET", path] = httpx.Response(200, content=body)
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert "4194304 bytes that a manifest may have" in (found.unfetched or "")
+    assert found.images[digest_of(image("two"))].verified
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_failure_leaves_manifests_for_later(status: int) -> None:
+    """A child that cannot be had now leaves its index to be fetched again, and the tags stand."""
+    amd, arm = image("amd64"), image("arm64")
+    multi = index(amd, arm)
+    fake = Fake({"multi": multi})
+    fake.manifests = {digest_of(amd): amd, digest_of(arm): arm}
+    path = f"/v2/{REPOSITORY}/manifests/{digest_of(arm)}"
+    fake.overrides["GET", path] = httpx.Response(status)
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert found.tags["multi"].digest == digest_of(multi)
+    assert found.images[digest_of(multi)].manifest is None
+    assert found.children.keys() == {digest_of(amd)}
+    assert str(status) in (found.unfetched or "")
+    assert found.fingerprint is None
+
+
+def test_a_failure_in_passing_ends_the_fetching() -> None:
+    """After a failure that would repeat itself, the other manifests are not asked for."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    for content in fake.tags.values():
+        path = f"/v2/{REPOSITORY}/manifests/{digest_of(content)}"
+        fake.overrides["GET", path] = httpx.Response(429)
+    assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched
+    assert len(fake.asked("GET")) <= 4
+
+
+def test_the_hubs_limit_is_obeyed() -> None:
+    """Where no pull is left, as Docker Hub counts them, no manifest is fetched; tags still are."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(20)})
+    fake.headers = {"RateLimit-Remaining": "0;w=21600", "RateLimit-Limit": "100;w=21600"}
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert len(found.tags) == 20
+    assert fake.asked("GET") == []
+    assert "rate limit" in (found.unfetched or "")
+    fake.headers = {"RateLimit-Remaining": "50;w=21600"}
+    assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched is None
+
+
+def test_manifests_share_the_listings_bound() -> None:
+    """What would go beyond max_listing_size is left for the next poll, which has the rest."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(40)})
+    recorded: set[str] = set()
+    scope = Scope(manifests=True, recorded=lambda digests: recorded & {*digests})
+    polls = 0
+    while True:
+        polls += 1
+        found = listing(ask(fake, scope=scope, bound=5000))
+        # What was under way at once may go beyond it.
+        assert found.size <= 5000 + 4 * len(image("0"))
+        fetched = {digest for digest, each in found.images.items() if each.manifest}
+        assert fetched
+        recorded |= fetched
+        if found.fingerprint:
+            break
+    assert len(recorded) == 40
+    assert polls > 1
