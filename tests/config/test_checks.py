@@ -11,27 +11,27 @@ from tagsync.models import Repository
 from tests.support.configurations import MINIMAL, OCI, SECRET, parsed, refusal, watching, with_token
 
 
-def test_an_unknown_kind_of_registry_is_refused() -> None:
-    """A registry of a kind that does not exist is refused with the one that does."""
+def test_unknown_kind_of_registry_is_refused() -> None:
+    """The error for an unknown kind of registry names the known kinds."""
     sentence = refusal(f"{MINIMAL}kind = 'quay'\n")
     assert "'quay'" in sentence
     assert "'swr'" in sentence
 
 
-def test_two_registries_of_one_name_are_refused() -> None:
-    """Names of registries begin every full name, so each is given once."""
+def test_repeated_registry_name_is_refused() -> None:
+    """Each registry needs a name of its own, because full names begin with it."""
     assert "two registries are named 'swr'" in refusal(MINIMAL + MINIMAL)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", ".a", "-a", "ä", "a\\n", "*"])
-def test_a_bad_name_of_a_registry_is_refused(name: str) -> None:
-    """A registry's name is plain enough for patterns, logs and shells."""
+def test_invalid_registry_name_is_refused(name: str) -> None:
+    """A registry's name must be plain enough for patterns, logs and shells."""
     assert "invalid registry name" in refusal(MINIMAL.replace('"swr"', f'"{name}"'))
 
 
 @pytest.mark.parametrize("name", ["team-a/*", "team-a/?", "team-[ab]/api", "*"])
-def test_a_glob_is_for_discovery(name: str) -> None:
-    """A glob is taken, and names no repository by itself."""
+def test_glob_names_no_repository(name: str) -> None:
+    """A glob is accepted, and does not name a repository itself."""
     (watch,) = parsed(watching(name)).watches
     assert watch.globs == (name,)
     assert watch.named == ()
@@ -44,14 +44,14 @@ def test_a_glob_is_for_discovery(name: str) -> None:
         *("team/api:v1", "team/a b", "team/a\\n", "team/ä", "team/-a", "team/a%2Fb", "team/a$b"),
     ],
 )
-def test_a_bad_name_of_a_repository_is_refused(name: str) -> None:
-    """What could not be, or would escape from, a path of the registry is refused."""
+def test_invalid_repository_name_is_refused(name: str) -> None:
+    """A name that does not fit into a path of the registry is refused."""
     assert "is not of the form namespace/name" in refusal(watching(name))
 
 
 @pytest.mark.parametrize("name", ["a/b", "team_a/web/frontend", "_a/b.c-d__e", "9/9", "A/B"])
-def test_a_good_name_of_a_repository_is_taken(name: str) -> None:
-    """Two or more plain parts are a repository."""
+def test_valid_repository_name_is_accepted(name: str) -> None:
+    """A repository has two or more plain parts."""
     (watch,) = parsed(watching(name)).watches
     assert watch.named == (Repository("swr", name),)
 
@@ -71,14 +71,14 @@ def test_a_good_name_of_a_repository_is_taken(name: str) -> None:
         f"https://{SECRET}@swr-api.example.com",
     ],
 )
-def test_an_endpoint_that_is_no_plain_url_is_refused(endpoint: str) -> None:
-    """An endpoint is a URL without query, fragment or credentials; those are not repeated."""
+def test_invalid_endpoint_is_refused(endpoint: str) -> None:
+    """An endpoint with a query, a fragment or credentials is refused, unquoted."""
     sentence = refusal(MINIMAL.replace("https://swr-api.example.com", endpoint))
     assert sentence.startswith("the endpoint of 'swr' ")
     assert SECRET not in sentence
 
 
-def test_credentials_are_not_sent_in_the_clear() -> None:
+def test_credentials_need_tls() -> None:
     """Credentials over http:// to another host are refused."""
     sentence = refusal(with_token('"env:SWR_TOKEN"', "http://swr-api.example.com"))
     assert "in the clear" in sentence
@@ -86,14 +86,14 @@ def test_credentials_are_not_sent_in_the_clear() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:5000", "127.3.2.1", "localhost", "[::1]:5000"])
-def test_loopback_needs_no_encryption(host: str) -> None:
-    """Credentials over http:// to this very host are fine."""
+def test_loopback_needs_no_tls(host: str) -> None:
+    """Credentials over http:// to this machine are accepted."""
     text = with_token('"env:SWR_TOKEN"', f"http://{host}")
     assert parsed(text).registries["swr"].endpoint == f"http://{host}"
 
 
-def test_a_foreign_host_may_be_asked_in_the_clear_without_credentials() -> None:
-    """Without credentials there is nothing that http:// would give away."""
+def test_anonymous_access_needs_no_tls() -> None:
+    """Without credentials, http:// is accepted."""
     text = MINIMAL.replace("https://", "http://")
     assert parsed(text).registries["swr"].endpoint == "http://swr-api.example.com"
 
@@ -134,16 +134,16 @@ def test_a_foreign_host_may_be_asked_in_the_clear_without_credentials() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_the_kind_of_registry(text: str, words: tuple[str, ...]) -> None:
-    """What is for another kind of registry, or no name there, is refused with what to write."""
+def test_keys_must_fit_the_kind_of_registry(text: str, words: tuple[str, ...]) -> None:
+    """A key or a name for another kind of registry is refused, with advice."""
     sentence = refusal(text)
     for word in words:
         assert word in sentence
 
 
 @pytest.mark.parametrize("glob", ["", "v 1", "team/api:v*", "v[1", "v*\u001b[31m"])
-def test_a_tag_glob_that_matches_nothing(glob: str, tmp_path: Path) -> None:
-    """A glob that no tag can match is refused, lest nothing be resolved without a word."""
+def test_impossible_tag_glob_is_refused(glob: str, tmp_path: Path) -> None:
+    """A glob that no tag can match is refused, because it would resolve nothing."""
     watch = f"[[registries.watch]]\nrepositories = ['a/b']\ntags = [{json.dumps(glob)}]\n"
     with pytest.raises(ConfigError, match="matches no tag"):
         parse(f"{OCI}{watch}", {}, tmp_path)

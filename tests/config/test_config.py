@@ -1,4 +1,4 @@
-"""The configuration: what is taken, what is refused, and how the refusal is put."""
+"""The configuration: defaults, watches, files and places."""
 
 from contextlib import chdir
 from datetime import timedelta
@@ -58,14 +58,14 @@ repositories = ["team-a/api"]
 """
 
 
-def test_an_empty_file_is_a_configuration() -> None:
-    """Without a single key everything has its default, and nothing is watched."""
+def test_empty_file_is_valid() -> None:
+    """An empty file has all defaults, and watches nothing."""
     config = parsed("")
     assert config == Config(FOLDER / "tagsync.db", {}, (), None, FOLDER)
 
 
-def test_the_defaults_of_a_registry() -> None:
-    """A registry needs no more than a name and an endpoint."""
+def test_defaults_of_a_registry() -> None:
+    """A registry needs only a name and an endpoint."""
     registry = parsed(MINIMAL).registries["swr"]
     assert registry.kind == "swr"
     assert registry.auth == NoCredential()
@@ -76,7 +76,7 @@ def test_the_defaults_of_a_registry() -> None:
     assert registry.watch == []
 
 
-def test_every_key_is_taken() -> None:
+def test_every_key_is_read() -> None:
     """Each documented key reaches the configuration with its value."""
     config = parsed(EVERYTHING)
     assert config.database == FOLDER / "mirror/tags.db"
@@ -93,8 +93,8 @@ def test_every_key_is_taken() -> None:
     assert registry.agreeing_listings == 4
 
 
-def test_the_watched_repositories_keep_the_order_of_the_file() -> None:
-    """Each watch has its repositories, in the file's order, as it or the schedule says."""
+def test_watches_keep_the_order_of_the_file() -> None:
+    """Watches are in file order, with their own or the schedule's times."""
     watches = parsed(EVERYTHING).watches
     assert [(w.registry, w.repositories, w.interval, w.agreeing_listings) for w in watches] == [
         ("swr-1.eu", ("team-a/api", "team-a/web/frontend"), timedelta(seconds=30), 4),
@@ -110,8 +110,8 @@ def test_the_watched_repositories_keep_the_order_of_the_file() -> None:
     ]
 
 
-def test_the_jitter_that_is_left_out() -> None:
-    """Without a jitter polls are put off by a tenth of the interval, and by ten seconds at most."""
+def test_default_jitter() -> None:
+    """The default jitter is a tenth of the interval, at most ten seconds."""
     watch = f'{MINIMAL}[[registries.watch]]\nrepositories = ["a/b"]\ninterval = '
     (short,), (long,) = parsed(f'{watch}"20s"').watches, parsed(f'{watch}"1h"').watches
     assert (short.jitter, long.jitter) == (timedelta(seconds=2), timedelta(seconds=10))
@@ -130,50 +130,50 @@ def test_the_jitter_that_is_left_out() -> None:
         ("", "cron = 5", "invalid cron expression 5"),
     ],
 )
-def test_a_schedule_that_makes_no_sense(schedule: str, watch: str, said: str) -> None:
-    """Contradictory, malformed and impossible times are refused with what to write instead."""
+def test_impossible_times_are_refused(schedule: str, watch: str, said: str) -> None:
+    """Contradictory, malformed and impossible times are refused with advice."""
     table = f'[[registries.watch]]\nrepositories = ["a/b"]\n{watch}\n'
     assert said in refusal(f"[schedule]\n{schedule}\n{MINIMAL}{table}")
 
 
 @pytest.mark.parametrize("listen", ["9180", "host:", "host:99999", "a b:1", "http://x:1", ""])
-def test_an_address_that_is_none(listen: str) -> None:
-    """What is no host and port is refused, with an example."""
+def test_invalid_address_is_refused(listen: str) -> None:
+    """An invalid address is refused with an example."""
     sentence = refusal(f'[metrics]\nlisten = "{listen}"\n')
     assert f"invalid address {listen!r}; write it like" in sentence
 
 
-def test_an_address_without_a_host_is_on_loopback() -> None:
-    """Metrics are for this host unless another address is asked for by name."""
+def test_default_address_is_loopback() -> None:
+    """Without a host, the daemon listens on loopback only."""
     listens = [parsed(f'[metrics]\nlisten = "{each}"').listen for each in (":1", "[::1]:2", "h:3")]
     assert listens == [("127.0.0.1", 1), ("::1", 2), ("h", 3)]
 
 
-def test_a_repository_named_twice_in_one_watch_is_refused() -> None:
-    """A repository cannot be watched twice by the same table."""
+def test_repository_twice_in_one_watch_is_refused() -> None:
+    """A watch must not name a repository twice."""
     assert refusal(watching("a/b", "a/c", "a/b")).startswith("swr/a/b is named twice")
 
 
-def test_a_repository_named_in_two_watches_is_refused() -> None:
-    """A repository cannot be watched by two tables, whose intervals might differ."""
+def test_repository_in_two_watches_is_refused() -> None:
+    """Two watches must not name one repository: their intervals may differ."""
     text = watching("a/b") + '[[registries.watch]]\nrepositories = ["a/b"]\n'
     assert refusal(text).startswith("swr/a/b is named twice")
 
 
 @pytest.mark.parametrize("text", ["[store", "a = ", "a = 1\na = 2\n", "= 1", "\0", "[a]\n[a]\n"])
-def test_what_is_no_toml_is_refused(text: str) -> None:
-    """What is no TOML is refused with the line."""
+def test_invalid_toml_is_refused(text: str) -> None:
+    """The error for invalid TOML names the line."""
     sentence = refusal(text)
     assert sentence.startswith("not valid TOML: ")
 
 
-def test_nesting_without_end_is_refused() -> None:
-    """A file that nests deeper than Python can follow is refused like any other that is no TOML."""
+def test_deep_nesting_is_invalid_toml() -> None:
+    """A file that is nested too deeply is refused like other invalid TOML."""
     assert refusal("a = " + "[" * 100_000).startswith("not valid TOML: ")
 
 
 def test_load_names_the_file(tmp_path: Path) -> None:
-    """What is wrong within a file is said with the file's name."""
+    """The error for an invalid file begins with its path."""
     path = tmp_path / "config.toml"
     path.write_text("[stor]\n")
     with pytest.raises(ConfigError, match=rf"^{path}: there is no key 'stor'"):
@@ -181,7 +181,7 @@ def test_load_names_the_file(tmp_path: Path) -> None:
 
 
 def test_load_reads_a_file(tmp_path: Path) -> None:
-    """A file is read, and what is relative in it is relative to its folder."""
+    """Relative paths in a file are relative to its folder."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "config.toml").write_text(EVERYTHING)
     with chdir(tmp_path):
@@ -191,7 +191,7 @@ def test_load_reads_a_file(tmp_path: Path) -> None:
 
 
 def test_load_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is missing, a folder or not UTF-8 is refused with its name and why."""
+    """The error for an unreadable file has its path and the reason."""
     (tmp_path / "binary").write_bytes(b'[store]\npath = "\xff"\n')
     (tmp_path / "folder").mkdir()
     for name, reason in {
@@ -214,18 +214,18 @@ def test_load_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
         ("", {}, FOLDER / "tagsync.db"),
     ],
 )
-def test_where_the_database_is(text: str, env: dict[str, str], expected: Path) -> None:
-    """The path in the file comes first, then systemd's folder for state, then the file's own."""
+def test_path_of_the_database(text: str, env: dict[str, str], expected: Path) -> None:
+    """The path is that of the file, else in systemd's state folder, else beside it."""
     assert parse(text, env, FOLDER).database == expected
 
 
-def test_an_empty_path_of_the_database_is_refused() -> None:
-    """An empty path is a mistake, not the configuration's folder."""
+def test_empty_database_path_is_refused() -> None:
+    """An empty path is refused: it would be the configuration's folder."""
     assert "store.path" in refusal('[store]\npath = ""\n')
 
 
-def test_what_the_command_line_names_is_found_first(tmp_path: Path) -> None:
-    """The command line comes before the environment, which comes before the places searched."""
+def test_command_line_has_precedence(tmp_path: Path) -> None:
+    """The command line precedes the environment, which precedes the usual places."""
     (tmp_path / "config.toml").write_text("")
     env = {"TAGSYNC_CONFIG": "of-the-environment.toml"}
     with chdir(tmp_path):
@@ -234,8 +234,8 @@ def test_what_the_command_line_names_is_found_first(tmp_path: Path) -> None:
         assert find(None, {"TAGSYNC_CONFIG": ""}) == Path("config.toml")
 
 
-def test_that_there_is_no_configuration_is_said(tmp_path: Path) -> None:
-    """Without any configuration, the sentence says where it was looked for and how to name one."""
+def test_missing_configuration_is_an_error(tmp_path: Path) -> None:
+    """The error for a missing configuration says where it was searched."""
     if SEARCHED[-1].exists():
         pytest.skip("this machine has a configuration for everybody")
     with chdir(tmp_path), pytest.raises(ConfigError) as caught:
@@ -244,8 +244,8 @@ def test_that_there_is_no_configuration_is_said(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
-def test_an_oci_registry(tmp_path: Path) -> None:
-    """Tags and manifests reach the watch; names may have one part."""
+def test_keys_of_an_oci_registry(tmp_path: Path) -> None:
+    """``tags`` and ``manifests`` reach the watch; a name may have one part."""
     text = f"{OCI}ca_file = 'ca.pem'\n[[registries.watch]]\nrepositories = ['busybox', 'a/b/c']\n"
     (watch,) = parse(f"{text}tags = ['v*', 'latest']\nmanifests = true\n", {}, tmp_path).watches
     assert (watch.tags, watch.manifests) == (("v*", "latest"), True)

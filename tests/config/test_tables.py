@@ -21,10 +21,10 @@ from tests.support.configurations import MINIMAL, refusal
         ),
     ],
 )
-def test_an_unknown_key_is_named_with_the_nearest(
+def test_unknown_key_is_named_with_the_nearest(
     text: str, key: str, place: str, nearest: str
 ) -> None:
-    """A misspelt key is refused by name, with where it stands and what was probably meant."""
+    """The error for an unknown key has its table and the nearest key."""
     sentence = refusal(text)
     assert f"there is no key {key!r}" in sentence
     assert place in sentence.partition("there is no key")[0]
@@ -49,8 +49,8 @@ def test_an_unknown_key_is_named_with_the_nearest(
         ("[[registries]]\nname = 1\nendpoint = 'https://h'\n", "name"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_located(text: str, place: str) -> None:
-    """A value of the wrong type is refused with the place of its key."""
+def test_wrong_type_is_located(text: str, place: str) -> None:
+    """The error for a value of the wrong type has the place of its key."""
     assert place in refusal(text).partition(": ")[0]
 
 
@@ -65,8 +65,8 @@ def test_a_value_of_the_wrong_type_is_located(text: str, place: str) -> None:
         "requests_per_second = nan",
     ],
 )
-def test_an_impossible_number_is_refused(line: str) -> None:
-    """A count or rate that nothing could be done with is refused."""
+def test_impossible_number_is_refused(line: str) -> None:
+    """A count or a rate that is not positive is refused."""
     assert line.partition(" ")[0] in refusal(f"{MINIMAL}{line}\n")
 
 
@@ -80,15 +80,15 @@ def test_an_impossible_number_is_refused(line: str) -> None:
         (f"{MINIMAL}[[registries.watch]]\ninterval = '5m'\n", "repositories"),
     ],
 )
-def test_a_missing_key_is_named(text: str, key: str) -> None:
-    """A key without a default has to be there, and the sentence says which is not."""
+def test_missing_key_is_named(text: str, key: str) -> None:
+    """The error for a missing key has its name."""
     sentence = refusal(text)
     assert f"the key {key!r} is missing" in sentence
     assert sentence.startswith("registries")
 
 
-def test_an_unknown_kind_of_auth_is_refused() -> None:
-    """A way of asking that does not exist is refused with those that do."""
+def test_unknown_kind_of_auth_is_refused() -> None:
+    """The error for an unknown kind of auth names the known kinds."""
     sentence = refusal(f"{MINIMAL}[registries.auth]\nkind = 'kerberos'\n")
     assert "'kerberos'" in sentence
     assert "'none'" in sentence

@@ -1,4 +1,4 @@
-"""Fuzzes every target for a bounded time, each in a process of its own, and shows the figures."""
+"""Fuzz every target for a limited time, each in a process of its own."""
 
 import argparse
 import re
@@ -11,7 +11,7 @@ from tests.fuzz.targets import SEEDS, TARGETS
 
 
 def main() -> None:
-    """Reads the command line; the exit status is 1 if there was a finding."""
+    """Run the command line. The exit status is 1 if there was a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="of all targets together")
     parser.add_argument("--target", choices=TARGETS, help="only this one")

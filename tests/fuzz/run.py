@@ -1,4 +1,4 @@
-"""One target under atheris (the extra ``fuzz``); the rest of the command line is libFuzzer's."""
+"""Run one target under atheris; further arguments are libFuzzer's."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what has to hold whatever the bytes."""
+"""Targets to fuzz: functions that must hold for any bytes."""
 
 import json
 from collections.abc import Callable
@@ -22,9 +22,9 @@ _BOUND: Final = 2**20
 
 
 class _Answering:
-    """The real source, opened once, and the body that whatever it asks is answered with.
+    """A real registry client, opened once, that gets one body for every request.
 
-    To open one for each body takes a hundred times as long as to decode the body.
+    Opening a client takes a hundred times as long as decoding a body.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ _answering: Final = _Answering()
 
 
 def tags(body: bytes) -> None:
-    """A list of tags is one of our errors, or what Python's own JSON finds in it."""
+    """A list of tags is a RegistryError, or equal to what Python's own JSON reads."""
     with stamina.set_testing(True, attempts=1):
         try:
             listing = _answering.with_body(body).list_tags("team/api")
@@ -63,7 +63,7 @@ def tags(body: bytes) -> None:
 
 
 def repositories(body: bytes) -> None:
-    """A list of repositories is names that stay in their place, or one of our errors."""
+    """A list of repositories is a RegistryError, or has names that fit into a path."""
     with stamina.set_testing(True, attempts=1), suppress(RegistryError):
         for name in _answering.with_body(body).list_repositories(["team/*"]):
             url = httpx.URL(f"http://127.0.0.1{tags_path(name)}")
@@ -71,7 +71,7 @@ def repositories(body: bytes) -> None:
 
 
 def refusals(body: bytes) -> None:
-    """A refusal is one harmless sentence without the secret."""
+    """A refusal is one printable sentence without the secret."""
     answer = Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
     error = refusal_error(answer, REFUSALS, (Secret("made-up-secret"),))
     assert str(error).isprintable()
@@ -79,7 +79,7 @@ def refusals(body: bytes) -> None:
 
 
 def any_manifest(body: bytes) -> None:
-    """A manifest is checked, whatever it is."""
+    """Any manifest is checked without an error."""
     text = body.decode(errors="ignore")
     image = manifests.listed_image("sha256:a", text, image_id="a", schema=2, size=1)
     assert image.manifest == text

@@ -1,3 +1,5 @@
+"""The HTTP client: retries, requests, failing servers and size limits."""
+
 import gzip
 import socket
 from collections.abc import Generator, Iterator
@@ -27,7 +29,7 @@ from tests.support.http_server import HEAD, Talk, says, server
 
 @pytest.fixture(autouse=True)
 def no_backoff() -> Iterator[None]:
-    """Retries as often as ever, and without waiting."""
+    """Retry as often as in production, without delays."""
     with stamina.set_testing(True, attempts=ATTEMPTS):
         yield
 
@@ -40,7 +42,7 @@ def sentence_of(error: RegistryError) -> str:
 
 
 def answers(*responses: httpx.Response) -> tuple[Handler, list[httpx.Request]]:
-    """Answers in order, the last one for ever; and what it was asked."""
+    """Return a handler that sends these responses, and its requests."""
     requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -62,14 +64,14 @@ def failure(talk: Talk, *, max_bytes: int = 10**6, timeout: float = 5.0) -> Regi
 # What is tried again.
 
 
-def test_what_passes_is_tried_again() -> None:
-    """A 503 and then a 200 is an answer, and two requests."""
+def test_transient_error_is_retried() -> None:
+    """A 503 and then a 200 is an answer after two requests."""
     handler, requests = answers(httpx.Response(503), httpx.Response(200, content=b"[]"))
     answer = get(client_of(handler))
     assert (answer.body, answer.requests, len(requests)) == (b"[]", 2, 2)
 
 
-def test_a_broken_connection_is_tried_again() -> None:
+def test_broken_connection_is_retried() -> None:
     """A connection that fails once does not fail the poll."""
     sent = 0
 
@@ -84,8 +86,8 @@ def test_a_broken_connection_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404])
-def test_what_does_not_pass_is_not_tried_again(status: int) -> None:
-    """The same request would be refused again, and count against a lock-out."""
+def test_lasting_error_is_not_retried(status: int) -> None:
+    """An error that is not transient is not retried: it could lock the account."""
     handler, requests = answers(httpx.Response(status))
     with pytest.raises(RegistryError):
         get(client_of(handler))
@@ -93,8 +95,8 @@ def test_what_does_not_pass_is_not_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [409, 500, 502, 503, 504])
-def test_trying_ends(status: int) -> None:
-    """After as many attempts as allowed the last failure is told."""
+def test_retries_are_bounded(status: int) -> None:
+    """After the allowed number of attempts, the last error is raised."""
     handler, requests = answers(httpx.Response(status))
     with pytest.raises(Busy) as caught:
         get(client_of(handler))
@@ -102,8 +104,8 @@ def test_trying_ends(status: int) -> None:
     assert str(status) in sentence_of(caught.value)
 
 
-def test_a_short_retry_after_is_followed() -> None:
-    """A busy registry that names a time within reach is asked again."""
+def test_short_retry_after_is_respected() -> None:
+    """A busy registry is asked again after a short Retry-After."""
     handler, requests = answers(
         httpx.Response(503, headers={"Retry-After": "5"}), httpx.Response(200)
     )
@@ -112,8 +114,8 @@ def test_a_short_retry_after_is_followed() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_long_retry_after_is_not_waited_for(status: int, time: Time) -> None:
-    """Beyond ``retry_for`` the poll fails at once, and the next one may succeed."""
+def test_long_retry_after_fails_at_once(status: int, time: Time) -> None:
+    """If Retry-After exceeds ``retry_for``, the poll fails at once."""
     handler, requests = answers(httpx.Response(status, headers={"Retry-After": "61"}))
     with pytest.raises(RegistryError) as caught:
         get(client_of(handler, limits=Limits(retry_for=60), time=time))
@@ -122,16 +124,16 @@ def test_a_long_retry_after_is_not_waited_for(status: int, time: Time) -> None:
     assert time.slept == []
 
 
-def test_a_throttled_request_waits_at_the_pacer(time: Time) -> None:
-    """The request is sent again when the registry's rest is over."""
+def test_throttled_request_waits_and_is_retried(time: Time) -> None:
+    """A throttled request is retried after the pause."""
     throttled = httpx.Response(429, headers={"Retry-After": "7"})
     handler, _ = answers(throttled, httpx.Response(200))
     assert get(client_of(handler, time=time)).requests == 2
     assert time.slept == pytest.approx([7.0])
 
 
-def test_a_rest_that_was_asked_for_outlives_the_request(time: Time) -> None:
-    """While the registry rests, the next request is not even sent."""
+def test_pause_outlives_the_request(time: Time) -> None:
+    """During a pause, later requests are not sent at all."""
     handler, requests = answers(httpx.Response(429, headers={"Retry-After": "100"}))
     with closing(client_of(handler, time=time)) as client:
         for _ in range(3):
@@ -140,8 +142,8 @@ def test_a_rest_that_was_asked_for_outlives_the_request(time: Time) -> None:
     assert len(requests) == 1
 
 
-def test_one_throttled_request_pauses_all_threads() -> None:
-    """What one thread is told, every other thread of the registry keeps to as well."""
+def test_pause_holds_for_all_threads() -> None:
+    """A pause holds for all threads of the registry."""
     time = Time()
     slept: list[tuple[str, float]] = []
     handler, requests = answers(
@@ -173,8 +175,8 @@ def test_one_throttled_request_pauses_all_threads() -> None:
 # Requests.
 
 
-def test_what_is_sent() -> None:
-    """A request is a GET below the endpoint, with its query and its credentials."""
+def test_request_has_query_and_credentials() -> None:
+    """A request is a GET below the endpoint, with its query and credentials."""
     handler, requests = answers(httpx.Response(200))
     with closing(client_of(handler, url="http://127.0.0.1/base/")) as client:
         answer = client.get("/a%2Fb/$", {"offset": 0, "limit": 5}, 10)
@@ -185,8 +187,8 @@ def test_what_is_sent() -> None:
     assert answer.url == "http://127.0.0.1/base/a%2Fb/$"
 
 
-def test_redirects_are_not_followed() -> None:
-    """A redirect is a refusal, and the host that it names never sees the credentials."""
+def test_redirect_is_not_followed() -> None:
+    """A redirect is an error, and its target does not get the credentials."""
     seen: list[bytes] = []
 
     def elsewhere(connection: socket.socket) -> None:
@@ -205,8 +207,8 @@ def test_redirects_are_not_followed() -> None:
 # A server that fails.
 
 
-def test_a_refused_connection() -> None:
-    """A port that nobody listens on cannot be reached."""
+def test_refused_connection() -> None:
+    """A port without a server is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with pytest.raises(Unreachable, match="could not be reached") as caught:
@@ -219,21 +221,21 @@ def test_a_refused_connection() -> None:
     [b"", HEAD, b"no HTTP\r\n\r\n", HEAD + b"Content-Length: 10\r\n\r\n[1]"],
     ids=["nothing", "half a head", "no HTTP", "half a body"],
 )
-def test_a_broken_answer(answer: bytes) -> None:
-    """An answer that ends before its end is none."""
+def test_broken_answer(answer: bytes) -> None:
+    """An answer that ends too early is an error."""
     error = failure(says(answer))
     assert type(error) is Unreachable
     assert "broke" in sentence_of(error)
 
 
-def test_a_broken_chunk() -> None:
-    """A chunked body without its last chunk is no body, whatever it looks like."""
+def test_missing_last_chunk() -> None:
+    """A chunked body without its last chunk is an error."""
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     assert type(failure(says(head + b"2\r\n[]\r\n"))) is Unreachable
 
 
-def test_no_answer_in_time() -> None:
-    """A server that takes the request and is silent is given up."""
+def test_silent_server_times_out() -> None:
+    """A server that sends nothing is given up after the timeout."""
 
     def silent(connection: socket.socket) -> None:
         while connection.recv(65536):
@@ -244,8 +246,8 @@ def test_no_answer_in_time() -> None:
     assert "within 0.02 s" in sentence_of(error)
 
 
-def test_a_body_within_its_bound() -> None:
-    """The bound itself is not too large, one byte more is."""
+def test_body_size_is_bounded() -> None:
+    """A body may be as large as the limit, and not one byte larger."""
     handler, requests = answers(httpx.Response(200, content=b"x" * 100))
     assert len(get(client_of(handler), 100).body) == 100
     with pytest.raises(ResponseTooLarge):
@@ -253,8 +255,8 @@ def test_a_body_within_its_bound() -> None:
     assert len(requests) == 2
 
 
-def test_an_endless_body_is_not_read_on() -> None:
-    """Reading stops at the bound, not at the end."""
+def test_endless_body_is_aborted() -> None:
+    """Reading stops at the limit, not at the end."""
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -273,27 +275,27 @@ def compressed(body: bytes) -> Talk:
     return says(HEAD + head.encode() + body)
 
 
-def test_a_compressed_body() -> None:
-    """Compression is the transport's affair: the body is what was meant."""
+def test_compressed_body_is_decompressed() -> None:
+    """A compressed body is decompressed."""
     with server(compressed(gzip.compress(b"[]"))) as host:
         assert get(client_of(None, url=f"http://{host}")).body == b"[]"
 
 
-def test_a_small_body_that_inflates() -> None:
-    """The bound is on what a body becomes, not on what is sent."""
+def test_decompressed_size_is_bounded() -> None:
+    """The limit holds for the decompressed body."""
     body = gzip.compress(b"0" * 10**7)
     assert len(body) < 20_000
     assert type(failure(compressed(body))) is ResponseTooLarge
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"[]" * 99)[:10] + b"\xff" * 20])
-def test_a_body_that_cannot_be_inflated(body: bytes) -> None:
-    """Broken compression is a malformed answer, and nothing to try again."""
+def test_broken_compression_is_malformed(body: bytes) -> None:
+    """A body that cannot be decompressed is malformed, and not retried."""
     assert type(failure(compressed(body))) is MalformedResponse
 
 
-def test_a_secret_in_a_transports_error_is_not_told() -> None:
-    """What the transport says of a failure is searched for credentials too."""
+def test_transport_error_contains_no_secret() -> None:
+    """Credentials are removed from the message of a transport error."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError(f"after {dict(request.headers)}")
@@ -303,8 +305,8 @@ def test_a_secret_in_a_transports_error_is_not_told() -> None:
     sentence_of(caught.value)
 
 
-def test_refusals_are_the_callers() -> None:
-    """What a status means is for the registry's own module to say."""
+def test_refusal_is_raised() -> None:
+    """An answer with an error status raises the error of the registry's table."""
     handler, _ = answers(httpx.Response(401))
     with pytest.raises(Unauthorized) as caught:
         get(client_of(handler))
@@ -312,8 +314,8 @@ def test_refusals_are_the_callers() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "deflate", "gzip,identity"])
-def test_a_body_in_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> None:
-    """A bomb within a bomb, or of a denser kind, is not unpacked at all."""
+def test_unrequested_encoding_is_refused(encoding: str) -> None:
+    """Nested or denser compression is refused before it is decompressed."""
     body = gzip.compress(gzip.compress(bytes(10**6)))
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -324,7 +326,7 @@ def test_a_body_in_an_encoding_that_was_not_asked_for_is_refused(encoding: str) 
 
 
 class Stream(httpx.SyncByteStream):
-    """A body as it is on the wire."""
+    """A body as it is transferred."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -334,15 +336,15 @@ class Stream(httpx.SyncByteStream):
 
 
 class ThrottledSignIn(httpx.Auth):
-    """A sign-in that is asked for too often."""
+    """A sign-in that is throttled."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         raise Throttled("the sign-in", retry_after=7.0)
         yield request
 
 
-def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
-    """When signing in is throttled, no request tries it again before the time."""
+def test_throttled_sign_in_pauses_the_registry(time: Time) -> None:
+    """If the sign-in is throttled, no request retries it before the pause is over."""
     pacer = Pacer(1000.0, monotonic=time.monotonic, sleep=time.sleep)
     handler, requests = answers()
     client = Client(
@@ -362,8 +364,8 @@ def test_a_throttled_sign_in_lets_the_registry_rest(time: Time) -> None:
 # What an OCI registry needs beyond.
 
 
-def test_a_head_is_asked_as_a_get_is() -> None:
-    """A HEAD is paced, tried again and refused like any request, with the types it accepts."""
+def test_head_is_retried_like_get() -> None:
+    """A HEAD is paced, retried and refused like a GET, with its own types."""
     handler, requests = answers(
         httpx.Response(503), httpx.Response(200, headers={"Docker-Content-Digest": "sha256:1"})
     )
@@ -376,8 +378,8 @@ def test_a_head_is_asked_as_a_get_is() -> None:
     }
 
 
-def test_a_whole_url_of_the_same_host() -> None:
-    """A URL that the registry named is asked as it stands, its query untouched."""
+def test_absolute_url_of_the_same_host() -> None:
+    """An absolute URL from the registry is requested with its query unchanged."""
     handler, requests = answers(httpx.Response(200))
     with closing(client_of(handler)) as client:
         client.get("http://127.0.0.1:80/v2/x?last=a%2Fb&n=2", {}, 100)
@@ -395,8 +397,8 @@ def test_a_whole_url_of_the_same_host() -> None:
         "http://user:password@127.0.0.1/v2/x",
     ],
 )
-def test_a_whole_url_of_another_host(url: str) -> None:
-    """A URL of another host, port or scheme is not asked, so that no credentials go there."""
+def test_absolute_url_of_another_host_is_refused(url: str) -> None:
+    """A URL of another host, port or scheme gets no request."""
     handler, requests = answers(httpx.Response(200))
     with closing(client_of(handler)) as client, pytest.raises(MalformedResponse):
         client.get(url, {}, 100)
@@ -414,10 +416,10 @@ def test_a_whole_url_of_another_host(url: str) -> None:
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "1000000001"}, []),
     ],
 )
-def test_a_limit_that_is_spent_is_obeyed(
+def test_exhausted_rate_limit_pauses_requests(
     headers: dict[str, str], slept: list[float], time: Time
 ) -> None:
-    """Who allows no more requests until a named time is not asked before it."""
+    """If no requests are left, the client pauses until the time that is named."""
     handler, _ = answers(httpx.Response(200, headers=headers))
     with closing(client_of(handler, time=time)) as client:
         for _ in range(2):
@@ -425,8 +427,8 @@ def test_a_limit_that_is_spent_is_obeyed(
     assert [seconds for seconds in time.slept if seconds > 0.01] == slept
 
 
-def test_no_cookie_is_kept() -> None:
-    """What a server sets, with an answer or a failure, is not sent with the next request."""
+def test_cookies_are_ignored() -> None:
+    """A cookie of an answer or an error is not sent with the next request."""
     cookie = {"Set-Cookie": "session=1; Path=/"}
     handler, requests = answers(
         httpx.Response(503, headers=cookie), httpx.Response(200, headers=cookie, content=b"[]")
@@ -437,8 +439,8 @@ def test_no_cookie_is_kept() -> None:
     assert [request.headers.get("Cookie") for request in requests] == [None] * 3
 
 
-def test_no_cookie_of_a_redirect_is_kept() -> None:
-    """What comes with a redirect, which is not followed, is not sent with the next request."""
+def test_cookies_of_a_redirect_are_ignored() -> None:
+    """A cookie of a redirect is not sent with the next request."""
     elsewhere = {"Set-Cookie": "session=1; Path=/", "Location": PATH}
     handler, requests = answers(
         httpx.Response(302, headers=elsewhere), httpx.Response(200, content=b"[]")

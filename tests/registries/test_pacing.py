@@ -17,45 +17,45 @@ from tests.support.http_client import Time
 
 
 def test_requests_are_spaced(pacer: Pacer, time: Time) -> None:
-    """A request a second is one a second, but for what may be spent at once."""
+    """At one request a second, requests are a second apart, except for the burst."""
     for _ in range(4):
         pacer.wait(60)
     assert time.slept == pytest.approx([0.9, 1.0, 1.0])
 
 
-def test_time_that_passed_is_not_saved_up(pacer: Pacer, time: Time) -> None:
-    """After an hour without requests there is no burst of thousands."""
+def test_idle_time_does_not_accumulate(pacer: Pacer, time: Time) -> None:
+    """After an idle hour there is no burst of thousands of requests."""
     time.now += 3600
     for _ in range(3):
         pacer.wait(60)
     assert sum(time.slept) == pytest.approx(1.9)
 
 
-def test_a_throttled_registry_rests(pacer: Pacer, time: Time) -> None:
-    """Nobody asks before the time that the registry named."""
+def test_pause_is_waited_for(pacer: Pacer, time: Time) -> None:
+    """No request is sent before the time that the registry named."""
     pacer.throttled(7.0)
     pacer.wait(60)
     assert time.slept == [7.0]
 
 
-def test_a_shorter_rest_does_not_end_a_longer_one(pacer: Pacer, time: Time) -> None:
-    """Of two throttling answers the later end holds."""
+def test_longer_pause_wins(pacer: Pacer, time: Time) -> None:
+    """Of two pauses, the one that ends later counts."""
     pacer.throttled(20.0)
     pacer.throttled(2.0)
     pacer.wait(60)
     assert time.slept == [20.0]
 
 
-def test_without_a_named_time_each_rest_is_longer(pacer: Pacer, time: Time) -> None:
-    """The rest doubles from one second up to a minute."""
+def test_pause_doubles(pacer: Pacer, time: Time) -> None:
+    """Without a named time, the pause doubles from a second up to a minute."""
     for _ in range(8):
         pacer.throttled(None)
         pacer.wait(120)
     assert time.slept == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
 
 
-def test_an_answer_makes_rests_short_again(pacer: Pacer, time: Time) -> None:
-    """Once the registry answers, the next rest is as short as the first."""
+def test_answer_resets_the_pause(pacer: Pacer, time: Time) -> None:
+    """After an answer, the next pause is as short as the first."""
     for _ in range(4):
         pacer.throttled(None)
     time.now += 3600
@@ -65,8 +65,8 @@ def test_an_answer_makes_rests_short_again(pacer: Pacer, time: Time) -> None:
     assert time.slept == [1.0]
 
 
-def test_patience_ends(pacer: Pacer, time: Time) -> None:
-    """Who cannot wait that long is told so at once, and how long it would have been."""
+def test_too_long_pause_is_an_error(pacer: Pacer, time: Time) -> None:
+    """A pause that exceeds the patience is an error at once, which has its length."""
     pacer.throttled(61.0)
     with pytest.raises(Throttled, match="retry_for") as caught:
         pacer.wait(60)
@@ -74,8 +74,8 @@ def test_patience_ends(pacer: Pacer, time: Time) -> None:
     assert time.slept == []
 
 
-def test_patience_counts_from_the_first_wait(time: Time) -> None:
-    """A rest that is prolonged while one waits does not start the patience anew."""
+def test_patience_includes_all_pauses(time: Time) -> None:
+    """A pause that is prolonged while a thread waits does not renew the patience."""
 
     def sleep(seconds: float) -> None:
         time.sleep(seconds)
@@ -97,12 +97,12 @@ def answer_with(retry_after: str) -> Answer:
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("120", 120.0), (" 3 ", 3.0)])
 def test_retry_after_in_seconds(text: str, seconds: float) -> None:
-    """The number is seconds."""
+    """A number is seconds."""
     assert answer_with(text).retry_after == seconds
 
 
 def test_retry_after_as_a_date() -> None:
-    """An HTTP-date is the time until then, and none if it is past."""
+    """A date is the time until then, and zero if it is past."""
     later = datetime.now(UTC) + timedelta(seconds=100)
     assert answer_with(format_datetime(later, usegmt=True)).retry_after == pytest.approx(99, abs=2)
     assert answer_with("Wed, 21 Oct 2015 07:28:00 GMT").retry_after == 0.0
@@ -123,14 +123,14 @@ def test_retry_after_as_a_date() -> None:
         "Mon, 01 Jan 2024 00:00:00 +99999999999999999",
     ],
 )
-def test_nonsense_in_retry_after_says_nothing(text: str) -> None:
-    """What is neither is as if it were not there."""
+def test_invalid_retry_after_is_ignored(text: str) -> None:
+    """Any other value is ignored."""
     headers = httpx.Headers([(b"Retry-After", text.encode())])
     assert Answer("", 429, headers, b"").retry_after is None
 
 
-def test_a_thousand_rests_in_a_row(pacer: Pacer, time: Time) -> None:
-    """However often a registry throttles, the rest has a bound."""
+def test_pause_is_bounded(pacer: Pacer, time: Time) -> None:
+    """However often a registry throttles, the pause has an upper limit."""
     for _ in range(1100):
         pacer.throttled(None)
         time.now += 3600
@@ -140,8 +140,8 @@ def test_a_thousand_rests_in_a_row(pacer: Pacer, time: Time) -> None:
     assert caught.value.retry_after == pytest.approx(60.0)
 
 
-def test_throttled_together_is_one_rest(pacer: Pacer) -> None:
-    """Requests that were under way at once lengthen the rest once."""
+def test_concurrent_throttling_is_one_pause(pacer: Pacer) -> None:
+    """Requests that are throttled at once lengthen the pause once."""
     for _ in range(8):
         pacer.throttled(None)
     with pytest.raises(Throttled) as caught:
@@ -149,14 +149,14 @@ def test_throttled_together_is_one_rest(pacer: Pacer) -> None:
     assert (caught.value.retry_after or 0) <= 2.0
 
 
-def test_no_rest_is_longer_than_a_day() -> None:
-    """A Retry-After of years, or beyond numbers, does not silence a registry for good."""
+def test_retry_after_is_at_most_a_day() -> None:
+    """A Retry-After of years does not stop the polls of a registry for ever."""
     assert answer_with("9" * 400).retry_after == 86400.0
     assert answer_with("Wed, 21 Oct 2400 07:28:00 GMT").retry_after == 86400.0
 
 
-def test_the_rest_after_429_may_be_named_otherwise() -> None:
-    """Without Retry-After the time at which the limit is reset is when to ask again."""
+def test_reset_replaces_a_missing_retry_after() -> None:
+    """Without Retry-After, the time of RateLimit-Reset is used."""
     assert retry_after(httpx.Headers({"RateLimit-Reset": "30"})) == 30.0
     both = httpx.Headers({"RateLimit-Reset": "30", "Retry-After": "5"})
     assert retry_after(both) == 5.0
@@ -167,5 +167,5 @@ def test_the_rest_after_429_may_be_named_otherwise() -> None:
 
 @pytest.mark.parametrize(("text", "left"), [("100;w=21600", 100), (" 7 ", 7), ("", None)])
 def test_requests_left(text: str, left: int | None) -> None:
-    """How much is left is read with Docker Hub's window and without."""
+    """The remaining requests are read with Docker Hub's window and without."""
     assert requests_left(httpx.Headers({"RateLimit-Remaining": text})) == left

@@ -1,4 +1,4 @@
-"""The credentials of SWR, through an injected transport and an injected clock."""
+"""Renewal of credentials, with an injected transport and an injected clock."""
 
 import gzip
 import json
@@ -51,8 +51,8 @@ GIVES: dict[Kind, str] = {
 
 
 @RENEWED
-def test_one_sign_in_for_all_threads(kind: Kind) -> None:
-    """Eight threads that start at once share the one sign-in that any of them sends."""
+def test_threads_share_one_sign_in(kind: Kind) -> None:
+    """Eight threads that start at once share one sign-in."""
     clock = AnnouncingClock()
     cloud, auth, barrier = Cloud(clock), kind(clock), threading.Barrier(8)
 
@@ -71,8 +71,8 @@ def test_one_sign_in_for_all_threads(kind: Kind) -> None:
 
 
 @RENEWED
-def test_renewed_before_it_expires(kind: Kind) -> None:
-    """A credential serves until some minutes before its expiry, and then a new one does."""
+def test_expiring_credential_is_renewed(kind: Kind) -> None:
+    """A credential is renewed some minutes before it expires."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     send(auth, cloud)
@@ -86,8 +86,8 @@ def test_renewed_before_it_expires(kind: Kind) -> None:
 
 
 @RENEWED
-def test_kept_although_it_seems_expired(kind: Kind) -> None:
-    """A clock that runs a day ahead does not turn every request into a sign-in."""
+def test_wrong_clock_does_not_renew_each_time(kind: Kind) -> None:
+    """With a clock that is a day ahead, not every request signs in."""
     clock = SetClock()
     cloud, auth = Cloud(clock, lifetime=-timedelta(days=1)), kind(clock)
     send(auth, cloud)
@@ -99,8 +99,8 @@ def test_kept_although_it_seems_expired(kind: Kind) -> None:
 
 
 @RENEWED
-def test_renewed_once_on_401(kind: Kind) -> None:
-    """A credential that died early is replaced, and the request sent once more."""
+def test_refused_credential_is_renewed_once(kind: Kind) -> None:
+    """After a 401 the credential is renewed, and the request sent once more."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     send(auth, cloud)
@@ -111,8 +111,8 @@ def test_renewed_once_on_401(kind: Kind) -> None:
 
 
 @RENEWED
-def test_second_401_is_the_callers(kind: Kind) -> None:
-    """A registry that refuses the new credential as well is not asked a third time."""
+def test_second_401_is_returned(kind: Kind) -> None:
+    """If the new credential is refused, too, the 401 is returned to the caller."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     cloud.valid = set()
@@ -122,8 +122,8 @@ def test_second_401_is_the_callers(kind: Kind) -> None:
 
 
 @RENEWED
-def test_newer_one_of_another_thread(kind: Kind) -> None:
-    """On a 401, what another thread has fetched meanwhile is used instead of one more."""
+def test_credential_of_another_thread_is_used(kind: Kind) -> None:
+    """After a 401, a credential that another thread has renewed is used."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     send(auth, cloud)
@@ -137,8 +137,8 @@ def test_newer_one_of_another_thread(kind: Kind) -> None:
 
 
 @RENEWED
-def test_closed_early(kind: Kind) -> None:
-    """A sign-in that finds no connection leaves the way free for the next."""
+def test_broken_connection_releases_the_lock(kind: Kind) -> None:
+    """A sign-in that finds no connection does not block the next one."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
 
@@ -153,8 +153,10 @@ def test_closed_early(kind: Kind) -> None:
 
 @RENEWED
 @pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (503, Busy), (0, Unreachable)])
-def test_failure_is_shared(kind: Kind, status: int, error: type[RegistryError]) -> None:
-    """Who waits for another thread's sign-in fails with it, without a sign-in of its own."""
+def test_waiting_threads_share_a_failure(
+    kind: Kind, status: int, error: type[RegistryError]
+) -> None:
+    """A thread that waits for a sign-in fails with it, without one of its own."""
     clock = AnnouncingClock()
     cloud, auth = Cloud(clock), kind(clock)
     holder = auth.sync_auth_flow(httpx.Request("GET", API))
@@ -176,8 +178,8 @@ def test_failure_is_shared(kind: Kind, status: int, error: type[RegistryError]) 
 
 
 @RENEWED
-def test_refusal_stands(kind: Kind) -> None:
-    """A refused credential is not tried again at once, lest the account be locked."""
+def test_refusal_is_repeated(kind: Kind) -> None:
+    """A refused login is not sent again at once, so that the account is not locked."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     cloud.override[GIVES[kind]] = lambda _: httpx.Response(403)
@@ -194,8 +196,8 @@ def test_refusal_stands(kind: Kind) -> None:
 
 
 @RENEWED
-def test_passing_failures(kind: Kind) -> None:
-    """Throttling and a busy service are told apart, with the time that they ask for."""
+def test_transient_errors_are_told_apart(kind: Kind) -> None:
+    """Throttled and busy services are different errors, with their Retry-After."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     later = "Tue, 02 Jan 2024 03:05:05 GMT"
@@ -239,8 +241,8 @@ TOKEN = "made-up-token-in-a-bad-place"
         b'"2024-01-03T00:00:00Z"}}' % TOKEN.encode(),
     ],
 )
-def test_malformed(kind: Kind, body: bytes) -> None:
-    """An answer that is not what it promises is named as such, and never quoted."""
+def test_malformed_answer_is_not_quoted(kind: Kind, body: bytes) -> None:
+    """The error for a malformed answer does not quote it."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     cloud.override[GIVES[kind]] = lambda _: httpx.Response(
@@ -254,7 +256,7 @@ def test_malformed(kind: Kind, body: bytes) -> None:
 
 @RENEWED
 def test_redirect_is_not_followed(kind: Kind) -> None:
-    """A redirect of the sign-in ends in an error, with no request to where it leads."""
+    """A redirect of the sign-in is an error, and its target gets no request."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     cloud.override[GIVES[kind]] = lambda _: httpx.Response(
@@ -267,8 +269,8 @@ def test_redirect_is_not_followed(kind: Kind) -> None:
 
 
 @RENEWED
-def test_too_large(kind: Kind) -> None:
-    """An endless answer is given up soon after the bound, and closed."""
+def test_answer_size_is_bounded(kind: Kind) -> None:
+    """An endless answer is closed soon after the limit."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     body = Body(b" " * 4096 for _ in range(10_000))
@@ -283,8 +285,8 @@ def test_too_large(kind: Kind) -> None:
 
 
 @RENEWED
-def test_compressed_is_not_unpacked(kind: Kind) -> None:
-    """A compressed answer, which was not asked for, cannot grow beyond the bound."""
+def test_compressed_answer_is_not_decompressed(kind: Kind) -> None:
+    """A compressed answer, which was not requested, is not decompressed."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     packed = gzip.compress(json.dumps({"token": {"expires_at": cloud.expiry()}}).encode())
@@ -297,8 +299,8 @@ def test_compressed_is_not_unpacked(kind: Kind) -> None:
 
 
 @RENEWED
-def test_too_slow(kind: Kind) -> None:
-    """An answer that drips in for longer than the bound is given up."""
+def test_slow_answer_is_aborted(kind: Kind) -> None:
+    """An answer that takes longer than the limit is aborted."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
 
@@ -317,8 +319,8 @@ def test_too_slow(kind: Kind) -> None:
 
 
 @RENEWED
-def test_401_frees_its_connection(kind: Kind) -> None:
-    """The answer that leads to a new sign-in is closed before it, and not read."""
+def test_401_releases_its_connection(kind: Kind) -> None:
+    """A 401 response is closed unread before the sign-in."""
     clock = SetClock()
     cloud, auth = Cloud(clock), kind(clock)
     body = Body(b"x" * 4096 for _ in range(10_000))
@@ -360,7 +362,7 @@ def test_every_request_has_a_timeout(kind: Kind) -> None:
     ],
 )
 def test_forms_of_expiry(expiry: str) -> None:
-    """Every form in which the vendor writes a moment is read as the same one."""
+    """Every form in which the vendor writes a time is read as the same time."""
     clock = SetClock()
     cloud, auth = Cloud(clock), by_password(clock)
     cloud.expiry = lambda: expiry  # type: ignore[method-assign]  # a test's own object
@@ -374,8 +376,8 @@ def test_forms_of_expiry(expiry: str) -> None:
 
 
 @pytest.mark.parametrize("expiry", ["0001-01-01T00:00:00+08:00", "9999-12-31T23:59:59-08:00"])
-def test_extremes_of_expiry(expiry: str) -> None:
-    """The first and the last moment that can be written break nothing."""
+def test_extreme_expiry(expiry: str) -> None:
+    """The earliest and the latest possible times are accepted."""
     clock = SetClock()
     cloud, auth = Cloud(clock), by_password(clock)
     cloud.expiry = lambda: expiry  # type: ignore[method-assign]  # a test's own object

@@ -1,4 +1,4 @@
-"""Whatever answers a sign-in is a credential or one of our errors, and the secret stays ours."""
+"""Any answer to a sign-in is a credential or a RegistryError without secrets."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 @pytest.fixture(autouse=True, scope="module")
 def no_retries() -> Iterator[None]:
-    """Takes each refusal as final."""
+    """Send each request once."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -70,8 +70,8 @@ ANSWERS = st.tuples(
 )
 
 
-def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Answer]) -> None:
-    """A request is answered, or fails in a harmless sentence of ours without the secret."""
+def assert_answer_or_error(auth: RegistryAuth, answer: Callable[[httpx.Request], Answer]) -> None:
+    """Assert that a request succeeds, or fails with one sentence and no secret."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         status, headers, body = answer(request)
@@ -97,27 +97,27 @@ def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Ans
 
 
 @given(ANSWERS)
-def test_any_answer_to_a_password(answer: Answer) -> None:
-    """What IAM answers is a token that a header can carry, or an error."""
+def test_any_answer_of_iam(answer: Answer) -> None:
+    """Any answer of IAM is a token that a header can carry, or an error."""
     auth = PasswordAuth(
         PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
         FakeClock(),
     )
-    assert_one_of_ours(
+    assert_answer_or_error(
         auth, lambda request: answer if "iam" in request.url.host else (200, [], b"[]")
     )
 
 
 @given(ANSWERS, ANSWERS)
 def test_any_answer_of_the_metadata_service(token: Answer, keys: Answer) -> None:
-    """What a host's metadata service answers is keys to sign with, or an error."""
+    """Any answer of a metadata service is keys to sign with, or an error."""
 
     def handler(request: httpx.Request) -> Answer:
         if request.url.host == "registry.example.com":
             return 200, [], b"[]"
         return token if request.method == "PUT" else keys
 
-    assert_one_of_ours(AgencyAuth(AgencyCredential(), FakeClock()), handler)
+    assert_answer_or_error(AgencyAuth(AgencyCredential(), FakeClock()), handler)
 
 
 _PIECES = st.sampled_from(
@@ -155,8 +155,8 @@ CHALLENGES = st.lists(_PIECES, max_size=10).map("".join) | st.sampled_from(
 
 
 @given(CHALLENGES, ANSWERS, st.booleans())
-def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, identity: bool) -> None:
-    """What a registry wants and what the place that it names gives is a token, or an error."""
+def test_any_challenge_and_token_answer(challenge: str, answer: Answer, identity: bool) -> None:
+    """Any challenge and any answer of the token server is a token, or an error."""
     login = Login(None if identity else "robot", Secret(SECRET))
     auth = ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
 
@@ -166,19 +166,19 @@ def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, iden
         assert request.url.scheme == "https"
         return answer
 
-    assert_one_of_ours(auth, handler)
+    assert_answer_or_error(auth, handler)
 
 
 @given(st.lists(st.text(max_size=60) | CHALLENGES, max_size=4))
-def test_any_header_is_challenges(headers: list[str]) -> None:
-    """Reading challenges never fails, and gives lower-case schemes with lower-case parameters."""
+def test_any_header_is_parsed(headers: list[str]) -> None:
+    """Parsing never fails, and returns lower-case schemes and parameters."""
     for scheme, parameters in parse_challenges(headers).items():
         assert scheme == scheme.lower()
         assert all(name == name.lower() for name in parameters)
 
 
-def test_a_good_answer_is_a_credential() -> None:
-    """Among what is generated there are credentials, so that the tests above mean something."""
+def test_valid_answer_is_a_credential() -> None:
+    """The generated answers can be valid, so the tests above test something."""
     clock = FakeClock()
     expiry = (clock.now + timedelta(hours=1)).isoformat()
     used: list[str] = []
@@ -194,5 +194,5 @@ def test_a_good_answer_is_a_credential() -> None:
         PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
         clock,
     )
-    assert_one_of_ours(auth, handler)
+    assert_answer_or_error(auth, handler)
     assert used == ["made-up"]

@@ -21,7 +21,7 @@ def no_retries() -> Iterator[None]:
 
 @pytest.fixture
 def opened(clock: FakeClock) -> Iterator[Callable[..., Oci]]:
-    """Opens registries whose time is the test's."""
+    """Yield a function that opens registries with the test's clock."""
     registries: list[Oci] = []
 
     def open_with(handler: Handler, credential: Credential = USER, endpoint: str = ENDPOINT) -> Oci:

@@ -1,4 +1,4 @@
-"""The OCI source against a registry that the test writes itself: mostly what it should not say."""
+"""Listings and catalogues of OCI registries, and their refusals."""
 
 import json
 from collections import Counter
@@ -38,8 +38,8 @@ from tests.support.oci import (
 # Names and digests.
 
 
-def test_each_tag_has_its_digest() -> None:
-    """One HEAD a tag, with all four manifest types, and nothing more."""
+def test_digests_come_from_head_requests() -> None:
+    """Each tag costs one HEAD request that accepts all four manifest types."""
     fake = Fake({"v1": image("one"), "latest": image("one"), "v2": image("two")})
     found = listing(ask(fake))
     assert {name: tag.digest for name, tag in found.tags.items()} == {
@@ -54,8 +54,8 @@ def test_each_tag_has_its_digest() -> None:
     assert {each.media_type for each in found.images.values()} == {OCI_MANIFEST}
 
 
-def test_only_chosen_tags_are_resolved() -> None:
-    """A tag that no glob matches is listed, without a digest and without being asked for."""
+def test_only_selected_tags_are_resolved() -> None:
+    """A tag that matches no glob is listed without a digest and costs no request."""
     fake = Fake({"v1": image("one"), "latest": image("one"), "nightly": image("two")})
     found = listing(ask(fake, scope=Scope(("v*", "latest"))))
     assert fake.asked("HEAD") == ["latest", "v1"]
@@ -63,8 +63,8 @@ def test_only_chosen_tags_are_resolved() -> None:
     assert found.missing == ()
 
 
-def test_what_another_read_has_seen_is_taken() -> None:
-    """A second look asks for the tags alone that the first has not resolved."""
+def test_second_read_uses_resolved_tags() -> None:
+    """A second read resolves only tags that the first one has not resolved."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     seen = {"v1": Tag("v1", "sha256:seen"), "gone": Tag("gone", "sha256:gone")}
     found = listing(ask(fake, scope=Scope(seen=seen)))
@@ -73,8 +73,8 @@ def test_what_another_read_has_seen_is_taken() -> None:
     assert found.tags.keys() == {"v1", "v2"}
 
 
-def test_an_unchanged_listing() -> None:
-    """Equal names and digests are the same listing, in whatever order; a moved tag is not."""
+def test_unchanged_listing_is_recognized() -> None:
+    """Equal names and digests in any order are unchanged; a moved tag is not."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     first = listing(ask(fake)).fingerprint
     fake.tags = dict(reversed(fake.tags.items()))
@@ -87,8 +87,8 @@ def test_an_unchanged_listing() -> None:
     assert isinstance(ask(fake, first), Listing)
 
 
-def test_a_tag_that_is_denied_makes_another_listing() -> None:
-    """A tag that is asked for and denied is told, though it had no digest before either."""
+def test_missing_manifest_changes_the_fingerprint() -> None:
+    """A tag without a manifest differs from a tag that was not resolved."""
     fake = Fake({"v1": image("one"), "broken": image("two")})
     fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/broken"] = httpx.Response(404)
     before = listing(ask(fake, scope=Scope(("v1",))))
@@ -118,8 +118,8 @@ def test_a_tag_that_is_denied_makes_another_listing() -> None:
         (405, errors("UNSUPPORTED"), BadRequest),
     ],
 )
-def test_refusals(status: int, body: object, kind: type[RegistryError]) -> None:
-    """Each status, with the code that the body tells, is the error that it means."""
+def test_refusal_becomes_its_error(status: int, body: object, kind: type[RegistryError]) -> None:
+    """Each status and error code becomes the error that it means."""
     with pytest.raises(RegistryError) as caught:
         ask(sends(json.dumps(body).encode(), status))
     assert type(caught.value) is kind
@@ -127,8 +127,8 @@ def test_refusals(status: int, body: object, kind: type[RegistryError]) -> None:
     assert str(status) in str(caught.value)
 
 
-def test_a_refusal_tells_no_secret() -> None:
-    """What a server echoes of the credentials is not repeated."""
+def test_refusal_contains_no_secret() -> None:
+    """A secret that a server repeats is not part of the error."""
     with pytest.raises(Unauthorized) as caught:
         ask(sends(json.dumps(errors(SECRET, f"{SECRET}\n is wrong")).encode(), 401))
     assert SECRET not in str(caught.value)
@@ -136,8 +136,8 @@ def test_a_refusal_tells_no_secret() -> None:
 
 
 @pytest.mark.parametrize("path", [LIST, f"/v2/{REPOSITORY}/manifests/v1"])
-def test_a_redirect_is_not_followed(path: str) -> None:
-    """A redirect ends the poll with where it points to, without its query, and is not asked."""
+def test_redirect_is_not_followed(path: str) -> None:
+    """A redirect fails the poll; the error names its target without the query."""
     fake = Fake({"v1": image("one")})
     elsewhere = httpx.Response(
         307, headers={"Location": "https://elsewhere.example.com/v2/?X-Signature=made-up"}
@@ -157,8 +157,8 @@ def repositories(handler: Handler, *globs: str) -> set[str]:
         return registry.list_repositories(globs)
 
 
-def test_the_catalogue() -> None:
-    """The list of repositories is read page by page, and filtered."""
+def test_catalogue_is_read_and_filtered() -> None:
+    """The catalogue is read page by page, and filtered by the globs."""
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -174,21 +174,21 @@ def test_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
-def test_no_catalogue(status: int) -> None:
-    """A registry that offers no list is told apart, with what to do."""
+def test_missing_catalogue_has_advice(status: int) -> None:
+    """If a registry has no catalogue, the error advises to name repositories."""
     with pytest.raises(RegistryError, match=r"gives no list of its repositories.*'team/\*'"):
         repositories(sends(b"", status), "team/*")
 
 
 @pytest.mark.parametrize("name", ["../x", "a//b", "UPPER", "a/", "/a", "a/../b", "a b", "x" * 256])
-def test_a_catalogue_of_what_is_no_name(name: str) -> None:
-    """What no repository can be called ends the discovery."""
+def test_invalid_name_in_catalogue_fails_discovery(name: str) -> None:
+    """A name that no repository can have fails the discovery."""
     with pytest.raises(MalformedResponse, match="not a valid name"):
         repositories(sends(json.dumps({"repositories": ["team/a", name]}).encode()), "*")
 
 
-def test_no_globs_ask_for_nothing() -> None:
-    """Without a glob the list of repositories is not asked for."""
+def test_no_globs_need_no_request() -> None:
+    """Without globs the catalogue is not requested."""
     asked: Counter[str] = Counter()
 
     def handler(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Authentication of OCI requests: passwords, logins, and credentials that stay here."""
+"""Authentication of OCI requests: passwords, logins and what must not leak."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from tests.support.token_server import BASIC, ENDPOINT, PASSWORD, Fake, Handler,
 
 
 def basic(accepted: set[str]) -> tuple[Handler, list[str | None]]:
-    """A registry that wants a password, and what each request to it carried."""
+    """Return a registry that wants a password, and what each request carried."""
     sent: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -40,8 +40,8 @@ def basic(accepted: set[str]) -> tuple[Handler, list[str | None]]:
     return handler, sent
 
 
-def test_a_password_is_sent_when_asked_for(opened: Open) -> None:
-    """The first request finds out, and every one after it carries the password."""
+def test_password_is_sent_after_the_challenge(opened: Open) -> None:
+    """The first request is anonymous; all later requests carry the password."""
     handler, sent = basic({BASIC})
     registry = opened(handler)
     registry.list_tags("team/a")
@@ -49,8 +49,8 @@ def test_a_password_is_sent_when_asked_for(opened: Open) -> None:
     assert sent == [None, BASIC, BASIC]
 
 
-def test_a_wrong_password_is_tried_once(opened: Open) -> None:
-    """A password that is refused is not sent again for a while, by no thread."""
+def test_wrong_password_is_sent_once(opened: Open) -> None:
+    """After a refusal, no thread sends the password again for a while."""
     handler, sent = basic(set())
     registry = opened(handler)
     with ThreadPoolExecutor(8) as pool:
@@ -59,8 +59,8 @@ def test_a_wrong_password_is_tried_once(opened: Open) -> None:
     assert sent.count(BASIC) == 1
 
 
-def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
-    """A credential helper that fails is not asked for each repository, but again after a while."""
+def test_failing_helper_is_not_run_for_each_repository(clock: FakeClock) -> None:
+    """A helper that fails runs again only after some minutes."""
     asked: list[datetime] = []
 
     def logins() -> Login:
@@ -79,8 +79,8 @@ def test_a_login_that_cannot_be_had(clock: FakeClock) -> None:
     assert len(asked) == 2
 
 
-def test_a_login_is_asked_for_again(clock: FakeClock) -> None:
-    """What a helper gives is kept for ten minutes, or until it is refused."""
+def test_login_is_read_again(clock: FakeClock) -> None:
+    """A login is used for ten minutes, or until it is refused."""
     passwords = iter(["old", PASSWORD, PASSWORD])
     asked: list[datetime] = []
 
@@ -101,8 +101,8 @@ def test_a_login_is_asked_for_again(clock: FakeClock) -> None:
     assert sent[-1] == BASIC
 
 
-def test_a_password_that_one_repository_refuses(opened: Open) -> None:
-    """One refusal after it was accepted does not keep the others out, a second one does."""
+def test_one_refusing_repository_does_not_block_others(opened: Open) -> None:
+    """The first refusal after a success is not repeated; a second one is."""
     handler, _ = basic({BASIC})
     closed = {"/v2/team/closed/tags/list", "/v2/team/shut/tags/list"}
 
@@ -117,14 +117,14 @@ def test_a_password_that_one_repository_refuses(opened: Open) -> None:
         assert isinstance(refusal(registry, name), Unauthorized)
 
 
-def test_a_password_that_is_not_there(opened: Open) -> None:
-    """A registry that wants a password where none is configured says what to do."""
+def test_missing_password_has_advice(opened: Open) -> None:
+    """If a registry wants a password and none is configured, the error has advice."""
     handler, _ = basic({BASIC})
     assert 'kind = "basic"' in str(refusal(opened(handler, NoCredential())))
 
 
-def test_a_challenge_without_end(opened: Open) -> None:
-    """Whatever follows a challenge is not read: what answers it is the next request."""
+def test_body_of_a_challenge_is_not_read(opened: Open) -> None:
+    """The body of a 401 response is closed unread before the next request."""
     handler, sent = basic({BASIC})
     read: list[bytes] = []
 
@@ -144,16 +144,16 @@ def test_a_challenge_without_end(opened: Open) -> None:
     assert read == []
 
 
-def test_a_challenge_that_is_none(opened: Open) -> None:
-    """A 401 without a challenge that is understood is told as such."""
+def test_unknown_challenge_is_an_error(opened: Open) -> None:
+    """A 401 response without a known challenge is an error that says so."""
     answer = httpx.Response(401, headers={"WWW-Authenticate": "Negotiate"})
     error = refusal(opened(lambda _: answer))
     assert isinstance(error, Unauthorized)
     assert "neither" in str(error)
 
 
-def test_a_redirect_gets_no_credentials(opened: Open) -> None:
-    """A registry that sends on to another host after the password gets nobody there."""
+def test_redirect_gets_no_credentials(opened: Open) -> None:
+    """A redirect to another host is not followed, so the host gets no credentials."""
     requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -166,8 +166,8 @@ def test_a_redirect_gets_no_credentials(opened: Open) -> None:
     assert {request.url.host for request in requests} == {"registry.example.com"}
 
 
-def test_what_is_echoed_is_not_told(opened: Open, clock: FakeClock) -> None:
-    """Neither the password, nor the form in which it is sent, nor a token is ever repeated."""
+def test_repeated_credentials_are_redacted(opened: Open, clock: FakeClock) -> None:
+    """An error contains neither the password, its encoded form, nor a token."""
     fake = Fake(clock)
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -183,14 +183,14 @@ def test_what_is_echoed_is_not_told(opened: Open, clock: FakeClock) -> None:
     assert "***" in text
 
 
-def test_a_credential_of_another_kind() -> None:
-    """A credential for SWR is refused before anything is sent."""
+def test_credential_for_swr_is_refused() -> None:
+    """A credential for SWR is refused before any request."""
     with pytest.raises(ConfigError, match="OCI registry"):
         auth_for(TokenCredential(Secret("x")), ENDPOINT)
 
 
 @pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])
-def test_a_username_that_cannot_be_sent(username: str) -> None:
-    """A user's name that the password's part would begin in is refused before anything is sent."""
+def test_invalid_username_is_refused(username: str) -> None:
+    """A username that Basic authentication cannot send is refused early."""
     with pytest.raises(ConfigError, match=r"the username .* check it"):
         auth_for(BasicCredential(username, Secret(PASSWORD)), ENDPOINT)

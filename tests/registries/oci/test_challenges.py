@@ -30,8 +30,8 @@ from tests.support.token_server import USER, Fake, Open, refusal
     ],
 )
 @pytest.mark.parametrize("credential", [USER, NoCredential()])
-def test_a_realm_where_nothing_is_sent(realm: str, credential: Credential, opened: Open) -> None:
-    """What would send credentials in the clear, or to no host at all, is not asked."""
+def test_unsafe_realm_gets_no_request(realm: str, credential: Credential, opened: Open) -> None:
+    """No request goes to a token server that has no TLS or no host."""
     sent: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -42,8 +42,8 @@ def test_a_realm_where_nothing_is_sent(realm: str, credential: Credential, opene
     assert sent == [None]
 
 
-def test_a_realm_on_loopback(opened: Open, clock: FakeClock) -> None:
-    """On this machine itself a registry and its tokens may do without TLS."""
+def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
+    """A registry and a token server on this machine may do without TLS."""
     fake = Fake(clock, "http://127.0.0.1:5001/token")
     opened(fake, endpoint="http://127.0.0.1:5000").list_tags("team/a")
     assert len(fake.sign_ins) == 1
@@ -81,6 +81,6 @@ def test_a_realm_on_loopback(opened: Open, clock: FakeClock) -> None:
         (['Bearer realm="a",realm="b"', 'Bearer realm="c"'], {"bearer": {"realm": "a"}}),
     ],
 )
-def test_challenges(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
-    """Challenges are read in every form that RFC 9110 allows; the first of a scheme counts."""
+def test_challenges_are_parsed(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
+    """All forms of RFC 9110 are parsed; of repeated schemes the first one counts."""
     assert parse_challenges(headers) == expected

@@ -1,4 +1,4 @@
-"""Lists of names: pages, names and bodies that must not pass for a list."""
+"""Lists of names: pages, invalid names, and bodies that are not lists."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from tests.support.oci import (
 
 
 def pages(*answered: tuple[Sequence[str], str | None]) -> tuple[Handler, list[str]]:
-    """Gives these pages of names, each with its Link, the last for ever; and what was asked."""
+    """Return a handler that sends these pages, and the URLs that it was asked for."""
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -54,8 +54,8 @@ def pages(*answered: tuple[Sequence[str], str | None]) -> tuple[Handler, list[st
         '</else>; rel="prev", </v2/team/api/tags/list?last=b&n=2>; rel="next"',
     ],
 )
-def test_pages_are_followed(link: str) -> None:
-    """A Link in any form leads to the next page, query and all, and the last page has none."""
+def test_next_page_is_requested(link: str) -> None:
+    """A Link in any form leads to the next page, with its query."""
     handler, asked = pages((["a", "b"], link), (["c"], None))
     found = listing(ask(handler))
     assert found.tags.keys() == {"a", "b", "c"}
@@ -63,7 +63,7 @@ def test_pages_are_followed(link: str) -> None:
     assert asked[1] == "http://127.0.0.1/v2/team/api/tags/list?last=b&n=2"
 
 
-def test_a_link_to_what_is_not_next() -> None:
+def test_link_of_another_relation_is_ignored() -> None:
     """A Link of another relation is not followed."""
     handler, asked = pages((["a"], '</v2/team/api/tags/list?last=b>; rel="first"'))
     assert listing(ask(handler)).tags.keys() == {"a"}
@@ -81,8 +81,8 @@ def test_a_link_to_what_is_not_next() -> None:
         "file:///etc/passwd",
     ],
 )
-def test_a_link_to_another_host(target: str) -> None:
-    """A Link to another host, port or scheme is not asked, whatever goes there."""
+def test_link_to_another_host_gets_no_request(target: str) -> None:
+    """A Link to another host, port or scheme gets no request."""
     handler, asked = pages((["a"], f'<{target}>; rel="next"'))
     with pytest.raises(MalformedResponse, match="another host"):
         ask(handler)
@@ -105,18 +105,18 @@ def test_a_link_to_another_host(target: str) -> None:
         ([(["a"], '<http://127.0.0.1:x/>; rel="next"')], "not a URL"),
     ],
 )
-def test_pages_that_lead_nowhere(
+def test_invalid_links_fail_the_poll(
     answered: list[tuple[list[str], str | None]], sentence: str
 ) -> None:
-    """A Link to itself, in a circle, after nothing, or that is no URL ends the poll."""
+    """A Link in a circle, on an empty page, or that is not a URL fails the poll."""
     handler, asked = pages(*answered)
     with pytest.raises(MalformedResponse, match=sentence):
         ask(handler)
     assert len(asked) == len(answered)
 
 
-def test_pages_without_end() -> None:
-    """A list whose pages go on for ever, each with a new name, is given up."""
+def test_endless_pages_fail_the_poll() -> None:
+    """A list whose pages do not end fails the poll."""
     asked = 0
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -137,22 +137,22 @@ def test_pages_without_end() -> None:
         [(["a", "b"], f'<{LIST}?p=2>; rel="next"'), (["b", "c"], None)],
     ],
 )
-def test_a_name_that_comes_twice(answered: list[tuple[list[str], str | None]]) -> None:
-    """A name that is listed twice is a contradiction: read again, and then a failure."""
+def test_repeated_name_is_inconsistent(answered: list[tuple[list[str], str | None]]) -> None:
+    """A list with a repeated name is read again, and then fails the poll."""
     handler, asked = pages(*answered * READS)
     with pytest.raises(InconsistentListing, match="twice"):
         ask(handler)
     assert len(asked) == len(answered) * READS
 
 
-def test_a_contradiction_that_passes() -> None:
-    """A list that is whole when read again is taken."""
+def test_consistent_second_read_is_used() -> None:
+    """A list that is consistent when it is read again is used."""
     handler, _ = pages((["a", "a"], None), (["a", "b"], None))
     assert listing(ask(handler)).tags.keys() == {"a", "b"}
 
 
-def test_a_later_page_that_is_gone() -> None:
-    """A page that does not exist does not make the repository vanish."""
+def test_missing_later_page_is_inconsistent() -> None:
+    """A 404 for a later page does not mean that the repository is gone."""
     asked = 0
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -169,8 +169,8 @@ def test_a_later_page_that_is_gone() -> None:
 # Bodies.
 
 
-def test_no_tags() -> None:
-    """A list of tags that is null is an empty one."""
+def test_null_is_an_empty_list() -> None:
+    """A list of tags that is null is empty."""
     assert listing(ask(sends(b'{"name":"x","tags":null}'))).tags == {}
 
 
@@ -178,8 +178,8 @@ def test_no_tags() -> None:
     "name",
     ["", ".hidden", "-x", "a/b", "a b", "../../x", "a" * 129, "v1\n", "ä", "\x1b[31m", "v1?n=1"],
 )
-def test_a_name_that_is_no_tag(name: str) -> None:
-    """What no tag can be called ends the poll, before it gets into a path."""
+def test_invalid_tag_fails_the_poll(name: str) -> None:
+    """An invalid tag fails the poll before it becomes part of a path."""
     fake = Fake({"v1": image("one"), name: image("two")})
     with pytest.raises(MalformedResponse, match="not a valid name"):
         ask(fake)
@@ -202,14 +202,14 @@ def test_a_name_that_is_no_tag(name: str) -> None:
         (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"tags":[]}', "nested"),
     ],
 )
-def test_a_body_that_is_no_list(body: bytes, sentence: str) -> None:
-    """Whatever else is sent with status 200 is not taken for a list."""
+def test_other_bodies_are_not_lists(body: bytes, sentence: str) -> None:
+    """Any other body with status 200 fails the poll."""
     with pytest.raises(MalformedResponse, match=sentence) as caught:
         ask(sends(body))
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_list_that_is_too_large() -> None:
-    """All pages together may not be larger than configured."""
+def test_list_size_is_bounded() -> None:
+    """The pages of a list together must not exceed max_listing_size."""
     with pytest.raises(ResponseTooLarge, match="max_listing_size"):
         ask(sends(json.dumps({"tags": ["v1"], "x": "y" * 10_000}).encode()), bound=10_000)

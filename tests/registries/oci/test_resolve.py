@@ -25,8 +25,8 @@ from tests.support.oci import (
 )
 
 
-def test_a_digest_that_is_not_sent_is_computed() -> None:
-    """Without Docker-Content-Digest the manifest itself is fetched and hashed."""
+def test_missing_digest_header_is_computed() -> None:
+    """Without Docker-Content-Digest the manifest is fetched and hashed."""
     fake = Fake({"v1": image("one")})
     fake.headers = {"Docker-Content-Digest": ""}
     found = listing(ask(fake))
@@ -39,8 +39,8 @@ def test_a_digest_that_is_not_sent_is_computed() -> None:
     "digest",
     ["latest", "sha256:abc", f"md5:{'0' * 32}", f"sha256:{'A' * 64}", f"sha256:{'0' * 64}, x"],
 )
-def test_a_digest_that_is_none(digest: str) -> None:
-    """What is not a digest ends the poll, and is not recorded as one."""
+def test_invalid_digest_fails_the_poll(digest: str) -> None:
+    """An invalid digest fails the poll and is not recorded."""
     fake = Fake({"v1": image("one")})
     fake.headers = {"Docker-Content-Digest": digest}
     with pytest.raises(MalformedResponse, match="invalid digest"):
@@ -48,8 +48,8 @@ def test_a_digest_that_is_none(digest: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Docker-Distribution-Api-Version": "registry/2.0"}])
-def test_a_tag_without_a_manifest(headers: dict[str, str]) -> None:
-    """A tag that is listed and answered with 404 is kept apart from one that is not listed."""
+def test_tag_without_manifest_is_missing(headers: dict[str, str]) -> None:
+    """A listed tag whose manifest is 404 differs from a tag that is not listed."""
     fake = Fake({"v1": image("one"), "broken": image("two")})
     path = f"/v2/{REPOSITORY}/manifests/broken"
     fake.overrides["HEAD", path] = httpx.Response(404, headers=headers)
@@ -60,16 +60,16 @@ def test_a_tag_without_a_manifest(headers: dict[str, str]) -> None:
     assert found.fingerprint
 
 
-def test_a_refused_manifest_ends_the_poll() -> None:
-    """Any other refusal of one tag leaves no listing: it would not be complete."""
+def test_other_refusals_fail_the_poll() -> None:
+    """Any other refusal of a tag fails the poll: the listing is incomplete."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v2"] = httpx.Response(403)
     with pytest.raises(Forbidden):
         ask(fake)
 
 
-def test_heads_run_in_parallel() -> None:
-    """As many tags are asked for at once as the registry may be asked, by kept threads."""
+def test_tags_are_resolved_in_parallel() -> None:
+    """As many tags are resolved at once as the concurrency allows, by fixed threads."""
     together = Barrier(4, timeout=10)
     lock, threads = Lock(), set()
 
@@ -85,8 +85,8 @@ def test_heads_run_in_parallel() -> None:
     assert len(threads) == 4
 
 
-def test_a_large_repository_lets_others_have_their_turn() -> None:
-    """A small repository that is polled meanwhile does not wait for every tag of a large one."""
+def test_large_repository_does_not_block_others() -> None:
+    """A small repository does not wait for all tags of a large one."""
     begun, small_is_listed = Event(), Event()
     of_large = 0
 
@@ -120,8 +120,8 @@ def test_a_large_repository_lets_others_have_their_turn() -> None:
 WITH_MANIFESTS = Scope(manifests=True)
 
 
-def test_manifests_are_fetched_once() -> None:
-    """The manifest of each digest is fetched by digest, but for those that are recorded."""
+def test_only_new_manifests_are_fetched() -> None:
+    """Each digest's manifest is fetched once, unless it is recorded."""
     one, two = image("one"), image("two")
     fake = Fake({"v1": one, "latest": one, "v2": two})
     recorded = Scope(manifests=True, recorded=lambda digests: {digest_of(two)} & {*digests})
@@ -135,8 +135,8 @@ def test_manifests_are_fetched_once() -> None:
     assert found.fingerprint
 
 
-def test_an_index_brings_its_children() -> None:
-    """What an index names is fetched with it, and what that names; each once."""
+def test_index_is_fetched_with_its_children() -> None:
+    """What an index references is fetched with it, each manifest once."""
     amd, arm = image("amd64"), image("arm64")
     inner = index(arm)
     fake = Fake({"multi": index(amd, inner), "other": index(amd)})
@@ -148,8 +148,8 @@ def test_an_index_brings_its_children() -> None:
     assert found.tags.keys() == {"multi", "other"}
 
 
-def test_children_that_are_recorded_are_not_fetched() -> None:
-    """An index that shares its children with another costs one request."""
+def test_recorded_children_are_not_fetched() -> None:
+    """An index whose children are recorded costs one request."""
     amd = image("amd64")
     fake = Fake({"multi": index(amd)})
     scope = Scope(manifests=True, recorded=lambda digests: {digest_of(amd)} & {*digests})
@@ -158,8 +158,8 @@ def test_children_that_are_recorded_are_not_fetched() -> None:
     assert found.fingerprint
 
 
-def test_a_child_that_the_registry_lacks() -> None:
-    """An index of which the registry holds some platforms only is fetched as far as it goes."""
+def test_missing_child_is_skipped() -> None:
+    """An index is fetched although the registry has only some of its platforms."""
     amd, arm = image("amd64"), image("arm64")
     fake = Fake({"multi": index(arm, amd)})
     fake.manifests = {digest_of(amd): amd}
@@ -170,8 +170,8 @@ def test_a_child_that_the_registry_lacks() -> None:
     assert found.fingerprint
 
 
-def test_indexes_are_followed_to_a_depth() -> None:
-    """A chain of indexes longer than anybody builds is not followed to its end."""
+def test_depth_of_indexes_is_bounded() -> None:
+    """A long chain of indexes is not followed to its end."""
     chain = [image("last")]
     for _ in range(DEPTH + 5):
         chain.append(index(chain[-1]))
@@ -182,8 +182,8 @@ def test_indexes_are_followed_to_a_depth() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", image("another"), b"", b"\xff\xfe"])
-def test_a_manifest_that_is_another(body: bytes) -> None:
-    """Bytes that do not hash to the digest are not kept; the tag says so, the next poll asks."""
+def test_wrong_manifest_is_not_stored(body: bytes) -> None:
+    """Bytes that do not hash to the digest are not stored, and fetched again."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
     fake.overrides["GET", path] = httpx.Response(200, content=body)
@@ -195,8 +195,8 @@ def test_a_manifest_that_is_another(body: bytes) -> None:
     assert found.unfetched
 
 
-def test_a_manifest_that_is_too_large() -> None:
-    """A manifest beyond the specification's bound is not kept, and takes no other with it."""
+def test_too_large_manifest_is_not_stored() -> None:
+    """A manifest that is too large is not stored; others are."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
     body = b"x" * (MAX_MANIFEST_BYTES + 1)
@@ -207,8 +207,8 @@ def test_a_manifest_that_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_a_failure_leaves_manifests_for_later(status: int) -> None:
-    """A child that cannot be had now leaves its index to be fetched again, and the tags stand."""
+def test_failed_child_is_fetched_later(status: int) -> None:
+    """If a child cannot be fetched, its index is fetched again at the next poll."""
     amd, arm = image("amd64"), image("arm64")
     multi = index(amd, arm)
     fake = Fake({"multi": multi})
@@ -223,8 +223,8 @@ def test_a_failure_leaves_manifests_for_later(status: int) -> None:
     assert found.fingerprint is None
 
 
-def test_a_failure_in_passing_ends_the_fetching() -> None:
-    """After a failure that would repeat itself, the other manifests are not asked for."""
+def test_transient_error_stops_fetching() -> None:
+    """After a transient error, the other manifests are left for the next poll."""
     fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
     for content in fake.tags.values():
         path = f"/v2/{REPOSITORY}/manifests/{digest_of(content)}"
@@ -233,8 +233,8 @@ def test_a_failure_in_passing_ends_the_fetching() -> None:
     assert len(fake.asked("GET")) <= 4
 
 
-def test_the_hubs_limit_is_obeyed() -> None:
-    """Where no pull is left, as Docker Hub counts them, no manifest is fetched; tags still are."""
+def test_rate_limit_of_manifests_is_respected() -> None:
+    """With no pulls left, tags are resolved but no manifest is fetched."""
     fake = Fake({f"v{number}": image(str(number)) for number in range(20)})
     fake.headers = {"RateLimit-Remaining": "0;w=21600", "RateLimit-Limit": "100;w=21600"}
     found = listing(ask(fake, scope=WITH_MANIFESTS))
@@ -245,8 +245,8 @@ def test_the_hubs_limit_is_obeyed() -> None:
     assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched is None
 
 
-def test_manifests_share_the_listings_bound() -> None:
-    """What would go beyond max_listing_size is left for the next poll, which has the rest."""
+def test_manifests_count_towards_the_size_limit() -> None:
+    """Manifests beyond max_listing_size are left for the next polls."""
     fake = Fake({f"v{number}": image(str(number)) for number in range(40)})
     recorded: set[str] = set()
     scope = Scope(manifests=True, recorded=lambda digests: recorded & {*digests})

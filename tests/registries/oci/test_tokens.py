@@ -1,4 +1,4 @@
-"""What an OCI registry is asked with: challenges, tokens, and where credentials never go."""
+"""Bearer tokens: when they are fetched, shared and renewed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -34,8 +34,8 @@ from tests.support.token_server import (
 )
 
 
-def test_a_token_for_each_repository(opened: Open, clock: FakeClock) -> None:
-    """A token is fetched once for each repository, with its scope, and used until it expires."""
+def test_each_repository_has_a_token(opened: Open, clock: FakeClock) -> None:
+    """A token is fetched once for each repository, with its scope."""
     fake = Fake(clock)
     registry = opened(fake)
     for _ in range(3):
@@ -50,8 +50,8 @@ def test_a_token_for_each_repository(opened: Open, clock: FakeClock) -> None:
     assert len(fake.requests) == 2 + 2 + 6  # challenged, signed in, answered
 
 
-def test_no_cookie_of_a_sign_in_is_sent(opened: Open, clock: FakeClock) -> None:
-    """What a challenge, a sign-in and an answer set is sent neither with the next nor later."""
+def test_cookies_of_a_sign_in_are_ignored(opened: Open, clock: FakeClock) -> None:
+    """No request carries a cookie that a challenge, a sign-in or an answer set."""
     fake = Fake(clock)
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -66,8 +66,8 @@ def test_no_cookie_of_a_sign_in_is_sent(opened: Open, clock: FakeClock) -> None:
     assert not [request for request in fake.requests if "Cookie" in request.headers]
 
 
-def test_a_token_is_renewed_when_it_expires(opened: Open, clock: FakeClock) -> None:
-    """A token is used until it is about to expire, and the next one needs no challenge."""
+def test_expiring_token_is_renewed(opened: Open, clock: FakeClock) -> None:
+    """A token is renewed shortly before it expires, without a new challenge."""
     fake = Fake(clock)
     registry = opened(fake)
     registry.list_tags("team/a")
@@ -80,8 +80,8 @@ def test_a_token_is_renewed_when_it_expires(opened: Open, clock: FakeClock) -> N
     assert len(fake.requests) == 1 + 2 + 3
 
 
-def test_a_token_that_does_not_say_when_it_expires(opened: Open, clock: FakeClock) -> None:
-    """Without expires_in a token lives for a minute, by the specification."""
+def test_default_lifetime_of_a_token(opened: Open, clock: FakeClock) -> None:
+    """Without expires_in a token is valid for a minute."""
     fake = Fake(clock)
     fake.expires_in = None
     registry = opened(fake)
@@ -94,8 +94,8 @@ def test_a_token_that_does_not_say_when_it_expires(opened: Open, clock: FakeCloc
     assert len(fake.sign_ins) == 2
 
 
-def test_a_token_that_is_refused_is_fetched_again_once(opened: Open, clock: FakeClock) -> None:
-    """A token that died early is replaced, from where the registry says by then."""
+def test_refused_token_is_renewed_once(opened: Open, clock: FakeClock) -> None:
+    """A refused token is renewed once, at the token server of the new challenge."""
     fake = Fake(clock)
     registry = opened(fake)
     registry.list_tags("team/a")
@@ -109,8 +109,8 @@ def test_a_token_that_is_refused_is_fetched_again_once(opened: Open, clock: Fake
     assert len(fake.sign_ins) == 2
 
 
-def test_threads_share_a_token(opened: Open, clock: FakeClock) -> None:
-    """Many threads at once fetch one token for a repository, though all of them were challenged."""
+def test_threads_share_one_token(opened: Open, clock: FakeClock) -> None:
+    """Threads that were challenged at once fetch one token for a repository."""
     fake = Fake(clock)
     together = Barrier(8, timeout=10)
 
@@ -125,8 +125,8 @@ def test_threads_share_a_token(opened: Open, clock: FakeClock) -> None:
     assert len(fake.sign_ins) == 1
 
 
-def test_tokens_are_not_kept_without_bound(clock: FakeClock) -> None:
-    """However many repositories are polled, tokens are kept for a bounded number."""
+def test_number_of_tokens_is_bounded(clock: FakeClock) -> None:
+    """Tokens are stored for a bounded number of repositories."""
     fake = Fake(clock)
     auth = auth_for(USER, ENDPOINT, clock)
     with closing(registry_of(fake, auth)) as registry:
@@ -135,15 +135,15 @@ def test_tokens_are_not_kept_without_bound(clock: FakeClock) -> None:
     assert len(auth.secrets) <= MAX_TOKENS + 2
 
 
-def test_nobody_gets_a_token_too(opened: Open, clock: FakeClock) -> None:
-    """Without a login the token is asked for without one."""
+def test_anonymous_token(opened: Open, clock: FakeClock) -> None:
+    """Without a login, a token is requested anonymously."""
     fake = Fake(clock)
     opened(fake, NoCredential()).list_tags("team/a")
     assert [request.headers.get("Authorization") for request in fake.sign_ins] == [None]
 
 
-def test_an_identity_token_is_exchanged(clock: FakeClock) -> None:
-    """An identity token, as Docker keeps it, goes into the form of OAuth 2, never into a URL."""
+def test_identity_token_is_sent_in_a_form(clock: FakeClock) -> None:
+    """An identity token is sent in an OAuth 2 form, never in a URL."""
     fake = Fake(clock)
     fake.answer = httpx.Response(200, json={"access_token": "made-up-token-0", "expires_in": 60})
     fake.issued["made-up-token-0"] = httpx.QueryParams()
@@ -160,8 +160,8 @@ def test_an_identity_token_is_exchanged(clock: FakeClock) -> None:
     assert form["scope"] == ["repository:team/a:pull"]
 
 
-def test_wrong_credentials_are_tried_once(opened: Open, clock: FakeClock) -> None:
-    """A thousand repositories do not try a password a thousand times, not even many at once."""
+def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
+    """A wrong password is sent once, however many repositories and threads there are."""
     fake = Fake(clock)
     fake.answer = httpx.Response(401)
     second = Event()
@@ -184,8 +184,8 @@ def test_wrong_credentials_are_tried_once(opened: Open, clock: FakeClock) -> Non
     registry.list_tags("team/r0")
 
 
-def test_a_repository_that_is_closed(opened: Open, clock: FakeClock) -> None:
-    """A 403 for one repository's token is its own, and says nothing of the others."""
+def test_forbidden_repository_does_not_block_others(opened: Open, clock: FakeClock) -> None:
+    """A 403 for one repository's token does not concern the others."""
     fake = Fake(clock)
     registry = opened(fake)
     fake.answer = httpx.Response(403)
@@ -207,10 +207,10 @@ def test_a_repository_that_is_closed(opened: Open, clock: FakeClock) -> None:
         (httpx.Response(200, content=b'{"x":' * 50_000), MalformedResponse),
     ],
 )
-def test_answers_without_a_token(
+def test_other_answers_are_not_tokens(
     answer: httpx.Response, kind: type[RegistryError], opened: Open, clock: FakeClock
 ) -> None:
-    """Whatever a sign-in is answered that is no token is an error, and no redirect is followed."""
+    """Any other answer to a sign-in is an error; redirects are not followed."""
     fake = Fake(clock)
     fake.answer = answer
     error = refusal(opened(fake))

@@ -1,3 +1,5 @@
+"""Listings of SWR: rows, bodies, and anything else that a server may send."""
+
 import json
 
 import pytest
@@ -24,8 +26,8 @@ from tests.support.swr import (
 
 
 @pytest.mark.parametrize("name", ["library/busybox", "a/b/c", "odd name/with+%/#?"])
-def test_slashes_in_a_repository(name: str) -> None:
-    """A slash in the repository's own name is sent as ``$``, all else quoted."""
+def test_slash_in_a_name_is_a_dollar_sign(name: str) -> None:
+    """A slash in a repository's name is sent as ``$``; everything else is quoted."""
     with Emulator() as emulator:
         emulator.push(f"team/{name}", "v1", "content")
         assert listing(ask_emulator(emulator, repository=f"team/{name}")).tags.keys() == {"v1"}
@@ -56,8 +58,8 @@ FULL: Row = {
 }
 
 
-def test_every_documented_field_arrives() -> None:
-    """Each field of a row is taken as it was sent."""
+def test_all_fields_are_read() -> None:
+    """Each field of a row is stored as it was sent."""
     found = listing(ask(sends(json.dumps([{**FULL, "novelty": [1]}]))))
     assert found.tags["v1"] == Tag(
         tag="v1",
@@ -81,43 +83,43 @@ def test_every_documented_field_arrives() -> None:
 
 
 @pytest.mark.parametrize("row", [{"Tag": "v1"}, {**dict.fromkeys(FULL), "Tag": "v1"}])
-def test_only_the_name_is_needed(row: Row) -> None:
-    """A key that is missing or null is a field that is not known."""
+def test_only_the_name_is_required(row: Row) -> None:
+    """A field whose key is missing or null is None."""
     found = listing(ask(sends(json.dumps([row]))))
     assert found.tags == {"v1": Tag("v1")}
     assert found.images == {}
 
 
 @pytest.mark.parametrize("key", sorted(FULL.keys() - {"Tag"}))
-def test_any_key_may_be_null(key: str) -> None:
-    """One null does not cost the row."""
+def test_any_other_key_may_be_null(key: str) -> None:
+    """A row with one null is a row."""
     assert listing(ask(sends(json.dumps([{**FULL, key: None}])))).tags.keys() == {"v1"}
 
 
-def test_an_empty_digest_is_none() -> None:
-    """A tag without a digest is listed and not resolved."""
+def test_empty_digest_is_none() -> None:
+    """A tag with an empty digest is listed without a digest."""
     found = listing(ask(sends(json.dumps([{"Tag": "v1", "digest": "", "manifest": ""}]))))
     assert found.tags["v1"].digest is None
     assert found.images == {}
 
 
-def test_images_are_shared() -> None:
-    """Two tags on one digest are one image."""
+def test_tags_share_an_image() -> None:
+    """Two tags with one digest share an image."""
     found = listing(ask(sends(json.dumps([FULL, {**FULL, "Tag": "v2"}]))))
     assert found.tags.keys() == {"v1", "v2"}
     assert found.images.keys() == {"sha256:1"}
 
 
-def test_a_deleted_row_is_no_tag() -> None:
-    """A row that says when it was deleted is gone, and may stand beside the tag that is there."""
+def test_deleted_rows_are_ignored() -> None:
+    """A row with a deletion time is ignored, also beside a row of the same name."""
     gone = {**FULL, "deleted": "2024-01-01T00:00:00Z"}
     assert listing(ask(sends(json.dumps([gone, {"Tag": "v1"}])))).tags == {"v1": Tag("v1")}
     assert listing(ask(sends(json.dumps([gone])))).tags == {}
 
 
 @pytest.mark.parametrize("body", ["null", "[]", " [ ] \n"])
-def test_an_empty_listing(body: str) -> None:
-    """A repository without tags is complete, in either of its forms."""
+def test_empty_repository_is_a_listing(body: str) -> None:
+    """A repository without tags is a complete listing, in both of its forms."""
     found = listing(ask(sends(body)))
     assert found.tags == {}
     assert found.exists
@@ -157,16 +159,16 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_no_list_of_tags(body: bytes) -> None:
-    """A body that is not what the reference promises is an error in one sentence, no listing."""
+def test_other_bodies_are_errors(body: bytes) -> None:
+    """A body that is not a list of tags is an error in one sentence."""
     with pytest.raises(MalformedResponse) as caught:
         ask(sends(body))
     assert "/repos/api/tags" in sentence_of(caught.value)
     assert len(str(caught.value)) < 500
 
 
-def test_a_malformed_later_page_is_no_listing() -> None:
-    """A good first page does not make up for a later one."""
+def test_malformed_later_page_fails_the_poll() -> None:
+    """A malformed later page fails the poll, although the first one is valid."""
     handler, _ = in_order(response(rows_of(range(100)), 150), response({}, 150))
     with pytest.raises(MalformedResponse):
         ask(handler)
@@ -197,7 +199,7 @@ BODIES = st.binary() | (JSON | ROWS | ERRORS).map(lambda value: json.dumps(value
 
 @given(body=BODIES)
 def test_any_body_is_a_listing_or_an_error(body: bytes) -> None:
-    """No body whatever is anything but a listing or an error of ours in one sentence."""
+    """Any body is either a listing or a RegistryError in one sentence."""
     try:
         found = ask(sends(body))
     except RegistryError as error:
@@ -207,8 +209,8 @@ def test_any_body_is_a_listing_or_an_error(body: bytes) -> None:
 
 
 @given(body=BODIES, status=st.integers(201, 599))
-def test_any_refusal_is_an_error(body: bytes, status: int) -> None:
-    """No answer but a 200 is a listing, whatever its body."""
+def test_any_other_status_is_an_error(body: bytes, status: int) -> None:
+    """No answer with another status than 200 is a listing."""
     with pytest.raises(RegistryError) as caught:
         ask(sends(body, status))
     assert str(status) in sentence_of(caught.value)

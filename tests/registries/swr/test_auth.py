@@ -35,8 +35,8 @@ from tests.support.cloud import (
 )
 
 
-def test_nothing_shows_a_secret() -> None:
-    """No object's text, nor that of its attributes, holds a secret."""
+def test_repr_shows_no_secret() -> None:
+    """The texts of an object and its attributes contain no secret."""
     clock = SetClock()
     password, agency = by_password(clock), by_agency(clock)
     for auth in (password, agency):
@@ -48,8 +48,8 @@ def test_nothing_shows_a_secret() -> None:
         assert not shows(shown, PASSWORD, SECRET_KEY, "made-up")
 
 
-def test_known_secrets() -> None:
-    """Each credential knows its secrets, those that it fetched and replaced among them."""
+def test_secrets_are_known() -> None:
+    """Each kind knows its secrets, including those that it fetched and replaced."""
     clock = SetClock()
     password, agency = by_password(clock), by_agency(clock)
     assert redact(f"{PASSWORD} made-up-token-1", password.secrets) == "*** made-up-token-1"
@@ -73,8 +73,8 @@ def test_known_secrets() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "made-up\n", " made-up", "made-up\xe9", "made-up\r\nX: y"])
-def test_unfit_for_a_header(bad: str) -> None:
-    """What no header can carry is refused before h11 would quote it in an error."""
+def test_value_unfit_for_a_header_is_refused(bad: str) -> None:
+    """A value that no header can carry is refused before h11 quotes it in an error."""
     good, clock = Secret(SECRET_KEY), SetClock()
     for make in (
         lambda: TokenAuth(Secret(bad)),
@@ -89,8 +89,8 @@ def test_unfit_for_a_header(bad: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "iam.example.com", "ftp://iam", "https://", "https://a:b"])
-def test_unfit_endpoint(bad: str) -> None:
-    """An endpoint that is no URL is a fault of the configuration."""
+def test_invalid_endpoint_is_refused(bad: str) -> None:
+    """An endpoint that is not a URL is an error of the configuration."""
     clock = SetClock()
     with pytest.raises(ConfigError, match="iam_endpoint"):
         PasswordAuth(PasswordCredential(bad, "robot", Secret(PASSWORD), "acme", "eu-de"), clock)
@@ -116,10 +116,10 @@ def test_unfit_endpoint(bad: str) -> None:
     ],
     ids=["token", "aksk", "password", "ecs"],
 )
-def test_of_configured_credentials(
+def test_each_credential_has_its_authentication(
     credential: Credential, kind: type[object], secrets: set[str]
 ) -> None:
-    """Each configured credential has its signer, which tells the secrets that it uses."""
+    """Each kind of credential has its authentication, which knows its secrets."""
     signer = auth_for(credential)
 
     assert isinstance(signer, kind)
@@ -127,6 +127,6 @@ def test_of_configured_credentials(
     assert {secret.reveal() for secret in signer.secrets} == secrets
 
 
-def test_nobody_is_asked_without_a_credential() -> None:
-    """The kind none signs nothing."""
+def test_no_credential_needs_no_authentication() -> None:
+    """Without a credential, requests are anonymous."""
     assert auth_for(NoCredential()) is None

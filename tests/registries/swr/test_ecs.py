@@ -24,8 +24,8 @@ from tests.support.cloud import API, Body, Cloud, SetClock, by_agency, send, sen
 # An agency's temporary keys
 
 
-def test_metadata_token_is_used() -> None:
-    """A token is fetched first, and shown when asking for the keys."""
+def test_metadata_token_is_sent() -> None:
+    """A metadata token is fetched first, and sent with the request for keys."""
     clock = SetClock()
     cloud = Cloud(clock)
     send(by_agency(clock), cloud)
@@ -39,8 +39,8 @@ def test_metadata_token_is_used() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405, 503])
-def test_no_metadata_token(status: int) -> None:
-    """A service that knows no such token is asked without one."""
+def test_metadata_token_is_optional(status: int) -> None:
+    """A service without metadata tokens is asked for keys without one."""
     clock = SetClock()
     cloud = Cloud(clock)
     body = Body(b"x" * 4096 for _ in range(10_000))
@@ -62,8 +62,10 @@ def test_no_metadata_token(status: int) -> None:
         (httpx.Response(403), Unauthorized),
     ],
 )
-def test_metadata_token_refused(answer: httpx.Response, error: type[RegistryError]) -> None:
-    """Any other answer than a token or its absence is an error."""
+def test_other_answers_to_the_token_request_are_errors(
+    answer: httpx.Response, error: type[RegistryError]
+) -> None:
+    """Any other answer to the request for a metadata token is an error."""
     clock = SetClock()
     cloud = Cloud(clock)
     cloud.override["/meta-data/latest/api/token"] = lambda _: answer
@@ -71,8 +73,8 @@ def test_metadata_token_refused(answer: httpx.Response, error: type[RegistryErro
         send(by_agency(clock), cloud)
 
 
-def test_signed_with_temporary_keys() -> None:
-    """The request is signed by the temporary keys, and their token is sent and signed."""
+def test_temporary_keys_sign_requests() -> None:
+    """Requests are signed by the temporary keys, with their security token."""
     clock = SetClock()
     cloud = Cloud(clock)
     send(AgencyAuth(AgencyCredential(), clock, project_id="0123"), cloud)
@@ -86,8 +88,8 @@ def test_signed_with_temporary_keys() -> None:
     assert "host;x-project-id;x-sdk-date;x-security-token" in headers["Authorization"]
 
 
-def test_no_agency() -> None:
-    """A host without an agency is told so."""
+def test_missing_agency_is_reported() -> None:
+    """The error for a host without an agency says so."""
     clock = SetClock()
     cloud = Cloud(clock)
     cloud.override["/openstack/latest/securitykey"] = lambda _: httpx.Response(404)

@@ -14,8 +14,8 @@ from tagsync.secrets import Secret
 from tests.support.cloud import API, IAM, PASSWORD, Cloud, SetClock, by_password, send, sent, shows
 
 
-def test_token() -> None:
-    """A token is sent as it is."""
+def test_token_is_sent() -> None:
+    """A token is sent unchanged."""
     assert (
         sent(TokenAuth(Secret("abc")), httpx.Request("GET", API)).headers["X-Auth-Token"] == "abc"
     )
@@ -24,8 +24,8 @@ def test_token() -> None:
 # A user's password
 
 
-def test_sign_in_as_documented() -> None:
-    """The sign-in is the vendor's: project-scoped, without the catalogue."""
+def test_sign_in_request() -> None:
+    """The sign-in has the documented form, with a project as its scope."""
     clock = SetClock()
     cloud = Cloud(clock)
     send(by_password(clock), cloud)
@@ -45,8 +45,8 @@ def test_sign_in_as_documented() -> None:
     }
 
 
-def test_refused_sign_in() -> None:
-    """A refused sign-in names who and where, and keeps the password to itself."""
+def test_refused_sign_in_names_the_user() -> None:
+    """The error for a refused sign-in names user and host, but not the password."""
     clock = SetClock()
     cloud, auth = Cloud(clock), by_password(clock)
     cloud.override["/v3/auth/tokens"] = lambda request: httpx.Response(401, text=str(request))
@@ -59,7 +59,7 @@ def test_refused_sign_in() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "two\tparts", "caf\xe9"])
-def test_no_usable_token(token: str | None) -> None:
+def test_unusable_token_is_malformed(token: str | None) -> None:
     """A sign-in without a token that can be sent is malformed."""
     clock = SetClock()
     cloud, auth = Cloud(clock), by_password(clock)

@@ -48,10 +48,10 @@ def pushed(emulator: Emulator, tags: int) -> set[str]:
     ],
     ids=["to the probe", "after the probe"],
 )
-def test_an_end_that_a_further_answer_tells_is_no_snapshot(
+def test_listing_without_total_counts_all_answers(
     answers: Sequence[httpx.Response],
 ) -> None:
-    """Without a total the end is known from another answer, between which tags may have moved."""
+    """Without a total, the last answer counts as a page: tags may have moved before."""
     handler, _ = in_order(*answers)
     found = listing(ask(handler))
     assert len(found.tags) == 10
@@ -60,16 +60,16 @@ def test_an_end_that_a_further_answer_tells_is_no_snapshot(
 
 @pytest.mark.parametrize("sends_total", [True, False])
 @pytest.mark.parametrize("tags", [0, 1, 99, 100, 101, 200, 250])
-def test_a_server_that_caps_the_page(tags: int, sends_total: bool) -> None:
-    """A page of 100 whatever is asked for never passes for the whole, with and without a total."""
+def test_small_pages_are_read_to_the_end(tags: int, sends_total: bool) -> None:
+    """A server that sends 100 rows at a time is read to the end."""
     with Emulator(max_page=100, sends_total=sends_total) as emulator:
         names = pushed(emulator, tags)
         assert listing(ask_emulator(emulator)).tags.keys() == names
 
 
 @pytest.mark.parametrize("tags", [30, 1000, 1500])
-def test_a_server_that_ignores_paging(tags: int) -> None:
-    """A server that always sends everything is understood, also at exactly a page."""
+def test_paging_may_be_ignored(tags: int) -> None:
+    """A server that always sends all rows is understood, also with a full page."""
     with Emulator(ignores_paging=True) as emulator:
         names = pushed(emulator, tags)
         found = listing(ask_emulator(emulator))
@@ -80,8 +80,8 @@ def test_a_server_that_ignores_paging(tags: int) -> None:
 
 @pytest.mark.parametrize("sends_total", [True, False])
 @pytest.mark.parametrize("tags", [1000, 2000, 2500])
-def test_pages_as_documented(tags: int, sends_total: bool) -> None:
-    """So many tags are so many tags, also at an exact multiple of the page."""
+def test_exact_multiples_of_a_page(tags: int, sends_total: bool) -> None:
+    """All tags are read, also if their number is a multiple of the page."""
     with Emulator(sends_total=sends_total) as emulator:
         names = pushed(emulator, tags)
         assert listing(ask_emulator(emulator)).tags.keys() == names
@@ -89,8 +89,8 @@ def test_pages_as_documented(tags: int, sends_total: bool) -> None:
 
 @pytest.mark.parametrize("max_page", [7, 100, 1000])
 @pytest.mark.parametrize("sends_total", [True, False])
-def test_what_each_page_is_asked_with(max_page: int, sends_total: bool) -> None:
-    """Parameters go in pairs, and an offset is a multiple of its limit."""
+def test_parameters_of_a_page(max_page: int, sends_total: bool) -> None:
+    """Parameters are sent in pairs, and the offset is a multiple of the limit."""
     with Emulator(max_page=max_page, sends_total=sends_total) as emulator:
         pushed(emulator, 150)
         ask_emulator(emulator)
@@ -100,8 +100,8 @@ def test_what_each_page_is_asked_with(max_page: int, sends_total: bool) -> None:
         assert 1 <= int(request.query["limit"]) <= PAGE
 
 
-def test_a_total_spares_requests() -> None:
-    """With a total, no request is sent beyond the last page."""
+def test_total_saves_a_request() -> None:
+    """With a total, no request is sent after the last page."""
     with Emulator(max_page=100) as emulator:
         pushed(emulator, 200)
         found = listing(ask_emulator(emulator))
@@ -109,8 +109,8 @@ def test_a_total_spares_requests() -> None:
 
 
 @pytest.mark.parametrize("requests_of", ["capped", "no total", "ignoring"])
-def test_an_unchanged_listing_is_known(requests_of: str) -> None:
-    """Equal bytes are `Unchanged`, other bytes a listing, whatever the server's paging."""
+def test_unchanged_listing_is_recognized(requests_of: str) -> None:
+    """Equal bytes are `Unchanged`, however the server pages."""
     emulator = Emulator(
         max_page=100,
         sends_total=requests_of == "capped",
@@ -130,8 +130,8 @@ def test_an_unchanged_listing_is_known(requests_of: str) -> None:
 
 
 @pytest.mark.parametrize("ignores_paging", [True, False])
-def test_an_unchanged_page_is_one_request(ignores_paging: bool) -> None:
-    """What is unchanged costs one request where the first answer is the whole."""
+def test_unchanged_page_costs_one_request(ignores_paging: bool) -> None:
+    """An unchanged listing of one page costs one request."""
     with Emulator(ignores_paging=ignores_paging) as emulator:
         pushed(emulator, 30)
         first = listing(ask_emulator(emulator))
@@ -143,8 +143,8 @@ def test_an_unchanged_page_is_one_request(ignores_paging: bool) -> None:
 
 
 @pytest.mark.parametrize("sends_total", [True, False])
-def test_a_change_beyond_the_first_page_is_seen(sends_total: bool) -> None:
-    """An unchanged first page does not vouch for the pages after it."""
+def test_change_on_a_later_page_is_detected(sends_total: bool) -> None:
+    """A change on a later page is detected although the first page is unchanged."""
     with Emulator(max_page=100, sends_total=sends_total) as emulator:
         pushed(emulator, 250)
         first = listing(ask_emulator(emulator))
@@ -155,8 +155,8 @@ def test_a_change_beyond_the_first_page_is_seen(sends_total: bool) -> None:
 
 
 @pytest.mark.parametrize("other", [response(rows_of([2]), 1), response(rows_of([1]), 2)])
-def test_the_fingerprint_is_of_all_that_counts(other: httpx.Response) -> None:
-    """Other bytes of the same length, and another total of the same bytes, are not unchanged."""
+def test_fingerprint_includes_bytes_and_total(other: httpx.Response) -> None:
+    """Other bytes of the same length, or another total, are not unchanged."""
     page = response(rows_of([1]), 1)
     handler, _ = in_order(*copies([page, other]), response(rows_of([2]), 2))
     known = listing(ask(handler)).fingerprint
@@ -166,8 +166,8 @@ def test_the_fingerprint_is_of_all_that_counts(other: httpx.Response) -> None:
 # Pages that contradict each other.
 
 
-def test_a_server_that_ignores_the_offset() -> None:
-    """The same page again, short of the total, is a contradiction and no listing."""
+def test_repeated_page_is_inconsistent() -> None:
+    """A page that repeats the first one short of the total is a contradiction."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         limit = int(request.url.params["limit"])
@@ -213,8 +213,8 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
-def test_a_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
-    """Pages that contradict each other are read again, and the listing is the consistent read."""
+def test_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
+    """Pages that contradict each other are read again."""
     whole = response(rows_of(range(150)), 150)
     handler, requests = in_order(*copies(pages), whole)
     found = listing(ask(handler))
@@ -225,8 +225,8 @@ def test_a_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
-def test_a_lasting_contradiction_is_a_failure(pages: Sequence[httpx.Response]) -> None:
-    """After as many reads as allowed there is no listing."""
+def test_lasting_contradiction_fails_the_poll(pages: Sequence[httpx.Response]) -> None:
+    """After the allowed number of reads, the poll fails."""
     handler, requests = in_order(*copies(list(pages) * READS))
     with pytest.raises(InconsistentListing, match=f"read {READS} times") as caught:
         ask(handler)
@@ -234,8 +234,8 @@ def test_a_lasting_contradiction_is_a_failure(pages: Sequence[httpx.Response]) -
     assert len(requests) == READS * len(pages)
 
 
-def test_a_repository_that_goes_away_amid_its_pages() -> None:
-    """A later page that is not found is a contradiction; only the first one's 404 is believed."""
+def test_missing_later_page_is_inconsistent() -> None:
+    """Only a 404 for the first page means that the repository is gone."""
     first, gone = response(rows_of(range(100)), 150), httpx.Response(404)
     handler, _ = in_order(*copies([first, gone, first]), response(rows_of(range(100, 150)), 150))
     assert len(listing(ask(handler)).tags) == 150
@@ -248,15 +248,15 @@ def test_a_repository_that_goes_away_amid_its_pages() -> None:
         ask(handler)
 
 
-def test_a_failure_amid_the_pages_is_no_listing() -> None:
-    """A page that cannot be had fails the poll; what was read before it is not a listing."""
+def test_failed_page_fails_the_poll() -> None:
+    """A page that cannot be read fails the poll."""
     handler, _ = in_order(response(rows_of(range(100)), 150), httpx.Response(400))
     with pytest.raises(BadRequest):
         ask(handler)
 
 
-def test_a_body_beyond_the_bound() -> None:
-    """One body may be as large as the bound, and no larger."""
+def test_body_size_is_bounded() -> None:
+    """One body may be as large as the limit, and no larger."""
     page = response(rows_of(range(30)), 30)
     size = len(page.content)
     handler, _ = in_order(*copies([page, page]))
@@ -266,8 +266,8 @@ def test_a_body_beyond_the_bound() -> None:
     sentence_of(caught.value)
 
 
-def test_pages_beyond_the_bound() -> None:
-    """The bound holds for all pages of a listing together."""
+def test_total_size_is_bounded() -> None:
+    """The limit holds for all pages of a listing together."""
     pages = [response(rows_of(range(100)), 200), response(rows_of(range(100, 200)), 200)]
     size = sum(len(page.content) for page in pages)
     handler, _ = in_order(*copies(pages * 2))
@@ -278,8 +278,8 @@ def test_pages_beyond_the_bound() -> None:
 
 
 @given(text=st.text(max_size=30))
-def test_any_content_range_is_survived(text: str) -> None:
-    """What cannot be read in ``Content-Range`` says nothing of the total."""
+def test_any_content_range(text: str) -> None:
+    """A ``Content-Range`` that cannot be parsed is ignored."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         rows = rows_of(range(3)) if request.url.params["offset"] == "0" else []
@@ -298,13 +298,13 @@ def test_any_content_range_is_survived(text: str) -> None:
     sends_total=st.booleans(),
     ignores_paging=st.booleans(),
 )
-def test_any_honest_server_is_read_whole(
+def test_any_paging_is_read_to_the_end(
     first: int,
     cap: int,
     sends_total: bool,
     ignores_paging: bool,
 ) -> None:
-    """Whatever a server makes of paging, all of its tags are read, each once."""
+    """However a server pages, all of its tags are read, each once."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         offset, limit = (int(request.url.params[key]) for key in ("offset", "limit"))
@@ -317,8 +317,8 @@ def test_any_honest_server_is_read_whole(
     assert len(listing(ask(handler)).tags) == first
 
 
-def test_a_server_that_honours_only_the_limit() -> None:
-    """Pages that repeat end the read at once, however large the bound is."""
+def test_ignored_offset_ends_the_read() -> None:
+    """Repeated pages end the read early, however large the limit is."""
     rows = rows_of(range(30))
     asked: list[httpx.Request] = []
 
@@ -331,8 +331,8 @@ def test_a_server_that_honours_only_the_limit() -> None:
     assert len(asked) <= 4 * READS
 
 
-def test_a_tag_that_moves_during_the_probe() -> None:
-    """A server that ignores paging and changes between two answers is simply read again."""
+def test_change_during_the_probe_is_read_again() -> None:
+    """If a server that ignores paging changes between two answers, it is read again."""
     answers: list[httpx.Response] = []
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -346,8 +346,8 @@ def test_a_tag_that_moves_during_the_probe() -> None:
     assert len(answers) < 8
 
 
-def test_a_short_page_amid_others_is_no_end() -> None:
-    """Without a total only an empty page ends a listing of several."""
+def test_short_page_is_not_the_end() -> None:
+    """Without a total, only an empty page ends a list of several pages."""
     pages = {0: range(100), 100: range(100, 150), 200: range(150, 160)}
 
     def handler(request: httpx.Request) -> httpx.Response:

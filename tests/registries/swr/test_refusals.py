@@ -28,7 +28,7 @@ from tests.support.swr import (
 
 
 def refusal(status: int, body: object, headers: Mapping[str, str] | None = None) -> RegistryError:
-    """The error that a registry's answer becomes, all the way through the client."""
+    """Return the error that the client raises for an answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(RegistryError) as caught:
         ask(lambda _: httpx.Response(status, content=content, headers=headers))
@@ -51,8 +51,8 @@ SNAKE = {"error_code": CODE, "error_msg": MESSAGE, "request_id": "y"}
     [{"errors": [CAMEL]}, {"errors": [SNAKE]}, [CAMEL], [SNAKE], CAMEL, SNAKE],
     ids=["errors", "errors, gateway's keys", "array", "array, gateway's keys", "top", "gateway"],
 )
-def test_every_shape_of_error(body: object) -> None:
-    """The sentence holds the status, the code and the message, wherever a server puts them."""
+def test_all_forms_of_an_error_body(body: object) -> None:
+    """The error has the status, the code and the message, in every known form."""
     error = refusal(400, body)
     assert type(error) is BadRequest
     assert error.code == CODE
@@ -77,23 +77,23 @@ def test_every_shape_of_error(body: object) -> None:
     ],
     ids=range(12),
 )
-def test_an_error_without_a_code(body: bytes) -> None:
-    """A proxy's page, or nothing at all, still is an error that names the status."""
+def test_error_without_a_code(body: bytes) -> None:
+    """Any other body is an error that names the status."""
     error = refusal(400, body)
     assert type(error) is BadRequest
     assert error.code is None
     assert "no readable message" in str(error)
 
 
-def test_an_error_that_is_long_or_has_lines() -> None:
-    """A server's message is shortened and put on one line."""
+def test_long_message_is_truncated() -> None:
+    """A server's message is truncated to one line."""
     error = refusal(400, {"errorCode": "a\nb\u2028c", "errorMessage": "first\r\nsecond " * 1000})
     assert error.code == "a b c"
     assert len(str(error)) < 600
 
 
-def test_an_error_without_a_message() -> None:
-    """A code alone is told."""
+def test_error_without_a_message() -> None:
+    """A code without a message is part of the error."""
     assert f"400 ({CODE})" in str(refusal(400, {"errorCode": CODE}))
 
 
@@ -127,37 +127,39 @@ KINDS: list[tuple[int, str | None, type[RegistryError]]] = [
 
 
 @pytest.mark.parametrize(("status", "code", "kind"), KINDS)
-def test_every_kind_of_refusal(status: int, code: str | None, kind: type[RegistryError]) -> None:
-    """Each status and code is the error that it means, and no other."""
+def test_refusal_becomes_its_error(
+    status: int, code: str | None, kind: type[RegistryError]
+) -> None:
+    """Each status and code becomes the error that it means."""
     error = refusal(status, {"errors": [{"errorCode": code, "errorMessage": "m"}]} if code else b"")
     assert type(error) is kind
     assert error.code == code
     assert code is None or f"({code}: m)" in str(error)
 
 
-def test_a_wrong_endpoint_is_told_to_be_checked() -> None:
-    """What the gateway does not know is a fault of the configuration, not a deletion."""
+def test_unknown_path_means_a_wrong_endpoint() -> None:
+    """A path that the gateway does not know is a wrong endpoint, not a deletion."""
     body = {"error_msg": "The API does not exist", "error_code": "APIGW.0101", "request_id": "z"}
     assert "check the endpoint" in str(refusal(404, body))
 
 
-def test_a_redirect_names_its_target() -> None:
-    """Where a redirect points is told, without its query that may hold a key, and not followed."""
+def test_redirect_names_its_target() -> None:
+    """The error for a redirect names its target without the query."""
     error = refusal(302, b"", {"Location": "https://example.com/login?key=made-up"})
     assert "it points to https://example.com/login" in str(error)
     assert "made-up" not in str(error)
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_when_to_try_again_is_kept(status: int) -> None:
-    """An error knows how long the registry asked to be left alone."""
+def test_retry_after_is_stored(status: int) -> None:
+    """The error has the seconds after which the registry asks for a retry."""
     assert refusal(status, b"", {"Retry-After": "12"}).retry_after == 12.0
 
 
 @pytest.mark.parametrize("key", ["errorCode", "errorMessage"])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
-def test_an_echoed_secret_is_not_told(status: int, key: str) -> None:
-    """A server that repeats a credential in its error does not make us repeat it."""
+def test_repeated_secret_is_redacted(status: int, key: str) -> None:
+    """A credential that a server repeats is not part of the error."""
     error = refusal(status, {"errors": [{**CAMEL, key: f"bad token {SECRET}!"}]})
     assert "bad token ***!" in str(error)
     assert SECRET not in repr(error)
@@ -171,36 +173,36 @@ def test_an_echoed_secret_is_not_told(status: int, key: str) -> None:
         (b"", {"Location": "http://127.0.0.1/?t=made-up-secret-1"}),
     ],
 )
-def test_no_part_of_a_secret_survives_in_a_refusal(body: object, headers: dict[str, str]) -> None:
-    """A secret that a server echoes is gone from sentence and code, wherever it stood."""
+def test_no_part_of_a_secret_is_left(body: object, headers: dict[str, str]) -> None:
+    """No part of a repeated secret is left in the error, wherever it was."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), raw)
     error = refusal_error(answer, REFUSALS, (Secret("made-up-secret-1"),))
     assert "made-up" not in f"{error} {error.code}"
 
 
-def test_a_refusal_holds_no_control_character() -> None:
-    """What a server says of an error cannot colour a terminal."""
+def test_refusal_has_no_control_characters() -> None:
+    """A server's error cannot send control characters to a terminal."""
     error = refusal(400, {"errorCode": "a\x1b[31mb", "errorMessage": "c\u202ed"})
     assert str(error).isprintable()
     assert (error.code or "").isprintable()
 
 
-def test_the_docker_registry_is_told_apart() -> None:
-    """Whoever names the Docker registry's host is told which host is meant."""
+def test_docker_registry_is_recognized() -> None:
+    """The error for the Docker registry's host names the right host."""
     headers = {"Docker-Distribution-Api-Version": "registry/2.0"}
     assert "swr-api" in str(refusal(401, b"", headers))
 
 
-def test_a_clock_that_is_wrong_is_named() -> None:
-    """A refusal by a server whose clock differs says that the clocks do."""
+def test_wrong_clock_is_reported() -> None:
+    """The error for a refusal by a server with another time names the clocks."""
     error = refusal(401, b"", {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"})
     assert "clocks" in str(error)
     assert "clocks" not in str(refusal(401, b""))
 
 
-def test_where_a_redirect_points_is_shortened() -> None:
-    """The place that a redirect names is shown in part, and without control characters."""
+def test_target_of_a_redirect_is_truncated() -> None:
+    """The target of a redirect is truncated, without control characters."""
     headers = httpx.Headers([(b"Location", b"https://elsewhere.example/\x1b[2J" + b"x" * 5000)])
     error = refusal_error(Answer("http://127.0.0.1/x", 302, headers, b""), REFUSALS)
     assert "elsewhere" in str(error)

@@ -48,8 +48,8 @@ def vector_headers(vector: Mapping[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vectors_as_functions(vector: dict[str, Any]) -> None:
-    """Canonical request, string to sign and signature are the SDK's, byte for byte."""
+def test_functions_match_the_vectors(vector: dict[str, Any]) -> None:
+    """The canonical request, string to sign and signature are those of the SDK."""
     given, expected = vector["input"], vector["output"]
     canonical = canonical_request(
         given["method"],
@@ -66,8 +66,8 @@ def test_vectors_as_functions(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vectors_as_sent(vector: dict[str, Any]) -> None:
-    """What reaches the wire is the URI and the headers that the SDK sends."""
+def test_sent_request_matches_the_vectors(vector: dict[str, Any]) -> None:
+    """The request that is sent has the URI and the headers of the SDK."""
     given, expected = vector["input"], vector["output"]
     date = datetime.strptime(given["headers"]["X-Sdk-Date"], "%Y%m%dT%H%M%S%z")
     token = given["security_token"]
@@ -98,8 +98,10 @@ PAIRS = st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), max_size=4
 
 
 @given(segments=SEGMENTS, pairs=PAIRS, in_url=st.booleans())
-def test_sent_is_signed(segments: list[str], pairs: list[tuple[str, str]], in_url: bool) -> None:
-    """Whatever the path and the query, the signature is that of the target that httpx sends."""
+def test_signature_matches_what_is_sent(
+    segments: list[str], pairs: list[tuple[str, str]], in_url: bool
+) -> None:
+    """For any path and query, the signature is that of the target that httpx sends."""
     safe = "$:@!*'()+,;=~" if in_url else ""
     url = "https://swr-api.example.com/" + "/".join(quote(part, safe=safe) for part in segments)
     auth = SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), SetClock())
@@ -130,7 +132,7 @@ def test_sent_is_signed(segments: list[str], pairs: list[tuple[str, str]], in_ur
     ],
 )
 def test_canonical_path(path: bytes, canonical: str) -> None:
-    """A path is unquoted once, and quoted again part by part."""
+    """A path is unquoted once, and each segment is quoted again."""
     assert canonical_path(path) == canonical
 
 
@@ -145,12 +147,12 @@ def test_canonical_path(path: bytes, canonical: str) -> None:
     ],
 )
 def test_canonical_query(query: bytes, canonical: str) -> None:
-    """A query is sorted, and each of its parts quoted by RFC 3986."""
+    """A query is sorted, and quoted by RFC 3986."""
     assert canonical_query(query) == canonical
 
 
 def test_body_is_signed() -> None:
-    """The hash of the body is the last line of what is signed."""
+    """The signed text ends with the hash of the body."""
     hashes = [canonical_request("POST", b"/", b"", {}, body)[-64:] for body in (b"", b"{}")]
 
     assert hashes[0] != hashes[1]
@@ -158,7 +160,7 @@ def test_body_is_signed() -> None:
 
 @pytest.mark.parametrize("renewed", [True, False])
 def test_streamed_body_is_signed(renewed: bool) -> None:
-    """A body that is given piece by piece is read before it is signed."""
+    """A streamed body is read before it is signed."""
     clock = SetClock()
     cloud = Cloud(clock)
     temporary = KeyCredential(
@@ -172,8 +174,8 @@ def test_streamed_body_is_signed(renewed: bool) -> None:
     assert cloud.requests[-1].headers["Authorization"] == at_once.headers["Authorization"]
 
 
-def test_same_request_signed_again() -> None:
-    """A request that is sent once more is dated and signed anew, and its URL stays as it was."""
+def test_request_can_be_signed_again() -> None:
+    """A request that is sent again has a new date and signature, and the same URL."""
     clock = SetClock()
     auth = SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), clock)
     request = httpx.Request("GET", API, params={"b": "x y", "a": "$"})
@@ -188,7 +190,7 @@ def test_same_request_signed_again() -> None:
 
 
 def test_date_is_utc() -> None:
-    """A clock in another zone dates requests in UTC."""
+    """A clock in another time zone dates requests in UTC."""
     clock = SetClock(datetime.fromisoformat("2024-01-02T11:04:05+08:00"))
     wire = sent(
         SigningAuth(KeyCredential(Secret("AK"), Secret(SECRET_KEY)), clock),
@@ -199,8 +201,8 @@ def test_date_is_utc() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "made-up\udcff"])
-def test_unfit_to_sign_with(bad: str) -> None:
-    """A secret that is empty, or was read from bytes that are no text, is refused at the start."""
+def test_invalid_secret_key_is_refused(bad: str) -> None:
+    """A secret key that is empty or not text is refused early."""
     clock = SetClock()
     with pytest.raises(ConfigError):
         SigningAuth(KeyCredential(Secret("AK"), Secret(bad)), clock)
