@@ -42,14 +42,14 @@ def _run(name: str, seconds: int) -> bool:
     runs = re.findall(r"Done (\d+) runs", finished.stderr)
     runs = runs or re.findall(r"^#(\d+)", finished.stderr, re.MULTILINE)
     edges = re.findall(r"cov: (\d+)", finished.stderr)
-    print(  # noqa: T201  what the command is for
+    print(  # noqa: T201  the command's output
         f"{name}: {runs[-1] if runs else '?'} executions, {edges[-1] if edges else '?'} edges,"
         f" {kept} inputs kept, {len(findings)} findings"
     )
     for finding in findings:
-        print(f"  {finding!r}")  # noqa: T201
+        print(f"  {finding!r}")  # noqa: T201  as above
     if finished.returncode and not findings:
-        print(finished.stderr[-2000:])  # noqa: T201
+        print(finished.stderr[-2000:])  # noqa: T201  as above
     return bool(findings or finished.returncode)
 
 

@@ -53,7 +53,7 @@ def tags(body: bytes) -> None:
         try:
             listing = _answering.with_body(body).list_tags("team/api")
         except RegistryError as error:
-            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            assert str(error).isprintable()  # noqa: PT017  any RegistryError is correct
             return
     assert isinstance(listing, Listing)
     rows = [row for row in json.loads(body) or [] if not row.get("deleted")]
@@ -107,4 +107,4 @@ SEEDS: Final = (
     b"null",
     b"[]",
 )
-"""What each target begins with; the default tests run them too."""
+"""The first inputs of each target, which the default tests run, too."""

@@ -73,8 +73,8 @@ NEVER_DONE = {
     "interim answers": forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
     "a body byte by byte": forever(HEAD + b"Content-Length: 1000000000\r\n\r\n", b" "),
     "chunks of one byte": forever(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-    # A gzip header whose comment never ends, and deflate blocks that hold nothing: what comes out
-    # of either is not a byte, so that neither its size nor its coming can be watched.
+    # A gzip header with an endless comment, and empty deflate blocks: neither decompresses to any
+    # byte, so that limits of size and of time between bytes do not apply.
     "a comment in gzip": forever(HEAD + GZIP + b"\x1f\x8b\x08\x10" + bytes(6), b"x"),
     "empty blocks": forever(HEAD + GZIP + gzip.compress(b"")[:10], b"\0\0\0\xff\xff"),
 }
@@ -281,7 +281,7 @@ SWITCHES = {
     "SSL_CERT_FILE": "",
     "SSL_CERT_DIR": "",
 }
-"""What switches verification off elsewhere, or might be thought to."""
+"""Variables that disable verification in other programs, or seem to."""
 
 
 def sync(folder: Path, host: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -368,7 +368,7 @@ def test_no_code_disables_verification() -> None:
             assert word not in text, f"{source}: {word}"
 
 
-# Where it leads.
+# Redirects.
 
 
 def test_redirect_loop_is_one_request() -> None:

@@ -61,7 +61,7 @@ def failure(talk: Talk, *, max_bytes: int = 10**6, timeout: float = 5.0) -> Regi
     return caught.value
 
 
-# What is tried again.
+# Retries.
 
 
 def test_transient_error_is_retried() -> None:
@@ -105,7 +105,7 @@ def test_retries_are_bounded(status: int) -> None:
 
 
 def test_short_retry_after_is_respected() -> None:
-    """A busy registry is asked again after a short Retry-After."""
+    """A busy registry gets the request again after a short Retry-After."""
     handler, requests = answers(
         httpx.Response(503, headers={"Retry-After": "5"}), httpx.Response(200)
     )
@@ -204,7 +204,7 @@ def test_redirect_is_not_followed() -> None:
     assert seen == []
 
 
-# A server that fails.
+# Failing servers.
 
 
 def test_refused_connection() -> None:
@@ -361,7 +361,7 @@ def test_throttled_sign_in_pauses_the_registry(time: Time) -> None:
     assert sum(time.slept) >= 7.0 * (ATTEMPTS - 1)
 
 
-# What an OCI registry needs beyond.
+# Requests of OCI registries.
 
 
 def test_head_is_retried_like_get() -> None:

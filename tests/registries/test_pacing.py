@@ -13,8 +13,6 @@ from tagsync.registries.pacing import Pacer, requests_left, retry_after
 from tagsync.registries.responses import Answer
 from tests.support.http_client import Time
 
-# The pacer.
-
 
 def test_requests_are_spaced(pacer: Pacer, time: Time) -> None:
     """At one request a second, requests are a second apart, except for the burst."""
@@ -24,7 +22,7 @@ def test_requests_are_spaced(pacer: Pacer, time: Time) -> None:
 
 
 def test_idle_time_does_not_accumulate(pacer: Pacer, time: Time) -> None:
-    """After an idle hour there is no burst of thousands of requests."""
+    """An idle hour does not allow a burst of thousands of requests."""
     time.now += 3600
     for _ in range(3):
         pacer.wait(60)

@@ -47,9 +47,6 @@ GIVES: dict[Kind, str] = {
 }
 
 
-# What is renewed
-
-
 @RENEWED
 def test_threads_share_one_sign_in(kind: Kind) -> None:
     """Eight threads that start at once share one sign-in."""

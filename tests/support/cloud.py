@@ -15,20 +15,16 @@ from tagsync.registries.swr.iam import PasswordAuth
 from tagsync.secrets import Secret
 
 START = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
-
 API = "https://swr-api.example.com/v2/manage/namespaces"
-
 IAM = "https://iam.example.com"
-
 PASSWORD = "made-up-Passw0rd"
-
 SECRET_KEY = "MadeUpSecretKey0000000000000000000000001"
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class SetClock:
-    """A clock that stands where a test puts it."""
+    """A clock whose time the test sets."""
 
     def __init__(self, now: datetime = START) -> None:
         self.now = now
@@ -41,7 +37,7 @@ class SetClock:
 
 
 class AnnouncingClock(SetClock):
-    """Knows how many threads have asked for the time, which each does before it waits."""
+    """A clock that counts the threads that have read it, as each does before waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,12 +51,13 @@ class AnnouncingClock(SetClock):
         return super().__call__()
 
     def wait_for(self, threads: int) -> bool:
+        """Wait until this many threads have read the clock; return whether they have."""
         with self.asked:
             return self.asked.wait_for(lambda: len(self.askers) >= threads, timeout=10)
 
 
 class Body(httpx.SyncByteStream):
-    """A body that is sent piece by piece, and knows what was taken and whether it was closed."""
+    """A streamed body that records how much of it was read, and whether it was closed."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self.pieces = pieces
@@ -77,7 +74,7 @@ class Body(httpx.SyncByteStream):
 
 
 def snapshot(request: httpx.Request) -> httpx.Request:
-    """The request as it is now: the same object may be marked and sent again."""
+    """Return a copy of the request: the same object may be changed and sent again."""
     return httpx.Request(
         request.method,
         request.url,
@@ -88,12 +85,13 @@ def snapshot(request: httpx.Request) -> httpx.Request:
 
 
 class Cloud:
-    """An API, an identity service and a metadata service that hand out numbered credentials.
+    """An API, an identity service and a metadata service that issue numbered credentials.
 
     Attributes:
-        valid: the numbers of the credentials that the API accepts; null accepts all.
-        sign_ins: how many credentials were asked for.
-        override: answers in place of the path that it is kept under.
+        valid: Numbers of the credentials that the API accepts. None accepts all.
+        sign_ins: Number of credentials that were issued.
+        requests: All requests, as they were received.
+        override: Handlers by path, used before everything else.
     """
 
     def __init__(self, clock: SetClock, *, lifetime: timedelta = timedelta(hours=24)) -> None:
@@ -117,16 +115,19 @@ class Cloud:
         return known.get(path, self.api)(request)
 
     def sign_in(self, _: httpx.Request) -> httpx.Response:
+        """Answer a sign-in at IAM."""
         self.sign_ins += 1
         body = {"token": {"expires_at": self.expiry(), "methods": ["password"]}}
         headers = {"X-Subject-Token": f"made-up-token-{self.sign_ins}"}
         return httpx.Response(201, json=body, headers=headers)
 
     def keys(self, _: httpx.Request) -> httpx.Response:
+        """Answer a request for temporary keys."""
         self.sign_ins += 1
         return httpx.Response(200, json={"credential": self.credential()})
 
     def credential(self) -> dict[str, str]:
+        """Return the newest temporary keys."""
         return {
             "access": f"ACCESS{self.sign_ins}",
             "secret": f"made-up-secret-{self.sign_ins}",
@@ -135,28 +136,33 @@ class Cloud:
         }
 
     def expiry(self) -> str:
+        """Return the time when a new credential expires."""
         return (self.clock.now + self.lifetime).isoformat(timespec="microseconds")
 
     def api(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request to the API."""
         number = self.number(request)
         accepted = self.valid is None or number in self.valid
         return httpx.Response(200 if accepted else 401, json={})
 
     @staticmethod
     def number(request: httpx.Request) -> int:
+        """Return the number of the credential on a request."""
         headers = request.headers
         token = headers.get("X-Auth-Token") or headers["X-Security-Token"]
         return int(token.removeprefix("made-up-token-"))
 
     def used(self) -> list[int]:
-        """The number of the credential of each request to the API."""
+        """Return the number of the credential of each request to the API."""
         return [self.number(r) for r in self.requests if r.url.host == "swr-api.example.com"]
 
     def paths(self) -> list[str]:
+        """Return method and path of each request."""
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
 
 def send(auth: httpx.Auth, handler: Handler, request: httpx.Request | None = None) -> int:
+    """Send a request to a handler; return the status of the response."""
     with httpx.Client(transport=httpx.MockTransport(handler)) as client:
         request = request or client.build_request("GET", API)
         response = client.send(request, auth=auth, stream=True)
@@ -165,7 +171,7 @@ def send(auth: httpx.Auth, handler: Handler, request: httpx.Request | None = Non
 
 
 def sent(auth: httpx.Auth, request: httpx.Request) -> httpx.Request:
-    """The request as it reaches the transport."""
+    """Return a request as it reaches the transport."""
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -177,18 +183,17 @@ def sent(auth: httpx.Auth, request: httpx.Request) -> httpx.Request:
 
 
 def by_password(clock: SetClock) -> PasswordAuth:
+    """Return the authentication with a user's password."""
     return PasswordAuth(PasswordCredential(IAM, "robot", Secret(PASSWORD), "acme", "eu-de"), clock)
 
 
 def by_agency(clock: SetClock) -> AgencyAuth:
+    """Return the authentication with the keys of a host's agency."""
     return AgencyAuth(AgencyCredential(), clock)
 
 
-# Secrets
-
-
 def shows(value: object, *secrets: str) -> bool:
-    """Whether a value, its attributes, or its causes show any of the secrets."""
+    """Return whether a value, its attributes or its causes show one of the secrets."""
     texts = [repr(value), str(value), repr(getattr(value, "__dict__", ""))]
     if isinstance(value, BaseException):
         causes = [value.__cause__, None if value.__suppress_context__ else value.__context__]

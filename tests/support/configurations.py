@@ -8,7 +8,6 @@ from tagsync.config import Config, parse
 from tagsync.errors import ConfigError
 
 FOLDER = Path("/srv/mirror")
-
 SECRET = "hunter2-not-to-be-seen"
 
 MINIMAL = """
@@ -16,13 +15,21 @@ MINIMAL = """
 name = "swr"
 endpoint = "https://swr-api.example.com"
 """
+OCI = """
+[[registries]]
+name = "r"
+kind = "oci"
+endpoint = "https://registry.example.com"
+"""
 
 
 def parsed(text: str) -> Config:
+    """Return the configuration in a text."""
     return parse(text, {}, FOLDER)
 
 
 def refusal(text: str) -> str:
+    """Return the error for a text, which is one sentence."""
     with pytest.raises(ConfigError) as caught:
         parsed(text)
     sentence = str(caught.value)
@@ -31,24 +38,14 @@ def refusal(text: str) -> str:
 
 
 def watching(*names: str) -> str:
-    """A registry that watches these repositories, all in one table."""
+    """Return a configuration that watches these repositories in one table."""
     listed = ", ".join(f'"{name}"' for name in names)
     return f"{MINIMAL}\n[[registries.watch]]\nrepositories = [{listed}]\n"
 
 
 def with_token(token: str, endpoint: str = "https://swr-api.example.com") -> str:
-    """A registry whose auth has this TOML value as its token."""
+    """Return a configuration whose token is this TOML value."""
     return (
         f'[[registries]]\nname = "swr"\nendpoint = "{endpoint}"\n'
         f'[registries.auth]\nkind = "token"\ntoken = {token}\n'
     )
-
-
-# OCI registries.
-
-OCI = """
-[[registries]]
-name = "r"
-kind = "oci"
-endpoint = "https://registry.example.com"
-"""

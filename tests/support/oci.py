@@ -107,14 +107,17 @@ def registry_of(
 def ask(
     handler: Handler, known: str | None = None, scope: Scope = EVERYTHING, bound: int = BOUND
 ) -> Listing | Unchanged:
+    """Return the listing of one repository from a handler."""
     with closing(registry_of(handler, bound)) as registry:
         return registry.list_tags(REPOSITORY, known, scope)
 
 
 def listing(answer: Listing | Unchanged) -> Listing:
+    """Return an answer, which must be a listing."""
     assert isinstance(answer, Listing)
     return answer
 
 
 def sends(body: bytes, status: int = 200, **headers: str) -> Handler:
+    """Return a handler that always sends this response."""
     return lambda _: httpx.Response(status, content=body, headers=headers)

@@ -55,26 +55,30 @@ def rows_of(names: Sequence[int]) -> list[Row]:
 def ask_emulator(
     emulator: Emulator, known: str | None = None, repository: str = REPOSITORY
 ) -> Listing | Unchanged:
+    """Return the listing of one repository from an emulator."""
     with closing(Swr(client_of(emulator.url), BOUND)) as registry:
         return registry.list_tags(repository, known)
 
 
 def listing(answer: Listing | Unchanged) -> Listing:
+    """Return an answer, which must be a listing."""
     assert isinstance(answer, Listing)
     return answer
 
 
 def response(rows: object, total: int | None = None) -> httpx.Response:
+    """Return a page with these rows, and the total if there is one."""
     headers = {} if total is None else {"Content-Range": f"0-0/{total}"}
     return httpx.Response(200, json=rows, headers=headers)
 
 
 def sends(body: bytes | str, status: int = 200) -> Handler:
+    """Return a handler that always sends this body."""
     return lambda _: httpx.Response(status, content=body)
 
 
 def in_order(*responses: httpx.Response) -> tuple[Handler, list[httpx.Request]]:
-    """Gives these answers one after another, and nothing more; and what it was asked."""
+    """Return a handler that sends each response once, and its requests."""
     requests: list[httpx.Request] = []
     left = list(responses)
 
@@ -86,6 +90,7 @@ def in_order(*responses: httpx.Response) -> tuple[Handler, list[httpx.Request]]:
 
 
 def sentence_of(error: RegistryError) -> str:
+    """Return the text of an error, which is one sentence without the secret."""
     text = str(error)
     assert text
     assert len(text.splitlines()) == 1
@@ -94,6 +99,7 @@ def sentence_of(error: RegistryError) -> str:
 
 
 def copies(responses: Sequence[httpx.Response]) -> list[httpx.Response]:
+    """Return copies, because a response can be sent only once."""
     return [
         httpx.Response(each.status_code, headers=each.headers, content=each.content)
         for each in responses

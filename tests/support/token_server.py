@@ -22,27 +22,24 @@ from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
 
 PASSWORD = "made-up-password"
-
 BASIC = "Basic " + base64.b64encode(f"reader:{PASSWORD}".encode()).decode()
-
 USER = BasicCredential("reader", Secret(PASSWORD))
-
 ENDPOINT = "https://registry.example.com"
-
 REALM = "https://auth.example.org/token"
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-class Fake:
-    """A registry that wants a token, and at another host whoever gives it.
+class TokenRegistry:
+    """A registry that challenges for tokens, and at another host its token server.
 
     Attributes:
-        realm: where it says that tokens are given.
-        issued: every token, with what was asked for.
-        good: the tokens that the registry accepts; null for all that were issued.
-        answer: replaces what a sign-in is answered.
-        expires_in: what the tokens say of themselves.
+        realm: URL of the token server, as the challenge names it.
+        issued: The query of each request for a token, by token.
+        revoked: Tokens that the registry no longer accepts.
+        requests: All requests to both hosts.
+        answer: Replaces the response to a request for a token.
+        expires_in: Lifetime of the tokens in seconds. None leaves it out of the response.
     """
 
     def __init__(self, clock: Clock, realm: str = REALM) -> None:
@@ -77,11 +74,13 @@ class Fake:
 
     @property
     def sign_ins(self) -> list[httpx.Request]:
+        """The requests to the token server."""
         host = httpx.URL(self.realm).host
         return [r for r in self.requests if r.url.host == host and "/v2/" not in r.url.path]
 
 
 def registry_of(handler: Handler, auth: ChallengedAuth, endpoint: str = ENDPOINT) -> Oci:
+    """Return the OCI registry of a handler, with this authentication."""
     client = Client(
         endpoint,
         auth,
@@ -98,6 +97,7 @@ Open = Callable[..., Oci]
 
 
 def refusal(registry: Oci, repository: str = "team/a") -> RegistryError:
+    """Return the error for a repository, which is one sentence without the password."""
     with pytest.raises(RegistryError) as caught:
         registry.list_tags(repository)
     text = str(caught.value)

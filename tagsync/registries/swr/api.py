@@ -52,7 +52,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Row(msgspec.Struct, gc=False):
-    """A row of the tag list. Real responses omit many keys, and send others as null."""
+    """A row of the tag list. Real responses omit keys, or send JSON's null for them."""
 
     Tag: _Name
     id: _Int64 | None = None

@@ -81,7 +81,7 @@ class AgencyAuth(RenewedAuth):
     def _metadata_token(
         self, headers: Mapping[str, str]
     ) -> Generator[httpx.Request, httpx.Response, Secret | None]:
-        """Fetch the token that hardened hosts require, or None if there are no tokens."""
+        """Fetch the token that hardened hosts require. None if the service lacks tokens."""
         response = yield _metadata_request(
             "PUT", self._token_url, {**headers, "X-Metadata-Token-Ttl-Seconds": "21600"}
         )

@@ -32,6 +32,3 @@ def opened(clock: FakeClock) -> Iterator[Callable[..., Oci]]:
     yield open_with
     for registry in registries:
         registry.close()
-
-
-# Tokens.

@@ -21,9 +21,15 @@ from tagsync.registries.oci.auth import ChallengedAuth, auth_for
 from tagsync.registries.oci.logins import Login
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
-from tests.support.token_server import BASIC, ENDPOINT, PASSWORD, Fake, Handler, Open, refusal
-
-# A user and a password.
+from tests.support.token_server import (
+    BASIC,
+    ENDPOINT,
+    PASSWORD,
+    Handler,
+    Open,
+    TokenRegistry,
+    refusal,
+)
 
 
 def basic(accepted: set[str]) -> tuple[Handler, list[str | None]]:
@@ -31,7 +37,7 @@ def basic(accepted: set[str]) -> tuple[Handler, list[str | None]]:
     sent: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        # A request that is sent again is the same object, so what it carried is noted.
+        # Recorded here, because the same request object is changed and sent again.
         sent.append(request.headers.get("Authorization"))
         if sent[-1] in accepted:
             return httpx.Response(200, json={"tags": []})
@@ -168,7 +174,7 @@ def test_redirect_gets_no_credentials(opened: Open) -> None:
 
 def test_repeated_credentials_are_redacted(opened: Open, clock: FakeClock) -> None:
     """An error contains neither the password, its encoded form, nor a token."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
 
     def handler(request: httpx.Request) -> httpx.Response:
         answer = fake(request)

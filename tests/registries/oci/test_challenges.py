@@ -12,7 +12,7 @@ from tagsync.registries.credentials import (
 )
 from tagsync.registries.oci.challenges import parse_challenges
 from tests.support.clock import FakeClock
-from tests.support.token_server import USER, Fake, Open, refusal
+from tests.support.token_server import USER, Open, TokenRegistry, refusal
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,9 @@ def test_unsafe_realm_gets_no_request(realm: str, credential: Credential, opened
 
 def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
     """A registry and a token server on this machine may do without TLS."""
-    fake = Fake(clock, "http://127.0.0.1:5001/token")
+    fake = TokenRegistry(clock, "http://127.0.0.1:5001/token")
     opened(fake, endpoint="http://127.0.0.1:5000").list_tags("team/a")
     assert len(fake.sign_ins) == 1
-
-
-# Challenges.
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,13 @@ def test_docker_hub_login_is_found(host: str, tmp_path: Path) -> None:
 def test_all_forms_of_a_login_are_read(
     entry: object, expected: tuple[str | None, str] | None, tmp_path: Path
 ) -> None:
-    """Every form in which Docker writes a login is read; an empty one is no login."""
+    """Every form in which Docker writes a login is read; an empty one means none."""
     assert found(tmp_path, {"auths": {HOST: entry}}) == expected
 
 
 @pytest.mark.parametrize("content", [{}, {"auths": None}, {"auths": {"other": AUTH}}])
 def test_missing_login_is_not_an_error(content: object, tmp_path: Path) -> None:
-    """Without an entry for the registry there is no login."""
+    """An entry for the registry may be missing."""
     assert found(tmp_path, content) is None
 
 
@@ -102,7 +102,7 @@ def test_invalid_file_is_named(content: bytes, tmp_path: Path) -> None:
         found(tmp_path, content)
     assert SECRET not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    # Nor may a cause hold it, which a traceback would show.
+    # A cause could contain it, and a traceback would show the cause.
     assert caught.value.__cause__ is None
 
 
@@ -112,7 +112,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         docker_login(tmp_path / "config.json", HOST)
 
 
-# Helpers run as programs, with a PATH that is the test's.
+# Helpers run as programs, found in a PATH of the test's own.
 
 
 def helped(

@@ -63,7 +63,7 @@ def serving(answer: Callable[[Received], Answer]) -> Iterator[tuple[str, list[Re
 
         do_HEAD = do_GET  # noqa: N815  http.server calls it by this name
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its own name
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the parameter's name in http.server
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -170,7 +170,7 @@ def test_missing_later_page_is_inconsistent() -> None:
 
 
 def test_null_is_an_empty_list() -> None:
-    """A list of tags that is null is empty."""
+    """JSON's null is an empty list of tags."""
     assert listing(ask(sends(b'{"name":"x","tags":null}'))).tags == {}
 
 

@@ -114,9 +114,6 @@ def test_large_repository_does_not_block_others() -> None:
     assert small != digest_of(b"300")
 
 
-# Manifests.
-
-
 WITH_MANIFESTS = Scope(manifests=True)
 
 
@@ -136,7 +133,7 @@ def test_only_new_manifests_are_fetched() -> None:
 
 
 def test_index_is_fetched_with_its_children() -> None:
-    """What an index references is fetched with it, each manifest once."""
+    """The manifests that an index references are fetched with it, each once."""
     amd, arm = image("amd64"), image("arm64")
     inner = index(arm)
     fake = Fake({"multi": index(amd, inner), "other": index(amd)})
@@ -254,7 +251,7 @@ def test_manifests_count_towards_the_size_limit() -> None:
     while True:
         polls += 1
         found = listing(ask(fake, scope=scope, bound=5000))
-        # What was under way at once may go beyond it.
+        # Requests that are under way at the same time may exceed the limit.
         assert found.size <= 5000 + 4 * len(image("0"))
         fetched = {digest for digest, each in found.images.items() if each.manifest}
         assert fetched

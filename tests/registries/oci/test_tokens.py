@@ -27,8 +27,8 @@ from tests.support.token_server import (
     BASIC,
     ENDPOINT,
     USER,
-    Fake,
     Open,
+    TokenRegistry,
     refusal,
     registry_of,
 )
@@ -36,7 +36,7 @@ from tests.support.token_server import (
 
 def test_each_repository_has_a_token(opened: Open, clock: FakeClock) -> None:
     """A token is fetched once for each repository, with its scope."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     registry = opened(fake)
     for _ in range(3):
         registry.list_tags("team/a")
@@ -52,7 +52,7 @@ def test_each_repository_has_a_token(opened: Open, clock: FakeClock) -> None:
 
 def test_cookies_of_a_sign_in_are_ignored(opened: Open, clock: FakeClock) -> None:
     """No request carries a cookie that a challenge, a sign-in or an answer set."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
 
     def handler(request: httpx.Request) -> httpx.Response:
         response = fake(request)
@@ -68,7 +68,7 @@ def test_cookies_of_a_sign_in_are_ignored(opened: Open, clock: FakeClock) -> Non
 
 def test_expiring_token_is_renewed(opened: Open, clock: FakeClock) -> None:
     """A token is renewed shortly before it expires, without a new challenge."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     registry = opened(fake)
     registry.list_tags("team/a")
     clock.advance(seconds=280)
@@ -82,7 +82,7 @@ def test_expiring_token_is_renewed(opened: Open, clock: FakeClock) -> None:
 
 def test_default_lifetime_of_a_token(opened: Open, clock: FakeClock) -> None:
     """Without expires_in a token is valid for a minute."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     fake.expires_in = None
     registry = opened(fake)
     registry.list_tags("team/a")
@@ -96,7 +96,7 @@ def test_default_lifetime_of_a_token(opened: Open, clock: FakeClock) -> None:
 
 def test_refused_token_is_renewed_once(opened: Open, clock: FakeClock) -> None:
     """A refused token is renewed once, at the token server of the new challenge."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     registry = opened(fake)
     registry.list_tags("team/a")
     fake.revoked = set(fake.issued)
@@ -111,7 +111,7 @@ def test_refused_token_is_renewed_once(opened: Open, clock: FakeClock) -> None:
 
 def test_threads_share_one_token(opened: Open, clock: FakeClock) -> None:
     """Threads that were challenged at once fetch one token for a repository."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     together = Barrier(8, timeout=10)
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -127,7 +127,7 @@ def test_threads_share_one_token(opened: Open, clock: FakeClock) -> None:
 
 def test_number_of_tokens_is_bounded(clock: FakeClock) -> None:
     """Tokens are stored for a bounded number of repositories."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     auth = auth_for(USER, ENDPOINT, clock)
     with closing(registry_of(fake, auth)) as registry:
         for number in range(MAX_TOKENS + 10):
@@ -137,14 +137,14 @@ def test_number_of_tokens_is_bounded(clock: FakeClock) -> None:
 
 def test_anonymous_token(opened: Open, clock: FakeClock) -> None:
     """Without a login, a token is requested anonymously."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     opened(fake, NoCredential()).list_tags("team/a")
     assert [request.headers.get("Authorization") for request in fake.sign_ins] == [None]
 
 
 def test_identity_token_is_sent_in_a_form(clock: FakeClock) -> None:
     """An identity token is sent in an OAuth 2 form, never in a URL."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     fake.answer = httpx.Response(200, json={"access_token": "made-up-token-0", "expires_in": 60})
     fake.issued["made-up-token-0"] = httpx.QueryParams()
     identity = Secret("made-up-identity")
@@ -162,7 +162,7 @@ def test_identity_token_is_sent_in_a_form(clock: FakeClock) -> None:
 
 def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
     """A wrong password is sent once, however many repositories and threads there are."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     fake.answer = httpx.Response(401)
     second = Event()
 
@@ -171,7 +171,7 @@ def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
         if fake.sign_ins[1:]:
             second.set()
         elif fake.sign_ins and request.url.host != "registry.example.com":
-            # As slow as a sign-in may be, so that others come while it is under way.
+            # A slow sign-in, so that other threads arrive while it is under way.
             second.wait(0.2)
         return answer
 
@@ -186,7 +186,7 @@ def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
 
 def test_forbidden_repository_does_not_block_others(opened: Open, clock: FakeClock) -> None:
     """A 403 for one repository's token does not concern the others."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     registry = opened(fake)
     fake.answer = httpx.Response(403)
     assert isinstance(refusal(registry, "team/closed"), Forbidden)
@@ -211,7 +211,7 @@ def test_other_answers_are_not_tokens(
     answer: httpx.Response, kind: type[RegistryError], opened: Open, clock: FakeClock
 ) -> None:
     """Any other answer to a sign-in is an error; redirects are not followed."""
-    fake = Fake(clock)
+    fake = TokenRegistry(clock)
     fake.answer = answer
     error = refusal(opened(fake))
     assert isinstance(error, kind)

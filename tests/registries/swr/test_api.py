@@ -84,7 +84,7 @@ def test_all_fields_are_read() -> None:
 
 @pytest.mark.parametrize("row", [{"Tag": "v1"}, {**dict.fromkeys(FULL), "Tag": "v1"}])
 def test_only_the_name_is_required(row: Row) -> None:
-    """A field whose key is missing or null is None."""
+    """A field is None if its key is missing or JSON's null."""
     found = listing(ask(sends(json.dumps([row]))))
     assert found.tags == {"v1": Tag("v1")}
     assert found.images == {}
@@ -92,7 +92,7 @@ def test_only_the_name_is_required(row: Row) -> None:
 
 @pytest.mark.parametrize("key", sorted(FULL.keys() - {"Tag"}))
 def test_any_other_key_may_be_null(key: str) -> None:
-    """A row with one null is a row."""
+    """A row may have JSON's null for any other key."""
     assert listing(ask(sends(json.dumps([{**FULL, key: None}])))).tags.keys() == {"v1"}
 
 
@@ -126,7 +126,7 @@ def test_empty_repository_is_a_listing(body: str) -> None:
     assert (found.requests, found.pages, found.size) == (1, 1, len(body))
 
 
-# Bodies that are no list of tags.
+# Bodies that are not a list of tags.
 
 MALFORMED = {
     "empty": b"",
@@ -174,7 +174,7 @@ def test_malformed_later_page_fails_the_poll() -> None:
         ask(handler)
 
 
-# Anything at all.
+# Arbitrary answers.
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -21,8 +21,6 @@ from tagsync.registries.swr.signing import (
 from tagsync.secrets import Secret
 from tests.support.cloud import API, Body, Cloud, SetClock, by_agency, send, sent
 
-# An agency's temporary keys
-
 
 def test_metadata_token_is_sent() -> None:
     """A metadata token is fetched first, and sent with the request for keys."""
@@ -40,7 +38,7 @@ def test_metadata_token_is_sent() -> None:
 
 @pytest.mark.parametrize("status", [404, 405, 503])
 def test_metadata_token_is_optional(status: int) -> None:
-    """A service without metadata tokens is asked for keys without one."""
+    """If the service has no metadata tokens, keys are requested without one."""
     clock = SetClock()
     cloud = Cloud(clock)
     body = Body(b"x" * 4096 for _ in range(10_000))

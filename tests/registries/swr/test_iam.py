@@ -21,9 +21,6 @@ def test_token_is_sent() -> None:
     )
 
 
-# A user's password
-
-
 def test_sign_in_request() -> None:
     """The sign-in has the documented form, with a project as its scope."""
     clock = SetClock()

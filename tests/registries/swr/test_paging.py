@@ -29,7 +29,7 @@ from tests.support.swr import (
     sentence_of,
 )
 
-# Paging, over real HTTP.
+# Paging, over real connections.
 
 
 def pushed(emulator: Emulator, tags: int) -> set[str]:

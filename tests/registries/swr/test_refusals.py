@@ -37,8 +37,6 @@ def refusal(status: int, body: object, headers: Mapping[str, str] | None = None)
     return caught.value
 
 
-# Refusals.
-
 CODE, MESSAGE = "SVCSTG.SWR.4001072", "offset and limit go together"
 
 CAMEL = {"errorCode": CODE, "errorMessage": MESSAGE, "detail": "x"}

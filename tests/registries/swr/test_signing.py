@@ -34,9 +34,6 @@ from tests.support.paths import DATA
 VECTORS = json.loads((DATA / "signing-vectors.json").read_text())["vectors"]
 
 
-# The vendor's vectors
-
-
 def vector_headers(vector: Mapping[str, Any]) -> dict[str, str]:
     given = vector["input"]
     headers = {"content-type": given["headers"]["Content-Type"], "host": given["host"]}
