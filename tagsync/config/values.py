@@ -61,7 +61,7 @@ class Crontab(str):
         if not isinstance(text, str) or len(text.split()) != 5:  # noqa: PLR2004  a crontab's five
             raise ValueError(f"invalid cron expression {text!r}; {advice}")
         try:
-            # Backwards, too: the interval of a schedule is measured between past matches.
+            # Search backwards, too: the interval of a schedule is measured between past matches.
             for reverse in (False, True):
                 next(CronSim(text, datetime.now(UTC), reverse=reverse))
         except CronSimError as error:

@@ -243,7 +243,7 @@ def decode_credentials(response: httpx.Response, kind: type[_T], issuer: str, cl
     try:
         return msgspec.json.decode(body, type=kind, dec_hook=_decode_secret)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Not even as a cause: a body that cannot be decoded may be the secret itself.
+        # Raise without a cause: a body that cannot be decoded may be the secret itself.
         raise MalformedResponse(
             f"{issuer} sent credentials in an undocumented form",
             status=response.status_code,
@@ -317,7 +317,7 @@ def raise_if_transient(response: httpx.Response, issuer: str, clock: Clock) -> N
 
 
 def raise_unless_success(response: httpx.Response, issuer: str, to_check: str) -> None:
-    """Raise an error if a response is neither success nor refusal, but a redirect."""
+    """Raise an error for a response that is neither success nor refusal."""
     if not response.is_success:
         raise MalformedResponse(
             f"{issuer} answered with status {response.status_code}, which is neither a credential"

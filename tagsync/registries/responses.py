@@ -79,7 +79,7 @@ def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str
         MalformedResponse: If the body is anything else.
     """
     try:
-        answer.body.decode()  # msgspec does not check the encoding of what it skips
+        answer.body.decode()  # msgspec does not check the encoding of keys that it skips
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         found = f"a body that is not the requested list: {error}"
@@ -126,7 +126,7 @@ def _no_hint(_: Answer, __: type[RegistryError]) -> str | None:
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """How one kind of registry says no.
+    """The refusals of one kind of registry, and the errors that they mean.
 
     Attributes:
         code_keys: The keys of an error object that may hold its code.
@@ -200,7 +200,7 @@ def _common_refusal(answer: Answer) -> Refusal:
     if transient := transient_error(answer.status):
         return Refusal(transient)
     if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
-        # Without the query, which may hold a key: a signed URL is one by itself.
+        # Leave out the query, which may contain a key, as that of a signed URL does.
         target = answer.headers.get("Location", "nowhere").partition("?")[0]
         advice = f"; it points to {target}, and a redirect is never followed"
         return Refusal(BadRequest, advice=advice)

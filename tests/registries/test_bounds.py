@@ -268,7 +268,7 @@ def secure(authority: Path, name: str) -> Iterator[tuple[str, list[bytes]]]:
 
 
 NO_TRUST = ["good", "wrong-host", "expired", "self-signed"]
-"""All of them: without its CA even the good one vouches for itself alone."""
+"""All certificates: without its CA, the good one is not trusted either."""
 
 SWITCHES = {
     "PYTHONHTTPSVERIFY": "0",

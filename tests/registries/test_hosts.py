@@ -19,7 +19,7 @@ def test_loopback(host: str) -> None:
     ],
 )
 def test_other_hosts_are_not_loopback(host: str) -> None:
-    """Names of other hosts, unspecified addresses and hosts with a port are not this machine."""
+    """Other names, unspecified addresses and hosts with a port are not loopback."""
     assert not is_loopback(host)
 
 

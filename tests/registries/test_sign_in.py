@@ -53,7 +53,7 @@ CREDENTIALS = st.one_of(
     _FLAT.map(lambda inner: {"token": inner}),
     _FLAT.map(lambda inner: {"credential": inner}),
 ).map(lambda value: json.dumps(value).encode())
-"""Answers that are nearly credentials, or are."""
+"""Bodies that are credentials, or similar to them."""
 
 _VALUES = st.binary(max_size=40) | st.sampled_from(
     [text.encode() for text in AWKWARD if "\n" not in text and "\r" not in text]

@@ -85,7 +85,7 @@ def snapshot(request: httpx.Request) -> httpx.Request:
 
 
 class Cloud:
-    """An API, an identity service and a metadata service that issue numbered credentials.
+    """An SWR API, IAM and a metadata service, which issue numbered credentials.
 
     Attributes:
         valid: Numbers of the credentials that the API accepts. None accepts all.

@@ -223,8 +223,8 @@ def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
 def _read_until(ends_at: float, pipe: int) -> bytes:
     """Return the output of a pipe to its end, or its beginning if it is too long.
 
-    Polled, because a process that the program leaves running can keep the pipe open. In a session
-    of its own, it is not reached by the signal that kills the program.
+    The pipe is polled, because a process that the program leaves running can keep it open. The
+    signal that kills the program does not reach a process in a session of its own.
 
     Raises:
         TimeoutError: If the pipe is still open at the deadline.

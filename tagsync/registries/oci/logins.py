@@ -101,7 +101,7 @@ class SharedLogin:
         try:
             self._login = self._source()
         except ConfigError as error:
-            # Also repeated: otherwise every repository would wait for a helper that hangs.
+            # Store this failure, too: otherwise every repository waits for a helper that hangs.
             self._refusal = Failure(Unauthorized(str(error)), self._clock())
             raise Unauthorized(str(error)) from error
         self._read_at = self._clock()

@@ -35,7 +35,7 @@ class Page(Generic[RowT]):
     """One answer of a list. Its rows are decoded on first use."""
 
     def __init__(self, answer: Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
-        # Without headers, which may have 100 KiB in each of a thousand pages.
+        # Drop the headers: each of a thousand pages may have 100 KiB of them.
         self.answer = msgspec.structs.replace(answer, headers=httpx.Headers())
         self.content_range = answer.headers.get("Content-Range", "")
         self._decode = decode

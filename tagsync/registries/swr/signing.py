@@ -29,7 +29,7 @@ def canonical_path(path: bytes) -> str:
     Args:
         path: The path as it is sent.
     """
-    # As bytes, so that an escape that is not UTF-8 keeps its value.
+    # Quote bytes instead of text, so that an escape that is not UTF-8 keeps its value.
     parts = unquote_to_bytes(path).split(b"/")
     quoted = "/".join(quote(part, safe="~") for part in parts)
     return quoted if quoted.endswith("/") else quoted + "/"
@@ -133,7 +133,7 @@ class SigningAuth(FixedAuth):
         query = canonical_query(request.url.query).encode()
         request.url = request.url.copy_with(query=query or None)
         signed = {name: headers[name] for name in _SIGNED if name in headers}
-        # The path of the URL as httpx has normalised it, because httpx sends this one.
+        # Sign the path as httpx has normalised it, because httpx sends it so.
         path = request.url.raw_path.partition(b"?")[0]
         canonical = canonical_request(request.method, path, query, signed, request.content)
         headers["Authorization"] = (
