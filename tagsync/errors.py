@@ -1,40 +1,56 @@
-"""Every error that tagsync raises on purpose, each a sentence for the person who reads it.
+"""Every error that tagsync raises on purpose. Each message is a sentence for the user.
 
 ::
 
     TagsyncError
     ├── ConfigError                 the configuration or the command line is wrong
-    ├── UnclearQuestion             a moment or a digest that can mean nothing, or too much
-    ├── StoreError                  the database did not take or give what was asked
-    │   ├── UnusableDatabase        not a database of ours, or from a newer tagsync
-    │   ├── DatabaseLocked          another process has it for too long
+    ├── UnclearQuestion             a time or a digest is invalid or ambiguous
+    ├── StoreError                  the database could not be read or written
+    │   ├── UnusableDatabase        the file is not tagsync's, or is from a newer tagsync
+    │   ├── DatabaseLocked          another process holds the lock for too long
+    │   ├── DamagedRecord           a row is not what tagsync wrote
     │   └── UnknownRepository       a pattern matches no repository
-    └── RegistryError               a listing could not be had
-        ├── Unreachable        *    no connection, a broken one, or a timeout
-        ├── Untrusted               the certificate is not one to trust
-        ├── Throttled          *    asked too often: the whole registry pauses
+    └── RegistryError               a complete listing could not be read
+        ├── Unreachable        *    no connection, or a broken one
+        │   └── TimedOut       *    no response in time
+        ├── Untrusted               the server's certificate is not trusted
+        ├── Throttled          *    too many requests: the whole registry pauses
         ├── Busy               *    409, or a 5xx
-        ├── Unauthorized            401: credentials wrong or expired
-        ├── Forbidden               403: credentials good, permission missing
-        ├── NotFound
-        │   ├── RepositoryNotFound  the registry knows no such repository
-        │   └── NamespaceNotFound   the registry knows no such organization
-        ├── EndpointNotFound        the gateway knows no such path: the endpoint is wrong
+        ├── Unauthorized            401: the credential is wrong or has expired
+        ├── Forbidden               403: the credential lacks the permission
+        ├── NotFound                404
+        │   ├── RepositoryNotFound  the registry has no such repository
+        │   └── NamespaceNotFound   the registry has no such organization
+        ├── EndpointNotFound        the gateway has no such path: the endpoint is wrong
         ├── BadRequest              any other refusal
-        ├── MalformedResponse       an answer that is not what the interface promises
-        │   └── ResponseTooLarge    an answer beyond the configured bound
-        └── InconsistentListing     pages that contradict each other, even when read again
+        ├── MalformedResponse       the response breaks the interface's promises
+        │   └── ResponseTooLarge    the response exceeds the configured limit
+        └── InconsistentListing     pages that contradict each other in every read
 
-``*`` marks what may pass by itself: those are tried again within a bounded time.
+``*`` marks transient errors; these are retried within a bounded time.
 """
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
+
+FailureReason = Literal[
+    "unreachable",
+    "login_refused",
+    "refused",
+    "not_found",
+    "throttled",
+    "malformed",
+    "inconsistent",
+    "too_large",
+    "timeout",
+]
+"""The words for failed polls in ``observations.reasons``."""
 
 
 class TagsyncError(Exception):
-    """The root: its text is one sentence that says what was wrong, where, and what to do."""
+    """Base class. The message is one sentence: what went wrong, where, and what to do."""
 
 
 class ConfigError(TagsyncError):
@@ -42,27 +58,43 @@ class ConfigError(TagsyncError):
 
 
 class UnclearQuestion(TagsyncError):
-    """What was asked for, a moment or a digest, can mean nothing, or more than one thing."""
+    """A time or a digest of the command line is invalid or ambiguous."""
 
 
 class StoreError(TagsyncError):
-    """The database did not take or give what was asked; the transaction was rolled back."""
+    """The database could not be read or written; the transaction was rolled back."""
 
 
 class UnusableDatabase(StoreError):
-    """The file is not a database of ours, or was written by a newer tagsync; it was not touched."""
+    """The file is not a database of tagsync's, or is from a newer one; it was left unchanged."""
 
 
 class DatabaseLocked(StoreError):
-    """Another process kept the database locked for longer than we wait."""
+    """Another process kept the database locked for longer than tagsync waits."""
 
 
 class DamagedRecord(StoreError):
-    """What is recorded is not of the form that was ever written."""
+    """A row of the database is not what tagsync wrote.
+
+    Attributes:
+        path: The database. Whoever decodes a row does not know it; it is added where the
+            transaction ends.
+    """
+
+    def __init__(self, what: str, path: Path | None = None) -> None:
+        super().__init__(what)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path or 'the database'} contains a record that tagsync did not write"
+            f" ({self.args[0]}): it is damaged or was altered; run tagsync verify, and restore it"
+            " from a backup"
+        )
 
 
 class UnknownRepository(StoreError):
-    """A pattern matches no repository; the sentence names the nearest one."""
+    """A pattern matches no repository; the message names the nearest one."""
 
     def __init__(self, pattern: str, known: Sequence[str]) -> None:
         near = get_close_matches(pattern, known, n=1, cutoff=0)
@@ -74,16 +106,18 @@ class UnknownRepository(StoreError):
 
 
 class RegistryError(TagsyncError):
-    """A registry did not give a complete listing.
+    """A complete listing could not be read from a registry.
 
     Attributes:
-        transient: whether the same request may well succeed a little later.
-        retry_after: seconds after which the registry asked to be tried again, if it said so.
-        status: the HTTP status that was answered, if there was an answer.
-        code: the registry's own error code, if it sent one.
+        transient: Whether the same request may succeed a little later.
+        reason: The error's word in ``observations.reasons``.
+        retry_after: Seconds to wait before the next request, if the registry said so.
+        status: HTTP status of the response, if there was one.
+        code: The registry's own error code, if it sent one.
     """
 
     transient: ClassVar[bool] = False
+    reason: ClassVar[FailureReason] = "refused"
 
     def __init__(
         self,
@@ -100,49 +134,66 @@ class RegistryError(TagsyncError):
 
 
 class Unreachable(RegistryError):
-    """No connection, a connection that broke, or no answer in time."""
+    """No connection, or a connection that broke."""
 
     transient = True
+    reason: ClassVar[FailureReason] = "unreachable"
+
+
+class TimedOut(Unreachable):
+    """No response in time."""
+
+    reason: ClassVar[FailureReason] = "timeout"
 
 
 class Untrusted(RegistryError):
-    """The server's certificate is not one to trust."""
+    """The server's certificate is not trusted."""
+
+    reason: ClassVar[FailureReason] = "unreachable"
 
 
 class Throttled(RegistryError):
-    """The registry was asked too often."""
+    """The registry received too many requests."""
 
     transient = True
+    reason: ClassVar[FailureReason] = "throttled"
 
 
 class Busy(RegistryError):
-    """The registry could not answer just now: 409, or a 5xx."""
+    """The registry cannot answer at the moment: 409, or a 5xx."""
 
     transient = True
+    reason: ClassVar[FailureReason] = "unreachable"
 
 
 class Unauthorized(RegistryError):
-    """The credentials are wrong or have expired."""
+    """The credential is wrong or has expired."""
+
+    reason: ClassVar[FailureReason] = "login_refused"
 
 
 class Forbidden(RegistryError):
-    """The credentials are good, and do not permit this."""
+    """The credential is valid and lacks the permission."""
 
 
 class NotFound(RegistryError):
-    """What was asked for does not exist."""
+    """The registry answered 404 for what was requested."""
+
+    reason: ClassVar[FailureReason] = "not_found"
 
 
 class RepositoryNotFound(NotFound):
-    """The registry knows no such repository."""
+    """The registry has no such repository."""
 
 
 class NamespaceNotFound(NotFound):
-    """The registry knows no such organization."""
+    """The registry has no such organization."""
 
 
 class EndpointNotFound(RegistryError):
-    """The gateway knows no such path: the endpoint is wrong, nothing was deleted."""
+    """The gateway has no such path: the endpoint is wrong, nothing was deleted."""
+
+    reason: ClassVar[FailureReason] = "not_found"
 
 
 class BadRequest(RegistryError):
@@ -150,22 +201,18 @@ class BadRequest(RegistryError):
 
 
 class MalformedResponse(RegistryError):
-    """The answer is not what the interface promises."""
+    """The response breaks the promises of the registry's interface."""
+
+    reason: ClassVar[FailureReason] = "malformed"
 
 
 class ResponseTooLarge(MalformedResponse):
-    """The answer is larger than the configured bound."""
+    """The response exceeds the configured limit."""
+
+    reason: ClassVar[FailureReason] = "too_large"
 
 
 class InconsistentListing(RegistryError):
-    """The pages of a listing contradict each other, even when read again."""
+    """The pages of a listing contradict each other in every read."""
 
-
-def short(text: str) -> str:
-    """The beginning of what others say of themselves, for a sentence of ours.
-
-    It is on one line and without control characters: a server may say anything, and SQLite quotes
-    the bytes of a damaged file.
-    """
-    line = " ".join(text.split())[:300]
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)
+    reason: ClassVar[FailureReason] = "inconsistent"

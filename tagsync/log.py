@@ -1,4 +1,4 @@
-"""How tagsync logs: structlog's events on standard error, JSON lines off a terminal."""
+"""Set up structlog: events on standard error, as JSON lines or for people."""
 
 import sys
 from threading import Lock
@@ -15,11 +15,11 @@ Format = Literal["auto", "console", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-class _Lines:
-    """Writes lines to standard error, whatever that is at the moment: progress may replace it.
+class _LineLogger:
+    """Writes lines to the current standard error, which a progress bar may have replaced.
 
-    A log on a full disk stops nobody from recording. Each of structlog's methods returns whether
-    the line was written, so that who owes one to somebody can write it another time.
+    A full disk must not stop tagsync from recording. Methods therefore return False if the line
+    could not be written, so that the caller can retry later.
     """
 
     def __init__(self) -> None:
@@ -38,37 +38,53 @@ class _Lines:
 
 
 def configure(log_format: Format, level: str) -> None:
-    """Sets logging up for this process.
+    """Set up logging for this process.
 
     Args:
-        log_format: ``auto`` is for people on a terminal and JSON elsewhere.
-        level: one of `LEVELS`.
+        log_format: ``auto`` means ``console`` on a terminal, and otherwise ``json``.
+        level: One of `LEVELS`. Events below it are not logged.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     render: list[Processor]
     if console:
-        render = [_make_harmless, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        render = [
+            _escape_values,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     else:
         render = [structlog.processors.JSONRenderer()]
-    lines = _Lines()
+    logger = _LineLogger()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: lines,
+        logger_factory=lambda *_: logger,
         cache_logger_on_first_use=True,
     )
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
-def _make_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _escape_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape control characters in all texts of an event. Only a traceback keeps its lines."""
     return {
-        key: escape_control_characters(value) if isinstance(value, str) else value
+        key: _escape_traceback(value) if key == "exception" else _escape(value)
         for key, value in event.items()
     }
+
+
+def _escape(value: object) -> object:
+    return escape_control_characters(value) if isinstance(value, str) else value
+
+
+def _escape_traceback(text: str) -> str:
+    # Indented, so that no line of it can pass for a line of the log.
+    return "\n".join(f"    {escape_control_characters(line)}" for line in text.split("\n"))
 
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:

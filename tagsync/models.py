@@ -14,9 +14,6 @@ OCI_REPOSITORY: Final = re.compile(
 )
 """Valid repository names (OCI distribution specification, "Pulling manifests")."""
 
-GONE: Final = "the registry answers that the repository does not exist"
-"""The observation of a repository that was known and no longer exists."""
-
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
 
@@ -139,6 +136,7 @@ class Listing(msgspec.Struct, frozen=True):
             is not a consistent snapshot.
         missing: Tags that are listed and whose manifest the registry does not have.
         unfetched: Why some manifests could not be fetched. None if all were.
+        source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
 
     tags: Mapping[str, Tag]
@@ -155,6 +153,7 @@ class Listing(msgspec.Struct, frozen=True):
     steady: bool = True
     missing: tuple[str, ...] = ()
     unfetched: str | None = None
+    source: str | None = None
 
 
 class Unchanged(msgspec.Struct, frozen=True):
@@ -196,9 +195,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordedChange(msgspec.Struct, frozen=True, gc=False):
-    """A change as the history stores it.
+    """A change as the history stores it; attributes as the columns of ``changes``.
 
     Attributes:
+        fields: JSON of the fields that differ.
         not_before: The change happened after this time. None if the tag was there when the
             repository was first listed.
         observed_at: The change happened no later than this time.
@@ -210,6 +210,7 @@ class RecordedChange(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     old_digest: str | None
     new_digest: str | None
+    fields: str
     not_before: str | None
     observed_at: str
     hash: str

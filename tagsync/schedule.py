@@ -1,4 +1,4 @@
-"""Pure: when a repository is due, when it is stale, and how long what keeps failing may rest."""
+"""Pure: when a repository is due, when it is stale, and how long to back off."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -11,70 +11,70 @@ from cronsim import CronSim
 from tagsync.clock import parse_timestamp
 from tagsync.models import Repository, Watch
 
-MISSED: Final = 3
-"""After how many intervals without a complete listing a repository is stale."""
+STALE_AFTER: Final = 3
+"""Number of intervals without a complete listing, after which it is stale."""
 
-LONGEST_REST: Final = timedelta(minutes=15)
-"""How long what keeps failing rests at most, unless its own interval is longer."""
+LONGEST_BACKOFF: Final = timedelta(minutes=15)
+"""Default upper limit of `backoff`, unless the first delay is already longer."""
 
 
 def spacing(watch: Watch, at: datetime) -> timedelta:
-    """How far apart the polls of a watch are meant to be around a moment.
+    """Return the planned time between two polls of a watch, around a given time.
 
-    With ``cron`` they need not be evenly spaced: over a weekend without polls nothing was missed.
+    With ``cron`` polls need not be evenly spaced: a weekend without polls is not a gap.
     """
     if watch.cron is None:
         return watch.interval
-    # Cron's moments are whole minutes, and the iterator leaves out the one that it begins at.
+    # Cron fires at whole minutes, and the iterator omits the minute that it starts at.
     minute_after = at.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     latest, before = islice(CronSim(watch.cron, minute_after, reverse=True), 2)
     return latest - before
 
 
 def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
-    """When a repository is due next, strictly after a moment, without jitter.
+    """Return when a repository is due next, strictly after a time, without jitter.
 
-    With ``interval`` each repository has its own place in it, told by its name, so that polls are
-    spread evenly and the times stay the same across restarts.
+    With ``interval``, each repository has a fixed offset within the interval, derived from its
+    name. Polls are therefore spread evenly, and a restart does not move them.
     """
     if watch.cron is not None:
         return next(CronSim(watch.cron, after.astimezone(UTC)))
     interval = watch.interval.total_seconds()
-    place = crc32(repository.full_name.encode()) / 2**32 * interval
-    turns = math.floor((after.timestamp() - place) / interval) + 1
-    due = datetime.fromtimestamp(turns * interval + place, UTC)
-    # Rounded to microseconds it may be the moment itself.
+    offset = crc32(repository.full_name.encode()) / 2**32 * interval
+    turns = math.floor((after.timestamp() - offset) / interval) + 1
+    due = datetime.fromtimestamp(turns * interval + offset, UTC)
+    # Rounding to microseconds may give `after` itself.
     return due if due > after else due + watch.interval
 
 
 def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
-    """Whether a repository has had no complete listing for `MISSED` intervals.
+    """Return whether the last complete listing is over `STALE_AFTER` intervals old.
 
     Args:
-        watch: has the repository.
-        last_complete_at: of its last complete listing, or since when it has been waited for; null
-            where there never was one.
-        now: the present.
+        watch: The watch that covers the repository.
+        last_complete_at: When it was last listed completely, or since when the daemon has been
+            waiting for the first listing. None if it was never listed.
+        now: The current time.
     """
     if last_complete_at is None:
         return True
     last = parse_timestamp(last_complete_at)
-    if last - now > MISSED * spacing(watch, now):
-        # How long ago that was cannot be told while the clock is so far behind the record.
+    if last - now > STALE_AFTER * spacing(watch, now):
+        # The clock is far behind the record, so the age of the listing is unknown.
         return True
     if watch.cron is None:
-        return now - last > MISSED * watch.interval
-    *_, third = islice(CronSim(watch.cron, last), MISSED)
+        return now - last > STALE_AFTER * watch.interval
+    *_, third = islice(CronSim(watch.cron, last), STALE_AFTER)
     return now > third
 
 
-def rest(failures: int, shortest: timedelta, longest: timedelta = LONGEST_REST) -> timedelta:
-    """How long to leave alone what failed so often in a row: twice as long each time.
+def backoff(failures: int, first: timedelta, longest: timedelta = LONGEST_BACKOFF) -> timedelta:
+    """Return how long to wait after failures in a row: twice as long each time.
 
     Args:
-        failures: at least one.
-        shortest: after the first of them.
-        longest: where it ends, unless ``shortest`` is longer.
+        failures: At least one.
+        first: The delay after the first failure.
+        longest: Upper limit, unless ``first`` is longer.
     """
-    doubled: int = 2 ** min(failures - 1, 32)
-    return min(shortest * doubled, max(shortest, longest))
+    factor: int = 2 ** min(failures - 1, 32)
+    return min(first * factor, max(first, longest))

@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.polling.poll import Job
+from tagsync.polling.jobs import Job
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.support.clock import FakeClock

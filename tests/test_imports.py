@@ -1,11 +1,13 @@
 """The import rule: imports go down the levels, never sideways and never up."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import tagsync
+from tests.support.paths import ROOT
 
 PACKAGE = Path(tagsync.__file__).parent
 
@@ -90,3 +92,10 @@ def test_libraries_stay_where_they_belong(source: Path) -> None:
     roots = {name.split(".")[0] for name in imports(source)}
     misplaced = {name for name in roots & ONLY_IN.keys() if part_of(source) not in ONLY_IN[name]}
     assert not misplaced
+
+
+def test_no_test_module_is_imported() -> None:
+    """Shared helpers are in tests/support, not in a test module or a conftest.py."""
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    used = {name for source in tests for name in imports(source) if name.startswith("tests.")}
+    assert not {name for name in used if re.search(r"\.(test_|conftest\b)", name)}

@@ -1,4 +1,4 @@
-"""How tagsync logs: harmless to terminals, JSON for machines, lines for people."""
+"""The log: JSON for machines, lines for people, escaped for terminals."""
 
 import io
 import json
@@ -23,22 +23,22 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\nforged: line\u202egnp\u2028\u200b\x9b2
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Gives the process back the logging that it had."""
+def _restore_logging() -> Iterator[None]:
+    """Reset the logging of the process after each test."""
     yield
     structlog.reset_defaults()
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
 class Terminal(io.StringIO):
-    """Takes text, and says that it is a terminal."""
+    """A text stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def written(log_format: Format, *, level: str = "debug", terminal: bool = False) -> str:
-    """What one event at each level leaves on standard error."""
+    """Log one event at each level, and return what is on standard error."""
     stream = Terminal() if terminal else io.StringIO()
     with redirect_stderr(stream):
         configure(log_format, level)
@@ -53,20 +53,20 @@ def is_hidden(character: str) -> bool:
 
 
 @given(st.text(st.characters(codec=None)))
-def test_harmless_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
-    """Whatever the text, no control, direction mark, separator or half of a pair is left in it."""
+def test_escaped_text_has_no_hidden_characters(text: str) -> None:
+    """No control character, direction mark, separator or surrogate is left in any text."""
     assert not any(map(is_hidden, escape_control_characters(text)))
 
 
 @given(st.text(st.characters(exclude_categories=HIDDEN)))
-def test_what_can_be_read_stays_as_it_is(text: str) -> None:
-    """Text without anything hidden, in whatever script, is not changed."""
+def test_readable_text_is_not_changed(text: str) -> None:
+    """Text without hidden characters is not changed, in any script."""
     assert escape_control_characters(text) == text
 
 
 @given(st.text(st.characters(codec=None)))
-def test_harmless_text_can_be_written_anywhere(text: str) -> None:
-    """The result is text that UTF-8 can carry, and making it harmless again changes nothing."""
+def test_escaped_text_can_be_encoded_and_escaped_again(text: str) -> None:
+    """UTF-8 can encode the result, and escaping it again changes nothing."""
     result = escape_control_characters(text)
     result.encode()
     assert escape_control_characters(result) == result
@@ -85,14 +85,14 @@ def test_harmless_text_can_be_written_anywhere(text: str) -> None:
         ("grün ✓ 版本", "grün ✓ 版本"),
     ],
 )
-def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
-    """What a terminal would obey is shown as the escape by which Python writes it."""
+def test_hidden_characters_become_escapes(text: str, shown: str) -> None:
+    """A character that a terminal interprets is shown as Python's escape sequence for it."""
     assert escape_control_characters(text) == shown
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_json_is_one_object_a_line(terminal: bool) -> None:
-    """JSON has one object a line with event, level, time and the fields as they were given."""
+def test_json_is_one_object_per_line(terminal: bool) -> None:
+    """Each line is a JSON object with event, level, time and the unchanged fields."""
     lines = written("json", terminal=terminal).splitlines()
     assert len(lines) == len(LEVELS)
     for line, level in zip(lines, LEVELS, strict=True):
@@ -111,7 +111,7 @@ def test_json_is_one_object_a_line(terminal: bool) -> None:
 
 
 def test_the_console_without_a_terminal_has_no_colours() -> None:
-    """Lines for people, off a terminal, are plain and harmless."""
+    """Lines for people have neither colours nor control characters without a terminal."""
     lines = written("console").split("\n")
     assert lines.pop() == ""
     assert len(lines) == len(LEVELS)
@@ -120,7 +120,7 @@ def test_the_console_without_a_terminal_has_no_colours() -> None:
 
 
 def test_the_console_on_a_terminal_has_only_our_own_colours() -> None:
-    """On a terminal there are colours, and no escape that came with the data."""
+    """On a terminal there are colours, and no escape sequence from the data."""
     text = written("console", terminal=True)
     assert "\x1b[" in text
     assert len(text.splitlines()) == len(LEVELS)
@@ -129,7 +129,7 @@ def test_the_console_on_a_terminal_has_only_our_own_colours() -> None:
 
 
 def test_auto_is_json_off_a_terminal_and_lines_on_one() -> None:
-    """Left to itself, the log is JSON for a machine and lines for a person."""
+    """By default the log is JSON, and lines for people on a terminal."""
     assert written("auto").startswith("{")
     on_terminal = written("auto", terminal=True)
     assert not on_terminal.startswith("{")
@@ -137,14 +137,14 @@ def test_auto_is_json_off_a_terminal_and_lines_on_one() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_what_is_below_the_level_is_not_logged(level: str) -> None:
-    """The level is the least that is logged."""
+def test_events_below_the_level_are_not_logged(level: str) -> None:
+    """Only events of at least the configured level are logged."""
     events = [json.loads(line)["level"] for line in written("json", level=level).splitlines()]
     assert events == list(LEVELS[LEVELS.index(level) :])
 
 
 def test_standard_error_is_looked_up_when_a_line_is_written() -> None:
-    """What replaces standard error for a while, as a progress bar does, gets the lines."""
+    """If a progress bar replaces standard error, the lines go to the replacement."""
     configure("json", "info")
     log = structlog.get_logger()
     first, second = io.StringIO(), io.StringIO()
@@ -156,8 +156,8 @@ def test_standard_error_is_looked_up_when_a_line_is_written() -> None:
     assert len(first.getvalue().splitlines()) == len(second.getvalue().splitlines()) == 1
 
 
-def test_a_request_that_is_tried_again_is_logged_for_debugging() -> None:
-    """What stamina tries again leaves a line with why and how often, at the level of debugging."""
+def test_a_retry_is_logged_at_level_debug() -> None:
+    """A retry by stamina is an event with the error and the number of the attempt."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         configure("json", "debug")
@@ -171,11 +171,46 @@ def test_a_request_that_is_tried_again_is_logged_for_debugging() -> None:
     assert (line["error"], line["attempt"]) == ("no route", 1)
 
 
-def test_a_short_hostile_name_is_harmless_on_the_console() -> None:
-    """Also a value that needs no quotes is written out, not obeyed."""
+def test_a_short_hostile_name_is_escaped_on_the_console() -> None:
+    """A value that the renderer does not quote is escaped, too."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         configure("console", "info")
         structlog.get_logger().info("tag.added", tag="\x1b[31mred")
     assert "\x1b" not in stream.getvalue()
     assert r"\x1b[31mred" in stream.getvalue()
+
+
+def log_a_bug(log_format: Format, *, terminal: bool = False) -> str:
+    """Log an exception whose message is hostile, and return what is on standard error."""
+    stream = Terminal() if terminal else io.StringIO()
+    with redirect_stderr(stream):
+        configure(log_format, "info")
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError as error:
+            structlog.get_logger().error("daemon.failed", exc_info=error)
+    return stream.getvalue()
+
+
+def test_a_traceback_is_text_in_json() -> None:
+    """A logged exception is one JSON line, with the traceback as text."""
+    (line,) = log_a_bug("json").splitlines()
+    event = json.loads(line)
+    assert event["exception"].startswith("Traceback (most recent call last):\n")
+    assert "ValueError" in event["exception"]
+    assert "exc_info" not in event
+    assert "<traceback object" not in line
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_traceback_on_the_console_has_lines_but_no_escape_sequences(terminal: bool) -> None:
+    """The traceback keeps its lines, indented so that none can pass for a line of the log."""
+    text = log_a_bug("console", terminal=terminal)
+    assert "<traceback object" not in text
+    first, *rest = text.rstrip("\n").split("\n")
+    assert "daemon.failed" in first
+    assert rest[0].endswith("    Traceback (most recent call last):")
+    assert r"ValueError: \x1b[31mred\x1b]0;title\x07\r" in text
+    assert all(line.startswith("    ") for line in rest)
+    assert not any(is_hidden(character) for line in rest for character in line)

@@ -1,4 +1,4 @@
-"""When a repository is due, when it is stale, and how long what keeps failing rests."""
+"""When a repository is due, when it is stale, and how long to back off."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tagsync.clock import timestamp
 from tagsync.models import Repository, Watch
-from tagsync.schedule import next_due, rest, spacing, stale
+from tagsync.schedule import backoff, next_due, spacing, stale
 
 REPOSITORY = Repository("swr", "team/api")
 FRIDAY = datetime(2026, 11, 20, 17, 50, tzinfo=UTC)
@@ -28,19 +28,19 @@ def every(**interval: float) -> Watch:
 def test_the_next_time_is_later_and_within_one_interval(
     since: int, milliseconds: int, name: str
 ) -> None:
-    """Whatever the interval, a repository is due later, and no later than one interval."""
+    """For any interval, a repository is due later, and at most one interval later."""
     after = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(milliseconds=since)
     watch = every(milliseconds=milliseconds)
     repository = Repository("swr", f"team/{name}")
     due = next_due(watch, repository, after)
-    slack = timedelta(microseconds=100)  # what a float of seconds since 1970 can tell apart
+    slack = timedelta(microseconds=100)  # the precision of a float of seconds since 1970
     assert after < due <= after + watch.interval + slack
     following = next_due(watch, repository, due)
     assert abs(following - due - watch.interval) <= slack
 
 
 def test_repositories_are_spread_over_the_interval() -> None:
-    """A thousand repositories of one interval are due evenly within it, not all at once."""
+    """A thousand repositories with the same interval are due evenly within it."""
     watch = every(minutes=10)
     dues = [next_due(watch, Repository("swr", f"team/r{n}"), MONDAY) for n in range(1000)]
     minutes = [int((due - MONDAY).total_seconds() // 60) for due in dues]
@@ -48,7 +48,7 @@ def test_repositories_are_spread_over_the_interval() -> None:
 
 
 def test_a_crontab_is_followed_in_utc() -> None:
-    """With cron a repository is due at cron's moments, whatever zone the question is asked in."""
+    """With cron, due times are in UTC, whatever the time zone of `after`."""
     assert next_due(OFFICE_HOURS, REPOSITORY, FRIDAY) == MONDAY
     abroad = FRIDAY.astimezone(datetime.fromisoformat("2026-01-01T00:00:00+05:30").tzinfo)
     assert next_due(OFFICE_HOURS, REPOSITORY, abroad) == MONDAY
@@ -63,15 +63,15 @@ def test_a_crontab_is_followed_in_utc() -> None:
         ("0 0 29 2 *", "2026-11-24T00:00", "2028-02-29T00:00"),
     ],
 )
-def test_cron_is_the_cron_that_people_know(cron: str, after: str, due: str) -> None:
-    """Sunday is 0 and 7, and a day of the month and of the week both count, as crontab(5) says."""
+def test_cron_follows_crontab(cron: str, after: str, due: str) -> None:
+    """Sunday is 0 and 7; days of the month and of the week both match (crontab(5))."""
     watch = Watch("swr", ("team/api",), cron=cron)
     moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
     assert next_due(watch, REPOSITORY, moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
-def test_polls_are_as_far_apart_as_they_are_meant_to_be() -> None:
-    """Over a weekend without polls the spacing is the weekend, on Monday it is ten minutes."""
+def test_spacing_is_the_time_between_two_planned_polls() -> None:
+    """Over a weekend without polls it is the weekend, on Monday ten minutes."""
     assert spacing(every(minutes=7), MONDAY) == timedelta(minutes=7)
     for seconds in (0, 0.5, 30, 599):
         assert spacing(OFFICE_HOURS, MONDAY + timedelta(seconds=seconds)) == MONDAY - FRIDAY
@@ -80,7 +80,7 @@ def test_polls_are_as_far_apart_as_they_are_meant_to_be() -> None:
 
 
 def test_stale_after_three_intervals() -> None:
-    """Three intervals without a complete listing are too long, and so is never."""
+    """A repository is stale after three intervals, or without any listing."""
     watch = every(minutes=5)
     last = timestamp(MONDAY)
     assert not stale(watch, last, MONDAY + timedelta(minutes=15))
@@ -88,17 +88,17 @@ def test_stale_after_three_intervals() -> None:
     assert stale(watch, None, MONDAY)
 
 
-def test_stale_after_three_moments_of_cron() -> None:
-    """With cron three missed moments are too many, and a weekend without any is none."""
+def test_stale_after_three_missed_runs_of_cron() -> None:
+    """With cron, three missed polls count; a weekend without any does not."""
     last = timestamp(FRIDAY + timedelta(seconds=2))
     assert not stale(OFFICE_HOURS, last, MONDAY + timedelta(minutes=20))
     assert stale(OFFICE_HOURS, last, MONDAY + timedelta(minutes=20, seconds=1))
 
 
-def test_what_keeps_failing_rests_longer_each_time() -> None:
-    """The rest doubles up to its limit, and is never shorter than the first."""
+def test_backoff_doubles_up_to_its_limit() -> None:
+    """Each delay is twice the one before, up to the limit, or as long as the first."""
     minute = timedelta(minutes=1)
-    assert [rest(n, minute) / minute for n in (1, 2, 3, 4, 5, 6, 10_000)] == [
+    assert [backoff(n, minute) / minute for n in (1, 2, 3, 4, 5, 6, 10_000)] == [
         1,
         2,
         4,
@@ -107,5 +107,5 @@ def test_what_keeps_failing_rests_longer_each_time() -> None:
         15,
         15,
     ]
-    assert rest(7, 60 * minute) == 60 * minute
-    assert rest(3, minute / 2, minute) == minute
+    assert backoff(7, 60 * minute) == 60 * minute
+    assert backoff(3, minute / 2, minute) == minute

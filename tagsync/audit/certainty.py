@@ -1,9 +1,9 @@
-"""Pure: what a tag was at a moment, and how sure that is.
+"""What a tag was at a moment, and how certain that is. Pure.
 
 A change happened after its ``not_before`` and no later than its ``observed_at``. So at a moment a
-tag was in one of the states between the last change that had certainly happened and the last that
-may have. That much is known only for moments when somebody was looking: in a hole between complete
-listings anything may have been, and before the first one nothing is known.
+tag was in one of the states between the last change that had certainly happened and the last one
+that may have happened. That holds only for moments that complete listings cover: in a gap in
+coverage anything may have happened, and before the first listing nothing is known.
 """
 
 from bisect import bisect_right
@@ -12,24 +12,26 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Certainty = Literal["certain", "uncertain", "not observed", "unknown"]
-"""How sure an answer is.
+Level = Literal["certain", "uncertain", "not observed", "unknown"]
+"""How certain an answer is.
 
-``certain``: listings before and after agree. ``uncertain``: it changed between two listings, and
-the moment lies between them. ``not observed``: nobody was looking; the answer is what was last
-known. ``unknown``: before the first complete listing.
+``certain``: the listings before and after agree. ``uncertain``: the tag changed between two
+listings, and the moment lies between them. ``not observed``: the moment is in a gap in coverage;
+the answer is the last known state. ``unknown``: the moment is before the first complete listing.
 """
 
-_RISING: Final[tuple[Certainty, ...]] = ("certain", "uncertain", "not observed", "unknown")
+_LEVELS: Final[tuple[Level, ...]] = ("certain", "uncertain", "not observed", "unknown")
+"""The most certain first."""
 
 
 class Version(msgspec.Struct, frozen=True):
-    """A state of a tag, and the change that brought it.
+    """A state of a tag, and the change that led to it.
 
     Attributes:
-        fields: every field that is not null, or null where there was no such tag.
-        not_before: the change happened after this; null where it was there when we first looked.
-        observed_at: the change happened no later than this; empty before the first change.
+        fields: Every field that is not None. None if there was no such tag.
+        not_before: The change happened after this time. None if the tag was there when its
+            repository was first listed.
+        observed_at: The change happened no later than this time. Empty before the first change.
     """
 
     fields: Mapping[str, Any] | None
@@ -37,79 +39,89 @@ class Version(msgspec.Struct, frozen=True):
     observed_at: str = ""
 
 
-class Doubt(msgspec.Struct, frozen=True):
-    """How sure something is, and between which two moments nothing surer is known.
+class Certainty(msgspec.Struct, frozen=True):
+    """How certain an answer is, and the interval in which nothing more certain is known.
 
     Attributes:
-        start: null where that is open.
-        end: null where that is open.
+        start: None if the interval has no start.
+        end: None if the interval has no end.
     """
 
-    certainty: Certainty = "certain"
+    level: Level = "certain"
     start: str | None = None
     end: str | None = None
 
 
-CERTAIN: Final = Doubt()
+CERTAIN: Final = Certainty()
 
 
-Recorded = tuple[str, str, str | None, str]
-"""Of a change: its kind, its fields as JSON, ``not_before`` and ``observed_at``."""
+class ChangeRow(msgspec.Struct, frozen=True, array_like=True):
+    """What a row of ``changes`` tells about a tag's state; attributes as its columns."""
+
+    kind: Literal["added", "updated", "deleted"]
+    fields: str
+    not_before: str | None
+    observed_at: str
+
 
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
-def versions(changes: Iterable[Recorded]) -> list[Version]:
-    """The states that a tag's changes lead through, the first being that there is no such tag."""
+def versions(changes: Iterable[ChangeRow]) -> list[Version]:
+    """Return the states of a tag in their order. In the first one there is no such tag.
+
+    Raises:
+        msgspec.DecodeError: If the fields of a change are not the JSON of pairs.
+    """
     found = [Version(None)]
-    for kind, news, not_before, observed_at in changes:
+    for change in changes:
         fields: dict[str, Any] | None = None
-        if kind != "deleted":
+        if change.kind != "deleted":
             fields = dict(found[-1].fields or ())
-            for name, (_, new) in _decode(news).items():
+            for name, (_, new) in _decode(change.fields).items():
                 if new is None:
                     fields.pop(name, None)
                 else:
                     fields[name] = new
-        found.append(Version(fields, not_before, observed_at))
+        found.append(Version(fields, change.not_before, change.observed_at))
     return found
 
 
 def possible(history: Sequence[Version], moment: str) -> Sequence[Version]:
-    """The states that a tag may have been in at a moment at which its repository was known."""
-    reachable = len(history) - 1
-    while (history[reachable].not_before or "") >= moment:
-        reachable -= 1
-    reached = reachable
-    while history[reached].observed_at > moment:
-        reached -= 1
-    return history[reached : reachable + 1]
+    """Return the states that a tag may have been in at a moment that is covered."""
+    latest = len(history) - 1
+    while (history[latest].not_before or "") >= moment:
+        latest -= 1
+    earliest = latest
+    while history[earliest].observed_at > moment:
+        earliest -= 1
+    return history[earliest : latest + 1]
 
 
-def doubt(states: Sequence[Version]) -> Doubt:
-    """How sure the states of `possible` leave us, were somebody looking."""
+def certainty_of(states: Sequence[Version]) -> Certainty:
+    """Return how certain the result of `possible` is, assuming that the moment is covered."""
     if len(states) == 1:
         return CERTAIN
-    return Doubt("uncertain", states[1].not_before, states[-1].observed_at)
+    return Certainty("uncertain", states[1].not_before, states[-1].observed_at)
 
 
-def worst(*doubts: Doubt) -> Doubt:
-    """The least sure of several; those that are as unsure together."""
-    certainty = max((one.certainty for one in doubts), key=_RISING.index)
-    equal = [one for one in doubts if one.certainty == certainty]
+def least_certain(*several: Certainty) -> Certainty:
+    """Return the least certain of several; equal ones are merged into one interval."""
+    level = max((one.level for one in several), key=_LEVELS.index)
+    equal = [one for one in several if one.level == level]
     starts, ends = [one.start for one in equal], [one.end for one in equal]
-    return Doubt(
-        certainty,
+    return Certainty(
+        level,
         None if None in starts else min(filter(None, starts)),
         None if None in ends else max(filter(None, ends)),
     )
 
 
-class Sight:
-    """When a repository's complete listings let us see it."""
+class ListingCoverage:
+    """The times that a repository's complete listings cover."""
 
     def __init__(self, runs: Iterable[tuple[str, str]]) -> None:
-        """Takes the first and the last moment of each run of complete listings, in any order."""
+        """Take the first and the last listing of each run of complete listings, in any order."""
         self._runs: list[tuple[str, str]] = []
         for first, last in sorted(runs):
             if self._runs and first <= self._runs[-1][1]:
@@ -120,21 +132,21 @@ class Sight:
 
     @property
     def first(self) -> str | None:
-        """The first complete listing."""
+        """The first complete listing. None if there was none."""
         return self._runs[0][0] if self._runs else None
 
     @property
     def last(self) -> str | None:
-        """The last complete listing."""
+        """The last complete listing. None if there was none."""
         return self._runs[-1][1] if self._runs else None
 
-    def at(self, moment: str) -> Doubt:
-        """Whether somebody was looking at a moment."""
+    def at(self, moment: str) -> Certainty:
+        """Return how certain any answer about a moment can be."""
         following = bisect_right(self._firsts, moment)
         if not following:
-            return Doubt("unknown", None, self.first)
-        seen_until = self._runs[following - 1][1]
-        if moment <= seen_until:
+            return Certainty("unknown", None, self.first)
+        covered_until = self._runs[following - 1][1]
+        if moment <= covered_until:
             return CERTAIN
         end = self._firsts[following] if following < len(self._firsts) else None
-        return Doubt("not observed", seen_until, end)
+        return Certainty("not observed", covered_until, end)

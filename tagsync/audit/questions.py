@@ -81,7 +81,7 @@ ORDER BY moves DESC, repository, tag""",
         "A tag that returned to an earlier digest: it had come to that digest before at"
         " `came_before_at`, and returned after `not_before` and no later than `observed_at`.",
         """\
-SELECT registry || '/' || name AS repository, tag, new_digest AS digest, previous AS instead_of,
+SELECT full_name AS repository, tag, new_digest AS digest, previous AS instead_of,
        came_before_at, a.not_before, observed_at
 FROM (
     SELECT id, repository_id, tag, new_digest, not_before, observed_at,
@@ -188,16 +188,16 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
         "A repository without a complete listing for `:hours` hours, 1 if left empty, or without"
         " any, and the reason; a repository that no longer exists in its registry is left out.",
         """\
-SELECT registry || '/' || name AS repository, last_complete_at,
+SELECT full_name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
        failures, last_attempt_at, last_error
 FROM repositories AS r
 WHERE (last_complete_at IS NULL
        OR last_complete_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
                                       '-' || coalesce(nullif(:hours, ''), 1) || ' hours'))
-  AND coalesce((SELECT detail FROM observations
-                WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), '')
-      NOT LIKE 'the registry answers that the repository does not exist%'
+  AND NOT EXISTS (
+        SELECT 1 FROM observations WHERE outcome = 'ok' AND reasons = 'gone' AND id = (
+            SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1))
 ORDER BY last_complete_at, repository""",
         (Parameter("hours", 1),),
     ),
@@ -213,7 +213,7 @@ WITH spells AS (  -- each begins with an observation that saw the tags
            sum(outcome = 'ok') OVER (PARTITION BY repository_id ORDER BY id) AS spell
     FROM observations
     WHERE nullif(:repository, '') IS NULL
-       OR repository_id IN (SELECT id FROM repositories WHERE registry || '/' || name = :repository)
+       OR repository_id IN (SELECT id FROM repositories WHERE full_name = :repository)
 ), holes AS (
     SELECT repository_id, spell, max(last_at) FILTER (WHERE outcome = 'ok') AS unseen_from,
            lead(min(first_at)) OVER (PARTITION BY repository_id ORDER BY spell) AS unseen_until,
@@ -221,7 +221,7 @@ WITH spells AS (  -- each begins with an observation that saw the tags
     FROM spells
     GROUP BY repository_id, spell
 )
-SELECT registry || '/' || name AS repository, unseen_from, unseen_until,
+SELECT full_name AS repository, unseen_from, unseen_until,
        round((julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 24, 2) AS hours,
        CAST(polls_in_vain AS INTEGER) AS polls_in_vain
 FROM holes

@@ -1,7 +1,19 @@
-"""Whether the record is what was recorded: every promise that a tampered file would break.
+"""Verify that the record is what was recorded: every promise that a tampered file would break.
 
-Each check reads the database once, in an order in which it needs to remember little, and names the
-first thing that does not fit.
+The checks, in their order; each is a row of the output:
+
+1. ``schema``: tables, indexes, views and triggers are those of a new database, and every value has
+   the type of its column.
+2. ``chain``: each change has the hash of its content and of the change before it, from the first
+   change to the head, and every head that a witness remembers is among them.
+3. ``images``: each manifest is what was found when it came, a change or an index brought it, and
+   the search index finds each image by what it references, and by nothing else.
+4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
+5. ``observations``: a complete listing observed each change, and each repository's row agrees with
+   its observations.
+
+Each check reads the database once, in an order in which it has to remember little, and reports the
+first fault that it finds.
 """
 
 from bisect import bisect_right
@@ -15,28 +27,27 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import manifests
-from tagsync.database import schema
+from tagsync.database import migrations
 from tagsync.database.connection import Connection, empty_database
 from tagsync.database.hash_chain import GENESIS, link
-from tagsync.database.parts import batch_of, names_of
+from tagsync.database.image_search import images_referencing, indexed_terms, search_terms
 from tagsync.models import FIELDS, Image
 
 Row = dict[str, Any]
 
-
-_NULL: Final = "'null'"
-
-
-class _Misfit(Exception):
-    """The first thing that does not fit, in a sentence."""
+_SQL_NULL: Final = "'null'"
 
 
-class _Mistyped(_Misfit):
-    """A value is of a type that its column never holds, so that nothing can be compared with it."""
+class VerificationFault(Exception):
+    """The first fault that a check found, in a sentence."""
+
+
+class WrongColumnType(VerificationFault):
+    """A value has a type that its column never holds, so no other check can compare it."""
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """A change as it is read back; attributes as the columns, and its repository's full name."""
+    """A row of ``changes``; attributes as its columns, and its repository's full name."""
 
     id: int
     repository: str | None
@@ -56,28 +67,46 @@ class _Change(msgspec.Struct, frozen=True):
         )
 
 
-_CHANGES: Final = (
-    "SELECT c.id, r.registry || '/' || r.name, c.tag, c.kind, c.old_digest, c.new_digest, c.fields,"
+_CHANGES_SQL: Final = (
+    "SELECT c.id, r.full_name, c.tag, c.kind, c.old_digest, c.new_digest, c.fields,"
     " c.not_before, c.observed_at, c.hash FROM changes AS c"
     " LEFT JOIN repositories AS r ON r.id = c.repository_id"
 )
-
-_THAT_LED_TO: Final = "FROM change_images JOIN changes ON id = change_id WHERE image_number = ?"
-"""The changes that led to the image of a number."""
+_WITHOUT_IMAGE: Final = (
+    "WHERE c.new_digest IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM images WHERE digest = c.new_digest)"
+)
+_IMAGES_SQL: Final = (
+    "SELECT id, digest, manifest, image_id, schema, size, media_type, verified, first_observed_at"
+    " FROM images ORDER BY id"
+)
+_CHANGES_OF_IMAGE_SQL: Final = "FROM changes WHERE new_digest = ?"
+_REPOSITORIES_SQL: Final = """
+    SELECT id, full_name, first_observed_at, last_complete_at,
+           (SELECT count(*) FROM tags WHERE repository_id = r.id),
+           (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
+            ORDER BY id DESC LIMIT 1),
+           not_before, last_attempt_at,
+           (SELECT max(last_at) FROM observations WHERE repository_id = r.id),
+           version,
+           (SELECT total(polls) FROM observations
+            WHERE repository_id = r.id AND outcome <> 'failed')
+    FROM repositories AS r ORDER BY id
+"""
 
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
-    """Checks the whole record.
+    """Check the whole record; see the list of checks above.
 
     Args:
-        db: one that `schema.check_current` accepts, in a transaction.
-        heads: hashes of changes that a witness outside the database remembers.
+        db: A connection that `tagsync.database.migrations.check_current` accepts, in a transaction.
+        heads: Hashes of changes that a witness outside the database remembers.
 
-    Returns:
-        A row for each check: ``check``, ``rows`` that were looked at, ``result`` (``ok`` or
-        ``fault``), and as ``detail`` what does not fit, or what is worth knowing.
+    Yields:
+        A row for each check: ``check``, the number of ``rows`` that it read, ``result`` (``ok`` or
+        ``fault``), and as ``detail`` the fault, or something worth knowing.
     """
     checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
         ("schema", partial(_check_schema, db)),
@@ -86,259 +115,264 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
         ("tags", partial(_check_tags, db)),
         ("observations", partial(_check_observations, db)),
     )
-    unfit: _Mistyped | None = None
+    wrong_type: WrongColumnType | None = None
     for name, check in checks:
-        seen: Counter[str] = Counter()
+        read: Counter[str] = Counter()
         try:
-            if unfit:
-                raise _Misfit(f"not looked at, because {unfit}")
-            result, detail = "ok", check(seen)
-        except _Misfit as misfit:
-            result, detail = "fault", str(misfit)
-            unfit = unfit or (misfit if isinstance(misfit, _Mistyped) else None)
-        yield {"check": name, "rows": seen[""], "result": result, "detail": detail}
+            if wrong_type:
+                raise VerificationFault(f"not checked, because {wrong_type}")
+            result, detail = "ok", check(read)
+        except VerificationFault as fault:
+            result, detail = "fault", str(fault)
+            wrong_type = wrong_type or (fault if isinstance(fault, WrongColumnType) else None)
+        yield {"check": name, "rows": read[""], "result": result, "detail": detail}
 
 
-def _check_schema(db: Connection, seen: Counter[str]) -> None:
-    """Tables and views, and the triggers that keep the history append-only, are as in a new one.
+# --- 1. schema ------------------------------------------------------------------------------------
 
-    What somebody added for themselves is theirs, but for triggers, which might alter what is
-    recorded.
+
+def _check_schema(db: Connection, read: Counter[str]) -> None:
+    """Compare every definition with that of a new database.
+
+    Extra tables and views are allowed; extra triggers are not, because they could modify recorded
+    data.
     """
-    present = schema.definitions(db)
+    present = migrations.definitions(db)
     with closing(empty_database()) as new:
-        wanted = schema.definitions(new)
-        for name in wanted:
+        expected = migrations.definitions(new)
+        for name, sql in expected.items():
             kind, table = name.split()
-            if kind == "table" and name in present:
+            if kind == "table" and name in present and "VIRTUALTABLE" not in sql:
                 _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
-    for name, sql in wanted.items():
-        seen[""] += 1
+    for name, sql in expected.items():
+        read[""] += 1
         if present.get(name) != sql:
-            raise _Misfit(f"the {name} is {'altered' if name in present else 'missing'}")
-    for name in present.keys() - wanted.keys():
+            raise VerificationFault(f"the {name} is {'altered' if name in present else 'missing'}")
+    for name in present.keys() - expected.keys():
         if name.startswith("trigger "):
-            raise _Misfit(f"the {name} is not ours")
+            raise VerificationFault(f"the {name} is not tagsync's")
 
 
 def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:
-    """Each value is of its column's type, which SQLite lets everybody ignore."""
+    """Check that each value has the type of its column, which SQLite does not enforce."""
     cases = " ".join(
         f"WHEN typeof([{column['name']}]) NOT IN ('{column['type'].lower()}'"
-        f"{'' if column['notnull'] or column['pk'] else ', ' + _NULL}) THEN '{column['name']}'"
+        f"{'' if column['notnull'] or column['pk'] else ', ' + _SQL_NULL})"
+        f" THEN '{column['name']}'"
         for column in columns
     )
     row = db.execute(
-        f"SELECT wrong FROM (SELECT CASE {cases} END AS wrong FROM {table})"  # noqa: S608  our own names
+        f"SELECT wrong FROM (SELECT CASE {cases} END AS wrong FROM {table})"  # noqa: S608  tagsync's own names
         " WHERE wrong IS NOT NULL LIMIT 1"
     ).fetchone()
     if row:
-        raise _Mistyped(f"{table} has a value of another type than its column {row[0]}")
+        raise WrongColumnType(f"{table} has a value of another type than its column {row[0]}")
 
 
-def _check_chain(db: Connection, heads: Collection[str], seen: Counter[str]) -> str:
-    """Each change's hash follows from its content and the hash before it, from the first to now."""
-    wanted = set(heads) - {GENESIS}
+# --- 2. chain -------------------------------------------------------------------------------------
+
+
+def _check_chain(db: Connection, heads: Collection[str], read: Counter[str]) -> str:
+    """Recompute the hash of each change, from the first one to the head."""
+    missing_heads = set(heads) - {GENESIS}
     head, last = GENESIS, 0
-    for row in db.execute(f"{_CHANGES} ORDER BY c.id"):
+    for row in db.execute(f"{_CHANGES_SQL} ORDER BY c.id"):
         change = _Change(*row)
-        seen[""] += 1
+        read[""] += 1
         if change.id != last + 1:
-            raise _Misfit(f"change {last + 1} is missing before {change}")
+            raise VerificationFault(f"change {last + 1} is missing before {change}")
         if change.repository is None:
-            raise _Misfit(f"the repository of {change} is missing")
+            raise VerificationFault(f"the repository of {change} is missing")
         head, last = link(head, *row[:-1]), change.id
         if head != change.hash:
-            raise _Misfit(
+            raise VerificationFault(
                 f"{change} does not have the hash that its content and the change before it give"
             )
-        wanted.discard(head)
-    if wanted:
-        raise _Misfit(
-            f"no change has the hash {min(wanted)}: what was recorded when it was the head has been"
-            " cut off or rewritten"
+        missing_heads.discard(head)
+    if missing_heads:
+        raise VerificationFault(
+            f"no change has the hash {min(missing_heads)}: changes up to that head were cut off or"
+            " rewritten"
         )
     return f"head {head}"
 
 
-def _check_images(db: Connection, seen: Counter[str]) -> str | None:
-    """Each manifest is what was found of it when it came, and some change or index brought it."""
-    false = named = 0
-    _check_changes_lead_to_images(db)
-    _check_numbers(db)
-    rows = db.execute(
-        "SELECT digest, manifest, image_id, schema, size, verified, first_observed_at, number,"
-        " media_type FROM images ORDER BY number"
-    )
-    for row in rows:
-        digest, text, image_id, version, size, verified, first_observed_at, number, kind = row
-        seen[""] += 1
-        image = manifests.listed_image(digest, text, image_id=image_id, schema=version, size=size)
+# --- 3. images ------------------------------------------------------------------------------------
+
+
+def _check_images(db: Connection, read: Counter[str]) -> str | None:
+    """Check each image against its manifest, the changes that lead to it, and the search index."""
+    unverified = 0
+    expected = _IndexSum()
+    _check_changes_have_images(db)
+    _check_ids(db)
+    for row in db.execute(_IMAGES_SQL):
+        number, digest, text, image_id, schema, size, media_type, verified, first_at = row
+        read[""] += 1
+        image = manifests.listed_image(digest, text, image_id=image_id, schema=schema, size=size)
         if image.verified != verified:
-            fits = {True: "is", False: "is not", None: "is missing and so cannot be"}
-            raise _Misfit(
-                f"image {digest}: its manifest {fits[image.verified]} what its digest and image_id"
-                f" say, and verified is {verified}"
+            finding = {True: "is", False: "is not", None: "is missing and so cannot be"}
+            raise VerificationFault(
+                f"image {digest}: its manifest {finding[image.verified]} what its digest and"
+                f" image_id say, and verified is {verified}"
             )
-        false += verified == 0
-        named += _check_image_is_indexed(db, digest, text, image_id, number)
-        _check_image_was_brought(db, digest, number, first_observed_at)
-        columns = {"image_id": image_id, "schema": version, "size": size, "media_type": kind}
-        _check_image_is_described(db, image, number, columns)
-    _check_indexes_hold_no_more(db, named)
-    return f"{false} were not what their digests say when they came" if false else None
+        unverified += verified == 0
+        expected.add(search_terms(text, image_id, verified), number)
+        _check_origin(db, digest, first_at)
+        columns = {"image_id": image_id, "schema": schema, "size": size, "media_type": media_type}
+        _check_description(db, image, columns)
+    _check_search_index(db, expected)
+    return f"{unverified} were not what their digests say when they came" if unverified else None
 
 
-def _check_image_is_described(
-    db: Connection, image: Image, number: int, columns: Mapping[str, Any]
-) -> None:
-    """What is recorded of an image was said by its manifest, or by a change that led to it."""
+def _check_ids(db: Connection) -> None:
+    """Check that images are numbered in the order of arrival, without a gap."""
+    ((first, last, count),) = db.execute("SELECT min(id), max(id), count(*) FROM images").fetchall()
+    if count and (first, last) != (1, count):
+        raise VerificationFault(
+            f"the {count} images are not numbered from 1 to {count}, but from {first} to {last}"
+        )
+
+
+def _check_changes_have_images(db: Connection) -> None:
+    """Check that the image of each change's new digest is recorded."""
+    row = db.execute(f"{_CHANGES_SQL} {_WITHOUT_IMAGE} ORDER BY c.id LIMIT 1").fetchone()
+    if row is not None:
+        change = _Change(*row)
+        raise VerificationFault(f"image {change.new_digest}, which {change} brought, is missing")
+
+
+def _check_origin(db: Connection, digest: str, first_observed_at: str) -> None:
+    """Check that a change or an index brought an image, at the time that is recorded."""
+    change = db.execute(
+        f"SELECT observed_at {_CHANGES_OF_IMAGE_SQL} ORDER BY id LIMIT 1", (digest,)
+    ).fetchone()
+    if (change and change[0] == first_observed_at) or _is_in_an_index(db, digest):
+        return
+    if change:
+        raise VerificationFault(
+            f"image {digest} was first observed at {first_observed_at}, and the first change to it"
+            f" at {change[0]}"
+        )
+    raise VerificationFault(f"image {digest}: the change that brought it is missing")
+
+
+def _is_in_an_index(db: Connection, digest: str) -> bool:
+    return any(
+        ("manifest", digest) in manifests.decode(text).references()
+        for _, text, _ in images_referencing(db, digest.rpartition(":")[2])
+    )
+
+
+def _check_description(db: Connection, image: Image, columns: Mapping[str, Any]) -> None:
+    """Check that what is recorded of an image came from its manifest or from a change to it."""
     read = None
     if image.verified and image.manifest:
         read = manifests.fetched_image(image.digest, image.manifest.encode(), "")
-    said = {name: {getattr(read, name, None)} for name in columns}
-    unsaid = {"media_type"} if read is None or read.media_type is None else set()
-    changes = db.execute(f"SELECT kind, fields {_THAT_LED_TO}", (number,))
+    stated = {name: {getattr(read, name, None)} for name in columns}
+    unstated = {"media_type"} if read is None or read.media_type is None else set()
+    changes = db.execute(f"SELECT kind, fields {_CHANGES_OF_IMAGE_SQL}", (image.digest,))
     for kind, text in changes:
         fields = _pairs(text) or {}
         for name in columns:
             if name not in fields and kind == "updated":
-                unsaid.add(name)  # it stayed as it was
-            said[name].add(fields.get(name, (None, None))[1])
+                unstated.add(name)  # the tag kept the value that it had
+            stated[name].add(fields.get(name, (None, None))[1])
     for name, value in columns.items():
-        if name not in unsaid and value not in said[name]:
-            raise _Misfit(f"image {image.digest} has {value!r} as {name}, which nothing said of it")
+        if name not in unstated and value not in stated[name]:
+            raise VerificationFault(
+                f"image {image.digest} has {value!r} as {name}, which neither its manifest nor a"
+                " change states"
+            )
 
 
-def _check_image_is_indexed(
-    db: Connection, digest: str, text: str | None, image_id: str | None, number: int
-) -> int:
-    """Find would find it by all that it names; returns how many manifests that are."""
-    parts, manifests = names_of([(digest, text, image_id)])[digest]
-    ((indexed,),) = db.execute(
-        "SELECT (SELECT count(*) FROM image_parts WHERE batch = ?"
-        " AND part IN (SELECT value FROM json_each(?)))"
-        " + (SELECT count(*) FROM index_manifests WHERE index_digest = ?"
-        " AND manifest_digest IN (SELECT value FROM json_each(?)))",
-        (batch_of(number), _json(list(parts)), digest, _json(list(manifests))),
-    ).fetchall()
-    if indexed != len(parts) + len(manifests):
-        raise _Misfit(f"image {digest}: find would not find it by all that it names")
-    return len(manifests)
+class _IndexSum:
+    """A sum over entries of the search index, in which their order does not matter.
+
+    Python salts the hashes of text, so that a tampered index cannot be made to fit.
+    """
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.total = 0
+
+    def add(self, terms: Iterable[str], image_id: int) -> None:
+        for term in terms:
+            self.entries += 1
+            self.total += hash((term, image_id))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _IndexSum):
+            return NotImplemented
+        return (self.entries, self.total) == (other.entries, other.total)
+
+    __hash__ = None  # type: ignore[assignment]  # a sum is compared and never stored
 
 
-def _json(value: Sequence[int | str]) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _check_image_was_brought(
-    db: Connection, digest: str, number: int, first_observed_at: str
-) -> None:
-    change = db.execute(
-        f"SELECT observed_at {_THAT_LED_TO} ORDER BY change_id LIMIT 1", (number,)
-    ).fetchone()
-    if change and change[0] == first_observed_at:
+def _check_search_index(db: Connection, expected: _IndexSum) -> None:
+    """Check that the search index holds every reference of the images, and nothing else."""
+    found = _IndexSum()
+    with indexed_terms(db) as entries:
+        for term, image_id in entries:
+            found.add((term,), image_id)
+    if found == expected:
         return
-    if _is_part(db, digest):
-        return
-    if change:
-        raise _Misfit(
-            f"image {digest} was first observed at {first_observed_at}, and the first change to it"
-            f" at {change[0]}"
-        )
-    raise _Misfit(f"image {digest}: the change that brought it is missing")
-
-
-def _is_part(db: Connection, digest: str) -> bool:
-    """Whether some index names it: by its bytes, or by others if those are not what it says."""
-    rows = db.execute(
-        "SELECT i.digest, i.manifest, i.verified FROM index_manifests AS m"
-        " JOIN images AS i ON i.digest = m.index_digest WHERE m.manifest_digest = ?",
-        (digest,),
+    for number, digest, text, image_id, verified in db.execute(
+        "SELECT id, digest, manifest, image_id, verified FROM images ORDER BY id"
+    ):
+        for term in search_terms(text, image_id, verified):
+            hits = db.execute(
+                "SELECT 1 FROM image_search WHERE image_search MATCH ? AND rowid = ?",
+                (f'"{term}"', number),
+            )
+            if not hits.fetchone():
+                raise VerificationFault(
+                    f"image {digest}: the search index lacks {term}, which it references"
+                )
+    raise VerificationFault(
+        f"the search index has {found.entries} entries where the images have {expected.entries}"
+        " references"
     )
-    return any(
-        verified == 0 or digest in names_of([(index, text, None)])[index].manifests
-        for index, text, verified in rows
-    )
 
 
-def _check_indexes_hold_no_more(db: Connection, named: int) -> None:
-    """What the images name and the changes led to is indexed, and nothing else."""
-    ((manifests, links, arrivals),) = db.execute(
-        "SELECT (SELECT count(*) FROM index_manifests), (SELECT count(*) FROM change_images),"
-        " (SELECT count(*) FROM changes WHERE kind <> 'deleted')"
-    ).fetchall()
-    if links != arrivals:
-        raise _Misfit(f"change_images has {links} rows, and {arrivals} changes led to something")
-    if manifests != named:
-        raise _Misfit(
-            f"index_manifests has {manifests} rows, and the indexes name {named} manifests"
-        )
+# --- 4. tags --------------------------------------------------------------------------------------
 
 
-def _check_numbers(db: Connection) -> None:
-    """Images are numbered as they came, without a gap."""
-    ((first, last, numbers, count),) = db.execute(
-        "SELECT min(number), max(number), count(number), count(*) FROM images"
-    ).fetchall()
-    if count and (first, last, numbers) != (1, count, count):
-        raise _Misfit(
-            f"the {count} images are not numbered from 1 to {count}: {numbers} have numbers, from"
-            f" {first} to {last}"
-        )
-
-
-def _check_changes_lead_to_images(db: Connection) -> None:
-    """By its number in ``change_images`` each change leads to the image that its digest names."""
-    row = db.execute(
-        f"{_CHANGES} LEFT JOIN change_images AS l ON l.change_id = c.id"
-        " LEFT JOIN images AS i ON i.number = l.image_number"
-        " WHERE i.digest IS NOT c.new_digest"
-        " OR (l.image_number IS NULL) <> (c.new_digest IS NULL)"
-        " OR (l.change_id IS NULL) <> (c.kind = 'deleted') ORDER BY c.id LIMIT 1"
-    ).fetchone()
-    if row is None:
-        return
-    change = _Change(*row)
-    there = db.execute("SELECT 1 FROM images WHERE digest = ?", (change.new_digest,)).fetchone()
-    if there or change.new_digest is None:
-        raise _Misfit(f"change_images does not lead from {change} to the image of its new digest")
-    raise _Misfit(f"image {change.new_digest}, which {change} brought, is missing")
-
-
-def _check_tags(db: Connection, seen: Counter[str]) -> None:
-    """The changes, replayed tag by tag, give exactly the rows of ``tags``."""
+def _check_tags(db: Connection, read: Counter[str]) -> None:
+    """Replay the changes tag by tag, and compare the result with the rows of ``tags``."""
     columns = ("tag", *FIELDS, "first_observed_at", "changed_at")
     rows = db.execute(
         f"SELECT repository_id, {', '.join(columns)} FROM tags ORDER BY repository_id, tag"  # noqa: S608  constants
     )
-    mirror = next(rows, None)
+    stored = next(rows, None)
     for repository_id, tag, replayed in _replay(db):
-        seen[""] += replayed is not None
-        place = (repository_id, tag)
-        if mirror and tuple(mirror[:2]) < place:
-            raise _Misfit(f"{_called(db, mirror)} is in tags, and no change brought it")
-        if mirror is None or tuple(mirror[:2]) > place:
+        read[""] += replayed is not None
+        key = (repository_id, tag)
+        if stored and tuple(stored[:2]) < key:
+            raise VerificationFault(f"{_name_of(db, stored)} is in tags, and no change added it")
+        if stored is None or tuple(stored[:2]) > key:
             if replayed is not None:
-                raise _Misfit(f"{_called(db, place)} is missing in tags, and no change deleted it")
+                raise VerificationFault(
+                    f"{_name_of(db, key)} is missing in tags, and no change deleted it"
+                )
             continue
         if replayed is None:
-            raise _Misfit(f"{_called(db, place)} is in tags, and a change deleted it")
-        for name, value in zip(columns[1:], mirror[2:], strict=True):
+            raise VerificationFault(f"{_name_of(db, key)} is in tags, and a change deleted it")
+        for name, value in zip(columns[1:], stored[2:], strict=True):
             if value != replayed.get(name):
-                raise _Misfit(
-                    f"{_called(db, place)} has {value!r} as {name} in tags, and"
+                raise VerificationFault(
+                    f"{_name_of(db, key)} has {value!r} as {name} in tags, and"
                     f" {replayed.get(name)!r} by its changes"
                 )
-        mirror = next(rows, None)
-    if mirror:
-        raise _Misfit(f"{_called(db, mirror)} is in tags, and no change brought it")
+        stored = next(rows, None)
+    if stored:
+        raise VerificationFault(f"{_name_of(db, stored)} is in tags, and no change added it")
 
 
 def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:
-    """What the changes of each tag come to, in the order of repositories and tags."""
+    """Yield what the changes of each tag come to, ordered by repository and tag."""
     rows = db.execute(
-        _CHANGES.replace("SELECT ", "SELECT c.repository_id, ", 1)
+        _CHANGES_SQL.replace("SELECT ", "SELECT c.repository_id, ", 1)
         + " ORDER BY c.repository_id, c.tag, c.id"
     )
     for (repository_id, tag), changes in groupby(rows, key=lambda row: (row[0], row[3])):
@@ -349,74 +383,75 @@ def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:
 
 
 def _after(state: Row | None, change: _Change) -> Row | None:
-    """What a tag is after a change, if the change fits what it was before."""
+    """Return the state of a tag after a change; the change has to fit the state before it."""
     if (change.kind == "added") != (state is None):
-        raise _Misfit(f"{change} does not fit the changes of the tag before it")
+        raise VerificationFault(f"{change} does not fit the changes of the tag before it")
     before = state or {}
     fields = _pairs(change.fields)
     if fields is None:
-        raise _Misfit(f"{change} has fields that are not the JSON of pairs")
+        raise VerificationFault(f"{change} has fields that are not the JSON of pairs")
     fits = before.get("digest") == change.old_digest and all(
         before.get(name) == old for name, (old, _) in fields.items()
     )
     after = {**before, **{name: new for name, (_, new) in fields.items()}}
     if not fits or (after.get("digest") != change.new_digest):
-        raise _Misfit(f"{change} does not fit the changes of the tag before it")
+        raise VerificationFault(f"{change} does not fit the changes of the tag before it")
     if change.kind == "deleted":
         return None
     return {"first_observed_at": change.observed_at, **after, "changed_at": change.observed_at}
 
 
 def _pairs(fields: str) -> dict[str, tuple[Any, Any]] | None:
-    """The fields of a change, each old and new; null where they are not the JSON of that."""
+    """Return the fields of a change, old and new; None if they are not the JSON of pairs."""
     try:
         return _decode(fields)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
-def _called(db: Connection, place: Sequence[Any]) -> str:
-    """A tag as people call it."""
-    row = db.execute(
-        "SELECT registry || '/' || name FROM repositories WHERE id = ?", (place[0],)
-    ).fetchone()
-    return f"{row[0] if row else 'a repository that is missing'} tag {place[1]!r}"
+def _name_of(db: Connection, key: Sequence[Any]) -> str:
+    """Return the name of a tag for a message."""
+    row = db.execute("SELECT full_name FROM repositories WHERE id = ?", (key[0],)).fetchone()
+    return f"{row[0] if row else 'a missing repository'} tag {key[1]!r}"
 
 
-def _check_observations(db: Connection, seen: Counter[str]) -> None:
-    """Each change was seen by a complete listing, and each repository's records agree on them."""
-    repositories = db.execute(
-        "SELECT id, registry || '/' || name, first_observed_at, last_complete_at,"
-        " (SELECT count(*) FROM tags WHERE repository_id = r.id),"
-        " (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'"
-        "  ORDER BY id DESC LIMIT 1), not_before, last_attempt_at,"
-        " (SELECT max(last_at) FROM observations WHERE repository_id = r.id)"
-        " FROM repositories AS r ORDER BY id"
-    ).fetchall()
-    for number, name, first, last, tags, listed, began, attempt, looked in repositories:
+# --- 5. observations ------------------------------------------------------------------------------
+
+
+def _check_observations(db: Connection, read: Counter[str]) -> None:
+    """Check each repository's row and changes against its observations."""
+    for row in db.execute(_REPOSITORIES_SQL).fetchall():
+        number, name, first, last, tags, listed, began, attempt, polled, version, listings = row
         runs = db.execute(
             "SELECT first_at, last_at FROM observations WHERE repository_id = ? AND outcome = 'ok'"
             " ORDER BY first_at",
             (number,),
         ).fetchall()
-        seen[""] += len(runs)
+        read[""] += len(runs)
         ends = (runs[0][0], max(end for _, end in runs)) if runs else (None, None)
         if ends != (first, last):
-            raise _Misfit(
+            raise VerificationFault(
                 f"{name} was listed from {first} until {last} by its own row, and from {ends[0]}"
                 f" until {ends[1]} by its observations"
             )
-        if attempt != looked:
-            raise _Misfit(
-                f"{name} was last polled at {attempt} by its own row, and at {looked} by its"
+        if attempt != polled:
+            raise VerificationFault(
+                f"{name} was last polled at {attempt} by its own row, and at {polled} by its"
                 " observations"
             )
         if (began is None) != (last is None) or (began or "") > (last or ""):
-            raise _Misfit(
-                f"{name} was listed last until {last}, which cannot have begun at {began}"
+            raise VerificationFault(
+                f"{name} was last listed until {last}, so that listing cannot have begun at {began}"
             )
         if runs and listed != tags:
-            raise _Misfit(f"{name} has {tags} tags, and its last complete listing had {listed}")
+            raise VerificationFault(
+                f"{name} has {tags} tags, and its last complete listing had {listed}"
+            )
+        if version != listings:
+            raise VerificationFault(
+                f"{name} had {version} complete listings by its own row, and {listings:.0f} by its"
+                " observations"
+            )
         _check_changes_were_observed(db, number, runs)
 
 
@@ -424,8 +459,8 @@ def _check_changes_were_observed(
     db: Connection, repository_id: int, runs: Sequence[tuple[str, str]]
 ) -> None:
     firsts = [first for first, _ in runs]
-    for row in db.execute(f"{_CHANGES} WHERE c.repository_id = ?", (repository_id,)):
+    for row in db.execute(f"{_CHANGES_SQL} WHERE c.repository_id = ?", (repository_id,)):
         change = _Change(*row)
         run = bisect_right(firsts, change.observed_at) - 1
         if run < 0 or change.observed_at > runs[run][1]:
-            raise _Misfit(f"no complete listing was observed when {change} was")
+            raise VerificationFault(f"no complete listing covers the time of {change}")

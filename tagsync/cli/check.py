@@ -1,22 +1,24 @@
-"""``check``: whether the configuration will work, and what it will cost."""
+"""``check``: whether the configuration works, and what a poll costs."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from os import environ
 from time import monotonic
+from typing import Final
 
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.output import format_option, show
-from tagsync.cli.sync import FAILED, open_registries
-from tagsync.cli.wiring import configuration, find_configuration
+from tagsync.cli.failures import FAILED
+from tagsync.cli.options import format_option
+from tagsync.cli.output import show
+from tagsync.cli.setup import find_config, open_registries, set_up
 from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
 from tagsync.models import Listing, Repository, Scope, Watch, watch_of
 from tagsync.polling.discovery import discover
 from tagsync.registries import Registry
 
-COLUMNS = (
+COLUMNS: Final = (
     "registry",
     "reachable",
     "accepted",
@@ -35,54 +37,60 @@ COLUMNS = (
 def check(settings: Settings, output_format: str) -> int:
     """Check the configuration, then each registry.
 
-    A row a registry: whether it can be reached, whether it accepts the credentials, how many
-    repositories match, and what one listing cost. Records nothing. The exit status is 1 if
-    something is not so, with what to do in the detail.
+    Prints a row for each registry: whether tagsync can reach it, whether it accepts the credential,
+    how many repositories match, and what one listing cost. Records nothing. If something is wrong,
+    detail says what to do, and the exit status is 1.
 
     \b
     Example:
       tagsync check
     """
-    config = configuration(settings)
+    config = set_up(settings)
     if not config.registries:
         raise ConfigError("no registry is configured: add one as [[registries]]")
-    click.echo(f"{find_configuration(settings)} is a valid configuration.", err=True)
+    click.echo(f"{find_config(settings)} is a valid configuration.", err=True)
     with ExitStack() as stack:
         registries = open_registries(config, environ, stack)
         rows = [
-            _check(name, registry, [watch for watch in config.watches if watch.registry == name])
+            _check_registry(
+                name, registry, [watch for watch in config.watches if watch.registry == name]
+            )
             for name, registry in registries.items()
         ]
     show(rows, COLUMNS, output_format)
     return FAILED if any(row["detail"] for row in rows) else 0
 
 
-def _check(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str, object]:
-    """Discovers, and lists the first repository: what that takes is what every poll takes."""
+def _check_registry(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str, object]:
+    """Return the row of a registry: discover its repositories, and list the first of them.
+
+    The cost of that listing is about the cost of every poll.
+    """
     row: dict[str, object] = dict.fromkeys(COLUMNS) | {"registry": name}
-    found, failures = discover(watches, {name: registry})
-    named = {repository for watch in watches for repository in watch.named}
-    matched = [*sorted(named), *sorted(found - named)]
+    discovered, failures = discover(watches, {name: registry})
+    configured = {repository for watch in watches for repository in watch.named}
+    matched = [*sorted(configured), *sorted(discovered - configured)]
     matched = [repository for repository in matched if watch_of(repository, watches)]
     row["repositories"] = len(matched)
     if failures:
         details = dict.fromkeys(failure.detail for failure in failures)
-        return {**row, **_judged(failures[0].error), "detail": "; ".join(filter(None, details))}
+        return {**row, **_diagnosis(failures[0].error), "detail": "; ".join(filter(None, details))}
     if not matched:
         detail = "no repository matches: check the names under [[registries.watch]]"
         return {**row, "reachable": bool(watches) or None, "detail": detail}
     watch = watch_of(matched[0], watches)
-    assert watch is not None, "only those that a watch has were kept"  # noqa: S101  tells the type checker
-    return {**row, **_cost(registry, matched[0], Scope(watch.tags))}
+    assert watch is not None, "repositories without a watch were left out above"  # noqa: S101  tells the type checker
+    return {**row, **_list_once(registry, matched[0], Scope(watch.tags))}
 
 
-def _cost(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:
+def _list_once(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:
+    """Return the columns that one listing gives: its cost, or why it failed."""
     began = monotonic()
     try:
         listing = registry.list_tags(repository.name, scope=scope)
     except RegistryError as error:
-        return {**_judged(error), "listed": repository.full_name, "detail": str(error)}
-    assert isinstance(listing, Listing), "nothing was known that could be unchanged"  # noqa: S101  tells the type checker
+        return {**_diagnosis(error), "listed": repository.full_name, "detail": str(error)}
+    assert isinstance(listing, Listing), "without a fingerprint, no listing is unchanged"  # noqa: S101  tells the type checker
     return {
         "reachable": True,
         "accepted": True,
@@ -93,8 +101,8 @@ def _cost(registry: Registry, repository: Repository, scope: Scope) -> Mapping[s
     }
 
 
-def _judged(error: RegistryError | None) -> Mapping[str, object]:
-    """What a failure says of the registry and of the credentials; null where it says nothing."""
+def _diagnosis(error: RegistryError | None) -> Mapping[str, object]:
+    """Return what an error means for ``reachable`` and ``accepted``; None if it does not say."""
     if isinstance(error, Unreachable | Untrusted):
         return {"reachable": False}
     if isinstance(error, NotFound) and error.code:

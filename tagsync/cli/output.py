@@ -1,45 +1,29 @@
-"""How rows are shown: table, JSON, JSON lines or CSV, harmless to terminals and spreadsheets."""
+"""Print rows as a table, JSON, JSON lines or CSV, escaped for terminals and spreadsheets."""
 
 import csv
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
-
-import click
+from typing import Any, Final
 
 from tagsync.escaping import escape_control_characters, escape_formulas
 
-_WHOLE: Final = frozenset(
+_UNFOLDED: Final = frozenset(
     {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
 )
-"""Columns that a table on a terminal does not fold: what is in them is short, and read at once."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+"""Columns that a table on a terminal never folds, because their values are short."""
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
 
-def format_option(command: Command) -> Command:
-    """Gives a command its ``--format``."""
-    return click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(FORMATS),
-        default="table",
-        show_default=True,
-        help="How to print the result.",
-    )(command)
-
-
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: str) -> None:
-    """Prints rows on standard output.
+    """Print rows on standard output.
 
     Args:
-        rows: each with at least these columns.
-        columns: in this order.
-        output_format: one of `FORMATS`.
+        rows: Each has at least the columns.
+        columns: The columns to print, in this order.
+        output_format: One of `FORMATS`.
     """
     picked = ({column: row[column] for column in columns} for row in rows)
     printers: dict[str, Callable[[Iterable[dict[str, Any]], Sequence[str]], None]] = {
@@ -49,7 +33,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
         "csv": _csv,
     }
     printers[output_format](picked, columns)
-    # A reader that is gone is noticed here, where it is handled, not when Python exits.
+    # A broken pipe must raise here, where it is handled, and not when Python exits.
     sys.stdout.flush()
 
 
@@ -58,7 +42,7 @@ def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    """A table for files and pipes: there is no width to keep to, and half a digest is of no use."""
+    """Print a table for files and pipes: as wide as its values, with whole digests."""
     cells = [[escape_control_characters(_text(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
@@ -67,14 +51,14 @@ def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None
 
 
 def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415  only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415  terminals only
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        whole = column in _WHOLE or column.endswith(("_at", "not_before"))
-        table.add_column(column, overflow="fold", no_wrap=whole)
+        unfolded = column in _UNFOLDED or column.endswith(("_at", "not_before"))
+        table.add_column(column, overflow="fold", no_wrap=unfolded)
     for row in rows:
         values = (_abbreviated(column, row) for column in columns)
         table.add_row(*(Text(escape_control_characters(_text(value))) for value in values))
@@ -82,10 +66,10 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
 
 
 def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
-    """A value as short as a person needs it; files, pipes and the other formats have all of it.
+    """Return a value of a row, shortened for a terminal.
 
-    Digests are shown by their first digits, times that we took without milliseconds, and what
-    changed by the fields' names, unless all did because the tag came or went.
+    Digests lose all but their first 12 digits, and times their milliseconds. Of ``fields`` only the
+    names are left, and nothing if the tag was added or deleted, because then all fields differ.
     """
     value = row[column]
     if not isinstance(value, str):
@@ -115,7 +99,7 @@ def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _structured(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for programs: what the database keeps as JSON is JSON here too."""
+    """Return the row with ``fields``, which the database stores as JSON text, decoded."""
     if isinstance(row.get("fields"), str):
         return {**row, "fields": json.loads(row["fields"])}
     return row

@@ -11,14 +11,15 @@ import click
 import msgspec
 
 from tagsync.cli import Settings
-from tagsync.cli.sync import check_watches, open_one
-from tagsync.cli.wiring import configuration, find_configuration
+from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, load
 from tagsync.config.secret_sources import resolve_credential
 from tagsync.config.tables import RegistryTable
-from tagsync.daemon.metrics import Endpoint, Metrics
-from tagsync.daemon.service import Daemon, Plan, Source
+from tagsync.daemon.endpoint import Endpoint, make_application
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
@@ -29,64 +30,65 @@ from tagsync.registries.credentials import Credential
 def run(settings: Settings) -> None:
     """Poll every repository on its own schedule, until SIGTERM or Ctrl-C.
 
-    SIGHUP reads the configuration again; if it is wrong, the one in force is kept. Under systemd
-    the service manager is told how the daemon is.
+    SIGHUP reloads the configuration; if the new one is wrong, the daemon keeps the current one.
+    Under systemd, the daemon reports its state to the service manager.
 
     \b
     Example:
       tagsync run
     """
-    config = configuration(settings)
-    setup = _Setup(find_configuration(settings).absolute(), config, os.environ)
-    plan = setup.plan(config)
+    config = set_up(settings)
+    loader = _PlanLoader(find_config(settings).absolute(), config, os.environ)
+    plan = loader.plan(config)
     daemon = Daemon(
-        plan, setup.reload, Store.open(config.database), setup.metrics, ServiceManager(os.environ)
+        plan, loader.reload, Store.open(config.database), loader.metrics, ServiceManager(os.environ)
     )
-    setup.serve(config, daemon)
+    loader.serve(config, daemon)
     if not daemon.run():
-        # A normal exit would wait for threads that wait for a registry.
+        # A normal exit would wait for threads, which may be waiting for a registry that hangs.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
 
-class _Setup:
-    """Makes plans of the configuration; what did not change in it is not opened again."""
+class _PlanLoader:
+    """Turns configurations into plans. Registries that did not change stay open."""
 
     def __init__(self, path: Path, config: Config, env: Mapping[str, str]) -> None:
         self.metrics = Metrics(version("tagsync"))
         self._path = path
         self._database = config.database
         self._env = env
-        self._opened: dict[str, tuple[RegistryTable, Credential, Source]] = {}
+        self._opened: dict[str, tuple[RegistryTable, Credential, RegistryHandle]] = {}
         self._listen: tuple[str, int] | None = None
         self._endpoint: Endpoint | None = None
         self._daemon: Daemon | None = None
 
     def reload(self) -> Plan:
-        """Reads the configuration again.
+        """Load the configuration again and return its plan.
 
         Raises:
-            ConfigError: it is wrong, or changes what only a new start can; nothing was changed.
+            ConfigError: If it is wrong, or names another database. Nothing was changed.
         """
         config = load(self._path, self._env)
         if config.database != self._database:
             raise ConfigError(
-                f"store.path is {config.database} where {self._database} is open: restart to use"
-                " another database"
+                f"store.path is now {config.database}, but {self._database} is open: restart the"
+                " daemon to use another database"
             )
         return self.plan(config)
 
     def plan(self, config: Config) -> Plan:
-        """What a configuration asks of the daemon.
+        """Return the plan of a configuration, and open the registries that are new in it.
 
         Raises:
-            ConfigError: a secret is missing, or there is nothing to poll, or nowhere to listen.
+            ConfigError: If a secret is missing, no repository is configured, or the daemon cannot
+                listen on the configured address.
         """
-        check_watches(config)
+        require_watches(config)
         with ExitStack() as stack:
             opened = {
-                name: self._source(table, config, stack)
+                name: self._handle(table, config, stack)
                 for name, table in config.registries.items()
             }
             if self._daemon is not None:
@@ -96,28 +98,29 @@ class _Setup:
         return Plan({name: source for name, (*_, source) in opened.items()}, config.watches)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
-        """Answers ``/metrics`` and ``/healthz`` where the configuration says.
+        """Serve ``/metrics`` and ``/healthz`` on the configured address.
 
         Raises:
-            ConfigError: the address cannot be had; the one before is kept.
+            ConfigError: If the daemon cannot listen there. The current address stays in use.
         """
         self._daemon = daemon
         if config.listen == self._listen:
             return
-        application = self.metrics.application(daemon.health)
+        application = make_application(self.metrics, daemon.health)
         endpoint = Endpoint(config.listen, application) if config.listen else None
         if self._endpoint is not None:
             self._endpoint.close()
         self._listen, self._endpoint = config.listen, endpoint
 
-    def _source(
+    def _handle(
         self, table: RegistryTable, config: Config, stack: ExitStack
-    ) -> tuple[RegistryTable, Credential, Source]:
-        asked_with = resolve_credential(table, self._env, config.folder)
-        itself = msgspec.structs.replace(table, watch=[])
-        if (before := self._opened.get(table.name)) and before[:2] == (itself, asked_with):
-            return before
-        registry = open_one(table, asked_with, config.folder)
+    ) -> tuple[RegistryTable, Credential, RegistryHandle]:
+        credential = resolve_credential(table, self._env, config.folder)
+        without_watches = msgspec.structs.replace(table, watch=[])
+        opened = self._opened.get(table.name)
+        if opened and opened[:2] == (without_watches, credential):
+            return opened
+        registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        source = Source(registry, table.concurrency, table.requests_per_second)
-        return itself, asked_with, source
+        source = RegistryHandle(registry, table.concurrency, table.requests_per_second)
+        return without_watches, credential, source

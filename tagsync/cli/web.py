@@ -5,7 +5,7 @@ import sys
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.wiring import configuration
+from tagsync.cli.setup import set_up
 from tagsync.errors import ConfigError
 
 
@@ -15,30 +15,30 @@ from tagsync.errors import ConfigError
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="A loopback address; others are refused, as the pages have no login.",
+    help="Loopback address to listen on. Others are refused, because the pages have no login.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8001,
     show_default=True,
-    help="0 for any that is free.",
+    help="Port to listen on; 0 for any free port.",
 )
 @click.pass_obj
 def web(settings: Settings, host: str, port: int) -> None:
     """Show the record in a browser.
 
-    Serves pages on the database until it is interrupted: how fresh the record is, the latest
-    changes, each repository's timeline, each tag's history, the saved questions, and all tables.
-    Nothing can be changed through them. Prints their address. Needs the extra `web`.
+    Prints an address and serves pages there until it is interrupted: how fresh the record is, the
+    latest changes, each repository's timeline, each tag's history, the saved questions, and all
+    tables. The pages cannot change anything. Needs the extra `web`.
 
     \b
     Example:
       tagsync web --port 0
     """
-    # Datasette takes pysqlite3 where that is installed, and cannot use it on connections of
-    # Python's own sqlite3, as ours are.
-    sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # how Python is told there is none
+    # Datasette prefers pysqlite3 if it is installed, but then it cannot use our connections, which
+    # are of Python's own sqlite3. None makes the import fail.
+    sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # as Python documents it
     try:
         from tagsync.web import serve  # noqa: PLC0415  an extra, and slow to import
     except ModuleNotFoundError as error:
@@ -46,6 +46,6 @@ def web(settings: Settings, host: str, port: int) -> None:
             raise
         raise ConfigError(
             "tagsync web needs Datasette, which is not installed: install tagsync with its extra"
-            " `web`, as by pip install '.[web]' in its folder"
+            " `web`, for example by pip install '.[web]' in its folder"
         ) from error
-    serve(configuration(settings).database, host, port, click.echo)
+    serve(set_up(settings).database, host, port, click.echo)

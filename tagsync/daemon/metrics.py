@@ -1,17 +1,11 @@
-"""What the daemon tells those who watch it: ``/metrics`` for Prometheus, and ``/healthz``.
+"""Metrics for Prometheus.
 
-Names follow Prometheus' "Metric and label naming": a unit at the end, counters with ``_total``.
+Names follow Prometheus's "Metric and label naming": the unit at the end, counters with ``_total``.
 """
 
-import socket
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
 from typing import Any, Final, get_args
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -26,85 +20,71 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from tagsync.errors import ConfigError
-from tagsync.escaping import escape_control_characters
+from tagsync.daemon.health import Census
 from tagsync.models import Kind
-from tagsync.polling.poll import Outcome, Poll
+from tagsync.polling.jobs import Poll, PollOutcome
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-"""Of WSGI (PEP 3333)."""
+"""A WSGI application (PEP 3333)."""
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES: Final = tuple(4**exponent * 1024 for exponent in range(11))
 """From 1 KiB to 1 GiB."""
 
-_CLIENT_TIMEOUT: Final = 10.0
-"""Seconds after which who connects and says nothing is let go."""
-
-
-class Census(msgspec.Struct, frozen=True):
-    """How the repositories of one registry are.
-
-    Attributes:
-        failing: whose last poll failed.
-        stale: without a complete listing for three intervals.
-        oldest: of the last complete listings the oldest; null where there is none.
-    """
-
-    registry: str
-    repositories: int
-    tags: int
-    failing: int
-    stale: int
-    oldest: datetime | None
-
 
 class Metrics:
-    """What was counted since the daemon started, and what is asked of it when it is scraped."""
+    """Counters since the start, and gauges that are computed on each scrape."""
 
     def __init__(self, version: str) -> None:
-        """Counts nothing yet."""
-        # When a series began is of no use here, and doubles what is read.
+        """Create all metrics."""
+        # The creation time of each series is not useful here and doubles the size of a scrape.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's omission
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        Info("tagsync_build", "Which tagsync this is.", registry=self._registry).info(
+        Info("tagsync_build", "The version of tagsync.", registry=self._registry).info(
             {"version": version}
         )
         self._polls = self._counter("tagsync_polls", "Polls.", "outcome")
-        self._changes = self._counter("tagsync_changes", "Changes that were recorded.", "kind")
-        self._requests = self._counter("tagsync_requests", "Requests of polls to a registry.")
-        self._discoveries = self._counter("tagsync_discoveries", "Expansions of globs.", "outcome")
+        self._changes = self._counter("tagsync_changes", "Recorded changes.", "kind")
+        self._requests = self._counter("tagsync_requests", "Requests that polls sent.")
+        self._discoveries = self._counter(
+            "tagsync_discoveries", "Expansions of a watch's globs.", "outcome"
+        )
         self._overruns = self._counter(
             "tagsync_overruns", "Polls that were still under way when they were due again."
         )
         self._seconds = self._histogram(
-            "tagsync_poll_duration_seconds", "How long polls took.", _SECONDS
+            "tagsync_poll_duration_seconds", "Duration of polls.", _SECONDS
         )
         self._delay = self._histogram(
-            "tagsync_poll_delay_seconds", "How long after they were due polls began.", _SECONDS
+            "tagsync_poll_delay_seconds", "Time from when a poll was due to its start.", _SECONDS
         )
         self._bytes = self._histogram(
-            "tagsync_listing_size_bytes", "How large listings were, all pages together.", _BYTES
+            "tagsync_listing_size_bytes", "Size of listings, all pages together.", _BYTES
         )
         self._reload = Gauge(
             "tagsync_config_last_reload_successful",
-            "Whether the configuration in force is the one that was last asked for.",
+            "Whether the last reload of the configuration succeeded.",
             registry=self._registry,
         )
         self._reload.set(1)
 
-    def expect(self, registry: str) -> None:
-        """Shows a registry's counters as zero, so that the first failure is an increase."""
-        for outcome in get_args(Outcome):
+    def add_registry(self, registry: str) -> None:
+        """Export a registry's counters as zero, so that its first failure is an increase."""
+        for outcome in get_args(PollOutcome):
             self._polls.labels(registry, outcome)
         for kind in get_args(Kind):
             self._changes.labels(registry, kind)
         self._requests.labels(registry)
         self._overruns.labels(registry)
 
-    def polled(self, poll: Poll, delay: float) -> None:
-        """Counts a poll, and how many seconds after it was due it began."""
+    def count_poll(self, poll: Poll, delay: float) -> None:
+        """Count a poll.
+
+        Args:
+            poll: Its result.
+            delay: Seconds from when it was due to its start.
+        """
         name = poll.repository.registry
         self._polls.labels(name, poll.outcome).inc()
         for kind in get_args(Kind):
@@ -115,48 +95,32 @@ class Metrics:
         if poll.outcome != "failed":
             self._bytes.labels(name).observe(poll.size)
 
-    def overran(self, registry: str) -> None:
-        """Counts a poll that was still under way when it was due again."""
+    def count_overrun(self, registry: str) -> None:
+        """Count a poll that was still under way when it was due again."""
         self._overruns.labels(registry).inc()
 
-    def discovered(self, registry: str, *, failed: bool) -> None:
-        """Counts an expansion of a watch's globs."""
+    def count_discovery(self, registry: str, *, failed: bool) -> None:
+        """Count an expansion of a watch's globs."""
         self._discoveries.labels(registry, "failed" if failed else "ok").inc()
 
-    def reloaded(self, *, failed: bool) -> None:
-        """Notes whether the configuration that was asked for is in force."""
+    def set_reload(self, *, failed: bool) -> None:
+        """Set whether the last reload of the configuration succeeded."""
         self._reload.set(not failed)
 
-    def ask(self, census: Callable[[], Sequence[Census]]) -> None:
-        """Sets who is asked how the repositories are, at each scrape."""
+    def collect_from(self, census: Callable[[], Sequence[Census]]) -> None:
+        """Set the function that returns the state of the repositories on each scrape."""
         self._registry.register(_CensusCollector(census))
 
-    def application(self, health: Callable[[], Sequence[str]]) -> Application:
-        """The WSGI application that answers ``/metrics`` and ``/healthz``.
+    def exposition(self) -> Application:
+        """Return the WSGI application that renders all metrics."""
+        application: Application = make_wsgi_app(self._registry)
+        return application
 
-        Args:
-            health: tells what is wrong, a sentence each; nothing when all is well.
-        """
-        metrics: Application = make_wsgi_app(self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ("registry", *labels), registry=self._registry)
 
-        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            match environ["PATH_INFO"]:
-                case "/metrics":
-                    return metrics(environ, start_response)
-                case "/healthz":
-                    wrong = health()
-                    status = "503 Service Unavailable" if wrong else "200 OK"
-                    return _text(status, "\n".join(wrong) or "ok", start_response)
-                case _:
-                    return _text("404 Not Found", "/metrics or /healthz", start_response)
-
-        return answer
-
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(name, what, ("registry", *labels), registry=self._registry)
-
-    def _histogram(self, name: str, what: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, what, ("registry",), buckets=buckets, registry=self._registry)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, ("registry",), buckets=buckets, registry=self._registry)
 
 
 class _CensusCollector(Collector):
@@ -164,7 +128,7 @@ class _CensusCollector(Collector):
         self._census = census
 
     def describe(self) -> Iterable[Metric]:
-        """Names the metrics without asking for them: the daemon may not be up yet."""
+        """Return the metrics without values: the daemon may not have started yet."""
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
@@ -181,88 +145,13 @@ class _CensusCollector(Collector):
 
     def _families(self) -> list[GaugeMetricFamily]:
         described = {
-            "tagsync_repositories": "Repositories that are watched.",
-            "tagsync_tags": "Tags that they have.",
+            "tagsync_repositories": "Watched repositories.",
+            "tagsync_tags": "Tags of the watched repositories.",
             "tagsync_failing_repositories": "Repositories whose last poll failed.",
             "tagsync_stale_repositories": "Repositories without a complete listing for three"
             " intervals.",
-            "tagsync_oldest_complete_listing_timestamp_seconds": "When the repository that was not"
-            " seen for longest was last listed in full; one that never was is stale, and not here.",
+            "tagsync_oldest_complete_listing_timestamp_seconds": "The oldest of the repositories'"
+            " last complete listings. Repositories that were never listed are counted as stale"
+            " instead.",
         }
         return [GaugeMetricFamily(*each, labels=["registry"]) for each in described.items()]
-
-
-class Endpoint:
-    """Serves a WSGI application on an address, in a thread of its own, until it is closed."""
-
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        """Listens at once.
-
-        Args:
-            address: host and port; port 0 takes any that is free.
-            application: answers.
-
-        Raises:
-            ConfigError: the address cannot be had.
-        """
-        kind = _IPv6Server if ":" in address[0] else _Server
-        try:
-            self._server = kind(address, _Handler)
-        except OSError as error:
-            raise ConfigError(
-                f"metrics.listen: {address[0]}, port {address[1]}, cannot be listened on"
-                f" ({error.strerror or error}): name another"
-            ) from error
-        self._server.set_app(application)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        """Which port it is."""
-        return int(self._server.server_address[1])
-
-    def close(self) -> None:
-        """Stops listening; answers under way are given up."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def server_bind(self) -> None:
-        """Binds, without looking this host's name up in the DNS as the base class does."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing: who hangs up early is no news of ours."""
-
-
-class _IPv6Server(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _CLIENT_TIMEOUT
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  http.server's own name
-        """Says nothing: scrapes are no news."""
-
-
-def _text(status: str, text: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    body = "".join(f"{escape_control_characters(line)}\n" for line in text.splitlines()).encode()
-    start_response(
-        status,
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-        ],
-    )
-    return [body]

@@ -1,19 +1,19 @@
-"""The service: every repository polled on its own schedule, for years.
+"""The polling service: poll every repository on its own schedule until stopped.
 
-APScheduler keeps the times; each registry has a pool of threads of its own, so that a slow or
-broken one delays no other. `schedule` says when, `sync` does the work, and here is what holds them
-together: what is watched, what is known of it, and what happens after a poll.
+`Daemon` connects the parts. The scheduler starts polls and discoveries in threads, a pool for each
+registry, so that a slow or broken registry delays no other. The watchlist has the state of each
+repository, and decides what follows from a poll or a reload. The daemon carries that out.
 
-The main thread only waits for signals. SIGTERM and SIGINT stop the daemon, SIGHUP reloads the
+The main thread only waits for requests. SIGTERM and SIGINT stop the daemon, SIGHUP reloads the
 configuration.
 """
 
-import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from random import Random
@@ -22,136 +22,53 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 import structlog
-from apscheduler.events import (
-    EVENT_JOB_EXECUTED,
-    EVENT_JOB_MAX_INSTANCES,
-    JobExecutionEvent,
-    JobSubmissionEvent,
-)
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
 
-from tagsync.clock import Clock, parse_timestamp, timestamp, utc_now
-from tagsync.daemon.metrics import Census, Metrics
+from tagsync.clock import Clock, utc_now
+from tagsync.daemon.health import HEARTBEAT, Census, census, problems, summarize
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.watchlist import (
+    Difference,
+    Discovery,
+    Plan,
+    PlanDifference,
+    Recorded,
+    RegistryHandle,
+    WatchedRepository,
+    Watchlist,
+)
 from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
-from tagsync.models import GONE, Repository, Watch, watch_of
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import Job, Poll, sync
+from tagsync.polling.jobs import Job, Poll
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
-from tagsync.schedule import next_due, rest, spacing, stale
 
-HEARTBEAT: Final = timedelta(seconds=10)
-"""How often the scheduler gives a sign of life at least."""
+Request = Literal["stop", "reload"]
+"""A request to the daemon, from a signal or from a test."""
 
-_WITNESS: Final = "witness"
-"""The threads that log the head of the chain."""
+_HEARTBEAT_JOB: Final = "daemon:heartbeat"
+_WITNESS_JOB: Final = "daemon:witness"
+"""The daemon's own jobs, and their pools. No registry can have such a name."""
 
-_FIRST_REST: Final = timedelta(seconds=30)
-"""How long a discovery that failed rests at first; doubled each time, up to its interval."""
+_POLLS_TIMEOUT: Final = 2.5
+"""Seconds that a stop waits for polls that are under way."""
 
-_PATIENCE: Final = 2.5
-"""Seconds that polls in hand are given to end by themselves when the daemon stops."""
+_CLOSE_TIMEOUT: Final = 1.5
+"""Seconds that it then waits for the last transaction."""
 
-_LAST_WRITE: Final = 1.5
-"""Seconds that the transaction in hand is given after that."""
+_CLOCK_CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks of the clock."""
 
-_NAMED_IN_HEALTH: Final = 20
-"""How many repositories an answer of bad health names."""
-
-_STEP: Final = timedelta(seconds=5)
-"""By how much the clock has to jump back to be called set back."""
-
-Order = Literal["stop", "reload"]
-"""What the daemon can be told to do."""
+_CLOCK_STEP: Final = timedelta(seconds=5)
+"""If the clock goes back by more than this, it was set back, not corrected."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
-class Source(msgspec.Struct, frozen=True):
-    """A registry, and how it may be asked.
-
-    Attributes:
-        concurrency: how many of its repositories may be polled at once.
-        requests_per_second: how fast first polls follow each other.
-    """
-
-    registry: Registry
-    concurrency: int
-    requests_per_second: float
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What the daemon is to do.
-
-    Attributes:
-        sources: by the registry's name. A source that is the same as before stays as it is.
-        watches: in the order in which the first that matches has a repository.
-    """
-
-    sources: Mapping[str, Source]
-    watches: tuple[Watch, ...]
-
-
-class _Watched:
-    """A repository under watch, and how it is."""
-
-    def __init__(self, repository: Repository, watch: Watch, source: Source, since: str) -> None:
-        self.repository = repository
-        self.watch = watch
-        self.source = source
-        self.since = since
-        self.last_complete_at: str | None = None
-        self.tags = 0
-        self.failures = 0
-        self.passing = False
-        self.detail: str | None = None
-        self.polling = False
-        self.overran = False
-        self.rests_until: datetime | None = None
-
-    @property
-    def id(self) -> str:
-        return self.repository.full_name
-
-    def is_stale(self, now: datetime) -> bool:
-        return stale(self.watch, self.last_complete_at or self.since, now)
-
-    def take(self, poll: Poll, at: str) -> None:
-        """Notes what a poll came to."""
-        self.detail = poll.detail
-        if poll.outcome == "failed":
-            self.failures += 1
-            self.passing = poll.error is not None and poll.error.transient
-            return
-        self.failures = 0
-        if poll.outcome == "ok":
-            self.tags = poll.tags or 0
-        if poll.outcome != "held":
-            # Where it was dropped somebody else has recorded a newer one.
-            self.last_complete_at = at
-
-
-class _Polled(NamedTuple):
-    """What a poll's job gives back: the poll, when it began, and whether it ended an outage."""
-
-    watched: _Watched
-    poll: Poll
-    began: datetime
-    recovered: bool
-
-
-class _Pool(NamedTuple):
-    """The threads of a registry, and by what name the scheduler knows them."""
-
-    alias: str
-    threads: ThreadPoolExecutor
-
-
 class Daemon:
-    """Polls what a plan names until it is told to stop."""
+    """The service: polls the repositories of a plan until it is stopped."""
 
     def __init__(
         self,
@@ -161,494 +78,355 @@ class Daemon:
         metrics: Metrics,
         manager: ServiceManager,
         *,
+        scheduler: Scheduler | None = None,
         clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
         random: Random | None = None,
     ) -> None:
-        """Starts nothing yet.
+        """Start nothing yet.
 
         Args:
-            plan: what to begin with.
-            reload: makes a new plan when it is asked for; a `TagsyncError` keeps the old one.
-            store: where polls are recorded; closed when the daemon stops.
-            metrics: told of every poll.
-            manager: told how the daemon is.
-            clock: gives the present.
-            random: puts polls off within the jitter.
+            plan: The plan to start with.
+            reload: Returns a new plan. If it raises a `TagsyncError`, the old one stays in force.
+            store: Where polls are recorded. The daemon closes it when it stops.
+            metrics: Counts the polls.
+            manager: The service manager to notify.
+            scheduler: Runs the jobs. None for threads and real time.
+            clock: Returns the current time.
+            monotonic: Returns seconds that a change of the system clock does not affect.
+            random: Source of the jitter.
         """
-        self._plan = plan
-        self._reload = reload
+        self._first_plan = plan
+        self._reload_plan = reload
         self._store = store
         self._metrics = metrics
         self._manager = manager
+        self._scheduler = scheduler or ThreadScheduler(clock)
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  no secret depends on it
-        self._orders: SimpleQueue[Order] = SimpleQueue()
-        # Guards all that follows, and tells when a poll has ended.
+        self._monotonic = monotonic
+        self._random = random or Random()  # noqa: S311  jitter is no secret
+        self._requests: SimpleQueue[Request] = SimpleQueue()
+        # Guards all attributes below, and is notified when a poll or a discovery ends.
         self._changed = Condition()
-        self._watched: dict[str, _Watched] = {}
-        self._found: set[Repository] = set()
-        self._discovery_failures: Counter[str] = Counter()
-        self._pools: dict[str, _Pool] = {}
-        self._generation = 0
-        self._in_hand: Counter[Registry] = Counter()
-        self._retired: set[Registry] = set()
+        self._watchlist = Watchlist()
+        self._in_use = _RegistryUse()
         self._stopping = False
-        self._complaint = ""
-        self._beat = time.monotonic()
-        self._head_logged = 0
-        self._scheduler = BackgroundScheduler(
-            timezone=UTC,
-            # A sign of life must not wait for the database, which the other one reads.
-            executors={"default": ThreadPoolExecutor(1), _WITNESS: ThreadPoolExecutor(1)},
-            # Every poll that is late is made up, once.
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-        )
-        self._scheduler.add_listener(self._after_poll, EVENT_JOB_EXECUTED)
-        self._scheduler.add_listener(self._note_overrun, EVENT_JOB_MAX_INSTANCES)
+        self._rejected: str | None = None
+        self._last_heartbeat = monotonic()
+        self._clock_offset = self._read_clock_offset()
+        self._last_head = 0
 
     def run(self) -> bool:
-        """Works until SIGTERM or SIGINT; to be called in the main thread.
+        """Run until SIGTERM or SIGINT. Has to be called in the main thread.
 
         Returns:
             As `stop`.
 
         Raises:
-            StoreError: what is recorded already could not be read.
+            StoreError: If the database cannot be read.
         """
-        for number, order in _ORDERS.items():
-            signal.signal(number, lambda *_, order=order: self.order(order))
+        for number, what in _SIGNALS.items():
+            signal.signal(number, lambda *_, what=what: self.request(what))
         self.start()
-        self.obey()
+        self.run_loop()
         return self.stop()
 
     def start(self) -> None:
-        """Has everything polled from here on, in threads of its own.
+        """Start to poll, in the scheduler's threads.
 
         Raises:
-            StoreError: what is recorded already could not be read.
+            StoreError: If the database cannot be read.
         """
-        _forward_complaints()
-        self._metrics.ask(self.census)
-        # Paused, or each repository that is added would wake it.
-        self._scheduler.start(paused=True)
-        self.adopt(self._plan)
-        beat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
+        self._metrics.collect_from(self.census)
+        self._scheduler.start(self._on_finished, self._on_overrun)
+        self.apply_plan(self._first_plan)
         now = self._clock()
-        self._scheduler.add_job(self._give_sign_of_life, _Regular(beat), next_run_time=now)
-        self._scheduler.add_job(
-            self._log_head, _Regular(HEARTBEAT), executor=_WITNESS, next_run_time=now
-        )
+        heartbeat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
+        # The heartbeat must not wait for the database, so the head logger has its own thread.
+        for job, run, interval in (
+            (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
+            (_WITNESS_JOB, self._log_head, HEARTBEAT),
+        ):
+            self._scheduler.open_pool(job, 1)
+            self._scheduler.add(job, run, every(interval), job, first=now)
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size())
         self._manager.ready(self.summary())
 
-    def census(self) -> list[Census]:
-        """How the repositories of each registry are."""
-        now = self._clock()
-        with self._changed:
-            members: dict[str, list[_Watched]] = {name: [] for name in self._plan.sources}
-            for watched in self._watched.values():
-                members[watched.repository.registry].append(watched)
-            return [_census(name, some, now) for name, some in members.items()]
+    def request(self, what: Request) -> None:
+        """Ask the daemon to stop or reload. May be called in any thread or signal handler."""
+        self._requests.put(what)
 
-    def health(self) -> list[str]:
-        """What is wrong, a sentence each: repositories without a complete listing for too long."""
-        now = self._clock()
-        with self._changed:
-            wrong = [
-                f"{watched.id} has had no complete listing for three intervals"
-                f" (the last: {watched.last_complete_at or 'never'}"
-                + (f"; {watched.detail})" if watched.detail else ")")
-                for watched in self._watched.values()
-                if watched.is_stale(now)
-            ]
-            silent = time.monotonic() - self._beat
-        more = len(wrong) - _NAMED_IN_HEALTH
-        wrong = sorted(wrong)[:_NAMED_IN_HEALTH] + ([f"and {more} more"] if more > 0 else [])
-        if silent > 3 * HEARTBEAT.total_seconds():
-            wrong.insert(0, f"the scheduler has stood still for {silent:.0f} s")
-        return wrong
-
-    def summary(self) -> str:
-        """One sentence with counts, for ``systemctl status``."""
-        census = self.census()
-        counts = {
-            "failing": sum(each.failing for each in census),
-            "stale": sum(each.stale for each in census),
-        }
-        trouble = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        size = self._size()
-        return (
-            f"Watching {size['repositories']} repositories in {size['registries']} registries with"
-            f" {sum(each.tags for each in census)} tags: {trouble or 'all is well'}."
-            f"{self._complaint}"
-        )
-
-    # --- orders ----------------------------------------------------------------------------------
-
-    def obey(self) -> None:
-        """Carries orders out until one says stop; in between, minds the clock."""
-        ahead = _offset(self._clock)
+    def run_loop(self) -> None:
+        """Handle requests until one is to stop, and check the clock in between."""
         while True:
             try:
-                order = self._orders.get(timeout=1)
+                what = self._requests.get(timeout=_CLOCK_CHECK_INTERVAL)
             except Empty:
-                offset = _offset(self._clock)
-                if offset < ahead - _STEP:
-                    self._catch_up(ahead - offset)
-                ahead = offset
+                self.check_clock()
                 continue
-            if order == "stop":
+            if what == "stop":
                 return
-            self._renew()
-
-    def order(self, what: Order) -> None:
-        """Gives an order, from any thread or signal handler."""
-        self._orders.put(what)
+            self._reload()
 
     def stop(self) -> bool:
-        """Finishes the transaction in hand, and stops within five seconds.
+        """Wait for the transaction that is under way, and stop within five seconds.
 
         Returns:
-            Whether everything has ended; if not, threads still wait for a registry that does not
-            answer. They hold nothing that should be recorded.
+            True if all polls and the last transaction have ended. If False, some threads still wait
+            for a registry that does not answer; their results will not be recorded.
         """
         log.info("daemon.stopping")
         self._manager.stopping()
         with self._changed:
             self._stopping = True
-        self._scheduler.shutdown(wait=False)
+        self._scheduler.stop()
         with self._changed:
-            self._changed.wait_for(lambda: not self._in_hand.total(), _PATIENCE)
-            abandoned = self._in_hand.total()
-        # Closing waits for the transaction in hand, and after it nothing can be written.
+            self._changed.wait_for(lambda: not self._in_use.calls, _POLLS_TIMEOUT)
+            abandoned = self._in_use.calls
+        # Closing waits for the transaction that is under way; nothing can be written after it.
         closing = Thread(target=self._close_store, daemon=True)
         closing.start()
-        closing.join(_LAST_WRITE)
+        closing.join(_CLOSE_TIMEOUT)
         log.info("daemon.stopped", abandoned_polls=abandoned)
         return not abandoned and not closing.is_alive()
 
-    def _renew(self) -> None:
-        """Takes a new plan; one that is wrong leaves all as it was."""
-        self._manager.reloading()
-        try:
-            self.adopt(self._reload())
-        except TagsyncError as error:
-            log.error("config.rejected", error=str(error))
-            self._complaint = f" The configuration was not reloaded: {error}."
-            self._metrics.reloaded(failed=True)
-        else:
-            self._complaint = ""
-            self._metrics.reloaded(failed=False)
-            log.info("config.reloaded", **self._size())
-        self._manager.ready(self.summary())
+    # --- state ------------------------------------------------------------------------------------
 
-    def _catch_up(self, by: timedelta) -> None:
-        """Polls everything soon after the clock was set back.
-
-        The scheduler goes by the clock, and would wait until it is as late again as it was.
-        """
-        log.warning("daemon.clock_set_back", seconds=round(by.total_seconds(), 3))
+    def census(self) -> list[Census]:
+        """Return counts of the repositories of each registry."""
         with self._changed:
-            self._spread(self._watched.values())
-        for job in self._scheduler.get_jobs():
-            if job.id not in self._watched:
-                job.modify(next_run_time=self._clock())
+            return census(self._watchlist, self._clock())
 
-    # --- what is watched -------------------------------------------------------------------------
+    def health(self) -> list[str]:
+        """Return what is wrong, one sentence for each problem."""
+        with self._changed:
+            silent = self._monotonic() - self._last_heartbeat
+            return problems(self._watchlist, silent, self._clock())
 
-    def adopt(self, plan: Plan) -> None:
-        """Makes a plan the one in force: what did not change is not disturbed.
+    def summary(self) -> str:
+        """Return the status line for ``systemctl status``."""
+        return summarize(self.census(), self._rejected)
+
+    def _size(self) -> dict[str, int]:
+        return {
+            "registries": len(self._watchlist.plan.registries),
+            "repositories": len(self._watchlist),
+        }
+
+    # --- plans ------------------------------------------------------------------------------------
+
+    def apply_plan(self, plan: Plan) -> None:
+        """Replace the plan, without disturbing what both plans contain.
 
         Raises:
-            StoreError: what is recorded already could not be read; the plan before is in force.
+            StoreError: If the database cannot be read; the plan before stays in force.
         """
         recorded = self._store.freshness()
         with self._changed:
-            before, self._plan = self._plan, plan
-            for name, source in plan.sources.items():
-                self._metrics.expect(name)
-                if name not in self._pools or before.sources.get(name) != source:
-                    self._open_pool(name, source)
-            self._watch(recorded)
-            for name in self._pools.keys() - plan.sources.keys():
-                self._close_pool(self._pools.pop(name))
-            kept = {source.registry for source in plan.sources.values()}
-            self._retired |= {source.registry for source in before.sources.values()} - kept
-            self._close_retired()
-        self._schedule_discoveries()
+            now = self._clock()
+            difference = self._watchlist.apply_plan(plan, recorded, now)
+            for name in difference.opened:
+                self._metrics.add_registry(name)
+                self._scheduler.open_pool(name, plan.registries[name].concurrency)
+            self._change_jobs(difference, now)
+            for name in difference.closed:
+                self._scheduler.close_pool(name)
+            self._in_use.retire(difference.retired)
 
-    def _open_pool(self, name: str, source: Source) -> None:
-        """Gives a registry threads of its own; polls in hand end on those that it had."""
-        self._generation += 1
-        old = self._pools.get(name)
-        pool = _Pool(f"{name} {self._generation}", ThreadPoolExecutor(source.concurrency))
-        self._pools[name] = pool
-        self._scheduler.add_executor(pool.threads, pool.alias)
-        for watched in self._watched.values():
-            if watched.repository.registry == name:
-                watched.source = source
-                self._scheduler.modify_job(watched.id, executor=pool.alias)
-        if old is not None:
-            self._close_pool(old)
-
-    def _close_pool(self, pool: "_Pool") -> None:
-        self._scheduler.remove_executor(pool.alias, shutdown=False)
-        pool.threads.shutdown(wait=False)
-
-    def _watch(self, recorded: Mapping[Repository, tuple[str | None, int]]) -> None:
-        """Brings what is watched in line with the plan, what was found, and what is recorded."""
-        candidates = {name for watch in self._plan.watches for name in watch.named}
-        candidates |= self._found | recorded.keys()
-        wanted = {
-            repository.full_name: (repository, watch)
-            for repository in sorted(candidates)
-            if (watch := watch_of(repository, self._plan.watches)) is not None
-        }
-        removed = self._watched.keys() - wanted.keys()
-        for name in removed:
-            self._forget(name)
-        added: list[_Watched] = []
-        for name, (repository, watch) in wanted.items():
-            if (watched := self._watched.get(name)) is None:
-                watched = self._begin(repository, watch)
-                if known := recorded.get(repository):
-                    watched.last_complete_at, watched.tags = known
-                added.append(watched)
-            elif watched.watch != watch:
-                watched.watch, watched.rests_until = watch, None
-                self._scheduler.reschedule_job(name, trigger=self._trigger(watched))
-        self._spread(added)
-        if added or removed:
-            log.debug("daemon.watching", added=len(added), removed=len(removed), **self._size())
-
-    def _begin(self, repository: Repository, watch: Watch) -> _Watched:
-        source = self._plan.sources[repository.registry]
-        watched = _Watched(repository, watch, source, timestamp(self._clock()))
-        self._watched[watched.id] = watched
-        self._scheduler.add_job(
-            self._poll,
-            self._trigger(watched),
-            [watched],
-            id=watched.id,
-            executor=self._pools[repository.registry].alias,
-        )
-        return watched
-
-    def _forget(self, name: str) -> None:
-        del self._watched[name]
-        self._scheduler.remove_job(name)
-
-    def _trigger(self, watched: _Watched) -> "_Jittered":
-        return _Jittered(watched, self._random)
-
-    def _spread(self, some: Iterable[_Watched]) -> None:
-        """Has repositories polled at once, but no faster than their registry may be asked."""
-        now = self._clock()
-        places: Counter[str] = Counter()
-        for watched in some:
-            name = watched.repository.registry
-            offset = timedelta(seconds=places[name] / watched.source.requests_per_second)
-            places[name] += 1
-            watched.rests_until = None
-            self._scheduler.modify_job(watched.id, next_run_time=now + offset)
-
-    # --- polls -----------------------------------------------------------------------------------
-
-    def _poll(self, watched: _Watched) -> _Polled | None:
-        """The job of a repository; gives nothing back where it was not polled."""
-        began = self._clock()
-        with self._changed:
-            if self._stopping:
-                return None
-            if watched.rests_until is not None and began < watched.rests_until:
-                # The scheduler began it before it could be told to put it off.
-                return None
-            if watched.polling:
-                # On threads that the registry had before a reload.
-                watched.overran = True
-                return None
-            watched.polling = True
-            watched.overran = False
-            source, watch = watched.source, watched.watch
-            self._in_hand[source.registry] += 1
-            pause = max(spacing(watch, began), self._rest_of(watched))
+    def _reload(self) -> None:
+        """Reload the configuration. If it is invalid, keep the current plan."""
+        self._manager.reloading()
         try:
-            job = Job(
-                watched.repository,
-                source.registry,
-                pause,
-                watch.agreeing_listings,
-                watch.tags,
-                watch.manifests,
+            self.apply_plan(self._reload_plan())
+        except TagsyncError as error:
+            self._rejected = str(error)
+            log.error("config.rejected", error=self._rejected)
+        else:
+            self._rejected = None
+            log.info("config.reloaded", **self._size())
+        self._metrics.set_reload(failed=self._rejected is not None)
+        self._manager.ready(self.summary())
+
+    def _change_jobs(self, difference: PlanDifference, now: datetime) -> None:
+        self._change_polls(difference.repositories, now)
+        for discovery in difference.stopped:
+            self._scheduler.remove(discovery.name)
+        for discovery in difference.started:
+            watch = discovery.watch
+            run = partial(self._discover, discovery)
+            interval = every(watch.discovery_interval)
+            self._scheduler.add(discovery.name, run, interval, watch.registry, first=now)
+
+    def _change_polls(self, difference: Difference, now: datetime) -> None:
+        for watched in difference.removed:
+            self._scheduler.remove(watched.name)
+        for watched in difference.rescheduled:
+            self._scheduler.reschedule(watched.name)
+        for watched, start in self._watchlist.stagger(difference.added, now):
+            self._scheduler.add(
+                watched.name,
+                partial(self._poll, watched),
+                partial(watched.next_due, random=self._random),
+                watched.repository.registry,
+                first=start,
             )
-            poll = self._sync(job)
-            return _Polled(watched, poll, began, self._take(watched, poll))
+        added, removed = len(difference.added), len(difference.removed)
+        if added or removed:
+            log.debug("daemon.watching", added=added, removed=removed, **self._size())
+
+    def _schedule_soon(self, some: Iterable[WatchedRepository]) -> None:
+        """Poll repositories now, but no faster than their registry may be queried."""
+        for watched, start in self._watchlist.stagger(some, self._clock()):
+            watched.backoff_until = None
+            self._scheduler.run_at(watched.name, start)
+
+    # --- polls ------------------------------------------------------------------------------------
+
+    def _poll(self, watched: WatchedRepository) -> "_FinishedPoll | None":
+        """Poll a repository: the job of the scheduler. Returns None if it was not polled."""
+        started_at = self._clock()
+        with self._changed:
+            if self._stopping or not self._watchlist.has(watched):
+                return None
+            if not watched.begin_poll(started_at):
+                return None
+            handle = self._watchlist.plan.registries[watched.repository.registry]
+            job = _job(watched, handle, started_at)
+            self._in_use.begin(handle.registry)
+        try:
+            result = self._record_poll(job)
+            with self._changed:
+                recovered = watched.note_result(result, self._clock())
+            return _FinishedPoll(watched, result, started_at, recovered)
         finally:
             with self._changed:
                 watched.polling = False
-                self._in_hand[source.registry] -= 1
-                self._close_retired()
+                self._in_use.end(handle.registry)
                 self._changed.notify_all()
 
-    def _sync(self, job: Job) -> Poll:
+    def _record_poll(self, job: Job) -> Poll:
         try:
-            return sync(job, self._store, clock=self._clock)
+            return poll(job, self._store, clock=self._clock)
         except StoreError as error:
-            # When the daemon stops, the database is closed under polls that were given up.
+            # During a stop, the database is closed while abandoned polls still run.
             if not self._stopping:
-                about = {
-                    "registry": job.repository.registry,
-                    "repository": job.repository.full_name,
-                }
-                log.error("sync.failed", **about, error=str(error))
+                repository = job.repository
+                log.error(
+                    "sync.failed",
+                    registry=repository.registry,
+                    repository=repository.full_name,
+                    error=str(error),
+                )
             return Poll(job.repository, "failed", detail=str(error))
 
-    def _take(self, watched: _Watched, poll: Poll) -> bool:
-        """Notes what a poll came to, and how long the repository rests; tells of a recovery."""
-        now = self._clock()
-        with self._changed:
-            recovered = watched.failures > 0 and poll.outcome != "failed"
-            watched.take(poll, timestamp(now))
-            asked = timedelta(seconds=(poll.error.retry_after if poll.error else None) or 0)
-            pause = max(asked, self._rest_of(watched))
-            watched.rests_until = now + pause if poll.outcome == "failed" else None
-        return recovered
-
-    def _after_poll(self, event: JobExecutionEvent) -> None:
-        """What follows from a poll, in its own thread; the scheduler may start the next one."""
-        if not isinstance(event.retval, _Polled):
+    def _on_finished(self, finished: Finished) -> None:
+        """Schedule what follows from a poll. The scheduler may already start the next one."""
+        if not isinstance(finished.result, _FinishedPoll):
             return
-        watched, poll, began, recovered = event.retval
-        delay = (began - event.scheduled_run_time).total_seconds()
-        self._metrics.polled(poll, max(0.0, delay))
+        watched, result, started_at, recovered = finished.result
+        delay = (started_at - finished.due_at).total_seconds()
+        self._metrics.count_poll(result, max(0.0, delay))
         with self._changed:
-            if self._stopping or self._watched.get(watched.id) is not watched:
+            if self._stopping or not self._watchlist.has(watched):
                 return
-            if poll.detail == GONE and poll.repository not in _named(self._plan.watches):
-                self._found.discard(poll.repository)
-                self._forget(watched.id)
-            elif watched.rests_until is not None:
-                self._put_off(watched, watched.rests_until)
+            if self._watchlist.forget_if_gone(watched, result):
+                self._scheduler.remove(watched.name)
+            elif watched.backoff_until is not None:
+                self._scheduler.postpone(watched.name, watched.backoff_until)
             elif watched.overran:
                 watched.overran = False
-                self._scheduler.modify_job(watched.id, next_run_time=self._clock())
+                self._scheduler.run_at(watched.name, self._clock())
             if recovered:
-                self._resume(poll.repository.registry)
+                # The registry answers again, so those that back off need not wait any longer.
+                registry = watched.repository.registry
+                self._schedule_soon(self._watchlist.backing_off(registry))
 
-    def _put_off(self, watched: _Watched, until: datetime) -> None:
-        """Leaves alone what keeps failing, or asked to be left alone."""
-        due: datetime = self._scheduler.get_job(watched.id).next_run_time
-        if due < until:
-            self._scheduler.modify_job(watched.id, next_run_time=until)
-
-    def _rest_of(self, watched: _Watched) -> timedelta:
-        """How long a repository rests after its failures: not at all after the first."""
-        if watched.failures <= 1:
-            return timedelta()
-        return rest(watched.failures, spacing(watched.watch, self._clock()))
-
-    def _resume(self, registry: str) -> None:
-        """Polls soon what rested for a fault in passing, because its registry answers again."""
-        self._spread(
-            watched
-            for watched in self._watched.values()
-            if watched.repository.registry == registry and watched.failures > 1 and watched.passing
-        )
-
-    def _note_overrun(self, event: JobSubmissionEvent) -> None:
-        """Remembers a poll that could not begin because the one before is still under way."""
+    def _on_overrun(self, name: str) -> None:
+        """Note that a poll could not start because the one before is still under way."""
         with self._changed:
-            watched = self._watched.get(event.job_id)
-            if watched is None or watched.overran:
+            watched = self._watchlist.get(name)
+            if self._stopping or watched is None or watched.overran:
                 return
             watched.overran = True
-            # What failed is put off as it should be.
+            # A repository that failed is postponed in any case.
             if not watched.polling and not watched.failures:
-                # It ended just now, or waits for a thread: a moment later both are plain.
-                soon = self._clock() + timedelta(seconds=1)
-                self._scheduler.modify_job(watched.id, next_run_time=soon)
-        self._metrics.overran(watched.repository.registry)
-        log.warning("daemon.overrun", registry=watched.repository.registry, repository=watched.id)
+                # It has either just finished or is waiting for a thread. Check in a second.
+                self._scheduler.run_at(name, self._clock() + timedelta(seconds=1))
+        registry = watched.repository.registry
+        self._metrics.count_overrun(registry)
+        log.warning("daemon.overrun", registry=registry, repository=name)
 
-    def _close_retired(self) -> None:
-        """Closes the registries of former plans that no poll is using."""
-        for registry in [each for each in self._retired if not self._in_hand[each]]:
-            self._retired.discard(registry)
-            registry.close()
+    # --- discovery --------------------------------------------------------------------------------
 
-    # --- discovery -------------------------------------------------------------------------------
-
-    def _schedule_discoveries(self) -> None:
-        """Gives each watch with globs a discovery of its own, the first at once."""
-        wanted = {
-            f"discovery of {watch.registry} {index}": watch
-            for index, watch in enumerate(self._plan.watches)
-            if watch.globs
-        }
-        for job in self._scheduler.get_jobs():
-            if job.id.startswith("discovery of "):
-                job.remove()
-        for name, watch in wanted.items():
-            self._scheduler.add_job(
-                self._discover,
-                _Regular(watch.discovery_interval),
-                [name, watch],
-                id=name,
-                executor=self._pools[watch.registry].alias,
-                next_run_time=self._clock(),
-            )
-
-    def _discover(self, name: str, watch: Watch) -> None:
+    def _discover(self, discovery: Discovery) -> None:
+        """Expand the globs of a watch: the job of the scheduler."""
+        watch = discovery.watch
         with self._changed:
-            if self._stopping or watch not in self._plan.watches:
+            if self._stopping or not self._watchlist.runs(discovery):
                 return
-            registry = self._plan.sources[watch.registry].registry
-            self._in_hand[registry] += 1
+            registry = self._watchlist.plan.registries[watch.registry].registry
+            self._in_use.begin(registry)
         try:
             found, failures = discover([watch], {watch.registry: registry})
         finally:
             with self._changed:
-                self._in_hand[registry] -= 1
-                self._close_retired()
+                self._in_use.end(registry)
                 self._changed.notify_all()
-        failed = bool(failures)
-        # Read before the lock is taken: the database may keep us waiting for another process.
-        recorded: dict[Repository, tuple[str | None, int]] = {}
-        try:
-            recorded = self._store.freshness()
-        except StoreError as error:
-            failed = True
-            log.error("discovery.failed", registry=watch.registry, error=str(error))
-        self._metrics.discovered(watch.registry, failed=failed)
+        # Read before taking the lock: the database may be locked by another process.
+        recorded = self._read_recorded(watch.registry)
+        failed = bool(failures) or recorded is None
+        self._metrics.count_discovery(watch.registry, failed=failed)
         with self._changed:
-            if self._stopping or watch not in self._plan.watches:
+            if self._stopping or not self._watchlist.runs(discovery):
                 return
-            if failed:
-                self._put_discovery_off(name, watch)
-                return
-            del self._discovery_failures[name]
-            self._found |= found
-            self._watch(recorded)
+            now = self._clock()
+            retry_after = discovery.note_result(failed=failed)
+            if retry_after is not None:
+                self._scheduler.run_at(discovery.name, now + retry_after)
+            if recorded is not None and not failed:
+                self._change_polls(self._watchlist.add_discovered(found, recorded, now), now)
 
-    def _put_discovery_off(self, name: str, watch: Watch) -> None:
-        """Tries again soon at first, and later and later, up to the watch's own interval."""
-        self._discovery_failures[name] += 1
-        longest = watch.discovery_interval
-        pause = rest(self._discovery_failures[name], min(_FIRST_REST, longest), longest)
-        self._scheduler.modify_job(name, next_run_time=self._clock() + pause)
+    def _read_recorded(self, registry: str) -> Recorded | None:
+        try:
+            return self._store.freshness()
+        except StoreError as error:
+            log.error("discovery.failed", registry=registry, error=str(error))
+            return None
 
-    # --- signs of life ---------------------------------------------------------------------------
+    # --- the clock, heartbeats, the head ----------------------------------------------------------
 
-    def _give_sign_of_life(self) -> None:
-        """Runs as a job, so that it proves that the scheduler turns, whatever registries do."""
-        self._beat = time.monotonic()
-        self._manager.alive(self.summary())
+    def check_clock(self) -> None:
+        """Poll everything soon if the clock was set back since the last check.
+
+        A scheduler that goes by the clock would not run anything until the clock has caught up.
+        """
+        before, self._clock_offset = self._clock_offset, self._read_clock_offset()
+        step = before - self._clock_offset
+        if step <= _CLOCK_STEP:
+            return
+        log.warning("daemon.clock_set_back", seconds=round(step.total_seconds(), 3))
+        with self._changed:
+            self._schedule_soon(self._watchlist)
+            now = self._clock()
+            for discovery in self._watchlist.discoveries:
+                self._scheduler.run_at(discovery.name, now)
+            for job in (_HEARTBEAT_JOB, _WITNESS_JOB):
+                self._scheduler.run_at(job, now)
+
+    def _read_clock_offset(self) -> timedelta:
+        """Return the offset between the clock and the monotonic clock."""
+        return self._clock() - datetime.fromtimestamp(0, UTC) - timedelta(seconds=self._monotonic())
+
+    def _send_heartbeat(self) -> None:
+        """Send a heartbeat. It is a job, so it proves that the scheduler works."""
+        self._last_heartbeat = self._monotonic()
+        self._manager.heartbeat(self.summary())
 
     def _log_head(self) -> None:
-        """Writes the head of the chain where it is a new one: the log is a witness of it.
+        """Log the head of the chain if it is new, so that the log is a witness.
 
-        So does every pass of the one-shot way; a daemon has none that ends.
+        `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
         """
         try:
             head = self._store.head()
@@ -656,78 +434,67 @@ class Daemon:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
             return
-        if head.change_id != self._head_logged:
-            self._head_logged = head.change_id
+        if head.change_id != self._last_head:
+            self._last_head = head.change_id
             log.info("history.extended", head=head.hash, change_id=head.change_id)
 
     def _close_store(self) -> None:
         self._log_head()
         self._store.close()
 
-    def _size(self) -> dict[str, int]:
-        return {"registries": len(self._plan.sources), "repositories": len(self._watched)}
+
+class _FinishedPoll(NamedTuple):
+    """The result of a poll's job.
+
+    Attributes:
+        recovered: Whether the poll ended a series of failures.
+    """
+
+    watched: WatchedRepository
+    result: Poll
+    started_at: datetime
+    recovered: bool
 
 
-_ORDERS: Final[Mapping[signal.Signals, Order]] = {
+class _RegistryUse:
+    """Counts the calls of each registry, and closes a retired registry after the last.
+
+    The caller holds a lock.
+    """
+
+    def __init__(self) -> None:
+        self._calls: Counter[Registry] = Counter()
+        self._retired: set[Registry] = set()
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of all registries."""
+        return self._calls.total()
+
+    def begin(self, registry: Registry) -> None:
+        self._calls[registry] += 1
+
+    def end(self, registry: Registry) -> None:
+        self._calls[registry] -= 1
+        if not self._calls[registry]:
+            del self._calls[registry]
+            self.retire(())
+
+    def retire(self, registries: Iterable[Registry]) -> None:
+        """Close registries as soon as no call uses them."""
+        self._retired.update(registries)
+        for registry in [each for each in self._retired if each not in self._calls]:
+            self._retired.discard(registry)
+            registry.close()
+
+
+def _job(watched: WatchedRepository, handle: RegistryHandle, now: datetime) -> Job:
+    job = Job.of(watched.repository, watched.watch, handle.registry, now)
+    return msgspec.structs.replace(job, interval=watched.poll_interval(now))
+
+
+_SIGNALS: Final[Mapping[signal.Signals, Request]] = {
     signal.SIGTERM: "stop",
     signal.SIGINT: "stop",
     signal.SIGHUP: "reload",
 }
-
-
-class _Jittered(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Fires when a repository is due, a little later at random; what is past it leaves out."""
-
-    def __init__(self, watched: _Watched, random: Random) -> None:
-        self._watched = watched
-        self._random = random
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        after = max(previous or now, now)
-        watch = self._watched.watch
-        put_off = self._random.uniform(0, watch.jitter.total_seconds())
-        return next_due(watch, self._watched.repository, after) + timedelta(seconds=put_off)
-
-
-class _Regular(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Fires an interval after the last time; what is past it leaves out."""
-
-    def __init__(self, interval: timedelta) -> None:
-        self._interval = interval
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:  # noqa: ARG002  APScheduler's signature
-        return now + self._interval
-
-
-class _Complaints(logging.Handler):
-    """Passes on what APScheduler says went wrong; that a poll overran is told by its event."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.error("daemon.failed", error=record.getMessage(), exc_info=record.exc_info)
-
-
-def _forward_complaints() -> None:
-    logger = logging.getLogger("apscheduler")
-    logger.propagate = False
-    logger.handlers = [_Complaints(logging.ERROR)]
-
-
-def _census(registry: str, members: Sequence[_Watched], now: datetime) -> Census:
-    complete = [each.last_complete_at for each in members if each.last_complete_at]
-    return Census(
-        registry,
-        repositories=len(members),
-        tags=sum(each.tags for each in members),
-        failing=sum(each.failures > 0 for each in members),
-        stale=sum(each.is_stale(now) for each in members),
-        oldest=parse_timestamp(min(complete)) if complete else None,
-    )
-
-
-def _named(watches: Iterable[Watch]) -> set[Repository]:
-    return {repository for watch in watches for repository in watch.named}
-
-
-def _offset(clock: Clock) -> timedelta:
-    """How far the clock is ahead of one that nobody sets."""
-    return clock() - datetime.fromtimestamp(0, UTC) - timedelta(seconds=time.monotonic())

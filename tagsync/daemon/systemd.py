@@ -1,7 +1,7 @@
-"""Tells the service manager how the daemon is, by the protocol of sd_notify(3).
+"""The service manager's notification protocol, as sd_notify(3) describes it.
 
-A datagram of ``NAME=value`` lines to the socket that ``$NOTIFY_SOCKET`` names. Without one, as in a
-terminal or a container, nothing is told to anybody.
+A notification is a datagram of ``NAME=value`` lines, sent to the socket that ``$NOTIFY_SOCKET``
+names. If the variable is not set, as in a terminal or a container, nothing is sent.
 """
 
 import os
@@ -13,18 +13,18 @@ from datetime import timedelta
 
 
 class ServiceManager:
-    """Who started the daemon, if it is systemd or speaks like it."""
+    """The process that started the daemon, if it is systemd or speaks its protocol."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        """Takes the address and the watchdog's time from the environment."""
+        """Read the socket's address from the environment."""
         address = env.get("NOTIFY_SOCKET", "")
-        # A leading "@" stands for the zero byte of Linux's abstract sockets (unix(7)).
+        # A leading "@" represents the zero byte of Linux's abstract sockets (unix(7)).
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._env = env
 
     @property
     def watchdog(self) -> timedelta | None:
-        """How long the manager waits for a sign of life, if it waits for one (sd_watchdog(3))."""
+        """Longest time between two heartbeats (sd_watchdog(3)). None if none are expected."""
         microseconds = self._env.get("WATCHDOG_USEC", "")
         process = self._env.get("WATCHDOG_PID", "")
         if not microseconds.isdigit() or process not in {"", str(os.getpid())}:
@@ -32,30 +32,30 @@ class ServiceManager:
         return timedelta(microseconds=int(microseconds)) or None
 
     def ready(self, status: str) -> None:
-        """The daemon is up, or up again after a reload."""
-        self._tell("READY=1", f"STATUS={status}")
+        """Report that the daemon has started, or has finished a reload."""
+        self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The configuration is being read again; `ready` ends that.
+        """Report that the daemon reads its configuration again, until `ready` is called.
 
-        The time is what ``Type=notify-reload`` tells an answer to its own request by.
+        ``Type=notify-reload`` uses the time to match this message with its own request.
         """
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def alive(self, status: str) -> None:
-        """The sign of life that the watchdog waits for, and a sentence for ``systemctl status``."""
-        self._tell("WATCHDOG=1", f"STATUS={status}")
+    def heartbeat(self, status: str) -> None:
+        """Send the watchdog's heartbeat, and the line for ``systemctl status``."""
+        self._notify("WATCHDOG=1", f"STATUS={status}")
 
     def stopping(self) -> None:
-        """The daemon is going down."""
-        self._tell("STOPPING=1")
+        """Report that the daemon is stopping."""
+        self._notify("STOPPING=1")
 
-    def _tell(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self._address:
             return
-        # A manager that does not listen is no reason to stop working.
+        # A manager that does not listen must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            # Never wait: the one who tells is the scheduler's own thread.
+            # Do not block: heartbeats are sent by a thread of the scheduler.
             channel.setblocking(False)
             text = "\n".join(" ".join(line.splitlines()) for line in lines)
             channel.sendto(text.encode(), self._address)

@@ -1,14 +1,31 @@
-"""Pure: the hash that chains each change of the history to the one before it."""
+"""The hash chain of the history: each change is chained to the one before it."""
 
+import sqlite3
 from hashlib import sha256
 from typing import Final
 
 import msgspec
 
 GENESIS: Final = "0" * 64
-"""Stands for the hash before the first change."""
+"""The hash before the first change."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The newest link of the chain, which a witness outside the database remembers.
+
+    Before the first change ``change_id`` is 0 and ``hash`` is `GENESIS`.
+    """
+
+    change_id: int
+    hash: str
+
+
+def read_head(db: sqlite3.Connection) -> Head:
+    """Return the newest change of all repositories."""
+    row = db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
+    return Head(*row) if row else Head(0, GENESIS)
 
 
 def link(
@@ -23,14 +40,22 @@ def link(
     not_before: str | None,
     observed_at: str,
 ) -> str:
-    """The hash of a change: SHA-256, in hexadecimal, of the arguments as one JSON array.
+    """Return the hash of a change: SHA-256 in hexadecimal of the arguments as one JSON array.
 
-    The array is in UTF-8, without spaces, and escapes only what JSON requires; Python's
+    The array is in UTF-8, without spaces, and escapes only what JSON requires. Python's
     ``json.dumps(…, ensure_ascii=False, separators=(",", ":"))`` writes the same bytes.
 
-    ``previous`` is the hash of the change before it, or `GENESIS`; ``repository`` the full name, so
-    that renaming a repository breaks the chain too; ``fields`` the JSON text as the column holds
-    it; everything else a column of ``changes``.
+    Args:
+        previous: The hash of the change before it, or `GENESIS`.
+        change_id: The column ``id``.
+        repository: The full name, so that renaming a repository breaks the chain too.
+        tag: As the column; so are all that follow.
+        kind: As the column.
+        old_digest: As the column.
+        new_digest: As the column.
+        fields: The JSON text exactly as the column holds it.
+        not_before: As the column.
+        observed_at: As the column.
     """
     content = (
         previous,

@@ -1,18 +1,19 @@
-"""The database, whose only writer this is, for the threads of a process.
+"""Thread-safe access to the database: one connection to read and one to write.
 
-They share two connections and take each in turn: one reads, the other writes in short transactions.
-Other processes wait for these at most `tagsync.database.BUSY_TIMEOUT` seconds, as a store does for
-theirs.
+Threads take turns on the read connection; their writes share transactions (see
+`tagsync.database.group_commit`). Each process waits at most
+`tagsync.database.connection.BUSY_TIMEOUT` seconds for another one's transaction.
 """
 
-from collections.abc import Collection, Iterator, Set
+import json
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import RLock
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
-import msgspec
-
+from tagsync.database import recorder
 from tagsync.database.connection import (
     BUSY_TIMEOUT,
     Connection,
@@ -21,97 +22,87 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
-from tagsync.database.outcomes import Known
-from tagsync.database.recorder import Head, Ledger, View, head_of, moment_of
+from tagsync.database.group_commit import GroupCommit
+from tagsync.database.hash_chain import Head, read_head
+from tagsync.database.outcomes import Outcome, PendingLog
 from tagsync.database.sqlite_errors import translate_sqlite_errors
-from tagsync.models import GONE, Repository
+from tagsync.database.state import (
+    RepositoryState,
+    check_timestamp,
+    decoding,
+    read_state,
+    read_tags,
+)
+from tagsync.models import Repository, Tag
 
-_encode = msgspec.json.Encoder().encode
+ResultT = TypeVar("ResultT")
 
+_NOT_GONE: Final = """
+    NOT EXISTS (
+        SELECT 1 FROM observations WHERE outcome = 'ok' AND reasons = 'gone' AND id = (
+            SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1
+        )
+    )
+"""
+"""SQL condition: the registry did not say that the repository does not exist any more."""
 
-class _Shared:
-    """A connection that threads take in turn.
-
-    An interrupt in the main thread may come between the lock and whoever gives it back. The thread
-    has it then, and has to be able to take it once more to close the connection.
-    """
-
-    def __init__(self, db: Connection, path: Path) -> None:
-        self._db: Final = db
-        self._path: Final = path
-        self._lock: Final = RLock()
-
-    def close(self) -> None:
-        """Waits for the transaction in hand, then closes the connection for good."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def transaction(self, begin: str) -> Iterator[Connection]:
-        """All that is done in it, or nothing.
-
-        Raises:
-            StoreError: something in it failed.
-        """
-        with self._lock, translate_sqlite_errors(self._path):
-            try:
-                # An interrupt may come when it has just begun.
-                self._db.execute(begin)
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.rollback()
-                raise
-
-    @contextmanager
-    def asked(self) -> Iterator[Connection]:
-        """For one question, which needs no transaction."""
-        with self._lock, translate_sqlite_errors(self._path):
-            yield self._db
+_REPOSITORIES: Final = f"SELECT registry, name FROM repositories AS r WHERE {_NOT_GONE}"  # noqa: S608  a constant
+_FRESHNESS: Final = f"""
+    SELECT registry, name, last_complete_at,
+           (SELECT count(*) FROM tags WHERE repository_id = r.id)
+    FROM repositories AS r WHERE {_NOT_GONE}
+"""  # noqa: S608  a constant
 
 
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, reader: _Shared, writer: _Shared) -> None:
-        """Takes over the connections; use `open`."""
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, reader: Connection, writer: Connection, path: Path) -> None:
+        """Take over two connections; use `open`."""
+        self._reader: Final = reader
+        self._path: Final = path
+        # Re-entrant: KeyboardInterrupt may hit between acquire and release, and close() still has
+        # to work in the same thread.
+        self._reading: Final = RLock()
+        self._group_commit: Final = GroupCommit(writer, path)
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
-        """Opens the database, creating and migrating it as needed.
+        """Open the database; create and migrate it as needed.
 
         Args:
-            path: the file.
-            busy_timeout: seconds to wait for another process's transaction.
+            path: The file.
+            busy_timeout: Seconds to wait for another process's transaction.
 
         Raises:
-            UnusableDatabase: the file is no database, another program's, or a newer tagsync's.
-            StoreError: it cannot be read or written.
+            UnusableDatabase: If the file is not a database, or belongs to another program or to a
+                newer tagsync.
+            StoreError: If it cannot be read or written.
         """
-        writer = _Shared(connect(path, busy_timeout), path)
+        writer = connect(path, busy_timeout)
         try:
-            return cls(_Shared(connect_beside(path, busy_timeout), path), writer)
+            return cls(connect_beside(path, busy_timeout), writer, path)
         except BaseException:
             writer.close()
             raise
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
-        """Opens the database so that nothing can be written; where there is none yet, an empty one.
+        """Open the database read-only, or an empty one in memory if there is no file.
 
         Raises:
-            UnusableDatabase, StoreError: as `open`.
+            UnusableDatabase: As `open`.
+            StoreError: As `open`.
         """
-        there = path.exists() and path.stat().st_size
-        shared = _Shared(connect_for_reading(path) if there else empty_database(), path)
-        return cls(shared, shared)
+        exists = path.exists() and path.stat().st_size
+        connection = connect_for_reading(path) if exists else empty_database()
+        return cls(connection, connection, path)
 
     def close(self) -> None:
-        """Waits for the transactions in hand, then closes the database for good."""
-        self._reader.close()
-        self._writer.close()
+        """Wait for the running transactions, then close the database for good."""
+        with self._reading:
+            self._reader.close()
+        self._group_commit.close()
 
     def __enter__(self) -> Self:
         return self
@@ -120,65 +111,70 @@ class Store:
         self.close()
 
     def repositories(self) -> list[Repository]:
-        """Every repository that was ever polled, but those whose registry says they are gone."""
-        with self._reader.asked() as db:
-            rows = db.execute(
-                "SELECT registry, name FROM repositories AS r WHERE instr(coalesce((SELECT detail"
-                " FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1), ''), ?)"
-                " <> 1",
-                (GONE,),
-            ).fetchall()
-        return [Repository(*row) for row in rows]
+        """Return every repository that was polled, except those that no longer exist."""
+        with self._read() as db:
+            return [Repository(*row) for row in db.execute(_REPOSITORIES).fetchall()]
 
     def freshness(self) -> dict[Repository, tuple[str | None, int]]:
-        """The same repositories, each with when it was last listed in full and its tags then."""
-        with self._reader.asked() as db:
-            rows = db.execute(
-                "SELECT registry, name, last_complete_at,"
-                " (SELECT count(*) FROM tags WHERE repository_id = r.id)"
-                " FROM repositories AS r"
-            ).fetchall()
-            known = {Repository(*row[:2]): (moment_of(row[2]), int(row[3])) for row in rows}
-        # Another process may have recorded a further one meanwhile.
-        return {r: known[r] for r in self.repositories() if r in known}
+        """Return the same repositories: when each was last listed in full, and its tags then."""
+        with self._read() as db:
+            rows = db.execute(_FRESHNESS).fetchall()
+            with decoding("repositories"):
+                return {Repository(*row[:2]): (check_timestamp(row[2]), row[3]) for row in rows}
 
     def head(self) -> Head:
-        """The newest change of all repositories."""
-        with self._reader.asked() as db:
-            return head_of(db)
+        """Return the newest change of all repositories."""
+        with self._read() as db:
+            return read_head(db)
 
-    def known(self, repository: Repository) -> Known:
-        """What is recorded of a repository as a whole."""
-        with self._reader.asked() as db:
-            return View(db, repository).known
+    def state(self, repository: Repository) -> RepositoryState:
+        """Return what is recorded of a repository as a whole."""
+        with self._read() as db:
+            return read_state(db, repository)
+
+    def tags(self, repository: Repository) -> dict[str, Tag]:
+        """Return the stored tags of a repository, by name."""
+        with self._read() as db:
+            return read_tags(db, repository)
 
     def with_manifest(self, digests: Collection[str]) -> Set[str]:
-        """Those of the digests whose manifest is recorded."""
-        with self._reader.asked() as db:
+        """Return those of the digests whose manifest is recorded."""
+        with self._read() as db:
             rows = db.execute(
                 "SELECT digest FROM images WHERE manifest IS NOT NULL"
                 " AND digest IN (SELECT value FROM json_each(?))",
-                (_encode(list(digests)).decode(),),
+                (json.dumps(list(digests)),),
             ).fetchall()
         return {digest for (digest,) in rows}
 
-    @contextmanager
-    def reading(self, repository: Repository) -> Iterator[View]:
-        """One consistent view of a repository's records."""
-        with self._reader.transaction("BEGIN") as db:
-            yield View(db, repository)
-
-    @contextmanager
-    def recording(self) -> Iterator[Ledger]:
-        """One write transaction: all of it is kept, or none.
+    def record(
+        self, repository: Repository, outcome: Outcome, seen: RepositoryState, interval: timedelta
+    ) -> PendingLog | None:
+        """Record the outcome of one poll; see `tagsync.database.recorder.record`.
 
         Raises:
-            StoreError: it could not be begun or committed; nothing of it was kept.
+            StoreError: If it could not be recorded; nothing of it was.
         """
-        with self._writer.transaction("BEGIN IMMEDIATE") as db:
-            yield Ledger(db)
+        return self._write(
+            lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
+        )
 
-    def acknowledge(self, repositories: Collection[Repository], through: int) -> None:
-        """Notes that log lines were written; see `Ledger.acknowledge`."""
-        with self.recording() as ledger:
-            ledger.acknowledge(repositories, through)
+    def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
+        """Return whether `record` would drop the outcome, as a dry run reports it."""
+        return recorder.is_overtaken(outcome, self.state(repository), seen)
+
+    def acknowledge(self, repository: Repository, through: int) -> None:
+        """Note that log lines were written; see `tagsync.database.recorder.acknowledge`.
+
+        Raises:
+            StoreError: If it could not be noted.
+        """
+        self._write(lambda db: recorder.acknowledge(db, repository, through))
+
+    def _write(self, function: Callable[[Connection], ResultT]) -> ResultT:
+        return self._group_commit.run(function)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._reading, translate_sqlite_errors(self._path):
+            yield self._reader

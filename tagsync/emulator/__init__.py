@@ -1,33 +1,34 @@
-"""An SWR of our own on loopback: repositories, tags, paging, errors and credentials as documented.
+"""An emulated SWR on loopback: repositories, tags, paging, errors and credentials.
 
-For the demonstration, for tagsync's tests, and for the tests of those who build on it::
+It serves the demonstration, the tests of tagsync, and your own tests::
 
     with Emulator() as swr:
         swr.push("team/api", "v1", "first build")
-        ...  # point a registry's endpoint at swr.url
+        ...  # use swr.url as the endpoint of a registry
 
-What it answers, all on one address:
+One address serves all paths:
 
 ===========================================================  =======================================
 ``GET /v2/manage/namespaces/{namespace}/repos/{name}/tags``  the tags of a repository
 ``GET /v2/manage/namespaces``                                the organizations
 ``GET /v2/manage/repos``                                     the repositories
-``GET /v2/manage/shared-repositories``                       what other accounts share
-``POST /v3/auth/tokens``                                     signing in, with `Emulator`'s ``users``
-``PUT /meta-data/latest/api/token``                          an ECS host's metadata service,
-``GET /openstack/latest/securitykey``                        with `Emulator`'s ``agency``
+``GET /v2/manage/shared-repositories``                       the repositories of other accounts
+``POST /v3/auth/tokens``                                     a token, for `Emulator`'s ``users``
+``PUT /meta-data/latest/api/token``                          the metadata service of an ECS host,
+``GET /openstack/latest/securitykey``                        for `Emulator`'s ``agency``
 ===========================================================  =======================================
 
-The tag list is the vendor's "Querying the List of Image Repository Tags", the other lists are the
-calls next to it in the same reference. Where real servers are known to differ from it, the
-constructor's arguments make this one differ in the same way; and with `Faults` it misbehaves.
+The tag list follows the vendor's "Querying the List of Image Repository Tags", and the other lists
+follow their pages in the same reference. Some real servers are known to differ from the reference;
+the arguments of `Emulator` reproduce these differences. `Faults` makes the emulator misbehave.
 """
 
 from tagsync.emulator.access import AGENCY_ACCESS_KEY, User
 from tagsync.emulator.faults import LIES, MISHAPS, Fault, Faults
 from tagsync.emulator.http import Headers, Request
+from tagsync.emulator.repositories import REFERENCE_REPOSITORY
+from tagsync.emulator.server import Emulator
 from tagsync.emulator.signatures import SKEW_ALLOWED, Keys, signature_fault
-from tagsync.emulator.swr import REFERENCE_REPOSITORY, Emulator
 
 __all__ = [
     "AGENCY_ACCESS_KEY",

@@ -1,10 +1,10 @@
-"""An emulated SWR to try tagsync with: sample repositories in which something happens all the time.
+"""An emulated SWR to try tagsync with. The tags of its repositories keep changing.
 
 ::
 
     python -m tagsync.emulator --port 8080 --faults 0.1
 
-serves until it is interrupted. It prints a configuration that watches it.
+The server prints a configuration that watches it, and runs until it is interrupted.
 """
 
 import time
@@ -27,30 +27,32 @@ repositories = ["*"]
 """
 
 _SAMPLES: Final = {"team-a/api": 30, "team-a/web/frontend": 12, "team-b/base": 4}
-"""Repositories, and how many tags each begins with."""
+"""The sample repositories and their initial number of tags."""
+
+_DAY_SECONDS: Final = 86400
 
 
 class Activity:
-    """What people do to repositories: they push, move and delete tags."""
+    """Random pushes, moves and deletions of tags in the sample repositories."""
 
     def __init__(self, swr: Emulator, seed: int) -> None:
-        """Fills the sample repositories."""
+        """Fill the sample repositories."""
         self._swr = swr
-        self._random = Random(seed)  # noqa: S311  to be repeatable is the point
+        self._random = Random(seed)  # noqa: S311  the same seed must give the same activity
         self._builds = 0
         for repository, count in _SAMPLES.items():
             for _ in range(count):
                 self._push(repository)
 
     def act(self) -> str:
-        """Does one thing; returns what it was."""
+        """Change one tag and return a sentence about the change."""
         repository = self._random.choice(list(_SAMPLES))
         tags = list(self._swr.tags(repository))
-        what = self._random.choice(("push", "move", "delete")) if len(tags) > 1 else "push"
-        if what == "push":
+        action = self._random.choice(("push", "move", "delete")) if len(tags) > 1 else "push"
+        if action == "push":
             return f"{repository}:{self._push(repository)} is pushed"
         tag = self._random.choice(tags)
-        if what == "delete":
+        if action == "delete":
             self._swr.delete(repository, tag)
             return f"{repository}:{tag} is deleted"
         self._push(repository, tag)
@@ -64,43 +66,64 @@ class Activity:
 
 
 def main() -> None:
-    """Serves until SIGINT, and says what happens."""
+    """Run an emulated SWR whose tags keep changing, until it is interrupted."""
     parser = ArgumentParser("python -m tagsync.emulator", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=0, help="a free one if left out")
-    parser.add_argument("--seed", type=int, default=0, help="of what happens and what goes wrong")
-    parser.add_argument("--every", type=_seconds, default=1.0, help="seconds between two changes")
     parser.add_argument(
-        "--faults", type=_rate, default=0.0, help="how likely a request goes wrong, or a page lies"
+        "--port", type=int, default=0, help="port to listen on (default: any free port)"
     )
-    given = parser.parse_args()
-    faults = Faults.evenly(given.faults, seed=given.seed)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random changes and faults (default: 0)"
+    )
+    parser.add_argument(
+        "--every", type=_seconds, default=1.0, help="seconds between two changes (default: 1)"
+    )
+    parser.add_argument(
+        "--faults",
+        type=_probability,
+        default=0.0,
+        help="probability that a request fails, and that a page of tags is wrong (default: 0)",
+    )
+    options = parser.parse_args()
+    faults = Faults.evenly(options.faults, seed=options.seed)
     try:
-        with Emulator(port=given.port, max_page=10, faults=faults) as swr:
-            activity = Activity(swr, given.seed)
-            _say(CONFIG.format(endpoint=swr.url))
+        with Emulator(port=options.port, max_page=10, faults=faults) as swr:
+            activity = Activity(swr, options.seed)
+            _print(CONFIG.format(endpoint=swr.url))
             while True:
-                time.sleep(given.every)
-                _say(activity.act())
+                time.sleep(options.every)
+                _print(activity.act())
     except (OSError, OverflowError) as error:
-        parser.error(f"port {given.port} cannot be had ({error}): give another one")
+        parser.error(f"cannot listen on port {options.port} ({error}): give another port")
     except KeyboardInterrupt:
-        _say(f"went wrong: {', '.join(f'{n} {kind}' for kind, n in faults.counts.items()) or None}")
+        counts = ", ".join(f"{count} {kind}" for kind, count in faults.counts.items())
+        _print(f"faults: {counts or 'none'}")
 
 
-def _rate(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise ArgumentTypeError(f"{text} is no probability: give one between 0 and 1")
-    return float(text)
+def _probability(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise ArgumentTypeError(f"invalid probability {text!r}: give a number from 0 to 1")
+    return number
 
 
 def _seconds(text: str) -> float:
-    if not 0 < float(text) < 86400:  # noqa: PLR2004  a day
-        raise ArgumentTypeError(f"{text} is no number of seconds that somebody would wait")
-    return float(text)
+    number = _number(text)
+    if not 0 < number < _DAY_SECONDS:
+        raise ArgumentTypeError(
+            f"invalid number of seconds {text!r}: give one above 0 and below {_DAY_SECONDS} (a day)"
+        )
+    return number
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  what it is run for
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"invalid number {text!r}: write it like 0.5") from None
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  the output of the command
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who may ask: the identity service, an ECS host's metadata service, and the gateway's check."""
+"""Authentication: identity service, metadata service and the gateway's check."""
 
 import json
 import re
@@ -9,25 +9,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tagsync.clock import Clock
-from tagsync.emulator.answers import TEXT, Refusal, as_json, gateway, identity_refusal
+from tagsync.emulator.answers import TEXT, Refusal, gateway_error, identity_error, json_answer
 from tagsync.emulator.http import Answer, Request
-from tagsync.emulator.signatures import ALGORITHM, Keys, same, signature_fault
+from tagsync.emulator.signatures import ALGORITHM, Keys, secrets_equal, signature_fault
 
 AGENCY_ACCESS_KEY: Final = "EMULATEDAGENCYKEY001"
-"""The access key that goes with the keys of an `Emulator`'s ``agency``."""
+"""The access key of the keys that are an `Emulator`'s ``agency``."""
 
-_MAX_METADATA_TTL: Final = 21600
-"""Seconds: the longest life that the metadata service gives to a token."""
+_MAX_METADATA_TTL_SECONDS: Final = 21600
+"""The maximum lifetime of a token of the metadata service."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may sign in.
+    """A user of the identity service.
 
     Attributes:
-        password: of the user.
-        domain: the name of the account that the user belongs to.
-        project: the name of the project that the token may be for.
+        password: The user's password.
+        domain: The name of the account that the user belongs to.
+        project: The name of the only project for which the user can get a token.
     """
 
     password: str = field(repr=False)
@@ -36,7 +36,7 @@ class User:
 
 
 class _Tokens:
-    """Those that were issued, each until it expires."""
+    """The issued tokens. Each is valid until it expires or all are revoked."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -47,10 +47,10 @@ class _Tokens:
         self._expiries[token] = expires_at
         return token, expires_at
 
-    def accept(self, token: str) -> bool:
+    def is_valid(self, token: str) -> bool:
         now = self._clock()
         return any(
-            same(token, issued) and now < expires_at
+            secrets_equal(token, issued) and now < expires_at
             for issued, expires_at in self._expiries.items()
         )
 
@@ -58,8 +58,8 @@ class _Tokens:
         self._expiries.clear()
 
 
-class Identity:
-    """The vendor's identity service (IAM): a token for a password."""
+class IdentityService:
+    """The vendor's identity service (IAM), which issues a token for a password."""
 
     def __init__(self, users: Mapping[str, User], lifetime: timedelta, clock: Clock) -> None:
         self._users = users
@@ -67,18 +67,26 @@ class Identity:
         self.tokens = _Tokens(clock)
 
     def sign_in(self, request: Request) -> Answer:
-        """Answers who asks for a token with a password."""
-        user = self._user(request.body)
+        """Answer a request for a token with a password.
+
+        Raises:
+            Refusal: If the body is malformed, or a part of the credential is wrong.
+        """
+        user = self._authenticate(request.body)
         if user is None:
-            raise Refusal(identity_refusal(401, "The username or password is wrong."))
+            raise Refusal(identity_error(401, "The username or password is wrong."))
         token, expires_at = self.tokens.issue(self._lifetime)
         project = {"name": user.project, "domain": {"name": user.domain}}
-        body = {"methods": ["password"], "expires_at": _expiry(expires_at), "project": project}
-        return as_json({"token": body}, {"X-Subject-Token": token}, status=201)
+        body = {
+            "methods": ["password"],
+            "expires_at": _format_expiry(expires_at),
+            "project": project,
+        }
+        return json_answer({"token": body}, {"X-Subject-Token": token}, status=201)
 
-    def _user(self, body: bytes) -> User | None:
-        """Whose name, password, account and project a sign-in gives; null where one is wrong."""
-        match _sign_in_of(body):
+    def _authenticate(self, body: bytes) -> User | None:
+        """Return the user, or `None` if the name, password, account or project is wrong."""
+        match _auth_object(body):
             case {
                 "identity": {
                     "methods": ["password"],
@@ -94,13 +102,13 @@ class Identity:
             }:
                 user = self._users.get(name)
             case _:
-                raise Refusal(identity_refusal(400, "The request body is invalid."))
+                raise Refusal(identity_error(400, "The request body is invalid."))
         if user is None or (domain, project) != (user.domain, user.project):
             return None
-        return user if same(password, user.password) else None
+        return user if secrets_equal(password, user.password) else None
 
 
-def _sign_in_of(body: bytes) -> object:
+def _auth_object(body: bytes) -> object:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -108,60 +116,60 @@ def _sign_in_of(body: bytes) -> object:
     return content.get("auth") if isinstance(content, dict) else None
 
 
-class Metadata:
-    """The service at which an ECS host finds the keys of its agency."""
+class MetadataService:
+    """The metadata service of an ECS host, which issues the keys of the host's agency."""
 
     def __init__(
-        self, agency: Keys | None, lifetime: timedelta, clock: Clock, *, wants_tokens: bool
+        self, agency: Keys | None, lifetime: timedelta, clock: Clock, *, requires_token: bool
     ) -> None:
         self._agency = agency
-        self._wants_tokens = wants_tokens
+        self._requires_token = requires_token
         self._lifetime = lifetime
         self._clock = clock
         self._tokens = _Tokens(clock)
         self._expires_at: datetime | None = None
 
-    def give_token(self, request: Request) -> Answer:
-        """Answers who asks for a token of the metadata service."""
-        if not self._wants_tokens:
+    def issue_token(self, request: Request) -> Answer:
+        """Answer a request for a token of the metadata service."""
+        if not self._requires_token:
             return Answer(405, b"", {"Allow": "GET"})
         ttl = request.headers.get("X-Metadata-Token-Ttl-Seconds", "")
-        if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= _MAX_METADATA_TTL:
+        if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= _MAX_METADATA_TTL_SECONDS:
             return Answer(400, b"Bad Request", TEXT)
         token, _ = self._tokens.issue(timedelta(seconds=int(ttl)))
         return Answer(200, token.encode(), TEXT)
 
-    def give_keys(self, request: Request) -> Answer:
-        """Answers who asks for the keys of the agency."""
-        given = request.headers.get("X-Metadata-Token", "")
-        if self._agency is None or (self._wants_tokens and not self._tokens.accept(given)):
+    def issue_keys(self, request: Request) -> Answer:
+        """Answer a request for the keys of the agency."""
+        token = request.headers.get("X-Metadata-Token", "")
+        if self._agency is None or (self._requires_token and not self._tokens.is_valid(token)):
             return Answer(401, b"Unauthorized", TEXT)
-        if not self.keys():
+        if not self.valid_keys():
             self._expires_at = self._clock() + self._lifetime
         credential = {
             "access": AGENCY_ACCESS_KEY,
             "secret": self._agency.secret_key,
             "securitytoken": self._agency.security_token,
-            "expires_at": _expiry(self._expires_at or self._clock()),
+            "expires_at": _format_expiry(self._expires_at or self._clock()),
         }
-        return as_json({"credential": credential})
+        return json_answer({"credential": credential})
 
-    def keys(self) -> dict[str, Keys]:
-        """Those that were given away and have not expired."""
+    def valid_keys(self) -> dict[str, Keys]:
+        """Return the issued keys by access key, unless they have expired."""
         if self._agency is None or self._expires_at is None or self._clock() >= self._expires_at:
             return {}
         return {AGENCY_ACCESS_KEY: self._agency}
 
 
 class Guard:
-    """Lets those pass who show a credential that somebody has."""
+    """The gateway's check that a request has an accepted credential."""
 
     def __init__(
         self,
         token: str | None,
         keys: Mapping[str, Keys],
-        identity: Identity,
-        metadata: Metadata,
+        identity: IdentityService,
+        metadata: MetadataService,
     ) -> None:
         self._token = token
         self._keys = keys
@@ -169,23 +177,27 @@ class Guard:
         self._metadata = metadata
 
     def check(self, request: Request, now: datetime) -> None:
-        """Raises `Refusal` unless a request shows one."""
+        """Check the credential of a request.
+
+        Raises:
+            Refusal: If the request has no credential, or a wrong one.
+        """
         if request.headers.get("Authorization", "").startswith(ALGORITHM):
-            fault = signature_fault(request, {**self._keys, **self._metadata.keys()}, now)
+            fault = signature_fault(request, {**self._keys, **self._metadata.valid_keys()}, now)
         else:
             fault = self._token_fault(request.headers.get("X-Auth-Token"))
         if fault is not None:
             message = f"Incorrect IAM authentication information: {fault}"
-            raise Refusal(gateway(401, "APIGW.0301", message))
+            raise Refusal(gateway_error(401, "APIGW.0301", message))
 
-    def _token_fault(self, given: str | None) -> str | None:
-        if given is None:
+    def _token_fault(self, token: str | None) -> str | None:
+        if token is None:
             return "the request has neither a token nor a signature"
-        if self._token is not None and same(given, self._token):
-            return None
-        return None if self._identity.tokens.accept(given) else "the token is wrong or has expired"
+        fixed = self._token is not None and secrets_equal(token, self._token)
+        valid = fixed or self._identity.tokens.is_valid(token)
+        return None if valid else "the token is wrong or has expired"
 
 
-def _expiry(moment: datetime) -> str:
-    """As IAM and the metadata service write it, with six fractional digits."""
+def _format_expiry(moment: datetime) -> str:
+    """Return the time as IAM and the metadata service write it, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,4 +1,4 @@
-"""What SWR, its gateway and its identity service say in JSON, and how they refuse."""
+"""JSON answers and errors of SWR, its gateway and its identity service."""
 
 import json
 from collections.abc import Mapping
@@ -13,42 +13,44 @@ TEXT: Final[Mapping[str, str]] = {"Content-Type": "text/plain"}
 
 
 class Refusal(Exception):
-    """Ends the making of an answer: this one is given instead."""
+    """Raised to stop handling a request and to send this answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
 
 
-def encoded(content: object) -> bytes:
-    """JSON, as the body of an answer."""
+def encode_json(content: object) -> bytes:
+    """Return the content as JSON."""
     return json.dumps(content).encode()
 
 
-def as_json(content: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Answer:
-    """An answer in JSON."""
-    return Answer(status, encoded(content), headers or {})
+def json_answer(
+    content: object, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Answer:
+    """Return an answer whose body is the content as JSON."""
+    return Answer(status, encode_json(content), headers or {})
 
 
-def refusal(status: int, code: str, message: str) -> Answer:
-    """How the registry refuses."""
+def registry_error(status: int, code: str, message: str) -> Answer:
+    """Return an error in the form of the registry."""
     error = {"errorCode": code, "errorMessage": message, "detail": HTTPStatus(status).phrase}
-    return as_json({"errors": [error]}, status=status)
+    return json_answer({"errors": [error]}, status=status)
 
 
 def bad_request(message: str) -> Answer:
-    """How the registry refuses parameters."""
-    return refusal(400, "SVCSTG.SWR.4001072", message)
+    """Return the registry's error for wrong parameters."""
+    return registry_error(400, "SVCSTG.SWR.4001072", message)
 
 
-def gateway(status: int, code: str, message: str) -> Answer:
-    """The gateway stands before the registry, and has a form of its own for what it refuses."""
+def gateway_error(status: int, code: str, message: str) -> Answer:
+    """Return an error in the form of the gateway in front of the registry."""
     request_id = sha256(f"{status} {code}".encode()).hexdigest()[:32]
     body = {"error_msg": message, "error_code": code, "request_id": request_id}
-    return as_json(body, status=status)
+    return json_answer(body, status=status)
 
 
-def identity_refusal(status: int, message: str) -> Answer:
-    """How the identity service refuses."""
+def identity_error(status: int, message: str) -> Answer:
+    """Return an error in the form of the identity service."""
     error = {"code": status, "message": message, "title": HTTPStatus(status).phrase}
-    return as_json({"error": error}, status=status)
+    return json_answer({"error": error}, status=status)

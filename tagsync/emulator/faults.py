@@ -1,11 +1,11 @@
-"""What an emulated registry does wrong: on command, or at random and yet the same for a seed.
+"""Faults of the emulated registry, on request or at random with a fixed seed.
 
 ::
 
     faults = Faults({"latency": 0.2, "drop": 0.05}, seed=7)
     with Emulator(faults=faults) as swr:
-        faults.next("half_sent")   # the next answer, whatever the rates are
-        faults.on = False          # an honest registry again
+        faults.next("half_sent")   # the next answer breaks off, whatever the rates are
+        faults.on = False          # the registry behaves correctly again
     print(faults.counts)
 """
 
@@ -21,44 +21,44 @@ from threading import Lock
 from typing import Final, NamedTuple, Self
 
 from tagsync.clock import Clock, utc_now
-from tagsync.emulator.answers import gateway, refusal
-from tagsync.emulator.http import WHOLE, Answer, Delivery
+from tagsync.emulator.answers import gateway_error, registry_error
+from tagsync.emulator.http import COMPLETE, Answer, Delivery
 
 
 class Fault(StrEnum):
     """Everything that can go wrong.
 
-    The mishaps, which befall any request:
+    Mishaps can happen to any request:
 
     =====================  =========================================================================
-    ``latency``            the answer, made at once, arrives after a while
-    ``stall``              the request is taken and never answered
-    ``stall_midway``       the answer stops in the middle, and the connection stays
-    ``drop``               the connection is closed without a word
-    ``half_sent``          the connection is closed in the middle of the answer
-    ``truncated``          an answer that looks whole has only a part of its body
-    ``wrong_body``         200 with something else: a proxy's page, an error, other JSON, no text
-    ``throttled``          429 of the gateway (``APIG.0308``) that names no time
+    ``latency``            the server computes the answer at once and sends it after a delay
+    ``stall``              the server reads the request and never answers
+    ``stall_midway``       the server stops in the middle of the answer, the connection stays open
+    ``drop``               the server closes the connection without an answer
+    ``half_sent``          the server closes the connection in the middle of the answer
+    ``truncated``          the answer is complete for HTTP, but the end of its body is missing
+    ``wrong_body``         200 with a proxy's page, an error, other JSON, invalid text or no body
+    ``throttled``          429 of the gateway (``APIG.0308``) without ``Retry-After``
     ``throttled_seconds``  the same with ``Retry-After`` in seconds
     ``throttled_date``     the same with ``Retry-After`` as a date
-    ``throttled_403``      403 with one of the two codes by which SWR itself throttles
-    ``server_error``       a 5xx, of the registry or of a proxy before it
-    ``busy``               409: try again
-    ``expired``            401, and no token that somebody signed in for is good any more
+    ``throttled_403``      403 with one of the two codes that SWR itself uses for throttling
+    ``server_error``       a 5xx of the registry, or of a proxy in front of it
+    ``busy``               409, which asks the client to retry
+    ``expired``            401, and every token of the identity service becomes invalid
     ``skewed``             the clock is far off, for signatures and in the ``Date`` of the answer
     =====================  =========================================================================
 
-    The lies, which are told of a repository's tags. None is such that it could not be noticed or
-    outlived by one who asks again, as a page would be that looks like the only one and lacks a tag:
+    Lies make a tag list wrong. A client can detect each of them, or recover when it reads the list
+    again. For example, no lie removes some of the tags from a list that has only one page:
 
     =====================  =========================================================================
-    ``shifted``            a later page, as after a push or a deletion since the page before
-    ``repeated``           the first page again in place of a later one
-    ``capped``             fewer rows than were asked for
-    ``total``              ``Content-Range`` tells of more or fewer rows than there are
-    ``partial``            one paged listing lacks some of the tags, consistently
-    ``emptied``            one listing has no tags at all, or no more from a later page on
-    ``vanished``           404, there is no such repository
+    ``shifted``            a later page starts a row too early or too late, as after a push
+    ``repeated``           the first page is sent instead of a later one
+    ``capped``             a page has fewer rows than requested
+    ``total``              the total in ``Content-Range`` is too high or too low
+    ``partial``            all pages of one listing leave out the same tags
+    ``emptied``            one listing has no tags at all, or one of its later pages has no rows
+    ``vanished``           404, as if the repository did not exist
     =====================  =========================================================================
     """
 
@@ -95,10 +95,10 @@ LIES: Final = (
     Fault.EMPTIED,
     Fault.VANISHED,
 )
-"""The faults that are told of a repository's tags."""
+"""The faults that make a tag list wrong."""
 
 MISHAPS: Final = tuple(fault for fault in Fault if fault not in LIES)
-"""The faults that befall any request."""
+"""The faults that can happen to any request."""
 
 _WRONG_BODIES: Final = (
     b"<html><body>Please sign in to the network</body></html>",
@@ -111,37 +111,36 @@ _WRONG_BODIES: Final = (
     b"",
 )
 _PROXY_PAGE: Final = b"<html><h1>Bad Gateway</h1></html>"
-_HTML: Final = {"Content-Type": "text/html"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """What befalls one request.
+    """The effects of a fault on one request.
 
     Attributes:
-        refusal: answered in place of what was asked for.
-        revokes: whether the tokens that were signed in for become invalid.
-        skew: how far the clock is off.
-        delay: seconds until the answer is sent.
-        body: sent in place of the right one.
-        kept: the share of the body that the answer has.
-        delivery: how it gets to the client.
+        refusal: The answer to send instead of handling the request.
+        revokes_tokens: Whether every token of the identity service becomes invalid.
+        skew: The error of the clock.
+        delay: The delay of the answer, in seconds.
+        body: The body to send instead of the right one.
+        body_share: The share of the body that is sent.
+        delivery: How the answer is sent to the client.
     """
 
     refusal: Answer | None = None
-    revokes: bool = False
+    revokes_tokens: bool = False
     skew: timedelta = timedelta()
     delay: float = 0.0
     body: bytes | None = None
-    kept: float = 1.0
-    delivery: Delivery = WHOLE
+    body_share: float = 1.0
+    delivery: Delivery = COMPLETE
 
-    def spoiled(self, answer: Answer, now: datetime) -> Answer:
-        """What becomes of an answer."""
+    def apply(self, answer: Answer, now: datetime) -> Answer:
+        """Return the answer with the mishap's effects. The body of an error is unchanged."""
         body = answer.body
-        if answer.status < 300:  # noqa: PLR2004  a refusal keeps its reason
+        if answer.status < 300:  # noqa: PLR2004  the first status that is not a success
             body = body if self.body is None else self.body
-            body = body[: int(len(body) * self.kept)]
+            body = body[: int(len(body) * self.body_share)]
         headers = dict(answer.headers)
         if self.skew:
             headers["Date"] = format_datetime(now + self.skew, usegmt=True)
@@ -149,34 +148,34 @@ class Mishap:
 
 
 NO_MISHAP: Final = Mishap()
-"""What befalls most requests."""
+"""The mishap without effects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """How one page of a tag list differs from the truth.
+    """The differences between one page of a tag list and the truth.
 
     Attributes:
-        hidden: the tags that are left out.
-        shift: how many rows further on the page begins.
-        cap: the most rows that it has, where that is fewer than usual.
-        more: by how much the total is wrong.
-        vanished: whether the repository is said not to exist.
+        hidden: The tags that are left out of the list.
+        shift: The number of rows by which the page starts too late.
+        cap: The maximum number of rows of the page, if it is lower than usual.
+        total_error: The number of rows by which the total is too high.
+        vanished: Whether the answer is that the repository does not exist.
     """
 
     hidden: frozenset[str] = frozenset()
     shift: int = 0
     cap: int | None = None
-    more: int = 0
+    total_error: int = 0
     vanished: bool = False
 
 
 TRUTH: Final = Lie()
-"""What most pages tell."""
+"""The lie without differences."""
 
 
-class Told(NamedTuple):
-    """One answer that was a lie."""
+class RecordedLie(NamedTuple):
+    """A page that was wrong because of a lie."""
 
     at: datetime
     repository: str
@@ -184,14 +183,14 @@ class Told(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page of a tag list, as it should be.
+    """A page of a tag list before a lie changes it.
 
     Attributes:
-        repository: ``namespace/name``.
-        tags: of the whole list.
-        offset: how many rows come before the page.
-        size: how many rows it may have; null where the server answers everything at once.
-        sends_total: whether the answer says how many rows there are.
+        repository: The repository, ``namespace/name``.
+        tags: The tags of the whole list.
+        offset: The number of rows before the page.
+        size: The maximum number of rows of the page, or `None` if the server ignores paging.
+        sends_total: Whether the answer has the total number of rows.
     """
 
     repository: str
@@ -201,32 +200,40 @@ class Page(NamedTuple):
     sends_total: bool
 
     @property
-    def rows(self) -> int:
-        """How many rows it has."""
+    def row_count(self) -> int:
+        """The number of rows of the page."""
         left = max(0, len(self.tags) - self.offset)
         return left if self.size is None else min(left, self.size)
 
 
 @dataclass(slots=True)
-class _Story:
-    """What the readers of a repository were told last, and for how long it has been honest."""
+class _LastLie:
+    """The last lie about a repository.
+
+    Attributes:
+        at: The time of the lie.
+        kind: The fault that caused it.
+        hidden: The tags that the remaining pages of the same listing leave out as well.
+        listings_since: The number of listings that have begun after the lie.
+    """
 
     at: datetime
     kind: Fault
     hidden: frozenset[str]
-    listings: int = 0
+    listings_since: int = 0
 
 
 class Faults:
-    """A plan of what goes wrong how often, to be given to an `Emulator`.
+    """The rates of random faults, and the faults requested for the next requests.
 
-    The draws depend on the seed alone. Which request meets which of them depends on the order in
-    which requests arrive: with one client that asks one thing at a time it is the same each time.
+    The seed alone decides the sequence of random faults, and the order of the requests decides
+    which request meets which fault. With a client that sends one request at a time, each run has
+    the same faults.
 
     Attributes:
-        on: whether anything goes wrong; may be set at any time.
-        counts: how often each fault has happened.
-        lies: every answer that was a lie, in their order.
+        on: Whether faults happen. It may be set at any time.
+        counts: How often each fault has happened.
+        lies: All pages that were wrong because of a lie, in order.
     """
 
     def __init__(
@@ -239,164 +246,175 @@ class Faults:
         clock: Clock = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Plans random faults; without rates, only those happen that `next` asks for.
+        """Set the rates of random faults, by default none.
 
         Args:
-            rates: how likely each `Fault` is: a mishap for each request, a lie for each page of
-                a tag list.
-            seed: the same one draws the same faults.
-            latency: the most seconds that an answer is delayed.
-            honest: how many listings of a repository begin honestly after one with a random lie,
-                since who hears the same lie twice in a row has to believe it; null for all of
-                them, until `renew`.
-            clock: what `lies`, and ``Retry-After`` as a date, are dated by.
-            sleep: waits so many seconds.
+            rates: The probability of each `Fault`: for a mishap per request, for a lie per page
+                of a tag list.
+            seed: The seed of the random faults.
+            latency: The maximum delay of an answer, in seconds.
+            honest: The number of listings of a repository without a random lie after one with it,
+                because a client that gets the same lie twice in a row has to believe it. `None`
+                means all listings until `renew` is called.
+            clock: The clock for the times of `lies` and for ``Retry-After`` as a date.
+            sleep: The function that delays an answer, in seconds.
 
         Raises:
-            ValueError: there is no such fault, or the rates of the mishaps or of the lies are no
-                probabilities.
+            ValueError: If a fault is unknown, or the rates of the mishaps or those of the lies are
+                not probabilities that add up to at most 1.
         """
         self._rates = {Fault(kind): rate for kind, rate in (rates or {}).items()}
         for group in (MISHAPS, LIES):
             chances = [self._rates.get(kind, 0.0) for kind in group]
             if min(chances) < 0 or sum(chances) > 1 + 1e-9:
-                raise ValueError("rates are probabilities, and add up to 1 at most")
+                raise ValueError("rates of faults must be probabilities that add up to at most 1")
         self.on = True
         self.counts: Counter[Fault] = Counter()
-        self.lies: list[Told] = []
+        self.lies: list[RecordedLie] = []
         self.sleep: Final = sleep
-        self._random = Random(seed)  # noqa: S311  to be repeatable is the point
+        self._random = Random(seed)  # noqa: S311  the same seed must give the same faults
         self._latency = latency
         self._honest = honest
         self._clock = clock
-        self._asked_for: list[Fault] = []
-        self._stories: dict[str, _Story] = {}
+        self._requested: list[Fault] = []
+        self._last_lies: dict[str, _LastLie] = {}
         self._lock = Lock()
 
     @classmethod
     def evenly(cls, rate: float, *, seed: int | str = 0) -> Self:
-        """A plan in which all mishaps are equally likely, and all lies, with this rate together.
+        """Return faults in which all mishaps are equally likely, and all lies.
+
+        Args:
+            rate: The probability that any mishap happens to a request, and also the probability
+                that any lie happens to a page.
+            seed: The seed of the random faults.
 
         Raises:
-            ValueError: the rate is no probability.
+            ValueError: If the rate is not a probability.
         """
         rates = {str(kind): rate / len(group) for group in (MISHAPS, LIES) for kind in group}
         return cls(rates, seed=seed)
 
     def next(self, kind: str, *, times: int = 1) -> None:
-        """Lets a fault happen to the next requests that it can happen to, whatever the rates are.
+        """Let a fault happen to the next possible requests, whatever the rates are.
 
         Raises:
-            ValueError: there is no such fault.
+            ValueError: If the fault is unknown.
         """
         with self._lock:
-            self._asked_for += [Fault(kind)] * times
+            self._requested += [Fault(kind)] * times
 
     def renew(self, repository: str, before: datetime) -> None:
-        """Lets random lies be told of a repository again, if the last one is older than this."""
+        """Allow random lies about a repository again if its last lie was before that time."""
         with self._lock:
-            story = self._stories.get(repository)
-            if story is not None and story.at < before:
-                del self._stories[repository]
+            last = self._last_lies.get(repository)
+            if last is not None and last.at < before:
+                del self._last_lies[repository]
 
-    # --- asked by the emulator --------------------------------------------------------------------
+    # --- used by the emulator ---------------------------------------------------------------------
 
-    def mishap(self, *, signing_in: bool) -> Mishap:
-        """What befalls the next request.
+    def draw_mishap(self, *, public: bool) -> Mishap:
+        """Return the mishap of the next request.
 
         Args:
-            signing_in: whether it asks for a credential, which then cannot have expired.
+            public: Whether the request needs no credential, so that none can have expired.
         """
         with self._lock:
-            kind = self._drawn(MISHAPS, lambda kind: not (signing_in and kind is Fault.EXPIRED))
+            kind = self._draw(MISHAPS, lambda kind: not (public and kind is Fault.EXPIRED))
             if kind is None:
                 return NO_MISHAP
             self.counts[kind] += 1
-            return _mishap(kind, self._random, self._latency, self._clock())
+            return _make_mishap(kind, self._random, self._latency, self._clock())
 
-    def lie(self, page: Page) -> Lie:
-        """What the next page of a tag list tells."""
+    def draw_lie(self, page: Page) -> Lie:
+        """Return the lie about the next page of a tag list."""
         with self._lock:
-            story = self._stories.get(page.repository)
-            if story is not None and page.offset == 0:
-                story.hidden = frozenset()
-                story.listings += 1
-            if story is not None and story.hidden and self.on:
-                return self._told(page, story.kind, Lie(hidden=story.hidden))
-            kind = self._drawn(LIES, lambda kind: _fits(kind, page), random=self._may_lie(story))
+            last = self._last_lies.get(page.repository)
+            if last is not None and page.offset == 0:
+                last.hidden = frozenset()
+                last.listings_since += 1
+            if last is not None and last.hidden and self.on:
+                return self._record_lie(page, last.kind, Lie(hidden=last.hidden))
+            kind = self._draw(
+                LIES, lambda kind: _is_possible(kind, page), allow_random=self._may_lie(last)
+            )
             if kind is None:
                 return TRUTH
-            return self._told(page, kind, _lie(kind, page, self._random))
+            return self._record_lie(page, kind, _make_lie(kind, page, self._random))
 
-    def _may_lie(self, story: _Story | None) -> bool:
-        return story is None or (self._honest is not None and story.listings > self._honest)
+    def _may_lie(self, last: _LastLie | None) -> bool:
+        return last is None or (self._honest is not None and last.listings_since > self._honest)
 
-    def _told(self, page: Page, kind: Fault, lie: Lie) -> Lie:
+    def _record_lie(self, page: Page, kind: Fault, lie: Lie) -> Lie:
         now = self._clock()
-        self._stories[page.repository] = _Story(now, kind, lie.hidden)
-        self.lies.append(Told(now, page.repository, kind))
+        self._last_lies[page.repository] = _LastLie(now, kind, lie.hidden)
+        self.lies.append(RecordedLie(now, page.repository, kind))
         self.counts[kind] += 1
         return lie
 
-    def _drawn(
-        self, group: Sequence[Fault], fits: Callable[[Fault], bool], *, random: bool = True
+    def _draw(
+        self,
+        group: Sequence[Fault],
+        is_possible: Callable[[Fault], bool],
+        *,
+        allow_random: bool = True,
     ) -> Fault | None:
-        """The first that was asked for and fits, else one at random, or none."""
+        """Return the first requested fault that is possible, else a random one or `None`."""
         if not self.on:
             return None
-        for kind in self._asked_for:
-            if kind in group and fits(kind):
-                self._asked_for.remove(kind)
+        for kind in self._requested:
+            if kind in group and is_possible(kind):
+                self._requested.remove(kind)
                 return kind
         chance = self._random.random()
         for kind in group:
             chance -= self._rates.get(kind, 0.0)
             if chance < 0:
-                return kind if random and fits(kind) else None
+                return kind if allow_random and is_possible(kind) else None
         return None
 
 
-def _mishap(kind: Fault, random: Random, latency: float, now: datetime) -> Mishap:
-    part = random.random()
+def _make_mishap(kind: Fault, random: Random, latency: float, now: datetime) -> Mishap:
+    share = random.random()
     match kind:
         case Fault.LATENCY:
-            made = Mishap(delay=part * latency)
+            mishap = Mishap(delay=share * latency)
         case Fault.STALL:
-            made = Mishap(delivery=Delivery(0.0, stalls=True))
+            mishap = Mishap(delivery=Delivery(0.0, stalls=True))
         case Fault.STALL_MIDWAY:
-            made = Mishap(delivery=Delivery(part, stalls=True))
+            mishap = Mishap(delivery=Delivery(share, stalls=True))
         case Fault.DROP:
-            made = Mishap(delivery=Delivery(0.0))
+            mishap = Mishap(delivery=Delivery(0.0))
         case Fault.HALF_SENT:
-            made = Mishap(delivery=Delivery(part))
+            mishap = Mishap(delivery=Delivery(share))
         case Fault.TRUNCATED:
-            made = Mishap(kept=part)
+            mishap = Mishap(body_share=share)
         case Fault.WRONG_BODY:
-            made = Mishap(body=random.choice(_WRONG_BODIES))
+            mishap = Mishap(body=random.choice(_WRONG_BODIES))
         case Fault.EXPIRED:
             message = "Incorrect IAM authentication information: the token has expired"
-            made = Mishap(refusal=gateway(401, "APIGW.0301", message), revokes=True)
+            mishap = Mishap(refusal=gateway_error(401, "APIGW.0301", message), revokes_tokens=True)
         case Fault.SKEWED:
-            made = Mishap(skew=random.choice((-1, 1)) * timedelta(minutes=random.randint(16, 600)))
+            skew = random.choice((-1, 1)) * timedelta(minutes=random.randint(16, 600))
+            mishap = Mishap(skew=skew)
         case _:
-            made = Mishap(refusal=_refusal(kind, random, now))
-    return made
+            mishap = Mishap(refusal=_make_refusal(kind, random, now))
+    return mishap
 
 
-def _refusal(kind: Fault, random: Random, now: datetime) -> Answer:
+def _make_refusal(kind: Fault, random: Random, now: datetime) -> Answer:
     match kind:
         case Fault.BUSY:
-            return refusal(409, "SVCSTG.SWR.4090023", "the resource is being operated on")
+            return registry_error(409, "SVCSTG.SWR.4090023", "the resource is being operated on")
         case Fault.SERVER_ERROR:
-            broken = refusal(500, "SVCSTG.SWR.5000001", "internal error")
-            proxy = Answer(
-                random.choice((502, 503, 504)), _PROXY_PAGE, {"Content-Type": "text/html"}
-            )
-            return random.choice((broken, proxy))
+            registry = registry_error(500, "SVCSTG.SWR.5000001", "internal error")
+            status = random.choice((502, 503, 504))
+            proxy = Answer(status, _PROXY_PAGE, {"Content-Type": "text/html"})
+            return random.choice((registry, proxy))
         case Fault.THROTTLED_403:
             code = random.choice(("SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042"))
-            return refusal(403, code, "too many requests")
-    throttled = gateway(429, "APIG.0308", "The throttling threshold has been reached")
+            return registry_error(403, code, "too many requests")
+    throttled = gateway_error(429, "APIG.0308", "The throttling threshold has been reached")
     match kind:
         case Fault.THROTTLED_SECONDS:
             return throttled._replace(headers={"Retry-After": str(random.randint(0, 1))})
@@ -406,50 +424,53 @@ def _refusal(kind: Fault, random: Random, now: datetime) -> Answer:
     return throttled
 
 
-def _fits(kind: Fault, page: Page) -> bool:
-    """Whether a lie can be told on a page without making it look like a whole listing."""
+def _is_possible(kind: Fault, page: Page) -> bool:
+    """Return whether a client can detect the lie about this page, or recover from it."""
     match kind:
         case Fault.SHIFTED | Fault.REPEATED:
             return page.size is not None and page.offset > 0
         case Fault.CAPPED:
-            return page.size is not None and page.rows > 1
+            return page.size is not None and page.row_count > 1
         case Fault.TOTAL:
             return page.sends_total
         case Fault.PARTIAL:
             return page.size is not None and page.offset == 0 and len(page.tags) > page.size + 1
         case Fault.EMPTIED:
-            return page.rows > 0 and (page.size is not None or page.offset == 0)
+            return page.row_count > 0 and (page.size is not None or page.offset == 0)
     return True
 
 
-def _lie(kind: Fault, page: Page, random: Random) -> Lie:
+def _make_lie(kind: Fault, page: Page, random: Random) -> Lie:
     match kind:
         case Fault.SHIFTED:
-            made = Lie(shift=random.choice((-1, 1)))
+            lie = Lie(shift=random.choice((-1, 1)))
         case Fault.REPEATED:
-            made = Lie(shift=-page.offset)
+            lie = Lie(shift=-page.offset)
         case Fault.CAPPED:
-            made = Lie(cap=random.randint(1, page.rows - 1))
+            lie = Lie(cap=random.randint(1, page.row_count - 1))
         case Fault.TOTAL:
-            made = Lie(more=random.choice(_wrong_totals(page)))
+            lie = Lie(total_error=random.choice(_possible_total_errors(page)))
         case Fault.PARTIAL:
             most = len(page.tags) - (page.size or 0) - 1
             count = random.randint(1, max(1, min(most, len(page.tags) // 3)))
-            made = Lie(hidden=frozenset(random.sample(list(page.tags), count)))
+            lie = Lie(hidden=frozenset(random.sample(list(page.tags), count)))
         case Fault.EMPTIED if page.offset:
-            made = Lie(cap=0)
+            lie = Lie(cap=0)
         case Fault.EMPTIED:
-            made = Lie(hidden=frozenset(page.tags))
+            lie = Lie(hidden=frozenset(page.tags))
         case _:
-            made = Lie(vanished=True)
-    return made
+            lie = Lie(vanished=True)
+    return lie
 
 
-def _wrong_totals(page: Page) -> list[int]:
-    """By how much the total may be wrong: not so that a first page is all there is."""
+def _possible_total_errors(page: Page) -> list[int]:
+    """Return the possible errors of a page's total.
+
+    A first page whose wrong total equals its number of rows would look like the complete list.
+    """
     right = len(page.tags)
     return [
-        more
-        for more in (-3, -2, -1, 1, 2, 3)
-        if right + more >= 0 and (page.offset or right + more != page.rows)
+        error
+        for error in (-3, -2, -1, 1, 2, 3)
+        if right + error >= 0 and (page.offset or right + error != page.row_count)
     ]

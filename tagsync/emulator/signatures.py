@@ -1,4 +1,4 @@
-"""Signatures of requests, ``SDK-HMAC-SHA256``, as the vendor's gateway checks them."""
+"""Check signatures of requests (``SDK-HMAC-SHA256``) like the vendor's gateway."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from urllib.parse import quote, unquote
 from tagsync.emulator.http import Request
 
 SKEW_ALLOWED: Final = timedelta(minutes=15)
-"""How far the date of a signed request may be from the emulator's clock."""
+"""The maximum difference between a request's date and the emulator's clock."""
 
 ALGORITHM: Final = "SDK-HMAC-SHA256"
-"""How the ``Authorization`` of a signed request begins."""
+"""The signing algorithm. ``Authorization`` of a signed request begins with it."""
 
 _DATE: Final = "%Y%m%dT%H%M%SZ"
 _AUTHORIZATION: Final = re.compile(
@@ -26,12 +26,13 @@ _AUTHORIZATION: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What belongs to an access key.
+    """The secret key of an access key, and the headers that its requests must have.
 
     Attributes:
-        secret_key: what requests are signed with.
-        security_token: what temporary keys come with; each request has to send and sign it.
-        project_id: where given, each request has to send and sign it as ``X-Project-Id``.
+        secret_key: The key that signs requests.
+        security_token: The token of temporary keys. Each request must send it as
+            ``X-Security-Token`` and sign it. `None` for permanent keys.
+        project_id: If given, each request must send it as ``X-Project-Id`` and sign it.
     """
 
     secret_key: str = field(repr=False)
@@ -40,18 +41,19 @@ class Keys:
 
 
 def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -> str | None:
-    """What is wrong with the signature of a request (``SDK-HMAC-SHA256``).
+    """Return the reason why the signature of a request is wrong.
 
-    Follows the vendor's API signing guide and, where that leaves something open, what its SDKs
-    sign. Pure, and no part of the client under test: it takes the request as it was received.
+    The check follows the vendor's API signing guide, and the vendor's SDKs where the guide is
+    unclear. It shares no code with tagsync's own signing, so that both can be tested against each
+    other.
 
     Args:
-        request: with the target as it was sent.
-        keys: by access key.
-        now: what the request's date is held against, aware of its time zone.
+        request: The request as received.
+        keys: The keys by access key.
+        now: The time to compare the request's date with, with a time zone.
 
     Returns:
-        A sentence without a secret in it; null where the signature is right.
+        A clause that contains no secret, or `None` if the signature is right.
     """
     match = _AUTHORIZATION.fullmatch(request.headers.get("Authorization", ""))
     if match is None:
@@ -64,8 +66,8 @@ def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -
     fault = _header_fault(request, key, names) or _date_fault(request, now)
     if fault is not None:
         return fault
-    right = _signature(request, names, key.secret_key)
-    return None if same(signature, right) else "the signature is wrong"
+    expected = _signature(request, names, key.secret_key)
+    return None if secrets_equal(signature, expected) else "the signature is wrong"
 
 
 def _header_fault(request: Request, key: Keys, names: Sequence[str]) -> str | None:
@@ -74,11 +76,11 @@ def _header_fault(request: Request, key: Keys, names: Sequence[str]) -> str | No
     }
     if missing:
         return f"{', '.join(sorted(missing))} is not signed or not sent"
-    wanted = {"X-Security-Token": key.security_token, "X-Project-Id": key.project_id}
-    for name, value in wanted.items():
+    required = {"X-Security-Token": key.security_token, "X-Project-Id": key.project_id}
+    for name, value in required.items():
         if value is not None and name.lower() not in names:
             return f"{name} is not signed"
-        if value is not None and not same(request.headers[name], value):
+        if value is not None and not secrets_equal(request.headers[name], value):
             return f"{name} is wrong"
     return None
 
@@ -94,7 +96,7 @@ def _date_fault(request: Request, now: datetime) -> str | None:
 
 
 def _signature(request: Request, names: Sequence[str], secret_key: str) -> str:
-    # Header values were decoded as Latin-1, so that this gives their bytes back; the rest is ASCII.
+    # http.server decodes header values as Latin-1, so Latin-1 restores the bytes that were sent.
     hashed = sha256(_canonical_request(request, names).encode("latin-1")).hexdigest()
     text = f"{ALGORITHM}\n{request.headers['X-Sdk-Date']}\n{hashed}"
     return hmac_digest(secret_key.encode(), text.encode("latin-1"), "sha256").hex()
@@ -117,13 +119,13 @@ def _canonical_request(request: Request, names: Sequence[str]) -> str:
 
 
 def _canonical_path(path: str) -> str:
-    """Every part encoded anew, and a slash at the end, which is signed though it is not sent."""
+    """Return the re-encoded path. Its final slash is signed although it is not sent."""
     encoded = "/".join(_encode(part) for part in unquote(path).split("/"))
     return encoded if encoded.endswith("/") else f"{encoded}/"
 
 
 def _canonical_query(query: str) -> str:
-    # A plus is one: a space is signed, and has to be sent, as %20.
+    # `unquote` keeps a plus as it is, because the vendor requires %20 for a space.
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     decoded = sorted((unquote(name), unquote(value)) for name, _, value in pairs)
     return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in decoded)
@@ -133,8 +135,8 @@ def _encode(text: str) -> str:
     return quote(text, safe="~")
 
 
-def same(given: str, right: str) -> bool:
-    """Whether a secret is the right one, in a time that does not tell how far it is."""
+def secrets_equal(given: str, expected: str) -> bool:
+    """Compare two secrets in a time that does not depend on how much of them is equal."""
     return compare_digest(
-        given.encode(errors="surrogatepass"), right.encode(errors="surrogatepass")
+        given.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass")
     )

@@ -1,18 +1,75 @@
-"""Pure: what changed between two listings of a repository, and whether it is believable."""
+"""Decide what a listing means. Pure.
 
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+What becomes of a complete listing:
+
+======================================  ====================  ===================================
+the listing deletes                     agreeing listings     outcome
+======================================  ====================  ===================================
+nothing new (equal fingerprints)        -                     unchanged
+no tag, or a few                        -                     accepted
+every tag, or most of them              too few so far        held: suspicious deletion
+every tag, or most of them              enough                accepted
+every tag, or most of them              1 is enough, as with  accepted
+                                        --accept-deletions
+======================================  ====================  ===================================
+
+"Most" is more than half of the stored tags and at least ten. A repository that does not exist any
+more is an empty listing. Listings agree if they are consecutive and delete the same set of tags;
+failed polls between them do not count.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import astuple
 
-from tagsync.models import FIELDS, Change, Tag
+from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
+from tagsync.database.state import RepositoryState
+from tagsync.models import FIELDS, Change, Listing, Tag, Unchanged
+
+_FEW: Final = 10
+"""Deletions below this number are never suspicious, unless they are all tags."""
+
+_SHOWN: Final = 128
+"""Characters of a tag's name in a sentence."""
 
 _NOTHING: Final = (None,) * len(FIELDS)
 
 
+def decide(
+    listing: Listing | Unchanged,
+    state: RepositoryState,
+    stored: Mapping[str, Tag],
+    *,
+    agreeing_listings: int,
+) -> Accepted | Unchanged | Held:
+    """Return what becomes of a listing; see the table above.
+
+    Args:
+        listing: What was read.
+        state: What is recorded of the repository.
+        stored: The stored tags. Not used if the listing is unchanged.
+        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
+            1 accepts every listing.
+    """
+    if isinstance(listing, Unchanged):
+        return listing
+    changes = diff(stored, keep_unresolved_digests(listing, stored))
+    reasons, about, detail = _oddities(listing)
+    deleted = [change.tag for change in changes if change.kind == "deleted"]
+    if is_suspicious(len(stored), len(deleted)):
+        key = fingerprint_of(*deleted)
+        agreeing = 1 + (state.held_polls if state.held_key == key else 0)
+        if agreeing < agreeing_listings:
+            gone: tuple[Reason, ...] = () if listing.exists else ("gone",)
+            sentence = _suspicion(len(stored), len(deleted), key)
+            return Held(listing, (*gone, "suspicious_deletion"), key, sentence)
+    about_key = fingerprint_of(*about) if reasons else None
+    return Accepted(listing, changes, reasons, about_key, detail)
+
+
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
-    """What happened to each tag between two listings, in the order of the tags' names.
+    """Return what happened to each tag between two listings, in the order of tag names.
 
     Applying the result to ``old`` (see `apply`) gives ``new``; equal listings give nothing.
     """
@@ -24,7 +81,7 @@ def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
 
 
 def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
-    """The listing that results when the changes happen to ``old``: the inverse of `diff`."""
+    """Return the listing that results from applying changes: the inverse of `diff`."""
     tags = dict(old)
     for change in changes:
         if change.kind == "deleted":
@@ -37,29 +94,82 @@ def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
     return tags
 
 
-def doubt(known: int, deleted: Iterable[str]) -> str | None:
-    """Why a listing is not believed at once, or null if it is.
-
-    An emptied registry, a lost permission and a broken proxy look like deletions. So a listing that
-    deletes every tag, or more than half of them and at least ten, has to be seen more than once.
+def is_suspicious(stored: int, deleted: int) -> bool:
+    """Return whether a deletion looks like an emptied registry, a lost permission or a proxy.
 
     Args:
-        known: how many tags the mirror holds.
-        deleted: the names that the listing lacks.
-
-    Returns:
-        A sentence that holds a fingerprint of the names: two listings agree when their sentences
-        are equal.
+        stored: Number of stored tags.
+        deleted: Number of stored tags that the listing lacks.
     """
-    names = sorted(deleted)
-    count = len(names)
-    if not count or (count < known and not (count >= 10 and 2 * count > known)):  # noqa: PLR2004  the rule above, in its own figures
-        return None
-    fingerprint = sha256("\0".join(names).encode()).hexdigest()[:12]
+    return deleted > 0 and (deleted == stored or (deleted >= _FEW and 2 * deleted > stored))
+
+
+def merge_reads(first: Listing, second: Listing) -> Listing:
+    """Merge two reads: a tag counts as missing only if both lack it.
+
+    The result has a fingerprint only if the second read has every tag of the first.
+    """
+    complete = first.tags.keys() <= second.tags.keys()
+    return Listing(
+        tags={**first.tags, **second.tags},
+        images={**second.images, **first.images},
+        started_at=first.started_at,
+        finished_at=second.finished_at,
+        fingerprint=second.fingerprint if complete else None,
+        pages=second.pages,
+        requests=first.requests + second.requests,
+        size=first.size + second.size,
+        unverified=tuple({*first.unverified, *second.unverified}),
+        children={**first.children, **second.children},
+        steady=second.steady,
+        missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
+        unfetched=first.unfetched or second.unfetched,
+        source=second.source,
+    )
+
+
+def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
+    """Return the listed tags, with the stored tag where the registry has no manifest for it.
+
+    Either the tag is being deleted or the registry is broken. Neither tells what the tag points
+    to, so only the observation notes it.
+    """
+    kept = {name: stored[name] for name in listing.missing if name in stored}
+    return {**listing.tags, **kept} if kept else listing.tags
+
+
+def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str | None]:
+    """Return what is odd about a listing: the reasons, what they are about, and a sentence."""
+    if not listing.exists:
+        return ("gone",), (), "the registry answers that the repository does not exist"
+    reasons: list[Reason] = []
+    sentences = []
+    if listing.unverified:
+        reasons.append("unverified")
+        tags = _some_of(listing.unverified)
+        sentences.append(f"the manifest of {tags} is not what its digest or image_id says")
+    if listing.missing:
+        reasons.append("unresolved")
+        sentences.append(
+            f"the registry lists {_some_of(listing.missing)} but has no manifest for it"
+        )
+    if listing.unfetched:
+        reasons.append("unfetched")
+        sentences.append("some manifests could not be fetched yet")
+    about = (*sorted(listing.unverified), "", *sorted(listing.missing))
+    return tuple(reasons), about, "; ".join(sentences) or None
+
+
+def _suspicion(stored: int, deleted: int, key: str) -> str:
     return (
-        f"the listing would delete {count} of {known} tags (set {fingerprint}): if that is meant,"
+        f"the listing would delete {deleted} of {stored} tags (set {key}): if that is intended,"
         " tagsync sync --accept-deletions records it at once"
     )
+
+
+def _some_of(tags: Sequence[str]) -> str:
+    first, *others = sorted(tags)
+    return f"{first[:_SHOWN]} and {len(others)} more" if others else first[:_SHOWN]
 
 
 def _change(old: Tag | None, new: Tag | None) -> Change:

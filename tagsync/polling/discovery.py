@@ -1,4 +1,4 @@
-"""Discovery: the repositories that the globs of watches match."""
+"""Discovery: find the repositories that the globs of watches match."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ import structlog
 
 from tagsync.errors import RegistryError
 from tagsync.models import Repository, Watch
-from tagsync.polling.poll import Poll
+from tagsync.polling.jobs import Poll
 from tagsync.registries import Registry
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
@@ -16,13 +16,13 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 def discover(
     watches: Sequence[Watch], registries: Mapping[str, Registry]
 ) -> tuple[set[Repository], list[Poll]]:
-    """Finds the repositories that the watches' globs match at their registries.
+    """Find the repositories that the watches' globs match at their registries.
 
-    A watch whose discovery fails keeps the repositories that are recorded already: what it would
-    have added is unknown, and nothing is taken away.
+    If the discovery of a watch fails, its recorded repositories stay watched: nothing is removed,
+    and new repositories are found by the next discovery.
 
     Returns:
-        What was found, and for each glob that could not be expanded a failed poll of its name.
+        The repositories, and for each glob that could not be expanded a failed poll of its name.
     """
     found: set[Repository] = set()
     failures: list[Poll] = []
@@ -36,7 +36,13 @@ def discover(
             log.error("discovery.failed", **about, error=str(error))
             detail = f"discovery failed: {error}"
             failures += [
-                Poll(Repository(watch.registry, glob), "failed", detail=detail, error=error)
+                Poll(
+                    Repository(watch.registry, glob),
+                    "failed",
+                    reasons=(error.reason,),
+                    detail=detail,
+                    error=error,
+                )
                 for glob in watch.globs
             ]
             continue

@@ -1,5 +1,112 @@
-"""One pass over many repositories."""
+"""One pass: poll many repositories once, those of each registry with its own threads."""
 
-from tagsync.polling.poll import Options, sync_all
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Final
 
-__all__ = ["Options", "sync_all"]
+import structlog
+
+from tagsync.database.store import Store
+from tagsync.errors import DamagedRecord
+from tagsync.models import Repository
+from tagsync.polling import log_lines
+from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.poll import poll
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
+
+_DEFAULTS: Final = Options()
+
+
+def run_once(
+    jobs: Sequence[Job],
+    store: Store,
+    concurrency: Mapping[str, int],
+    options: Options = _DEFAULTS,
+    on_poll: Callable[[Poll], None] = lambda _: None,
+) -> list[Poll]:
+    """Poll many repositories once.
+
+    Args:
+        jobs: Each for another repository, in the order in which to start them.
+        store: Shared by all.
+        concurrency: Number of threads for each registry's name.
+        options: For all of them.
+        on_poll: Called in this thread after each poll.
+
+    Returns:
+        The polls in the order of the jobs.
+
+    Raises:
+        StoreError: If the database failed; polls that had not ended were not recorded. A
+            repository whose record is damaged fails alone.
+    """
+    pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
+    waiting: dict[str, deque[Job]] = {name: deque() for name in concurrency}
+    for job in jobs:
+        waiting[job.repository.registry].append(job)
+    finished: SimpleQueue[Poll | BaseException] = SimpleQueue()
+    polls: dict[Repository, Poll] = {}
+    try:
+        for name, count in concurrency.items():
+            for _ in range(min(count, len(waiting[name]))):
+                pools[name].submit(_poll_all, waiting[name], finished, store, options)
+        for _ in jobs:
+            result = finished.get()
+            if isinstance(result, BaseException):
+                raise result
+            polls[result.repository] = result
+            on_poll(result)
+    finally:
+        for queue in waiting.values():
+            queue.clear()
+        for pool in pools.values():
+            pool.shutdown(wait=False)
+    if not options.dry_run:
+        _log_pass(polls.values(), store)
+    return [polls[job.repository] for job in jobs]
+
+
+def _poll_all(
+    waiting: deque[Job],
+    finished: SimpleQueue[Poll | BaseException],
+    store: Store,
+    options: Options,
+) -> None:
+    """Poll until no job is waiting; several threads share one queue of jobs."""
+    while True:
+        try:
+            job = waiting.popleft()
+        except IndexError:
+            return
+        try:
+            finished.put(_poll_or_report_damage(job, store, options))
+        except BaseException as error:  # noqa: BLE001  raised again in the main thread
+            finished.put(error)
+
+
+def _poll_or_report_damage(job: Job, store: Store, options: Options) -> Poll:
+    try:
+        return poll(job, store, options)
+    except DamagedRecord as error:
+        log_lines.write_failure(job.repository, str(error))
+        return Poll(job.repository, "failed", reasons=("damaged",), detail=str(error))
+
+
+def _log_pass(polls: Collection[Poll], store: Store) -> None:
+    """Write the head of the hash chain, which makes the log a witness of all changes so far."""
+    head = store.head()
+    outcomes = Counter(poll.outcome for poll in polls)
+    log.info(
+        "pass.finished",
+        repositories=len(polls),
+        failed=outcomes["failed"],
+        held=outcomes["held"],
+        added=sum(poll.added for poll in polls),
+        updated=sum(poll.updated for poll in polls),
+        deleted=sum(poll.deleted for poll in polls),
+        change_id=head.change_id,
+        head=head.hash,
+    )

@@ -1,7 +1,7 @@
-"""``tagsync web``: Datasette on the database, with pages of our own for those who audit.
+"""``tagsync web``: Datasette on the database, with pages for auditors.
 
-Needs the extra ``web``. Nothing that is shown can change anything: the database is opened for
-reading only, only GET and HEAD are answered, and no page may run a script, see `tagsync.web.guard`.
+Needs the extra ``web``. The pages cannot change anything: the database is opened for reading only,
+only GET and HEAD are answered, and no page may run a script (see `tagsync.web.guard`).
 """
 
 import signal
@@ -17,56 +17,59 @@ from datasette.app import Datasette
 from datasette.plugins import pm
 
 from tagsync.audit.queries import Audit
+from tagsync.database import migrations
+from tagsync.database.connection import reading
 from tagsync.errors import ConfigError
 from tagsync.registries.hosts import is_loopback
 from tagsync.web import pages
-from tagsync.web.database import TIME_LIMIT, ReadOnlyDatabase
+from tagsync.web.datasette_database import TIME_LIMIT, ReadOnlyDatabase
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),
     "facet_time_limit_ms": 1000,
-    # On a large table each page would wait for a guess at what else one might want to see.
+    # On a large table, every page would wait for Datasette to look for suitable facets.
     "suggest_facets": False,
-    # A download during a write would be inconsistent; docs/database.md has a command that copies.
+    # A copy of the file alone lacks the newest changes, which are in its WAL.
     "allow_download": False,
-    # What is shown is what is recorded at this moment.
+    # Pages always show the current record.
     "default_cache_ttl": 0,
     "default_page_size": 50,
     "truncate_cells_html": 300,
 }
 
-_GRACE: Final = 3
-"""Seconds that answers under way have when the process is told to end."""
+_GRACE_PERIOD: Final = 3
+"""Seconds that running requests have to finish after a signal to stop."""
 
 
 def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serves the pages until the process is told to end, by SIGINT or SIGTERM.
+    """Serve the pages until SIGINT or SIGTERM.
 
     Args:
-        database: the file; it is neither made nor changed.
-        host: a loopback address, or ``localhost``.
-        port: 0 for any that is free.
-        ready: called with the pages' address once they can be asked for.
+        database: The file. It is neither created nor changed.
+        host: A loopback address, or ``localhost``.
+        port: 0 for any free port.
+        ready: Called with the address of the pages as soon as they can be requested.
 
     Raises:
-        ConfigError: the address is not loopback, or cannot be listened on.
-        UnusableDatabase: there is no database, or it is another program's or a newer tagsync's.
-        StoreError: it cannot be read.
+        ConfigError: If the address is not loopback, or the server cannot listen on it.
+        UnusableDatabase: If the database is missing, or belongs to another program or to
+            another version of tagsync.
+        StoreError: If the database cannot be read.
     """
-    with Audit.open(database):
-        pass
+    with Audit.open(database), reading(database) as db:
+        migrations.check_current(db, str(database))
     with _listen(host, port) as listener:
         server = _Server(_datasette(database))
-        bound, at = listener.getsockname()[:2]
-        ready(f"http://{f'[{bound}]' if ':' in bound else bound}:{at}/")
-        with _signals_end_quietly():
+        address, actual_port = listener.getsockname()[:2]
+        ready(f"http://{f'[{address}]' if ':' in address else address}:{actual_port}/")
+        with _ignoring_repeated_signals():
             server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A server whose queries end when it is told to."""
+    """A server that interrupts its queries when it stops."""
 
     def __init__(self, datasette: Datasette) -> None:
         super().__init__(
@@ -77,14 +80,14 @@ class _Server(uvicorn.Server):
                 log_level="error",
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=_GRACE_PERIOD,
             )
         )
         self._database = datasette.get_database(pages.DATABASE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Closes the connections, once what is being answered has been, or had its time."""
-        self._database.end()
+        """Interrupt the queries, then close the connections."""
+        self._database.interrupt()
         await super().shutdown(sockets)
 
 
@@ -98,17 +101,17 @@ def _datasette(database: Path) -> Datasette:
         template_dir=str(folder / "templates"),
         static_mounts=[("assets", str(folder / "static"))],
     )
-    # It is made where no file is named, and has nothing to do with the record.
+    # Datasette creates this database if it is started without a file.
     datasette.remove_database("_memory")
     datasette.add_database(ReadOnlyDatabase(datasette, database), name=pages.DATABASE)
     return datasette
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not is_loopback(host):
+    if not is_loopback(host.lower()):
         raise ConfigError(
             f"{host} is not a loopback address, and these pages have no login: listen on 127.0.0.1"
-            " and let others come through an SSH tunnel (docs/audit.md, In a browser)"
+            " and let other people connect through an SSH tunnel (docs/audit.md, In a browser)"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -116,22 +119,23 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"port {port} of {host} cannot be listened on ({reason}): choose another with --port,"
-            " 0 for any that is free"
+            f"tagsync web cannot listen on port {port} of {host} ({reason}): choose another port"
+            " with --port, or 0 for any free port"
         ) from error
 
 
 @contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """Lets uvicorn end the server on a signal, and nothing else happen.
+def _ignoring_repeated_signals() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM outside of uvicorn.
 
-    It raises the signal once more when it has ended, for whatever handled it before.
+    uvicorn handles the first signal. After its shutdown it raises the signal again, for the handler
+    that was installed before.
     """
 
-    def done(_number: int, _frame: FrameType | None) -> None:
+    def ignore(_number: int, _frame: FrameType | None) -> None:
         pass
 
-    before = {number: signal.signal(number, done) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ignore) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What stands before every page: who may ask, what may be asked, and what a browser may do."""
+"""Checks before every page: which requests are answered, and what a browser may do."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADERS: Final = (
-    # No script at all, ours included: whatever a registry sends can only ever be text.
+    # No script at all, not even our own, so that data of a registry can only be text.
     (
         b"content-security-policy",
         (
@@ -27,23 +27,23 @@ HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""Sent with every answer."""
+"""Headers of every response."""
 
 
 class Guard:
-    """An ASGI application before another one, which it lets answer what it finds harmless.
+    """ASGI middleware that refuses unsafe requests and makes every response safe.
 
-    * The request has to be made to a loopback address or to ``localhost``: the name of another
-      site that was made to point here (DNS rebinding) is refused.
-    * Only GET and HEAD are let through, so that nothing can be sent.
-    * Every answer has `HEADERS`, and no cell of a CSV file is a formula.
+    * The request must name a loopback address or ``localhost``. The name of another site that
+      resolves to this machine (DNS rebinding) is refused.
+    * Only GET and HEAD are answered, so that a request cannot change anything.
+    * Every response has `HEADERS`, and formulas in the cells of a CSV file are escaped.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or has it answered."""
+        """Refuse a request, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +55,7 @@ class Guard:
                 is_csv = scope["path"].endswith(".csv") and _is_text(message)
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             elif is_csv:
-                message = {**message, "body": _without_formulas(message.get("body", b""))}
+                message = {**message, "body": _escape_csv(message.get("body", b""))}
             await send(message)
 
         if refusal := _refusal(scope):
@@ -65,23 +65,24 @@ class Guard:
 
 
 def _refusal(scope: Scope) -> tuple[int, str] | None:
+    """Return status and text of the refusal; None if the request may be answered."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
-        return 421, "These pages answer to localhost and to loopback addresses only."
+        return 421, "These pages answer only at localhost and at loopback addresses."
     if scope["method"] not in {"GET", "HEAD"}:
-        return 405, "These pages can only be read."
+        return 405, "These pages are read-only."
     return None
 
 
 def _host_name(header: str) -> str:
-    """Return the host of a ``Host`` header without its port and an absolute name's final dot."""
+    """Return the host of a ``Host`` header, without its port and the final dot of a name."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
-    return header.partition(":")[0].rstrip(".")
+    return header.partition(":")[0].lower().rstrip(".")
 
 
 def _is_text(start: Message) -> bool:
-    """Whether an answer is text, as CSV is when a browser should show it, or CSV by name."""
+    """Return whether a response is CSV, or plain text, as which Datasette may send CSV."""
     return any(
         bytes(name).lower() == b"content-type"
         and bytes(value).startswith((b"text/plain", b"text/csv"))
@@ -95,8 +96,8 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
     await send({"type": "http.response.body", "body": f"{sentence}\n".encode()})
 
 
-def _without_formulas(body: bytes) -> bytes:
-    """A part of a CSV file, which Datasette sends row by row, with inert cells."""
+def _escape_csv(body: bytes) -> bytes:
+    """Escape the formulas in a part of a CSV file, of which Datasette sends whole rows."""
     rows = csv.reader(io.StringIO(body.decode(), newline=""))
     written = io.StringIO(newline="")
     csv.writer(written).writerows([escape_formulas(cell) for cell in row] for row in rows)

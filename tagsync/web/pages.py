@@ -1,4 +1,4 @@
-"""The pages: a Datasette plugin with routes of its own and its own looks for Datasette's."""
+"""The pages: a Datasette plugin that adds pages, and styles Datasette's own."""
 
 import re
 from collections.abc import Callable, Generator
@@ -18,19 +18,25 @@ from tagsync.audit.questions import QUESTIONS
 from tagsync.clock import parse_timestamp, utc_now
 from tagsync.errors import StoreError
 from tagsync.escaping import escape_control_characters
-from tagsync.web import record
-from tagsync.web.database import TIME_LIMIT, Ask
+from tagsync.web import queries
+from tagsync.web.datasette_database import TIME_LIMIT, Query
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DATABASE: Final = "tagsync"
-"""The database's name in addresses, whatever its file is called."""
+"""Name of the database in URLs, independent of its file name."""
 
 STALE_AFTER: Final = 3600.0
-"""Seconds without a complete listing after which a page warns."""
+"""Seconds without a complete listing after which a page shows a warning."""
 
-_SHOWN: Final = 300
-"""How many characters of a text a cell shows."""
+_LONGEST_TEXT: Final = 300
+"""Number of characters of a text that a cell shows."""
+
+_NO_CHANGE: Final = 2**62
+"""Larger than the id of every change."""
+
+_BUG: Final = 500
+"""HTTP status of an exception that tagsync does not expect."""
 
 _BY_SLUG: Final = {question.slug: question for question in QUESTIONS}
 
@@ -38,69 +44,68 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def hookimpl(function: Function) -> Function:
-    """Datasette's decorator, with a type."""
+    """Return Datasette's decorator of a function, with a type."""
     hook: Function = _hookimpl(function)
     return hook
 
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """Puts our pages before Datasette's, of which the front page takes the place of one."""
-    return [
-        (r"^/$", front),
-        (r"^/repository$", repository),
-        (r"^/tag$", tag),
-        (r"^/questions$", questions),
-    ]
+    """Return the routes of our pages. The front page replaces Datasette's."""
+    return [(f"^{path}$", page) for path, page in _PAGES.items()]
 
 
 async def front(datasette: Datasette, request: Request) -> Response:
-    """``/``: how fresh the record is, the latest changes, the repositories."""
+    """Answer ``/``: freshness of the record, latest changes, and repositories."""
     needle, after = request.args.get("q") or "", request.args.get("after") or ""
-    context = await _ask(datasette, lambda ask: record.front(ask, needle, after))
+    context = await _query(datasette, lambda query: queries.front(query, needle, after))
     return await _page(
         datasette, request, "front.html", {**context, "needle": needle, "after": after}
     )
 
 
 async def repository(datasette: Datasette, request: Request) -> Response:
-    """``/repository?name=``: a repository's tags and its timeline."""
+    """Answer ``/repository?name=``: a repository's tags and its timeline."""
     name = request.args.get("name") or ""
-    try:
-        before = int(request.args.get("before") or 2**62)
-    except ValueError as error:
-        raise BadRequest("before is the number of a change") from error
-    context = await _ask(datasette, lambda ask: record.repository(ask, name, before))
+    before = request.args.get("before")
+    before_id = _change_id(before) if before else _NO_CHANGE
+    context = await _query(datasette, lambda query: queries.repository(query, name, before_id))
     if context is None:
         shown = escape_control_characters(name)
-        raise NotFound(f"no repository {shown!r} was ever polled: the front page has all")
-    context["later"] = "before" in request.args
+        raise NotFound(
+            f"no repository {shown!r} was ever polled: the front page lists all repositories"
+        )
+    context["later"] = before is not None
     return await _page(datasette, request, "repository.html", context)
 
 
 async def tag(datasette: Datasette, request: Request) -> Response:
-    """``/tag?repository=&tag=``: what a tag points to and pointed to."""
+    """Answer ``/tag?repository=&tag=``: the digests that a tag pointed to, and its changes."""
     name, tag_name = request.args.get("repository") or "", request.args.get("tag") or ""
-    context = await _ask(datasette, lambda ask: record.tag(ask, name, tag_name))
+    context = await _query(datasette, lambda query: queries.tag(query, name, tag_name))
     if context is None:
-        raise NotFound(f"nothing is recorded of {escape_control_characters(f'{name}:{tag_name}')}")
+        shown = escape_control_characters(f"{name}:{tag_name}")
+        raise NotFound(f"no change of {shown} is recorded: the front page lists all repositories")
     return await _page(datasette, request, "tag.html", context)
 
 
 async def questions(datasette: Datasette, request: Request) -> Response:
-    """``/questions``: the questions, to be clicked."""
+    """Answer ``/questions``: links to the saved questions."""
     return await _page(datasette, request, "questions.html", {})
+
+
+_PAGES: Final = {"/": front, "/repository": repository, "/tag": tag, "/questions": questions}
 
 
 @hookimpl
 def prepare_jinja2_environment(env: Environment) -> None:
-    """Gives the templates their words for moments, spans, digests and addresses."""
+    """Add filters and URLs to the templates."""
     env.filters |= {
-        "harmless": _shown,
+        "escaped": _escaped,
         "moment": _moment,
-        "span": _span,
-        "short": _short,
-        "codes": _codes,
+        "duration": _duration,
+        "short_digest": _short_digest,
+        "with_code": _with_code,
     }
     env.globals |= {
         "repository_url": lambda name: _url("repository", name=name),
@@ -112,13 +117,13 @@ def prepare_jinja2_environment(env: Environment) -> None:
 
 @hookimpl
 def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
-    """Shows a cell of Datasette's own pages: repositories and tags as links, text as harmless."""
+    """Render a cell of Datasette's own pages: escape text, and link repositories and tags."""
     if not isinstance(value, str) or not value:
         return None
-    shown = _shown(value)
+    shown = _escaped(value)
     if column == "repository":
         return _link(_url("repository", name=value), shown)
-    if column == "tag" and "repository" in row.keys():  # noqa: SIM118  a row is no mapping
+    if column == "tag" and "repository" in row.keys():  # noqa: SIM118  a row is not a mapping
         return _link(_url("tag", repository=row["repository"], tag=value), shown)
     return shown
 
@@ -127,15 +132,16 @@ def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
 ) -> Generator[None, Any, None]:
-    """Answers with one sentence, in place of Datasette's handler, which prints a traceback."""
+    """Answer with one sentence, instead of Datasette's handler, which prints a traceback."""
     outcome = yield
-    outcome.force_result([_failure(datasette, request, exception)])
+    outcome.force_result([_error_response(datasette, request, exception)])
 
 
-async def _failure(datasette: Datasette, request: Request, exception: Exception) -> Response:
-    status, sentence = _explanation(exception)
-    if status == 500:  # noqa: PLR2004  ours to mend
-        log.error("web.failed", path=request.path, error=f"{type(exception).__name__}: {exception}")
+async def _error_response(datasette: Datasette, request: Request, exception: Exception) -> Response:
+    status, sentence = _explain(request.path, exception)
+    if status == _BUG:
+        error = f"{type(exception).__name__}: {exception}"
+        log.error("web.failed", path=request.path, error=error, exc_info=exception)
     if request.path.endswith(".json"):
         return Response.json({"ok": False, "status": status, "error": sentence}, status=status)
     page = await _page(datasette, request, "error.html", {"error": sentence})
@@ -143,24 +149,42 @@ async def _failure(datasette: Datasette, request: Request, exception: Exception)
     return page
 
 
-def _explanation(exception: Exception) -> tuple[int, str]:
+def _explain(path: str, exception: Exception) -> tuple[int, str]:
+    """Return the HTTP status and the sentence for an exception."""
     if isinstance(exception, DatasetteError):
         if exception.message_is_html:
             return (
                 400,
-                f"The query took longer than {TIME_LIMIT:.0f} s and was ended: ask for less.",
+                f"The query took longer than {TIME_LIMIT:.0f} s and was interrupted: narrow it.",
             )
-        return exception.status, str(exception.message)
+        # Datasette's default is 500, also for a wrong URL.
+        status = exception.status if exception.status < _BUG else 400
+        return status, str(exception.message)
     if isinstance(exception, Base400):
         sentence = str(exception.args[0]) if exception.args else ""
-        return exception.status, "There is no such page." if sentence in {"", "404"} else sentence
+        return exception.status, "This page does not exist." if sentence in {
+            "",
+            "404",
+        } else sentence
     if isinstance(exception, StoreError):
         return 503, str(exception)
-    return 500, "The page could not be made; the log of tagsync web says why."
+    sentence = (
+        "This is a bug in tagsync: please report it with the traceback in the log of tagsync web."
+    )
+    if path not in _PAGES:
+        # Datasette raises other exceptions than its own for some wrong URLs.
+        sentence = f"Datasette cannot answer this URL. If a page links to it: {sentence}"
+    return _BUG, sentence
 
 
-async def _ask(datasette: Datasette, question: Callable[[Ask], Any]) -> Any:
-    return await datasette.get_database(DATABASE).consistently(question)
+def _change_id(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise BadRequest("invalid before: give the number of a change")
+    return int(text)
+
+
+async def _query(datasette: Datasette, fn: Callable[[Query], Any]) -> Any:
+    return await datasette.get_database(DATABASE).consistently(fn)
 
 
 async def _page(
@@ -179,17 +203,14 @@ def _link(url: str, text: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(url, text)
 
 
-def _shown(text: str) -> str:
-    """A text without what changes how others are read, and no longer than a cell can be."""
-    return (
-        f"{escape_control_characters(text[:_SHOWN])}…"
-        if len(text) > _SHOWN
-        else escape_control_characters(text)
-    )
+def _escaped(text: str) -> str:
+    """Return a text with control characters escaped, truncated to the length of a cell."""
+    truncated = escape_control_characters(text[:_LONGEST_TEXT])
+    return f"{truncated}…" if len(text) > _LONGEST_TEXT else truncated
 
 
 def _moment(text: str | None) -> str:
-    """``2026-05-03 12:00:00`` of a moment that tagsync took."""
+    """Return a recorded time as ``2026-05-03 12:00:00``."""
     return text[:19].replace("T", " ") if text else ""
 
 
@@ -197,20 +218,20 @@ def _age(now: datetime) -> Callable[[str], float]:
     return lambda text: (now - parse_timestamp(text)).total_seconds()
 
 
-def _span(seconds: float) -> str:
-    """A length of time as people say it: ``40 s``, ``5 min``, ``2.7 h``, ``27 days``."""
+def _duration(seconds: float) -> str:
+    """Return a duration as people write it: ``40 s``, ``5 min``, ``2.7 h``, ``27 days``."""
     for unit, size, least in (("days", 86400, 2 * 86400), ("h", 3600, 5400), ("min", 60, 90)):
         if seconds >= least:
             return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
     return f"{max(seconds, 0):.0f} s"
 
 
-def _short(digest: str | None) -> str:
-    """The beginning of a digest, by which people know it."""
+def _short_digest(digest: str | None) -> str:
+    """Return the first 12 digits of a digest."""
     match = re.fullmatch(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}", digest or "")
-    return f"{match[1]}…" if match else _shown(digest or "")
+    return f"{match[1]}…" if match else _escaped(digest or "")
 
 
-def _codes(text: str) -> Markup:
-    """A text in which what stands in backticks is code."""
+def _with_code(text: str) -> Markup:
+    """Return a text as HTML, with the parts in backticks as code."""
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from tagsync.audit.questions import QUESTIONS
-from tagsync.clock import parse_timestamp, utc_now
+from tagsync.clock import parse_timestamp, timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import Image, Repository, Tag
-from tagsync.polling.poll import Job, sync
-from tagsync.web.record import state
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
+from tagsync.web.queries import state
 from tests.support.clock import FakeClock
 from tests.support.documents import read_page
 from tests.support.registries import INTERVAL, Scripted, World
@@ -217,7 +218,7 @@ def test_stale_repositories(answer: Answer) -> None:
 
 
 def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Path) -> None:
-    """What the clock said, at the end of an observation's detail, hides no repository's end."""
+    """A clock that was behind the record does not hide that a repository is gone."""
     database = tmp_path / "tagsync.db"
     with closing(sqlite3.connect(month)) as connection:
         connection.execute("VACUUM INTO ?", (str(database),))
@@ -228,12 +229,12 @@ def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Pa
         world.poll(GONE)
         world.close()
     with closing(sqlite3.connect(database)) as connection:
-        (detail,) = connection.execute(
-            "SELECT detail FROM observations ORDER BY id DESC"
+        (clock_said,) = connection.execute(
+            "SELECT clock_said FROM observations ORDER BY id DESC"
         ).fetchone()
-    assert "; the clock was behind the record" in detail
+    assert clock_said == timestamp(clock.now)
     assert "swr/team/gone" not in {row["repository"] for row in ask(database, "stale-repositories")}
-    row = {"outcome": "ok", "detail": detail}
+    row = {"outcome": "ok", "reasons": "gone"}
     assert state(row) == "gone"
 
 
@@ -262,7 +263,7 @@ def test_a_digest_that_was_not_resolved_is_no_move(
     """What a tag pointed to while it was not resolved is unknown: neither a move nor a rollback."""
     for digest in ("sha256:a", None, "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     assert ask(database, "rollbacks") == []
     assert ask(database, "immutable-tags-that-moved") == []
@@ -270,7 +271,7 @@ def test_a_digest_that_was_not_resolved_is_no_move(
 
     for digest in (None, "sha256:b", "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     columns = ("old_digest", "new_digest")
     assert picked(ask(database, "immutable-tags-that-moved"), *columns) == [
@@ -304,7 +305,7 @@ def test_names_that_promise_never_to_move(
     """Full versions, dates and commits promise it; floating names and words of a-f do not."""
     for digest in ("sha256:a", "sha256:b"):
         scripted.then(Tag(tag, digest))
-        sync(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     found = picked(ask(database, "immutable-tags-that-moved"), "tag")
     assert found == ([(tag,)] if promises else [])
@@ -316,7 +317,7 @@ def test_images_tagged_elsewhere(
     """Tags of two repositories on one digest are named together; unresolved ones are not equal."""
     for name in ("team/api", "team/web"):
         scripted.then(Tag("one", "sha256:same"), Tag("own", f"sha256:{name}"), Tag("unknown", None))
-        sync(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
+        poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
     (row,) = ask(database, "same-image-elsewhere")
     assert (row["digest"], row["repositories"], row["tags"]) == ("sha256:same", 2, 2)
     assert sorted(row["tagged_as"].split(", ")) == ["swr/team/api:one", "swr/team/web:one"]

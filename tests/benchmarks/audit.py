@@ -23,8 +23,7 @@ from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database import hash_chain
 from tagsync.database.connection import connect
-from tagsync.database.parts import names_of
-from tagsync.database.schema import index_images
+from tagsync.database.image_search import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 50
@@ -105,22 +104,21 @@ def fill(path: Path, size: Size) -> list[str]:
         came = first_moments(size)
         # Images come before the changes, which refer to them.
         db.executemany(
-            "INSERT INTO images VALUES (?, ?, ?, 2, 80000, ?, 1, ?, ?)",
+            "INSERT INTO images VALUES (?, ?, ?, ?, 2, 80000, ?, 1, ?)",
             (
                 (
+                    number,
                     digests[n],
                     digest("config", n)[7:],
                     json.loads(texts[n])["mediaType"],
                     texts[n],
                     at,
-                    number,
                 )
                 for number, (n, at) in enumerate(came.items(), 1)
             ),
         )
-        rows = db.execute("SELECT digest, manifest, image_id, number FROM images").fetchall()
-        named = names_of((digest, text, image_id) for digest, text, image_id, _ in rows)
-        index_images(db, {digest: number for digest, *_, number in rows}, named)
+        rows = db.execute("SELECT id, manifest, image_id, verified FROM images").fetchall()
+        index_images(db, rows)
         insert_changes(db.executemany, names, digests, size)
         db.execute("COMMIT")
     return [digests[n] for n in came]

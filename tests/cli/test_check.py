@@ -1,4 +1,4 @@
-"""``tagsync check``: what it finds, and what it says to do."""
+"""``tagsync check``: its findings and its advice."""
 
 import json
 import socket
@@ -43,8 +43,8 @@ def check(folder: Path, endpoint: str, watch: str, secret: str = "made-up-secret
     return row
 
 
-def test_all_is_well(tmp_path: Path) -> None:
-    """A registry that answers is described by its repositories and the cost of one listing."""
+def test_a_working_configuration(tmp_path: Path) -> None:
+    """The row of a working registry has its repositories and the cost of one listing."""
     with Emulator(keys=KEYS) as swr:
         for name in ("a", "b", "c"):
             swr.push(f"team/{name}", "v1", name)
@@ -58,7 +58,7 @@ def test_all_is_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("watch", ['["team/*"]', '["team/a"]'])
 def test_wrong_credentials(tmp_path: Path, watch: str) -> None:
-    """Credentials that are refused are told apart from a registry that cannot be reached."""
+    """A refused credential differs from a registry that cannot be reached."""
     with Emulator(keys=KEYS) as swr:
         swr.push("team/a", "v1", "a")
         row = check(tmp_path, swr.url, watch, "made-up-other-key")
@@ -67,8 +67,8 @@ def test_wrong_credentials(tmp_path: Path, watch: str) -> None:
 
 
 @pytest.mark.parametrize("watch", ['["team/*"]', '["team/a"]'])
-def test_nobody_there(tmp_path: Path, watch: str) -> None:
-    """An endpoint where nobody listens is not reachable, and says nothing of the credentials."""
+def test_an_unreachable_registry(tmp_path: Path, watch: str) -> None:
+    """An endpoint without a server is not reachable; the credential is unknown."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     row = check(tmp_path, f"http://127.0.0.1:{port}", watch)
@@ -77,7 +77,7 @@ def test_nobody_there(tmp_path: Path, watch: str) -> None:
 
 
 def test_nothing_matches(tmp_path: Path) -> None:
-    """A glob that matches nothing is a fault to be told."""
+    """A glob that matches no repository is reported."""
     with Emulator(keys=KEYS) as swr:
         swr.push("team/a", "v1", "a")
         row = check(tmp_path, swr.url, '["other/*"]')
@@ -86,7 +86,7 @@ def test_nothing_matches(tmp_path: Path) -> None:
 
 
 def test_a_repository_that_does_not_exist(tmp_path: Path) -> None:
-    """A name that is wrong is said to be, and the credentials are not blamed."""
+    """A wrong name is reported, and the credential counts as accepted."""
     with Emulator(keys=KEYS) as swr:
         swr.push("team/a", "v1", "a")
         row = check(tmp_path, swr.url, '["team/typo"]')

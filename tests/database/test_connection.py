@@ -14,7 +14,8 @@ from tagsync.database.connection import WAL_SIZE, connect_beside
 from tagsync.database.store import Store
 from tagsync.errors import StoreError
 from tagsync.models import Image, Tag, Watch
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.schedule import stale
 from tests.support.clock import FakeClock
 from tests.support.record import assert_history_is_whole, record
@@ -28,7 +29,7 @@ def left_by_a_kill(
     """A copy of a database and its WAL, of ten polls none of which is in the file itself yet."""
     for number in range(10):
         scripted.then(*(f"v{tag}" for tag in range(number + 1)))
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
         clock.advance(minutes=5)
     folder = tmp_path / "left"
     folder.mkdir()
@@ -69,7 +70,7 @@ def test_a_damaged_wal_gives_an_earlier_whole(
         assert_history_is_whole(left_by_a_kill)
         assert tags_in(left_by_a_kill) < 11
         scripted.then(*(f"v{tag}" for tag in range(10)))
-        assert sync(job, store, clock=clock).outcome == "ok"
+        assert poll(job, store, clock=clock).outcome == "ok"
     assert_history_is_whole(left_by_a_kill)
     assert tags_in(left_by_a_kill) == 10
 
@@ -125,7 +126,7 @@ def test_a_database_that_stays_locked_is_said(
 ) -> None:
     """Who waits longer than the timeout is told so; the poll is not recorded, the next one is."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     with (
         closing(sqlite3.connect(database, isolation_level=None)) as other,
         Store.open(database, busy_timeout=0.05) as impatient,
@@ -133,11 +134,11 @@ def test_a_database_that_stays_locked_is_said(
         other.execute("BEGIN IMMEDIATE")
         scripted.then("a", "b")
         with pytest.raises(StoreError, match="locked for too long"):
-            sync(job, impatient, clock=clock)
+            poll(job, impatient, clock=clock)
         other.execute("ROLLBACK")
         assert tags_in(database) == 1
         scripted.then("a", "b")
-        assert sync(job, impatient, clock=clock).added == 1
+        assert poll(job, impatient, clock=clock).added == 1
     assert_history_is_whole(database)
 
 

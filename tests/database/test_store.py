@@ -16,20 +16,16 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlite_utils import Database
 
 from tagsync.audit.queries import Audit
 from tagsync.database.connection import Connection
 from tagsync.database.hash_chain import GENESIS, link
-from tagsync.database.outcomes import Failed, Finding, Known
-from tagsync.database.parts import BATCH
-from tagsync.database.rows import insert_rows
-from tagsync.database.schema import migrations
-from tagsync.database.store import Store, _Shared
+from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
 from tests.support.calls import raised_by
 from tests.support.clock import FakeClock
@@ -49,7 +45,7 @@ def tamper(database: Path, sql: str) -> None:
 def recorded(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> None:
     """A repository whose one tag and its image are recorded."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
 
 
 @pytest.mark.usefixtures("recorded")
@@ -76,18 +72,18 @@ def test_history_and_images_are_append_only(sql: str, database: Path) -> None:
 def test_an_image_is_not_replaced(database: Path, query: Query) -> None:
     """A REPLACE of an image, which fires no trigger on DELETE, leaves it as it was."""
     before = query("SELECT * FROM images")
-    tamper(database, "INSERT OR REPLACE INTO images VALUES ('sha256:a',1,1,1,1,1,1,1,1)")
+    tamper(database, "INSERT OR REPLACE INTO images VALUES (7,'sha256:a',1,1,1,1,1,1,1)")
     assert query("SELECT * FROM images") == before
 
 
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
-    ("key", "place"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("number", 1), ("number", 0)]
+    ("key", "place"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("id", 1), ("id", 0)]
 )
-def test_an_image_does_not_give_way_to_another(
+def test_an_image_is_not_replaced_by_another(
     key: str, place: int, database: Path, query: Query
 ) -> None:
-    """A REPLACE by another image in the same place, or of the same number, is refused."""
+    """A REPLACE by another image with the same id is refused."""
     insert = f"INTO images (digest, first_observed_at, {key}) VALUES"
     if place != 1:
         tamper(database, f"INSERT {insert} ('there', 't', {place})")
@@ -100,41 +96,29 @@ def test_an_image_does_not_give_way_to_another(
 def test_no_place_of_an_image_keeps_others_out(
     job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
 ) -> None:
-    """Triggers see -1 as the rowid of an image that is given none, and a row may be there."""
+    """Triggers see -1 as the id of an image that is given none, and a row may have that id."""
     tamper(
-        database,
-        "INSERT INTO images (rowid, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')",
+        database, "INSERT INTO images (id, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')"
     )
     scripted.then("a")
-    sync(job, store, clock=clock)
-    assert query("SELECT digest FROM images WHERE number = 1") == [("sha256:a",)]
-
-
-@pytest.mark.usefixtures("recorded")
-def test_what_is_left_of_a_lost_change_leads_nobody_astray(
-    job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
-) -> None:
-    """A change whose place in the index on images is taken is recorded, and is found by it."""
-    tamper(database, "INSERT INTO change_images VALUES (2, 1)")
-    scripted.then("a", "b")
-    sync(job, store, clock=clock)
-    assert query("SELECT tag FROM tag_history WHERE digest = 'sha256:b'") == [("b",)]
+    poll(job, store, clock=clock)
+    assert query("SELECT digest FROM images WHERE id = 1") == [("sha256:a",)]
 
 
 def test_a_store_is_closed_after_an_interrupt(database: Path, query: Query) -> None:
-    """A transaction that an interrupt left open in this thread is undone, and keeps nobody out."""
+    """A transaction that an interrupt left open in this thread is undone, and locks no other."""
 
     def interrupted() -> None:
-        # What comes between a manager's `__enter__` and its `with` lets no `__exit__` follow.
         with Store.open(database) as store:
-            left_open = store.recording()
-            failed = Failed("down", "down", "2026-05-03T12:00:01.000Z")
-            left_open.__enter__().record([Finding(REPOSITORY, Known(), timedelta(), failed)])
+            group_commit = store._group_commit  # noqa: SLF001  an interrupt leaves it in this state
+            group_commit._lock.acquire()  # noqa: SLF001
+            group_commit._db.execute("BEGIN IMMEDIATE")  # noqa: SLF001
+            group_commit._db.execute("DELETE FROM repositories")  # noqa: SLF001
 
     assert raised_by(interrupted) is None
     assert query("SELECT count(*) FROM observations") == [(0,)]
-    with Store.open(database, busy_timeout=0) as store, store.recording():
-        pass
+    with Store.open(database, busy_timeout=0) as store:
+        store.acknowledge(REPOSITORY, 0)
 
 
 BARE = {"sha256:bare": Image("sha256:bare", media_type="a/b")}
@@ -162,7 +146,7 @@ def bare(job: Job, store: Store, clock: FakeClock) -> None:
         "UPDATE images SET image_id = 'x'",
         f"{FILL}, digest = 'sha256:other'",
         f"{FILL}, first_observed_at = 'x'",
-        f"{FILL}, number = number + 1",
+        f"{FILL}, id = id + 1",
         f"{FILL}, media_type = 'x/y'",
         f"{FILL}, media_type = NULL",
         f"{FILL}, rowid = rowid + 100",
@@ -231,7 +215,7 @@ def test_an_image_is_found_by_a_manifest_that_came_later(
     }
     stayed, again, fresh = images
     tags = {"stayed": Tag("stayed", stayed), "again": Tag("again", again)}
-    many = {f"sha256:{number:064x}": Image(f"sha256:{number:064x}") for number in range(BATCH)}
+    many = {f"sha256:{number:064x}": Image(f"sha256:{number:064x}") for number in range(50)}
     record(store, job, clock, tags, {stayed: Image(stayed), again: Image(again)})
     tags |= {digest: Tag(digest, digest) for digest in many}
     record(store, job, clock, tags, many)
@@ -255,27 +239,12 @@ def test_swr_fills_in_a_manifest_too(
         whole = listed.images[digest].manifest
         swr.set_fields("team/api", "v1", manifest=None)
         job = Job(Repository("swr", "team/api"), registry, timedelta(minutes=5))
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
         assert query("SELECT digest, manifest FROM images") == [(digest, None)]
         swr.set_fields("team/api", "v1", manifest=whole)
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
     assert query("SELECT digest, manifest, verified FROM images") == [(digest, whole, 1)]
     assert query("SELECT count(*) FROM changes") == [(1,)]
-
-
-def test_a_database_of_before_is_brought_up_to_date(database: Path) -> None:
-    """A database without the last migration gets it, and keeps what it holds."""
-    db = Database(database)
-    db.conn.isolation_level = None
-    migrations().apply(db, stop_before="manifests_that_come_later")
-    db.execute(
-        "INSERT INTO images (digest, media_type, first_observed_at) VALUES ('sha256:a', 'a/b', 't')"
-    )
-    db.close()
-    Store.open(database).close()
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, "UPDATE images SET media_type = 'c/d'")
-    tamper(database, FILL)
 
 
 def test_a_database_of_another_program_is_left_alone(database: Path) -> None:
@@ -327,16 +296,6 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 63, 64, 65, 137, 511, 512, 513, 1100])
-def test_many_rows_are_each_inserted_once_and_in_order(count: int) -> None:
-    """However many rows there are, none is left over at the end of a statement."""
-    rows = [(number, f"row {number}") for number in range(count)]
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("CREATE TABLE kept (id INTEGER PRIMARY KEY, number, text)")
-        insert_rows(connection, "INSERT INTO kept (number, text) VALUES (rows)", rows)
-        assert connection.execute("SELECT number, text FROM kept ORDER BY id").fetchall() == rows
-
-
 def test_many_create_one_database_at_once(tmp_path: Path) -> None:
     """Whoever comes second finds the schema done; a race is run more than once."""
     for number in range(25):
@@ -363,53 +322,14 @@ def test_a_reader_does_not_wait_for_the_writer(
 ) -> None:
     """While a transaction is open, others read what was there before it."""
     scripted.then("a")
-    sync(job, store, clock=clock)
-    failed = Failed("in hand", "in hand", "2026-05-03T12:00:01.000Z")
-    finding = Finding(job.repository, store.known(job.repository), job.interval, failed)
-    with store.recording() as ledger:
-        ledger.record([finding])
+    poll(job, store, clock=clock)
+
+    def write(db: Connection) -> None:
+        db.execute("UPDATE repositories SET failures = 1")
         assert query("SELECT failures FROM repositories") == [(0,)]
+
+    store._write(write)  # noqa: SLF001  a transaction that the test looks into
     assert query("SELECT failures FROM repositories") == [(1,)]
-
-
-class Interrupted(Connection):
-    """A connection on which Ctrl-C comes just after a transaction has begun."""
-
-    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        cursor = super().execute(sql, parameters)
-        if sql.startswith("BEGIN"):
-            raise KeyboardInterrupt
-        return cursor
-
-
-def test_a_transaction_that_is_interrupted_as_it_begins_is_over(database: Path) -> None:
-    """Whoever comes next finds a connection without a transaction."""
-    with closing(sqlite3.connect(database, isolation_level=None, factory=Interrupted)) as db:
-        with pytest.raises(KeyboardInterrupt), _Shared(db, database).transaction("BEGIN IMMEDIATE"):
-            pass
-        assert not db.in_transaction
-
-
-class Joined(Store):
-    """A store to which a further repository comes between two questions."""
-
-    path: Path
-
-    def repositories(self) -> list[Repository]:
-        columns, values = "registry, name, last_attempt_at", "'swr', 'team/new', 'now'"
-        tamper(self.path, f"INSERT INTO repositories ({columns}) VALUES ({values})")
-        return super().repositories()
-
-
-def test_freshness_of_a_repository_that_just_came(
-    job: Job, scripted: Scripted, clock: FakeClock, database: Path
-) -> None:
-    """What another process records meanwhile is left for the next time."""
-    with Joined.open(database) as store:
-        store.path = database
-        scripted.then("a")
-        sync(job, store, clock=clock)
-        assert store.freshness().keys() == {job.repository}
 
 
 @pytest.mark.parametrize("table", ["images", "changes", "tags", "observations"])
@@ -424,7 +344,7 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
 ) -> None:
     """Whichever write of a transaction fails, nothing of it is kept."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     everything = "SELECT * FROM {} ORDER BY 1, 2"
     tables = ("repositories", "images", "changes", "tags", "observations")
     before = [query(everything.format(name)) for name in tables]
@@ -435,7 +355,7 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
     clock.advance(hours=1)
     scripted.then("a", "b")
     with pytest.raises(StoreError, match="full"):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert [query(everything.format(name)) for name in tables] == before
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagsync.database.outcomes import fingerprint_of
 from tagsync.models import Tag
-from tagsync.polling.decide import apply, diff, doubt
+from tagsync.polling.decide import apply, diff, is_suspicious
 
 NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=2)
 TAGS = st.builds(
@@ -56,15 +57,16 @@ def test_changes_say_what_they_are(old: dict[str, Tag], new: dict[str, Tag]) -> 
 
 
 @pytest.mark.parametrize(
-    ("known", "deleted", "believed"),
-    [(0, 0, True), (5, 0, True), (1, 1, False), (9, 8, True), (19, 10, False), (20, 10, True)],
+    ("stored", "deleted", "suspicious"),
+    [(0, 0, False), (5, 0, False), (1, 1, True), (9, 8, False), (19, 10, True), (20, 10, False)],
 )
-def test_where_belief_ends(known: int, deleted: int, believed: bool) -> None:
-    """Everything, or more than half and at least ten, is where doubt begins."""
-    assert (doubt(known, map(str, range(deleted))) is None) == believed
+def test_which_deletions_are_suspicious(stored: int, deleted: int, suspicious: bool) -> None:
+    """A deletion of every tag, or of more than half and at least ten, is suspicious."""
+    assert is_suspicious(stored, deleted) == suspicious
 
 
-@given(st.sets(st.text(), min_size=1), st.sets(st.text(), min_size=1))
-def test_equal_doubts_are_equal_deletions(one: set[str], other: set[str]) -> None:
+@given(st.sets(NAMES, min_size=1), st.sets(NAMES, min_size=1))
+def test_equal_fingerprints_are_equal_deletions(one: set[str], other: set[str]) -> None:
     """Two listings agree exactly when they lack the same tags."""
-    assert (doubt(len(one), one) == doubt(len(other), other)) == (one == other)
+    first, second = fingerprint_of(*sorted(one)), fingerprint_of(*sorted(other))
+    assert (first == second) == (one == other)

@@ -14,7 +14,8 @@ import stamina
 
 from tagsync.database.store import Store
 from tagsync.models import Repository
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries.oci.api import Oci
 from tests.support.clock import FakeClock
 from tests.support.docker_registry import digest_of
@@ -56,28 +57,28 @@ class Polls:
         """Polls with the watch's settings; gives the outcome and the counts."""
         self._clock.advance(minutes=1)
         job = msgspec.structs.replace(self._job, **settings)
-        poll = sync(job, self._store, clock=self._clock)
-        return poll.outcome, poll.added, poll.updated, poll.deleted
+        poll_again = poll(job, self._store, clock=self._clock)
+        return poll_again.outcome, poll_again.added, poll_again.updated, poll_again.deleted
 
 
 @pytest.fixture
-def poll(registry: Oci, store: Store, clock: FakeClock) -> Polls:
+def poll_again(registry: Oci, store: Store, clock: FakeClock) -> Polls:
     return Polls(registry, store, clock)
 
 
 def test_fewer_tags_are_resolved_and_then_more(
-    poll: Polls, fake: Fake, query: Query, logged: Events, database: Path
+    poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
     """A change of which tags are resolved is no deletion and no move, either way.
 
     What a tag pointed to while nobody asked is unknown, and the history says so.
     """
     one, night = digest_of(image("one")), digest_of(image("night 1"))
-    assert poll() == ("ok", 3, 0, 0)
-    assert poll(tags=("v*",)) == ("ok", 0, 1, 0)
+    assert poll_again() == ("ok", 3, 0, 0)
+    assert poll_again(tags=("v*",)) == ("ok", 0, 1, 0)
     fake.tags["nightly"] = image("night 2")
-    assert poll(tags=("v*",)) == ("ok", 0, 0, 0)
-    assert poll() == ("ok", 0, 1, 0)
+    assert poll_again(tags=("v*",)) == ("ok", 0, 0, 0)
+    assert poll_again() == ("ok", 0, 1, 0)
     night_2 = digest_of(image("night 2"))
     assert query("SELECT kind, old_digest, new_digest FROM changes WHERE tag = 'nightly'") == [
         ("added", None, night),
@@ -96,43 +97,43 @@ def test_fewer_tags_are_resolved_and_then_more(
 
 
 def test_a_tag_that_is_denied_keeps_what_is_known(
-    poll: Polls, fake: Fake, query: Query, logged: Events, database: Path
+    poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
     """A tag that is listed and answered with 404 keeps its digest, and the observation says so."""
-    poll()
+    poll_again()
     path = f"/v2/{REPOSITORY}/manifests/v1"
     fake.overrides["HEAD", path] = httpx.Response(404)
-    assert poll() == ("ok", 0, 0, 0)
-    assert poll() == ("ok", 0, 0, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
     assert query("SELECT digest FROM tags WHERE tag = 'v1'") == [(digest_of(image("one")),)]
     assert query("SELECT outcome, detail, polls FROM observations ORDER BY id") == [
         ("ok", None, 1),
-        ("ok", "the registry lists v1 but denies the manifest", 2),
+        ("ok", "the registry lists v1 but has no manifest for it", 2),
     ]
     assert [e["tag"] for e in logged if e["event"] == "tag.unresolved"] == ["v1"]
     del fake.overrides["HEAD", path]
     fake.tags["v1"] = image("one again")
-    assert poll() == ("ok", 0, 1, 0)
+    assert poll_again() == ("ok", 0, 1, 0)
     assert query(MOVES) == [("v1", digest_of(image("one")), digest_of(image("one again")))]
     assert_history_is_whole(database)
 
 
-def test_a_tag_that_never_had_a_manifest(poll: Polls, fake: Fake, query: Query) -> None:
+def test_a_tag_that_never_had_a_manifest(poll_again: Polls, fake: Fake, query: Query) -> None:
     """A tag that is denied from the first is there without a digest; that one comes is no move."""
     path = f"/v2/{REPOSITORY}/manifests/v1"
     fake.overrides["HEAD", path] = httpx.Response(404)
-    assert poll() == ("ok", 3, 0, 0)
+    assert poll_again() == ("ok", 3, 0, 0)
     assert query("SELECT digest FROM tags WHERE tag = 'v1'") == [(None,)]
     fake.overrides.clear()
-    assert poll() == ("ok", 0, 1, 0)
+    assert poll_again() == ("ok", 0, 1, 0)
     assert query(MOVES) == []
 
 
 def test_a_deletion_is_looked_at_twice(
-    poll: Polls, fake: Fake, query: Query, logged: Events
+    poll_again: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
     """A tag that one list lacks and the next has was never deleted; the names are all it costs."""
-    poll()
+    poll_again()
     lists = iter([["v1", "nightly"], ["v1", "v2", "nightly"]])
     whole = fake.tags
     fake.requests.clear()
@@ -142,49 +143,49 @@ def test_a_deletion_is_looked_at_twice(
             return iter(next(lists))
 
     fake.tags = Wavering(whole)
-    assert poll() == ("ok", 0, 0, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
     assert fake.asked("HEAD") == ["nightly", "v1", "v2"]
     assert query("SELECT count(*) FROM changes WHERE kind = 'deleted'") == [(0,)]
     finished = [e for e in logged if e["event"] == "sync.finished"]
     assert finished[-1]["requests"] == 5
 
 
-def test_a_deletion_that_two_lists_agree_on(poll: Polls, fake: Fake, query: Query) -> None:
+def test_a_deletion_that_two_lists_agree_on(poll_again: Polls, fake: Fake, query: Query) -> None:
     """A tag that two lists in a row lack is deleted, and the digests are asked for once."""
-    poll()
+    poll_again()
     del fake.tags["v2"]
     fake.requests.clear()
-    assert poll() == ("ok", 0, 0, 1)
+    assert poll_again() == ("ok", 0, 0, 1)
     assert fake.asked("HEAD") == ["nightly", "v1"]
     assert query("SELECT tag FROM changes WHERE kind = 'deleted'") == [("v2",)]
 
 
-def test_a_repository_that_is_gone(poll: Polls, fake: Fake) -> None:
+def test_a_repository_that_is_gone(poll_again: Polls, fake: Fake) -> None:
     """A repository that the registry denies is held like any that lost all its tags."""
-    poll()
+    poll_again()
     body = {"errors": [{"code": "NAME_UNKNOWN"}]}
     fake.overrides["GET", f"/v2/{REPOSITORY}/tags/list"] = httpx.Response(404, json=body)
-    assert poll()[0] == "held"
-    assert poll() == ("ok", 0, 0, 3)
+    assert poll_again()[0] == "held"
+    assert poll_again() == ("ok", 0, 0, 3)
 
 
-def test_a_wrong_endpoint_deletes_nothing(poll: Polls, fake: Fake) -> None:
+def test_a_wrong_endpoint_deletes_nothing(poll_again: Polls, fake: Fake) -> None:
     """A 404 of somebody else, who is no registry, is a failure."""
-    poll()
+    poll_again()
     fake.overrides["GET", f"/v2/{REPOSITORY}/tags/list"] = httpx.Response(404, content=b"<html>")
-    assert [poll()[0] for _ in range(3)] == ["failed"] * 3
+    assert [poll_again()[0] for _ in range(3)] == ["failed"] * 3
 
 
 def test_manifests_that_are_wanted_later(
-    poll: Polls, fake: Fake, query: Query, database: Path
+    poll_again: Polls, fake: Fake, query: Query, database: Path
 ) -> None:
     """Images that are known already get their manifests when these are asked for, and keep them."""
     amd, arm = image("amd64"), image("arm64")
     fake.tags["multi"] = index(amd, arm)
     fake.manifests = {digest_of(amd): amd, digest_of(arm): arm}
-    poll()
+    poll_again()
     assert query("SELECT count(*) FROM images WHERE manifest IS NULL") == [(4,)]
-    assert poll(manifests=True) == ("ok", 0, 0, 0)
+    assert poll_again(manifests=True) == ("ok", 0, 0, 0)
     assert query("SELECT count(*), sum(verified), count(size) FROM images") == [(6, 6, 5)]
     assert query("SELECT count(*) FROM image_platforms") == [(2,)]
     layer = digest_of(b"arm64")
@@ -195,20 +196,20 @@ def test_manifests_that_are_wanted_later(
         (111, digest_of(b"config of one"))
     ]
     fake.requests.clear()
-    assert poll(manifests=True) == ("ok", 0, 0, 0)
+    assert poll_again(manifests=True) == ("ok", 0, 0, 0)
     assert fake.asked("GET") == []
-    assert poll() == ("ok", 0, 0, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
     assert query("SELECT count(*) FROM changes") == [(4,)]
     assert_history_is_whole(database)
 
 
 def test_manifests_that_could_not_be_had(
-    poll: Polls, fake: Fake, query: Query, logged: Events
+    poll_again: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
     """What could not be fetched is said, and fetched by the next poll, with what is new."""
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
     fake.overrides["GET", path] = httpx.Response(200, content=b"<html>")
-    assert poll(manifests=True) == ("ok", 3, 0, 0)
+    assert poll_again(manifests=True) == ("ok", 3, 0, 0)
     events = [e["event"] for e in logged if e["log_level"] == "warning"]
     assert events == ["image.unverified", "manifests.unfetched"]
     assert query("SELECT detail FROM observations") == [
@@ -221,13 +222,13 @@ def test_manifests_that_could_not_be_had(
     ]
     fake.overrides.clear()
     fake.requests.clear()
-    assert poll(manifests=True) == ("ok", 0, 0, 0)
+    assert poll_again(manifests=True) == ("ok", 0, 0, 0)
     assert fake.asked("GET") == [digest_of(image("one"))]
     assert query("SELECT count(*) FROM images WHERE verified") == [(3,)]
     assert query("SELECT detail FROM observations ORDER BY id DESC LIMIT 1") == [(None,)]
 
 
-def test_an_index_that_is_fetched_in_parts(poll: Polls, fake: Fake, query: Query) -> None:
+def test_an_index_that_is_fetched_in_parts(poll_again: Polls, fake: Fake, query: Query) -> None:
     """An index some of whose children could not be had gets them, and then itself, later."""
     amd, arm = image("amd64"), image("arm64")
     multi = index(amd, arm)
@@ -235,11 +236,11 @@ def test_an_index_that_is_fetched_in_parts(poll: Polls, fake: Fake, query: Query
     fake.manifests = {digest_of(amd): amd, digest_of(arm): arm}
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(arm)}"
     fake.overrides["GET", path] = httpx.Response(503)
-    poll(manifests=True)
+    poll_again(manifests=True)
     assert query("SELECT digest FROM images WHERE verified") == [(digest_of(amd),)]
     fake.overrides.clear()
     fake.requests.clear()
-    poll(manifests=True)
+    poll_again(manifests=True)
     assert fake.asked("GET") == sorted([digest_of(arm), digest_of(multi)])
     assert query("SELECT count(*) FROM images WHERE verified") == [(3,)]
 
@@ -252,15 +253,15 @@ def test_a_name_of_one_part(store: Store, query: Query) -> None:
 
     with closing(registry_of(handler)) as registry:
         job = Job(Repository("reg", "busybox"), registry, timedelta(minutes=5))
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
     assert query("SELECT namespace, name FROM repositories") == [("", "busybox")]
 
 
-def test_the_database_takes_no_forged_text(database: Path, poll: Polls, fake: Fake) -> None:
+def test_the_database_takes_no_forged_text(database: Path, poll_again: Polls, fake: Fake) -> None:
     """Text that SQLite's JSON cannot read, in a manifest that is what it should be, is kept."""
     odd = '{"schemaVersion": 2, "mediaType": 7, "layers": "ä"'.encode()
     fake.tags = {"odd": odd}
-    assert poll(manifests=True) == ("ok", 1, 0, 0)
+    assert poll_again(manifests=True) == ("ok", 1, 0, 0)
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT manifest, verified FROM images").fetchall() == [
             (odd.decode(), 1)

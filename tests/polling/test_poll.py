@@ -3,13 +3,12 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Event, Thread
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -17,13 +16,12 @@ import pytest
 import structlog
 
 from tagsync.clock import timestamp
-from tagsync.database.outcomes import Entry, Failed, Finding, Known
-from tagsync.database.recorder import Ledger
+from tagsync.database.outcomes import Accepted, Failed, PendingLog
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import (
     Busy,
-    DamagedRecord,
     DatabaseLocked,
     RepositoryNotFound,
     StoreError,
@@ -41,8 +39,9 @@ from tagsync.models import (
     Watch,
 )
 from tagsync.polling.discovery import discover
-from tagsync.polling.poll import _SIZE_AT_ONCE, Job, Poll, _Inbox, _Look, sync
-from tagsync.polling.run_once import Options, sync_all
+from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.poll import poll
+from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
 from tests.support.calls import raised_by
 from tests.support.clock import FakeClock
@@ -82,16 +81,14 @@ class Outrun(Store):
     def overtake(self, other: Callable[[], object]) -> None:
         self._others = [other]
 
-    @contextmanager
-    def recording(self) -> Iterator[Ledger]:
+    def record(self, *arguments: Any) -> PendingLog | None:
         while self._others:
             self._others.pop()()
-        with super().recording() as ledger:
-            yield ledger
+        return super().record(*arguments)
 
 
-def counts(poll: Poll) -> tuple[str, int, int, int]:
-    return poll.outcome, poll.added, poll.updated, poll.deleted
+def counts(result: Poll) -> tuple[str, int, int, int]:
+    return result.outcome, result.added, result.updated, result.deleted
 
 
 def events(logged: Events, prefix: str) -> list[str]:
@@ -106,21 +103,21 @@ def test_2500_tags_and_then_one_of_each_change(
         for number in range(2500):
             swr.push("team/api", f"v{number}", f"build {number}")
         job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
-        assert counts(sync(job, store)) == ("ok", 2500, 0, 0)
+        assert counts(poll(job, store)) == ("ok", 2500, 0, 0)
         assert query("SELECT count(*) FROM tags") == [(2500,)]
         assert events(logged, "tag.") == []
         assert events(logged, "repository.") == ["repository.baselined"]
 
         before = query("SELECT count(*), max(id) FROM changes")
-        assert counts(sync(job, store)) == ("ok", 0, 0, 0)
+        assert counts(poll(job, store)) == ("ok", 0, 0, 0)
         assert query("SELECT count(*), max(id) FROM changes") == before
 
         swr.push("team/api", "new", "build new")
         swr.push("team/api", "v7", "build moved")
         swr.delete("team/api", "v9")
         swr.set_fields("team/api", "v11", is_trusted=True)
-        assert counts(sync(job, store)) == ("ok", 1, 2, 1)
-        assert counts(sync(job, store)) == ("ok", 0, 0, 0)
+        assert counts(poll(job, store)) == ("ok", 1, 2, 1)
+        assert counts(poll(job, store)) == ("ok", 0, 0, 0)
     recorded = query("SELECT tag, kind, old_digest = new_digest FROM changes WHERE id > 2500")
     assert sorted(recorded) == [
         ("new", "added", None),
@@ -145,11 +142,11 @@ def test_a_failed_poll_changes_only_the_observation(
 ) -> None:
     """Only a complete listing deletes: after a failure mirror and history are as before."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     before = query("SELECT * FROM tags"), query("SELECT * FROM changes")
     clock.advance(minutes=5)
     scripted.script.append(Unreachable("the connection broke"))
-    assert counts(sync(job, store, clock=clock)) == ("failed", 0, 0, 0)
+    assert counts(poll(job, store, clock=clock)) == ("failed", 0, 0, 0)
     assert (query("SELECT * FROM tags"), query("SELECT * FROM changes")) == before
     assert query("SELECT failures, last_error FROM repositories") == [(1, "the connection broke")]
     assert query("SELECT outcome, detail, polls FROM observations ORDER BY id") == [
@@ -163,10 +160,10 @@ def test_times_of_a_change(
 ) -> None:
     """A change lies between the beginning of the listing before and the end of the one after."""
     scripted.then("a", started_at="2026-05-03T11:59:58.000Z")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     scripted.then("a", "b", started_at="2026-05-03T12:04:59.000Z")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT tag, not_before, observed_at FROM changes ORDER BY id") == [
         ("a", None, "2026-05-03T12:00:00.000Z"),
         ("b", "2026-05-03T11:59:58.000Z", "2026-05-03T12:05:00.000Z"),
@@ -197,10 +194,10 @@ def test_what_is_held(
 ) -> None:
     """A listing is held that deletes everything, or more than half and at least ten."""
     scripted.then(*known)
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     scripted.then(*left)
-    assert sync(job, store, clock=clock).outcome == ("held" if held else "ok")
+    assert poll(job, store, clock=clock).outcome == ("held" if held else "ok")
     assert query("SELECT count(*) FROM tags") == [(len(known) if held else len(left),)]
 
 
@@ -209,7 +206,7 @@ def test_a_line_that_could_not_be_written_is_written_by_the_next_poll(
 ) -> None:
     """Changes are acknowledged after their lines, so that whoever dies at one leaves all owed."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then("a", "b", "c")
 
     def die(*_: Any) -> Any:
@@ -218,11 +215,11 @@ def test_a_line_that_could_not_be_written_is_written_by_the_next_poll(
     whole = structlog.get_config()
     structlog.configure(processors=[die])
     with pytest.raises(KeyboardInterrupt):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     structlog.configure(**whole)
     assert events(logged, "tag.") == []
     scripted.then("a", "b", "c")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert [entry["tag"] for entry in logged if entry["event"] == "tag.added"] == ["b", "c"]
 
 
@@ -234,8 +231,8 @@ def test_a_second_listing_that_agrees_is_believed(
     scripted.then()
     scripted.script.append(Unreachable("for a moment"))
     scripted.then()
-    outcomes = [sync(job, store, clock=clock) for _ in range(4)]
-    assert [poll.outcome for poll in outcomes] == ["ok", "held", "failed", "ok"]
+    outcomes = [poll(job, store, clock=clock) for _ in range(4)]
+    assert [result.outcome for result in outcomes] == ["ok", "held", "failed", "ok"]
     assert outcomes[-1].deleted == 2
     assert events(logged, "tag.") == ["tag.deleted"] * 2
     assert events(logged, "sync.held") == ["sync.held"]
@@ -251,7 +248,7 @@ def test_listings_that_disagree_are_held_on(
     scripted.then("y")
     scripted.then(*TEN, "x", "y")
     scripted.then("y")
-    outcomes = [sync(job, store, clock=clock).outcome for _ in range(5)]
+    outcomes = [poll(job, store, clock=clock).outcome for _ in range(5)]
     assert outcomes == ["ok", "held", "held", "ok", "held"]
 
 
@@ -261,11 +258,11 @@ def test_more_listings_can_be_asked_for(
     """As many listings as configured have to agree."""
     patient = msgspec.structs.replace(job, agreeing_listings=3)
     scripted.then("a")
-    outcomes = [sync(patient, store, clock=clock).outcome]
+    outcomes = [poll(patient, store, clock=clock).outcome]
     for _ in range(3):
         clock.advance(hours=1)
         scripted.then()
-        outcomes.append(sync(patient, store, clock=clock).outcome)
+        outcomes.append(poll(patient, store, clock=clock).outcome)
     assert outcomes == ["ok", "held", "held", "ok"]
 
 
@@ -274,10 +271,10 @@ def test_deletions_can_be_accepted(
 ) -> None:
     """With --accept-deletions even an empty listing is recorded at once."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then()
-    poll = sync(job, store, Options(accept_deletions=True), clock)
-    assert counts(poll) == ("ok", 0, 0, 1)
+    result = poll(job, store, Options(accept_deletions=True), clock)
+    assert counts(result) == ("ok", 0, 0, 1)
 
 
 def test_a_repository_that_is_gone(
@@ -286,11 +283,11 @@ def test_a_repository_that_is_gone(
     """'Does not exist' fails for a repository never seen, and is held for one that was."""
     gone = RepositoryNotFound("there is no such repository")
     scripted.script.append(gone)
-    assert sync(job, store, clock=clock).outcome == "failed"
+    assert poll(job, store, clock=clock).outcome == "failed"
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.script += [gone, gone, gone]
-    outcomes = [sync(job, store, clock=clock).outcome for _ in range(3)]
+    outcomes = [poll(job, store, clock=clock).outcome for _ in range(3)]
     assert outcomes == ["held", "ok", "ok"]
     assert query("SELECT kind FROM changes WHERE kind = 'deleted'") == [("deleted",)]
 
@@ -300,10 +297,10 @@ def test_a_deletion_in_pages_needs_a_second_look(
 ) -> None:
     """A tag that one paged listing lacks and the next has was never deleted."""
     scripted.then("a", "b", "c")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then("a", pages=2)
     scripted.then("a", "b", "d", pages=2)
-    assert counts(sync(job, store, clock=clock)) == ("ok", 1, 0, 1)
+    assert counts(poll(job, store, clock=clock)) == ("ok", 1, 0, 1)
     assert query("SELECT tag, kind FROM changes WHERE id > 3 ORDER BY id") == [
         ("c", "deleted"),
         ("d", "added"),
@@ -319,11 +316,11 @@ def test_a_tag_that_slipped_over_the_end_of_a_page_is_not_deleted(
         for number in range(11):
             swr.push("team/api", f"v{number}")
         job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
-        sync(job, store)
+        poll(job, store)
         swr.push("team/api", "v10", "moved")
         # As after a deletion on the first page: the eleventh row is the tenth by then.
         swr.answer_next(200, [], matching="offset=10&")
-        assert counts(sync(job, store)) == ("ok", 0, 1, 0)
+        assert counts(poll(job, store)) == ("ok", 0, 1, 0)
     assert_history_is_whole(database)
 
 
@@ -332,14 +329,14 @@ def test_an_image_that_no_tag_kept_is_not_recorded(
 ) -> None:
     """Of a tag that moves between two looks only the digest is recorded that a change brings."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     for digest in ("sha256:passing", "sha256:kept"):
         scripted.then(Tag("a", digest), pages=2)
         listing: Any = scripted.script.pop()
         images = {digest: Image(digest, manifest="{}", verified=True)}
         scripted.script.append(msgspec.structs.replace(listing, images=images))
-    assert counts(sync(job, store, clock=clock)) == ("ok", 0, 1, 1)
+    assert counts(poll(job, store, clock=clock)) == ("ok", 0, 1, 1)
     digests = {digest for (digest,) in query("SELECT digest FROM images")}
     assert digests == {"sha256:a", "sha256:b", "sha256:kept"}
 
@@ -349,10 +346,10 @@ def test_a_second_look_that_fails_deletes_nothing(
 ) -> None:
     """Where the confirmation cannot be had the poll has failed."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then("a", pages=2)
     scripted.script.append(Unreachable("gone again"))
-    assert sync(job, store, clock=clock).outcome == "failed"
+    assert poll(job, store, clock=clock).outcome == "failed"
     assert query("SELECT count(*) FROM tags") == [(2,)]
 
 
@@ -361,12 +358,12 @@ def test_an_older_listing_is_dropped(
 ) -> None:
     """A listing that was begun before another was recorded is never recorded after it."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then("a")
     scripted.then("a", "b", "c")
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["ok"])
     assert query("SELECT tag, kind FROM changes ORDER BY id") == [
         ("a", "added"),
         ("b", "added"),
@@ -379,12 +376,12 @@ def test_an_older_unchanged_listing_is_dropped(
 ) -> None:
     """That a listing is the recorded one says nothing once another was recorded meanwhile."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     unchanged = Unchanged(timestamp(clock.now), timestamp(clock.now), "the fingerprint")
     scripted.script.append(unchanged)
     scripted.then("a", "b")
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    assert sync(msgspec.structs.replace(job, registry=slow), store, clock=clock).outcome == (
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    assert poll(msgspec.structs.replace(job, registry=slow), store, clock=clock).outcome == (
         "dropped"
     )
     assert query("SELECT polls, tags FROM observations") == [(2, 2)]
@@ -396,9 +393,9 @@ def test_a_first_listing_is_dropped_after_another(
     """Of two that list a new repository at once, one takes the baseline."""
     scripted.then("a", "b")
     scripted.then("a")
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["ok"])
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["ok"])
     assert query("SELECT tag FROM tags") == [("a",)]
 
 
@@ -415,13 +412,13 @@ def test_what_was_decided_is_dropped_after_another_listing(
     """A decision is carried out only on the records that it was made from."""
     if known:
         scripted.then("a")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     scripted.then("a", "late")
     scripted.then("a", "soon")
     with Outrun.open(database) as outrun:
-        outrun.overtake(lambda: sync(job, store, clock=clock))
-        poll = sync(job, outrun, clock=clock)
-    assert counts(poll) == ("dropped", 0, 0, 0)
+        outrun.overtake(lambda: poll(job, store, clock=clock))
+        result = poll(job, outrun, clock=clock)
+    assert counts(result) == ("dropped", 0, 0, 0)
     assert query("SELECT tag FROM tags ORDER BY tag") == [("a",), ("soon",)]
     assert_history_is_whole(database)
 
@@ -439,12 +436,12 @@ def test_a_failure_after_a_decision_drops_nothing(
     """A poll that failed between a decision and its transaction, even the first, changes no tag."""
     if known:
         scripted.then("a")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     scripted.then("a", "b")
     scripted.script.append(Unreachable("for a moment"))
     with Outrun.open(database) as outrun:
-        outrun.overtake(lambda: sync(job, store, clock=clock))
-        assert counts(sync(job, outrun, clock=clock)) == ("ok", 1 if known else 2, 0, 0)
+        outrun.overtake(lambda: poll(job, store, clock=clock))
+        assert counts(poll(job, outrun, clock=clock)) == ("ok", 1 if known else 2, 0, 0)
     assert query("SELECT failures, last_error FROM repositories") == [(0, None)]
     assert_history_is_whole(database)
 
@@ -455,9 +452,9 @@ def test_a_dry_run_is_dropped_after_another_listing(
     """What a dry run tells is what a poll would have come to."""
     scripted.then("a", "late")
     scripted.then("a", "soon")
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    poll = sync(msgspec.structs.replace(job, registry=slow), store, Options(dry_run=True), clock)
-    assert counts(poll) == ("dropped", 0, 0, 0)
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    result = poll(msgspec.structs.replace(job, registry=slow), store, Options(dry_run=True), clock)
+    assert counts(result) == ("dropped", 0, 0, 0)
 
 
 def test_a_listing_that_is_the_recorded_one_ends_an_outage(
@@ -465,12 +462,12 @@ def test_a_listing_that_is_the_recorded_one_ends_an_outage(
 ) -> None:
     """After polls that failed, what was listed before them is told of still."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     now = timestamp(clock.now)
     scripted.script += [Unreachable("for a moment"), Unchanged(now, now, "the fingerprint")]
-    sync(job, store, clock=clock)
-    poll = sync(job, store, clock=clock)
-    assert (poll.outcome, poll.tags, poll.recovered_from) == ("ok", 2, 1)
+    poll(job, store, clock=clock)
+    result = poll(job, store, clock=clock)
+    assert (result.outcome, result.tags, result.recovered_from) == ("ok", 2, 1)
     assert query("SELECT outcome, tags FROM observations ORDER BY id") == [
         ("ok", 2),
         ("failed", None),
@@ -483,12 +480,12 @@ def test_a_failure_meanwhile_drops_nothing(
 ) -> None:
     """Another process's poll that failed saw nothing, and does not make a listing old."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     scripted.then("a", "b")
     scripted.script.append(Unreachable("for a moment"))
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, poll.added, slow.meanwhile) == ("ok", 1, ["failed"])
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, result.added, slow.meanwhile) == ("ok", 1, ["failed"])
 
 
 def test_a_failure_recorded_meanwhile_is_no_matter_of_the_clock(
@@ -502,17 +499,17 @@ def test_a_failure_recorded_meanwhile_is_no_matter_of_the_clock(
 ) -> None:
     """A listing that is recorded after another poll's later failure blames no clock for that."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(seconds=1)
     scripted.then("a", "b")
     scripted.script.append(Unreachable("for a moment"))
 
     def fail_later() -> Poll:
         clock.advance(milliseconds=5)
-        return sync(job, store, clock=clock)
+        return poll(job, store, clock=clock)
 
     slow = msgspec.structs.replace(job, registry=Overtaken(scripted, fail_later))
-    assert sync(slow, store, clock=clock).outcome == "ok"
+    assert poll(slow, store, clock=clock).outcome == "ok"
     assert events(logged, "clock.") == []
     assert query("SELECT outcome, detail, last_at FROM observations ORDER BY id") == [
         ("ok", None, "2026-05-03T12:00:00.000Z"),
@@ -539,15 +536,15 @@ def test_a_clock_that_goes_back_makes_no_hole(
     so that its interval is too wide rather than too narrow.
     """
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(**{unit: -by for unit, by in back.items()})
     set_back = timestamp(clock.now)
     for tags in ("ab", "abc", "abc", "bc"):
         scripted.then(*tags)
-        assert sync(job, store, clock=clock).outcome == "ok"
+        assert poll(job, store, clock=clock).outcome == "ok"
     clock.advance(hours=2)
     scripted.then("c")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT tag, kind, not_before, observed_at FROM changes ORDER BY id") == [
         ("a", "added", None, "2026-05-03T12:00:00.000Z"),
         ("b", "added", "2026-05-03T12:00:00.000Z", "2026-05-03T12:00:00.001Z"),
@@ -555,10 +552,9 @@ def test_a_clock_that_goes_back_makes_no_hole(
         ("a", "deleted", set_back, "2026-05-03T12:00:00.004Z"),
         ("b", "deleted", set_back, timestamp(clock.now)),
     ]
-    mark = f"the clock was behind the record: it said {set_back} after 2026-05-03T12:00:00.000Z"
-    assert query("SELECT detail, polls, last_at FROM observations ORDER BY id") == [
+    assert query("SELECT clock_said, polls, last_at FROM observations ORDER BY id") == [
         (None, 1, "2026-05-03T12:00:00.000Z"),
-        (mark, 4, "2026-05-03T12:00:00.004Z"),
+        (set_back, 4, "2026-05-03T12:00:00.004Z"),
         (None, 1, timestamp(clock.now)),
     ]
     assert [entry["clock"] for entry in logged if entry["event"] == "clock.behind"] == (
@@ -572,15 +568,15 @@ def test_a_clock_that_was_far_ahead_for_once_does_not_blind(
 ) -> None:
     """One poll by a clock that is years ahead does not end the history of all polls after it."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(days=3650)
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(days=-3650)
     for tags in ("ab", "b", "bc"):
         clock.advance(minutes=5)
         scripted.then(*tags)
-        assert sync(job, store, clock=clock).outcome == "ok"
+        assert poll(job, store, clock=clock).outcome == "ok"
     times = [at for (at,) in query("SELECT observed_at FROM changes ORDER BY id")]
     assert times == sorted(times)
     assert query("SELECT tag FROM tags ORDER BY tag") == [("b",), ("c",)]
@@ -592,7 +588,7 @@ def test_a_clock_that_jumps_ahead_shows_a_hole(
     """Time that the clock skips is time in which nobody was looking: more is not known."""
     for tags in ("a", "ab"):
         scripted.then(*tags)
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
         clock.advance(hours=1)
     assert query("SELECT first_at FROM observations") == [
         ("2026-05-03T12:00:00.000Z",),
@@ -608,14 +604,14 @@ def test_a_clock_that_goes_back_during_a_listing(
 ) -> None:
     """A listing that seems to end before it began bounds what comes next by its earlier time."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     ahead, now = "2026-05-03T13:05:00.000Z", timestamp(clock.now)
     scripted.then("a", started_at=ahead, finished_at=now)
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT not_before, observed_at FROM changes WHERE tag = 'b'") == [
         (now, timestamp(clock.now))
     ]
@@ -626,13 +622,13 @@ def test_what_is_held_agrees_whatever_the_clock_says(
 ) -> None:
     """Two listings that agree on a deletion do so also if the clock went back between them."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(hours=-1)
     scripted.then()
-    assert sync(job, store, clock=clock).outcome == "held"
+    assert poll(job, store, clock=clock).outcome == "held"
     clock.advance(hours=2)
     scripted.then()
-    assert counts(sync(job, store, clock=clock)) == ("ok", 0, 0, 1)
+    assert counts(poll(job, store, clock=clock)) == ("ok", 0, 0, 1)
 
 
 def test_a_repository_that_goes_while_the_clock_is_behind_is_gone(
@@ -640,10 +636,10 @@ def test_a_repository_that_goes_while_the_clock_is_behind_is_gone(
 ) -> None:
     """What the observation says of the clock does not hide what it says of the repository."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(hours=-1)
     scripted.script += [RepositoryNotFound("no such repository")] * 2
-    assert [sync(job, store, clock=clock).outcome for _ in range(2)] == ["held", "ok"]
+    assert [poll(job, store, clock=clock).outcome for _ in range(2)] == ["held", "ok"]
     assert store.repositories() == []
 
 
@@ -652,10 +648,10 @@ def test_failures_are_in_order_too(
 ) -> None:
     """A poll that fails after the clock went back is observed after what is recorded."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(hours=-1)
     scripted.script.append(Unreachable("the connection broke"))
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     assert query("SELECT first_at FROM observations WHERE outcome = 'failed'") == [
         ("2026-05-03T12:00:00.000Z",)
     ]
@@ -666,12 +662,12 @@ def test_a_dry_run_tells_and_records_nothing(
 ) -> None:
     """A dry run counts what a sync would record, and leaves database and log without it."""
     scripted.then("a", "b")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     logged.clear()
     before = [query(f"SELECT * FROM {table}") for table in ("repositories", "observations")]
     clock.advance(minutes=1)
     scripted.then("a", "c", "d")
-    assert counts(sync(job, store, Options(dry_run=True), clock)) == ("ok", 2, 0, 1)
+    assert counts(poll(job, store, Options(dry_run=True), clock)) == ("ok", 2, 0, 1)
     assert [query(f"SELECT * FROM {table}") for table in ("repositories", "observations")] == before
     assert query("SELECT count(*) FROM changes") == [(2,)]
     assert events(logged, "tag.") == []
@@ -684,7 +680,7 @@ def test_observations_grow_and_show_holes(
     for minutes in (0, 5, 10, 10.1, 5):
         clock.advance(minutes=minutes)
         scripted.then("a")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert query("SELECT first_at, last_at, polls, tags FROM observations ORDER BY id") == [
         ("2026-05-03T12:00:00.000Z", "2026-05-03T12:15:00.000Z", 3, 1),
         ("2026-05-03T12:25:06.000Z", "2026-05-03T12:30:06.000Z", 2, 1),
@@ -697,16 +693,14 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
 ) -> None:
     """What a process committed and did not live to log, the next poll logs."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     # A commit without its log lines is what a kill between the two leaves.
     scripted.then("a", "b")
     listing = scripted.list_tags("team/api")
     assert isinstance(listing, Listing)
     change = Change("b", "added", None, "sha256:b", {"digest": (None, "sha256:b")})
-    finding = Finding(REPOSITORY, store.known(REPOSITORY), job.interval, Entry(listing, [change]))
-    with store.recording() as ledger:
-        ledger.record([finding])
+    store.record(REPOSITORY, Accepted(listing, [change]), store.state(REPOSITORY), job.interval)
     assert events(logged, "tag.") == []
     now = timestamp(clock.now)
     steps: dict[str, Unchanged | Exception] = {
@@ -718,7 +712,7 @@ def test_a_line_that_was_not_written_is_written_by_the_next_poll(
             scripted.script.append(steps[next_poll])
         else:
             scripted.then("a", "b")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert [entry["tag"] for entry in logged if entry["event"] == "tag.added"] == ["b"]
 
 
@@ -727,12 +721,12 @@ def test_a_transaction_that_fails_keeps_nothing(
 ) -> None:
     """When the database refuses one row, the whole poll leaves no trace."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     before = query("SELECT * FROM repositories"), query("SELECT * FROM changes")
     clock.advance(minutes=5)
     scripted.then("a", Tag("b", "sha256:b", size=2**63))
     with pytest.raises(Exception, match="too large"):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert (query("SELECT * FROM repositories"), query("SELECT * FROM changes")) == before
 
 
@@ -744,8 +738,8 @@ def test_what_does_not_hash_to_its_digest_is_recorded_and_logged(
         good = swr.push("team/api", "good", "good")
         swr.push("team/api", "bytes", "bytes", manifest="{}")
         swr.push("team/api", "config", "config", image_id="0" * 64)
-        poll = sync(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
-    assert counts(poll) == ("ok", 3, 0, 0)
+        result = poll(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
+    assert counts(result) == ("ok", 3, 0, 0)
     verified: dict[str, int] = dict(query("SELECT tag, verified FROM current_tags"))
     assert verified == {"good": 1, "bytes": 0, "config": 0}
     bad = {entry["tag"] for entry in logged if entry["event"] == "image.unverified"}
@@ -764,8 +758,8 @@ def test_two_stores_at_once_record_nothing_twice(
             for round_ in range(30):
                 swr.push("team/api", f"v{round_}", f"build {round_}")
                 swr.push("team/api", "latest", f"build {round_}")
-                list(pool.map(sync, jobs, (one, two)))
-        assert sync(jobs[0], one).outcome == "ok"
+                list(pool.map(poll, jobs, (one, two)))
+        assert poll(jobs[0], one).outcome == "ok"
         registry_tags = swr.tags("team/api")
     assert dict(query("SELECT tag, digest FROM tags")) == registry_tags
     added = query("SELECT tag FROM changes WHERE kind = 'added'")
@@ -785,8 +779,8 @@ def test_a_pass_survives_a_repository_that_fails(
             Job(Repository("swr", f"team/{name}"), registry, timedelta(minutes=5))
             for name in "abcd"
         ]
-        polls = sync_all(jobs, store, {"swr": 3})
-    assert [(poll.repository.name, poll.outcome) for poll in polls] == [
+        polls = run_once(jobs, store, {"swr": 3})
+    assert [(result.repository.name, result.outcome) for result in polls] == [
         ("team/a", "ok"),
         ("team/b", "ok"),
         ("team/c", "failed"),
@@ -819,12 +813,12 @@ def test_a_damaged_record_costs_no_other_repository_its_poll(
     for tags in (("x",), ("x", "y")):
         for _ in jobs:
             scripted.then(*tags)
-        polls = sync_all(jobs, store, {"swr": 1})
+        polls = run_once(jobs, store, {"swr": 1})
         with closing(sqlite3.connect(database)) as connection:
             connection.execute(f"UPDATE {altered} WHERE {of_b}")
             connection.commit()
-    assert [poll.outcome for poll in polls] == ["ok", "failed", "ok"]
-    assert "never wrote" in str(polls[1].detail)
+    assert [result.outcome for result in polls] == ["ok", "failed", "ok"]
+    assert "did not write" in str(polls[1].detail)
     failed = [e for e in logged if e["event"] == "sync.failed"]
     assert [(e["repository"], e["error"]) for e in failed] == [("swr/team/b", polls[1].detail)]
     added = {(r, tag) for r, tag in query("SELECT repository_id, tag FROM changes")}
@@ -842,39 +836,23 @@ def test_a_pass_ends_by_whatever_ends_a_thread(
     jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(2)]
     scripted.then("x")
     scripted.script.append(SystemExit())
-    assert isinstance(raised_by(lambda: sync_all(jobs, store, {"swr": 1})), SystemExit)
+    assert isinstance(raised_by(lambda: run_once(jobs, store, {"swr": 1})), SystemExit)
     assert query("SELECT count(*) FROM repositories") == [(1,)]
 
 
 class Refusing(Store):
-    """A store that refuses each transaction in turn for the reasons that it is given."""
+    """A store that refuses to record for each of the given reasons in turn."""
 
     def refuse(self, *reasons: StoreError) -> None:
         self.reasons = [*reasons]
 
-    @contextmanager
-    def recording(self) -> Iterator[Ledger]:
+    def record(self, *arguments: Any) -> PendingLog | None:
         if self.reasons:
             raise self.reasons.pop(0)
-        with super().recording() as ledger:
-            yield ledger
+        return super().record(*arguments)
 
-    def acknowledge(self, repositories: Collection[Repository], through: int) -> None:
+    def acknowledge(self, repository: Repository, through: int) -> None:
         raise StoreError("the disk went away")
-
-
-def test_a_lock_is_waited_for_once_for_all_that_are_recorded_together(
-    scripted: Scripted, database: Path, query: Query
-) -> None:
-    """Where a group failed and one of it met a lock, the others do not wait for it in turn."""
-    jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(5)]
-    for _ in jobs:
-        scripted.then("x")
-    with Refusing.open(database) as store:
-        store.refuse(DamagedRecord("one of them"), DatabaseLocked("locked"))
-        with pytest.raises(DatabaseLocked):
-            sync_all(jobs, store, {"swr": 1})
-    assert query("SELECT count(*) FROM repositories") == [(0,)]
 
 
 class Gated(Scripted):
@@ -902,7 +880,7 @@ def test_nothing_more_is_polled_when_the_database_failed(database: Path, clock: 
     with Refusing.open(database) as store:
         store.refuse(DatabaseLocked("locked"))
         with pytest.raises(DatabaseLocked):
-            sync_all(jobs, store, {"swr": 1})
+            run_once(jobs, store, {"swr": 1})
         registry.gate.set()
         for thread in threading.enumerate():
             if thread.name.startswith("swr"):
@@ -917,11 +895,11 @@ def test_lines_that_cannot_be_acknowledged_stay_owed(
     with Refusing.open(database) as refusing:
         refusing.refuse()
         scripted.then("a")
-        assert counts(sync(job, refusing, clock=clock)) == ("ok", 1, 0, 0)
+        assert counts(poll(job, refusing, clock=clock)) == ("ok", 1, 0, 0)
     clock.advance(minutes=5)
     for _ in range(2):
         scripted.then("a")
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert len(events(logged, "repository.baselined")) == 2
 
 
@@ -935,67 +913,8 @@ def test_an_image_of_two_repositories_is_filled_in_while_they_are_recorded(
         scripted.then(Tag("x", "sha256:1"))
         listing: Any = scripted.script.pop()
         scripted.script.append(msgspec.structs.replace(listing, images={"sha256:1": image}))
-    sync_all(jobs, store, {"swr": 1})
+    run_once(jobs, store, {"swr": 1})
     assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]
-
-
-class Telling(Condition):
-    """A condition that tells who begins to wait for it."""
-
-    def __init__(self, told: SimpleQueue[str]) -> None:
-        super().__init__()
-        self.told = told
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.told.put("waits")
-        return super().wait(timeout)
-
-
-class WatchedInbox(_Inbox):
-    """An inbox whose waiting can be seen."""
-
-    def __init__(self, expected: int, told: SimpleQueue[str]) -> None:
-        super().__init__(expected)
-        self._changed = Telling(told)
-
-
-@pytest.mark.parametrize("heavy", ["changes", "manifests"])
-def test_threads_wait_while_enough_is_left_to_record(heavy: str, job: Job) -> None:
-    """What was found and is not recorded yet stays small, however fast the registry is."""
-    count, size = (4000, 0) if heavy == "changes" else (2, _SIZE_AT_ONCE)
-    many = [Change(f"v{n}", "added", None, f"sha256:{n}", {}) for n in range(count)]
-    tags = {change.tag: Tag(change.tag, change.new_digest) for change in many}
-    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest=" " * size) for n in range(count)}
-    now = "2026-05-03T12:00:00.000Z"
-    entry = Entry(Listing(tags, images, now, now, None), many)
-    finding = Finding(job.repository, Known(), job.interval, entry)
-    look = _Look(job, Known(), Poll(job.repository, "ok"), finding=finding)
-    told: SimpleQueue[str] = SimpleQueue()
-    inbox = WatchedInbox(3, told)
-
-    def leave() -> None:
-        for name in ("one", "two"):
-            inbox.put(look)
-            told.put(name)
-
-    thread = Thread(target=leave)
-    thread.start()
-    assert [told.get(timeout=10) for _ in range(2)] == ["one", "waits"]
-    assert inbox.take() == [look]
-    assert told.get(timeout=10) == "two"
-    thread.join()
-
-
-def test_what_waits_keeps_no_more_of_a_listing_than_is_recorded() -> None:
-    """Of a listing of many tags, of which one moved, one image is kept, and those without bytes."""
-    tags = {f"v{n}": Tag(f"v{n}", f"sha256:{n}") for n in range(100)}
-    images = {f"sha256:{n}": Image(f"sha256:{n}", manifest="{}") for n in range(100)}
-    moved = Change("v7", "updated", "sha256:old", "sha256:7", {})
-    now = "2026-05-03T12:00:00.000Z"
-    entry = Entry(Listing(tags, images, now, now, None), [moved], bare={"sha256:9"})
-    assert [tag.tag for tag in entry.tags] == ["v7"]
-    assert entry.images.keys() == {"sha256:7", "sha256:9"}
-    assert entry.names.keys() == {"sha256:7"}
 
 
 def test_a_closed_store_refuses_in_a_sentence(
@@ -1006,7 +925,7 @@ def test_a_closed_store_refuses_in_a_sentence(
     store.close()
     scripted.then("a")
     with pytest.raises(StoreError, match="could not be used"):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
 
 
 def test_two_looks_at_the_same_time_do_not_agree(
@@ -1014,13 +933,13 @@ def test_two_looks_at_the_same_time_do_not_agree(
 ) -> None:
     """A listing that was read while another was held is no second look at the registry."""
     scripted.then("a")
-    sync(job, store, clock=clock)
+    poll(job, store, clock=clock)
     clock.advance(minutes=5)
     scripted.then()
     scripted.then()
-    slow = Overtaken(scripted, lambda: sync(job, store, clock=clock))
-    poll = sync(msgspec.structs.replace(job, registry=slow), store, clock=clock)
-    assert (poll.outcome, slow.meanwhile) == ("dropped", ["held"])
+    slow = Overtaken(scripted, lambda: poll(job, store, clock=clock))
+    result = poll(msgspec.structs.replace(job, registry=slow), store, clock=clock)
+    assert (result.outcome, slow.meanwhile) == ("dropped", ["held"])
     assert query("SELECT count(*) FROM tags") == [(1,)]
 
 
@@ -1030,7 +949,7 @@ def test_an_empty_repository_has_a_baseline(
     """The first listing is logged once, also when there is nothing in it."""
     for _ in range(2):
         scripted.then()
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     baselines = [entry for entry in logged if entry["event"] == "repository.baselined"]
     assert [entry["tags"] for entry in baselines] == [0]
 
@@ -1042,7 +961,7 @@ def test_an_outage_is_one_observation(
     for number in range(3):
         error = Busy(f"answered 500 (request {number})", status=500, code="SVCSTG.SWR.5000001")
         scripted.script.append(error)
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert query("SELECT detail, polls FROM observations") == [
         ("Busy: status 500, code SVCSTG.SWR.5000001", 3)
     ]
@@ -1054,9 +973,7 @@ def test_an_outage_is_one_observation(
 def test_observations_do_not_run_backwards(job: Job, store: Store, query: Query) -> None:
     """A poll that is recorded late does not take back when another was."""
     for at in ("2026-05-03T12:00:10.000Z", "2026-05-03T12:00:09.000Z"):
-        with store.recording() as ledger:
-            failed = Failed("x", "x", at)
-            ledger.record([Finding(REPOSITORY, Known(), job.interval, failed)])
+        store.record(REPOSITORY, Failed(Unreachable("x"), at), RepositoryState(), job.interval)
     assert query("SELECT last_at FROM observations") == [("2026-05-03T12:00:10.000Z",)]
     assert query("SELECT last_attempt_at FROM repositories") == [("2026-05-03T12:00:10.000Z",)]
 
@@ -1068,9 +985,9 @@ def test_a_late_acknowledgement_takes_nothing_back(
     scripted.then("a")
     scripted.then("a", "b")
     for _ in range(2):
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
         clock.advance(minutes=5)
-    store.acknowledge([REPOSITORY], 1)
+    store.acknowledge(REPOSITORY, 1)
     assert query("SELECT unlogged_from FROM repositories") == [(None,)]
 
 
@@ -1082,7 +999,7 @@ def test_a_repository_that_is_gone_is_no_longer_recorded_as_present(
     scripted.script += [RepositoryNotFound("no such repository")] * 2
     for _ in range(3):
         assert store.repositories() in ([], [REPOSITORY])
-        sync(job, store, clock=clock)
+        poll(job, store, clock=clock)
     assert store.repositories() == []
 
 
@@ -1093,9 +1010,9 @@ def test_bytes_that_change_under_a_digest_are_noticed(
     with Emulator() as swr:
         swr.push("team/api", "v1", "good")
         job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
-        sync(job, store)
+        poll(job, store)
         swr.push("team/api", "v2", "good", manifest='{"altered":true}')
-        sync(job, store)
+        poll(job, store)
     assert [e["tag"] for e in logged if e["event"] == "image.unverified"] == ["v2"]
     assert query("SELECT verified FROM images") == [(1,)]
     details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
@@ -1112,6 +1029,6 @@ def test_each_glob_that_cannot_be_expanded_is_a_failure_of_its_name(
         swr.answer_next(403, {"error_code": "SVCSTG.SWR.4030170"}, times=9)
         found, failures = discover([watch], {"swr": registry})
     assert found == set()
-    assert [poll.repository.full_name for poll in failures] == ["swr/a/*", "swr/c/?"]
-    assert {poll.outcome for poll in failures} == {"failed"}
-    assert all("4030170" in (poll.detail or "") for poll in failures)
+    assert [result.repository.full_name for result in failures] == ["swr/a/*", "swr/c/?"]
+    assert {result.outcome for result in failures} == {"failed"}
+    assert all("4030170" in (result.detail or "") for result in failures)

@@ -1,6 +1,7 @@
 """Whatever a registry sends is a listing or an error, and a listing is kept to the letter."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -15,14 +16,14 @@ import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagsync.database import schema
 from tagsync.database.connection import connect_for_reading
-from tagsync.database.schema import _VIEWS
 from tagsync.database.store import Store
 from tagsync.errors import RegistryError
 from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
-from tagsync.polling.poll import Job, sync
-from tagsync.polling.run_once import Options
+from tagsync.polling.jobs import Job, Options
+from tagsync.polling.poll import poll
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.responses import Answer, refusal_error
@@ -74,8 +75,7 @@ def says(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handl
 
 
 def tags_of(store: Store, repository: Repository) -> dict[str, Tag]:
-    with store.reading(repository) as view:
-        return view.tags()
+    return store.tags(repository)
 
 
 def assert_a_sentence(error: RegistryError) -> None:
@@ -138,8 +138,8 @@ def test_any_answer_is_a_listing_that_is_kept_or_an_error(
             assert_a_sentence(error)
             return
         assert isinstance(listing, Listing)
-        poll = sync(Job(repository, registry, timedelta(minutes=5)), store)
-    assert poll.outcome == "ok"
+        result = poll(Job(repository, registry, timedelta(minutes=5)), store)
+    assert result.outcome == "ok"
     assert tags_of(store, repository) == listing.tags
     assert_views_answer(path, repository)
 
@@ -155,7 +155,7 @@ def test_two_odd_listings_are_kept_and_so_is_what_lies_between(
         body = json.dumps(rows).encode()
         with closing(registry_of(says(body))) as registry:
             job = Job(repository, registry, timedelta(minutes=5))
-            assert sync(job, store, Options(accept_deletions=True)).outcome == "ok"
+            assert poll(job, store, Options(accept_deletions=True)).outcome == "ok"
         kept = tags_of(store, repository)
         assert kept.keys() == {row["Tag"] for row in rows}
         for row in rows:
@@ -174,7 +174,7 @@ def replayed(store: Store, path: Path, repository: Repository) -> dict[str, Tag]
         for tag, kind, old, new, fields in db.execute(
             "SELECT tag, kind, old_digest, new_digest, fields FROM changes"
             " WHERE repository_id = ? ORDER BY id",
-            (store.known(repository).id,),
+            (store.state(repository).id,),
         ):
             tags = apply(tags, [Change(tag, kind, old, new, json.loads(fields))])
     return tags
@@ -183,7 +183,7 @@ def replayed(store: Store, path: Path, repository: Repository) -> dict[str, Tag]
 def assert_views_answer(path: Path, repository: Repository) -> None:
     """No view fails on what it finds in manifests and names."""
     with closing(connect_for_reading(path)) as db:
-        for view in _VIEWS:
+        for view in re.findall(r"CREATE VIEW (\w+)", schema.VIEWS):
             key = "digest" if view == "image_layers" else "index_digest"
             condition = (
                 f"WHERE {key} IN (SELECT digest FROM current_tags WHERE repository = ?)"

@@ -20,7 +20,8 @@ import pytest
 from tagsync.database.store import Store
 from tagsync.errors import Untrusted
 from tagsync.models import Listing, Repository, Scope
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.support.docker_registry import (
@@ -159,7 +160,7 @@ def test_skopeo_and_tagsync_agree(
 
     def agreed() -> dict[str, str]:
         """Poll, and return the tags that both see."""
-        assert sync(job, store).outcome == "ok"
+        assert poll(job, store).outcome == "ok"
         there = skopeo_tags(server, repository)
         assert dict(query("SELECT tag, digest FROM tags")) == there
         return there

@@ -19,11 +19,7 @@ from tagsync.errors import (
     Unauthorized,
     Unreachable,
 )
-from tagsync.registries.renewal import (
-    MAX_ANSWER_BYTES,
-    REPEAT_REFUSAL_FOR,
-    RenewedAuth,
-)
+from tagsync.registries.renewal import MAX_ANSWER_BYTES, REPEAT_REFUSAL_FOR, RenewedAuth
 from tests.support.cloud import (
     API,
     PASSWORD,

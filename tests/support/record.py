@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from tagsync.clock import timestamp
-from tagsync.database.outcomes import Entry, Finding
+from tagsync.database.outcomes import Accepted
 from tagsync.database.store import Store
 from tagsync.models import Change, Image, Listing, Tag
 from tagsync.polling.decide import apply, diff
-from tagsync.polling.poll import Job
+from tagsync.polling.jobs import Job
 from tests.support.clock import FakeClock
 
 
@@ -53,12 +53,9 @@ def record(
 ) -> None:
     """Record a listing of these tags and images without polling a registry."""
     now = timestamp(clock())
-    with store.reading(job.repository) as view:
-        known, changes = view.known, diff(view.tags(), tags)
-        bare = view.bare(images.keys())
-    entry = Entry(Listing(tags, images, now, now, None), changes, bare=bare)
-    with store.recording() as ledger:
-        ledger.record([Finding(job.repository, known, job.interval, entry)])
+    changes = diff(store.tags(job.repository), tags)
+    accepted = Accepted(Listing(tags, images, now, now, None), changes)
+    store.record(job.repository, accepted, store.state(job.repository), job.interval)
 
 
 def query(database: Path, sql: str) -> list[tuple[Any, ...]]:

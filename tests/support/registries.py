@@ -8,7 +8,8 @@ from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.swr.api import REFUSALS, Swr
 from tests.support.clock import FakeClock
@@ -75,7 +76,7 @@ class World:
         self.clock.now += after
         for name in names:
             job = Job(Repository("swr", name), self._registry, INTERVAL)
-            sync(job, self._store, clock=self.clock)
+            poll(job, self._store, clock=self.clock)
 
     def fail(self, name: str) -> None:
         """Poll a repository while its registry refuses access."""

@@ -17,12 +17,13 @@ import pytest
 import structlog
 
 from tagsync import cli
-from tagsync.cli.moment import parse_moment, parse_span
-from tagsync.database.connection import reading
-from tagsync.database.outcomes import Failed, Finding, Known
+from tagsync.cli.moments import parse_moment, parse_span
+from tagsync.database.connection import Connection, reading
+from tagsync.database.outcomes import Failed
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.errors import StoreError, UnclearQuestion
+from tagsync.errors import StoreError, UnclearQuestion, Unreachable
 from tagsync.models import Repository
 from tests.support.clock import FakeClock
 from tests.support.commands import (
@@ -64,7 +65,7 @@ NOBODY = 65534
 # The unprivileged user may not read the sources, so import everything before dropping rights.
 AS_NOBODY = f"""
 import importlib, os, sys, sqlite_utils
-for name in ("audit", "query", "output", "wiring"):
+for name in ("coverage", "find", "status", "tags", "verify"):
     importlib.import_module(f"tagsync.cli.{{name}}")
 if os.geteuid() == 0:
     os.setgroups([])
@@ -181,22 +182,22 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["tags", "--at", "yesterday"], "'yesterday' is no moment: write it as 2026-05-03"),
-        (["tags", "--at", ""], "'' is no moment"),
-        (["log", "--since", ""], "'' is no moment"),
-        (["coverage", "--until", ""], "'' is no moment"),
-        (["diff", "*", "--from", ""], "'' is no moment"),
-        (["tags", "--at", "2999-01-01"], "is in the future, of which nothing can be known"),
+        (["tags", "--at", "yesterday"], "invalid time 'yesterday': write it as 2026-05-03"),
+        (["tags", "--at", ""], "invalid time ''"),
+        (["log", "--since", ""], "invalid time ''"),
+        (["coverage", "--until", ""], "invalid time ''"),
+        (["diff", "*", "--from", ""], "invalid time ''"),
+        (["tags", "--at", "2999-01-01"], "is in the future, and the record ends now"),
         (["tags", "nope", "--at", "1s"], "no repository matches 'nope': the nearest is swr/team"),
         (["log", "--since", "1d", "--until", "2d"], "'2d' is before '1d'"),
-        (["log", "--since", "5x"], "'5x' is no moment"),
+        (["log", "--since", "5x"], "invalid time '5x'"),
         (["coverage", "nope"], "no repository matches 'nope'"),
         (["diff", "nope", "--from", "1s"], "no repository matches 'nope'"),
         (["diff", "--from", "1s"], "Missing argument 'PATTERN...'"),
         (["diff", "*"], "Missing option '--from'"),
-        (["diff", "*", "--from", "1h", "--to", "2h"], "give the earlier moment first"),
-        (["find", "v1"], "'v1' is no digest: write at least 6"),
-        (["verify", "--head", "abc"], "'abc' is no head: write the 64"),
+        (["diff", "*", "--from", "1h", "--to", "2h"], "give the earlier time first"),
+        (["find", "v1"], "invalid digest 'v1': write at least 6"),
+        (["verify", "--head", "abc"], "invalid head 'abc': give the 64"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -228,9 +229,7 @@ def test_empty_database_file_is_refused(tmp_path: Path) -> None:
     """An empty database file is refused and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "holds nothing yet: run tagsync sync first" in error_line(
-        tagsync("verify", cwd=tmp_path), 2
-    )
+    assert "is empty: run tagsync sync first" in error_line(tagsync("verify", cwd=tmp_path), 2)
     assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
@@ -288,15 +287,19 @@ def test_read_only_user_can_query_beside_a_writer(readable: Path) -> None:
     readable.chmod(0o755)
     database.chmod(0o644)
     with Store.open(database) as store:
-        with store.recording() as ledger:
-            ledger.record([down("team/new")])
+        record_failure(store, "team/new")
         readable.chmod(0o555)
-        with store.recording() as ledger:
-            ledger.record([down("team/newer")])
+
+        def query_meanwhile(db: Connection) -> list[Finished]:
+            db.execute("UPDATE repositories SET failures = 7")
             before = set(contents(readable))
-            finished = as_nobody(["coverage", "--format", "json"], readable)
-            verified = as_nobody(["verify", "--format", "json"], readable)
+            answers = [
+                as_nobody([name, "--format", "json"], readable) for name in ("coverage", "verify")
+            ]
             assert set(contents(readable)) == before
+            return answers
+
+        finished, verified = store._write(query_meanwhile)  # noqa: SLF001  a transaction that stays open
     assert {row["repository"] for row in rows_of(finished)} == {
         "swr/team/api",
         "swr/team/new",
@@ -314,14 +317,13 @@ def test_leftovers_of_a_killed_writer_need_write_access(
     written = tmp_path / "killed" / "tagsync.db"
     readable.chmod(0o755)
     with Store.open(written) as store:
-        with store.recording() as ledger:
-            ledger.record([down("team/new")])
+        record_failure(store, "team/new")
         for ending in ("", "-wal"):
             left = readable / f"tagsync.db{ending}"
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "may write its folder" in error_line(as_nobody(["verify"], readable), 2)
+    assert "can write its folder" in error_line(as_nobody(["verify"], readable), 2)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)
@@ -346,10 +348,10 @@ def test_database_changed_during_a_read_is_an_error(recorded: Path, tmp_path: Pa
     def read_slowly() -> None:
         with reading(database) as db:
             assert db.execute("SELECT count(*) FROM repositories").fetchone() == (2,)
-            with Store.open(database) as store, store.recording() as ledger:
-                ledger.record([down("a/b")])
+            with Store.open(database) as store:
+                record_failure(store, "a/b")
 
-    with pytest.raises(StoreError, match=r"was written to while it was read: ask again"):
+    with pytest.raises(StoreError, match=r"was written to while it was read: try again"):
         read_slowly()
 
 
@@ -358,10 +360,10 @@ def test_database_changed_during_a_read_is_an_error(recorded: Path, tmp_path: Pa
 NOW = FakeClock().now
 
 
-def down(name: str) -> Finding:
-    """Return a failed poll of a repository that was never listed."""
-    failed = Failed("down", "down", "2026-05-03T12:00:00.000Z")
-    return Finding(Repository("swr", name), Known(), timedelta(minutes=5), failed)
+def record_failure(store: Store, name: str) -> None:
+    """Record a failed poll of a repository that was never polled."""
+    outcome = Failed(Unreachable("down"), "2026-05-03T12:00:00.000Z")
+    store.record(Repository("swr", name), outcome, RepositoryState(), timedelta(minutes=5))
 
 
 @pytest.mark.parametrize(
@@ -396,7 +398,7 @@ def test_moment_is_parsed(text: str, moment: str) -> None:
 )
 def test_invalid_moment_is_refused(text: str) -> None:
     """A text that is neither a moment nor an age, or is in the future, is refused."""
-    with pytest.raises(UnclearQuestion, match=r"is no moment|in the future"):
+    with pytest.raises(UnclearQuestion, match=r"invalid time|in the future"):
         parse_moment(text, NOW)
 
 

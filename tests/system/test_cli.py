@@ -499,7 +499,7 @@ def test_status_tells_missed_polls_from_failed_ones(swr: Emulator, tmp_path: Pat
     unwatched = tagsync("status", "--format", "json", cwd=tmp_path)
     assert rows_of(unwatched)[0]["stale"] is True
     last = rows_of(unwatched)[0]["last_complete_at"]
-    assert unwatched.stderr.startswith(f"tagsync: nobody has looked since {last}: start the daemon")
+    assert unwatched.stderr.startswith(f"tagsync: no poll since {last}: start the daemon")
 
     # The last attempt is recent and failed: the registry is at fault, not the schedule.
     long_ago = "UPDATE repositories SET last_complete_at = '2020-01-01T00:00:00.000Z'"
@@ -601,7 +601,7 @@ def test_interrupted_pass_ends_immediately(silent: tuple[int, Event], tmp_path: 
         process.kill()
         process.communicate()
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "tagsync: interrupted; what was recorded is whole"
+    assert err.strip() == "tagsync: interrupted; everything that was recorded is intact"
     assert query(tmp_path / "tagsync.db", "PRAGMA integrity_check") == [("ok",)]
 
 

@@ -18,7 +18,8 @@ from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
 from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.commands import configure, error_line, tagsync
 from tests.support.record import without_triggers
@@ -45,7 +46,7 @@ def tags_of(name: str, numbers: range, version: int = 0) -> dict[str, Tag]:
     }
 
 
-def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
+def poll_tags(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
     """Poll these tags as a complete listing, and return the outcome."""
     scripted = Scripted(clock)
     scripted.then(*tags.values())
@@ -53,7 +54,7 @@ def poll(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str
     images = {tag.digest: Image(tag.digest) for tag in tags.values() if tag.digest}
     scripted.script[0] = msgspec.structs.replace(listing, images=images)  # type: ignore[type-var]
     job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
-    return sync(job, store, clock=clock).outcome
+    return poll(job, store, clock=clock).outcome
 
 
 def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
@@ -62,7 +63,7 @@ def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
     for name in NAMES:
         tags = tags_of(name, range(1, 61)) | tags_of(name, range(7, 8), version=1)
         try:
-            yield poll(name, tags, store, clock)
+            yield poll_tags(name, tags, store, clock)
         except StoreError as error:
             assert str(error).isprintable()  # noqa: PT017  any of our errors is right
             yield "refused"
@@ -76,7 +77,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store.open(path) as store:
         for numbers in (range(40), range(60), range(30, 60), range(60)):
             for name in NAMES:
-                assert poll(name, tags_of(name, numbers), store, clock) == "ok"
+                assert poll_tags(name, tags_of(name, numbers), store, clock) == "ok"
             clock.advance(minutes=5)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -229,8 +230,8 @@ def test_value_that_was_never_recorded_stops_the_poll(
     with Store.open(path) as store:
         for name, truth in zip(names, NAMES, strict=True):
             tags = tags_of(truth, range(1, 61)) | tags_of(truth, range(7, 8), version=1)
-            with pytest.raises(StoreError, match="holds what tagsync never wrote"):
-                poll(name, tags, store, clock)
+            with pytest.raises(StoreError, match="a record that tagsync did not write"):
+                poll_tags(name, tags, store, clock)
     assert changes_in(path) == before
     assert not verified(path)
 

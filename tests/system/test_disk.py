@@ -64,7 +64,7 @@ def test_pass_over_a_read_only_database_is_refused(read_only: Path) -> None:
     """If folder and database are read-only, a pass fails and changes no byte."""
     before = contents(read_only)
     finished = unprivileged("sync", cwd=read_only)
-    assert "tagsync.db may not be written by this user" in error_line(finished, 1)
+    assert "tagsync.db cannot be written by this user" in error_line(finished, 1)
     assert contents(read_only) == before
 
 
@@ -97,7 +97,7 @@ def test_unreadable_database_is_refused(polled: Path) -> None:
     """A database that the user may not read exits with 2 and one sentence."""
     (polled / "tagsync.db").chmod(0)
     sentence = error_line(unprivileged("tags", cwd=polled), 2)
-    assert "tagsync.db may not be read by this user" in sentence
+    assert "tagsync.db cannot be read by this user" in sentence
 
 
 @pytest.fixture
@@ -192,7 +192,9 @@ def test_unwritable_output_is_an_error(words: str, polled: Path, full: IO[str]) 
     """If standard output cannot be written, the command exits with 1."""
     finished = run(*words.split(), cwd=polled, stdout=full)
     assert finished.returncode == 1
-    assert finished.stderr == "tagsync: the output cannot be written: No space left on device\n"
+    assert (
+        finished.stderr == "tagsync: standard output cannot be written: No space left on device\n"
+    )
 
 
 def test_unwritable_error_keeps_the_exit_status(polled: Path, full: IO[str]) -> None:

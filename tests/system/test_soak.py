@@ -1,4 +1,4 @@
-"""Ten thousand polls: what an hour of a busy daemon, or weeks of a quiet one, leave behind."""
+"""Ten thousand polls: an hour of a busy daemon, or weeks of a quiet one."""
 
 import json
 import sqlite3
@@ -27,7 +27,7 @@ def metrics(port: int) -> dict[str, float]:
 
 
 def sizes(database: Path) -> dict[str, int]:
-    """Of what the database holds, wherever it stands, and of the WAL."""
+    """The size of the database, the part in the WAL included, and of the WAL file."""
     with closing(sqlite3.connect(database)) as connection:
         (size,) = connection.execute(
             "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
@@ -42,7 +42,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
     run: Callable[..., Process],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Memory stays flat, the database grows by changes alone, and sameness is a row, not polls."""
+    """Memory stays flat, and equal polls do not make the database grow."""
     port = free_port()
     database = tmp_path / "tagsync.db"
     names = [f"team/r{number}" for number in range(REPOSITORIES)]
@@ -63,7 +63,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
             memory = metrics(port)["process_resident_memory_bytes"]
             figures.append({"polls": polls, "memory": memory, **sizes(database)})
             swr.push(names[polls // 1000], "v0", f"after {polls}")
-            # What was asked is of no use here, and would be most of this process.
+            # The emulator's list of requests would be most of this process's memory.
             swr.requests.clear()
         assert process.stop() == 0
     with closing(sqlite3.connect(database)) as connection:
@@ -80,7 +80,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
     assert last["database"] < settled["database"] * 1.5
     assert last["wal"] < WAL_SIZE * 1.1
     assert changes <= 10
-    # A machine that is busy for more than two intervals makes a hole, which is honest.
+    # If the machine is busy for more than two intervals, a gap is recorded, which is right.
     assert rows < REPOSITORIES * 10
 
 
@@ -88,7 +88,7 @@ def test_ten_thousand_polls_leave_no_more_than_a_thousand(
 def test_memory_does_not_grow_with_the_number_of_repositories(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A pass over ten times as many repositories of one size takes hardly more memory."""
+    """A pass over ten times as many repositories takes hardly more memory."""
     peaks = {}
     with Emulator() as swr:
         for number in range(400):
@@ -114,10 +114,10 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def peak_memory(folder: Path) -> int:
-    """Of a first pass, in bytes, as the kernel counted it.
+    """Return the peak memory of a first pass in bytes, as the kernel measures it.
 
-    A process that is started by a large one counts that one's memory as its own until it has begun
-    (getrusage(2) knows no way around it), so a small one stands between.
+    A small process is started in between, because a child of this large one would count this one's
+    memory as its own until it calls exec (see getrusage(2)).
     """
     command = [sys.executable, "-c", PEAK]
     finished = subprocess.run(

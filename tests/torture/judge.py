@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tagsync.database.hash_chain import GENESIS
-from tagsync.emulator.faults import Told
+from tagsync.emulator.faults import RecordedLie
 from tests.support.record import assert_history_is_whole
 from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
 
@@ -65,7 +65,7 @@ class Evidence(NamedTuple):
     database: Path
     journal: Journal
     answers: Mapping[str, Sequence[Row]]
-    lies: Mapping[str, Sequence[Told]]
+    lies: Mapping[str, Sequence[RecordedLie]]
     logs: Sequence[Log]
     secrets: Sequence[str]
 

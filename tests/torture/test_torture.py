@@ -19,8 +19,9 @@ import pytest
 from tagsync.clock import utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator, Fault
-from tagsync.emulator.faults import Told
-from tagsync.polling.poll import Job, sync
+from tagsync.emulator.faults import RecordedLie
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry
 from tests.support.documents import read_page
 from tests.support.registries import REPOSITORY
@@ -92,7 +93,7 @@ def evidence(
         for step in steps:
             for operation in step:
                 operation()
-            assert sync(job, store).outcome == "ok"
+            assert poll(job, store).outcome == "ok"
         rows = httpx.get(f"{swr.url}{TAGS}", trust_env=False).json()
     text = "".join(f"{json.dumps(event)}\n" for event in logged)
     logs = [Log("sync.log", text, killed=False)]
@@ -243,7 +244,7 @@ def test_tag_hidden_by_a_lie_may_be_added_late(evidence: Evidence) -> None:
     """A tag may be recorded late if a registry hid it meanwhile, and only then."""
     move(evidence.journal.versions((KEY[0], "v3")), 1, minutes=-1)
     assert len(judge(evidence)) == 1
-    told = Told(utc_now(), "team/api", Fault.PARTIAL)
+    told = RecordedLie(utc_now(), "team/api", Fault.PARTIAL)
     with closing(sqlite3.connect(evidence.database)) as connection:
         ((seen,),) = connection.execute("SELECT observed_at FROM changes WHERE tag = 'v3' LIMIT 1")
     at = datetime.fromisoformat(seen)

@@ -1,7 +1,8 @@
-"""``tagsync web``: what a person sees in a real browser, and what nobody can do through it."""
+"""``tagsync web``: its pages in a real browser, and what the pages must not allow."""
 
 import csv
 import io
+import json
 import os
 import re
 import shlex
@@ -75,7 +76,7 @@ def configure(folder: Path) -> Path:
 
 @contextmanager
 def serving(arguments: Sequence[str], cwd: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A process that serves; its address, and itself. It is ended by SIGTERM if it still runs."""
+    """Start a process that serves pages, yield its address and itself, and stop it at the end."""
     process = subprocess.Popen(
         arguments,
         cwd=cwd,
@@ -98,7 +99,7 @@ def serving(arguments: Sequence[str], cwd: Path) -> Iterator[tuple[str, subproce
 
 
 def refused(*arguments: object, cwd: Path, status: int = 2) -> str:
-    """The one sentence of a command that does not begin to serve."""
+    """Run a command that is refused, and return its one sentence."""
     finished = subprocess.run(
         command(*arguments),
         cwd=cwd,
@@ -118,7 +119,7 @@ def refused(*arguments: object, cwd: Path, status: int = 2) -> str:
 
 
 class Trap:
-    """A listener that nobody should come to."""
+    """A listener that counts connections; there should be none."""
 
     def __init__(self) -> None:
         self.visits = 0
@@ -153,7 +154,7 @@ def trap() -> Iterator[Trap]:
 
 @pytest.fixture(scope="module")
 def hostile(trap: Trap) -> tuple[str, ...]:
-    """Tags that would do something if they were taken for anything but text."""
+    """Names of tags that do something if they are treated as more than text."""
     act = f"document.title='owned';fetch('{trap.url}')"
     return (
         f"<script>{act}</script>",
@@ -171,7 +172,7 @@ def hostile(trap: Trap) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, hostile: Sequence[str]) -> Path:
-    """A folder as the demo leaves one, with a record of ordinary and of hostile tags."""
+    """A folder like the demo's, with a record of ordinary and of hostile tags."""
     root = tmp_path_factory.mktemp("web")
     path = root / "tagsync-demo"
     path.mkdir()
@@ -234,16 +235,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """Asks as a program does."""
+    """An HTTP client without a browser."""
     with httpx.Client(timeout=20) as opened:
         yield opened
 
 
 def follow(browser: Browser, by: str, what: str) -> None:
-    """Clicks what leads to another page, and waits for that page."""
+    """Click a link or button, and wait for the next page."""
     left = browser.find_element(By.TAG_NAME, "html")
     browser.find_element(by, what).click()
-    # While a page goes, the driver may know no more of it than that its node is not there.
+    # While a page unloads, the driver may raise any error about its nodes.
     waiting = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
     waiting.until(staleness_of(left))
 
@@ -253,7 +254,7 @@ def text_of(browser: Browser) -> str:
 
 
 def cells(browser: Browser, table: int = 0) -> list[list[str]]:
-    """What the rows of one of a page's tables say."""
+    """Return the texts of the cells of a table."""
     rows = browser.find_elements(By.TAG_NAME, "table")[table].find_elements(
         By.CSS_SELECTOR, "tbody tr"
     )
@@ -264,11 +265,11 @@ def page_of(page: str, **arguments: str) -> str:
     return f"/{page}?{urlencode(arguments)}"
 
 
-# --- what an auditor sees ------------------------------------------------------------------------
+# --- the pages -----------------------------------------------------------------------------------
 
 
 def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> None:
-    """The front page tells freshness and changes, and leads to a timeline and to a history."""
+    """The front page shows freshness and changes, and links to a timeline and to a history."""
     browser.get(site)
     assert "Newest complete listing" in text_of(browser)
     assert "1 failing" in text_of(browser)
@@ -284,9 +285,9 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     ]
     assert timeline[1] == ("v1.0.0", "deleted")
     assert timeline[3] == ("latest", "moved")
-    assert "nobody looked" in timeline[0][1]
-    assert "nobody looked" in timeline[2][1]
-    assert timeline[4][1].startswith("First listing: 2 tags were there")
+    assert timeline[0][1].endswith("no polls")
+    assert timeline[2][1].endswith("no polls")
+    assert timeline[4][1].startswith("First listing: 2 tags.")
 
     follow(browser, By.LINK_TEXT, "latest")
     assert browser.find_element(By.TAG_NAME, "h1").text == "swr/team/api:latest"
@@ -294,15 +295,13 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     assert second[1].startswith("after ")
     assert second[2] == "still"
     assert first[1].startswith("there when first listed")
-    assert (
-        second[0] in browser.find_element(By.TAG_NAME, "main").text.split("What it pointed to")[0]
-    )
+    assert second[0] in browser.find_element(By.TAG_NAME, "main").text.split("Digests")[0]
     assert [row[3] for row in cells(browser, 1)] == ["moved", "added"]
-    assert [row[3] for row in cells(browser, 2)] == ["nobody looked"] * 2
+    assert [row[3] for row in cells(browser, 2)] == ["no polls"] * 2
 
 
-def test_a_question_is_asked_by_clicking(browser: Browser, site: str) -> None:
-    """A question shows its answer and its SQL, and what is filled in changes the answer."""
+def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
+    """A question shows its answer and its SQL, and its parameters change the answer."""
     browser.get(site)
     follow(browser, By.LINK_TEXT, "What moved last week?")
     assert ["swr/team/api", "latest"] in [row[:2] for row in cells(browser)]
@@ -312,7 +311,7 @@ def test_a_question_is_asked_by_clicking(browser: Browser, site: str) -> None:
     assert days.get_attribute("placeholder") == "7"
     days.send_keys("0")
     follow(browser, By.TAG_NAME, "button")
-    assert "No row answers this." in text_of(browser)
+    assert "The query returned no rows." in text_of(browser)
     browser.find_element(By.TAG_NAME, "summary").click()
     (moved,) = (question for question in QUESTIONS if question.slug == "moved-last-week")
     assert browser.find_element(By.TAG_NAME, "pre").text == moved.sql
@@ -328,17 +327,17 @@ def test_every_question_is_answered(client: httpx.Client, site: str, question: A
 
 
 def test_finding_a_repository(client: httpx.Client, browser: Browser, site: str) -> None:
-    """The list of repositories narrows to what is looked for, and says if there is none."""
+    """The list of repositories can be searched, and says if none matches."""
     browser.get(site)
     assert [row[0] for row in cells(browser, 1)] == ["swr/team/api", "swr/team/hostile"]
     browser.find_element(By.NAME, "q").send_keys("API")
     follow(browser, By.TAG_NAME, "button")
     assert [row[0] for row in cells(browser, 1)] == ["swr/team/api"]
-    assert "No name contains “nowhere”" in client.get(f"{site}/?q=nowhere").text
+    assert "No repository name contains “nowhere”" in client.get(f"{site}/?q=nowhere").text
 
 
 def test_headings_captions_and_languages(browser: Browser, site: str) -> None:
-    """Who cannot see a page can still find the way: one h1, captioned tables, labelled fields."""
+    """Pages work with a screen reader: one h1, a language, and captions of tables."""
     for page in (
         *PAGES,
         page_of("repository", name=f"swr/{API}"),
@@ -361,7 +360,7 @@ def test_each_table_and_column_is_described(
             name: {row[1] for row in connection.execute(f"PRAGMA table_xinfo({name})")}
             for (name,) in connection.execute(
                 "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-                " AND name <> '_sqlite_migrations'"
+                " AND name NOT GLOB '*sqlite_*' AND name NOT GLOB 'image_search*'"
             )
         }
     assert {name: set(table["columns"]) for name, table in TABLES.items()} == found
@@ -373,7 +372,7 @@ def test_each_table_and_column_is_described(
 
 
 def test_every_link_of_a_row_leads_to_a_row(client: httpx.Client, site: str) -> None:
-    """What a table links to in other rows is there, and is what it is called."""
+    """Links from a row to rows of other tables work."""
     links = {
         unescape(link)
         for name in TABLES
@@ -387,13 +386,13 @@ def test_every_link_of_a_row_leads_to_a_row(client: httpx.Client, site: str) -> 
     )
 
 
-# --- what nobody can do --------------------------------------------------------------------------
+# --- what the pages must not allow ---------------------------------------------------------------
 
 
 def test_a_hostile_tag_is_text_in_a_browser(
     browser: Browser, site: str, trap: Trap, hostile: Sequence[str]
 ) -> None:
-    """No kind of page runs, loads or even holds what a tag's name would be; it shows the name."""
+    """No page runs or loads anything because of a tag's name; it shows the name as text."""
     pages = [
         "/",
         page_of("repository", name=f"swr/{HOSTILE}"),
@@ -461,7 +460,7 @@ def test_no_table_and_no_question_holds_more_than_text(client: httpx.Client, sit
 def test_a_page_may_not_run_a_script_even_if_it_held_one(
     browser: Browser, site: str, trap: Trap
 ) -> None:
-    """The browser refuses what was put into a page of ours, and would have obeyed elsewhere."""
+    """The browser refuses a script in our pages that it would run in other pages."""
     put_in = (
         "const script = document.createElement('script');"
         f"script.textContent = \"document.title='owned';fetch('{trap.url}')\";"
@@ -482,8 +481,8 @@ def test_a_page_may_not_run_a_script_even_if_it_held_one(
     trap.visits = 0
 
 
-def test_every_answer_forbids_scripts(client: httpx.Client, site: str) -> None:
-    """The headers that keep a browser from running or framing anything are on all answers."""
+def test_every_response_forbids_scripts(client: httpx.Client, site: str) -> None:
+    """All responses have the headers that forbid scripts and frames."""
     for path in ("/", "/tagsync/tags", "/tagsync/tags.json", "/nowhere", "/assets/tagsync.css"):
         headers = client.get(f"{site}{path}").headers
         policy = headers["content-security-policy"]
@@ -494,8 +493,8 @@ def test_every_answer_forbids_scripts(client: httpx.Client, site: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_only_reading_is_answered(client: httpx.Client, site: str, method: str) -> None:
-    """Whatever would send something is refused, on our pages and on Datasette's."""
+def test_only_get_and_head_are_answered(client: httpx.Client, site: str, method: str) -> None:
+    """Other methods are refused, on our pages and on Datasette's."""
     for path in ("/", "/tagsync/tags", "/tagsync/moved-last-week", "/-/messages"):
         answer = client.request(method, f"{site}{path}")
         assert answer.status_code == 405, path
@@ -513,7 +512,7 @@ def test_only_reading_is_answered(client: httpx.Client, site: str, method: str) 
     ],
 )
 def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: str) -> None:
-    """SQL that would write is refused by a sentence, and the file stays as it is."""
+    """SQL that would write is refused with a sentence, and the file does not change."""
     before = database.read_bytes()
     answer = client.get(f"{site}/tagsync", params={"sql": sql})
     assert answer.status_code == 400
@@ -538,10 +537,10 @@ def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: 
         ("", 421),
     ],
 )
-def test_another_site_s_name_is_refused(
+def test_the_name_of_another_site_is_refused(
     client: httpx.Client, site: str, host: str, status: int
 ) -> None:
-    """A name that was made to point here (DNS rebinding) gets nothing of the record."""
+    """A request to a name that resolves to this machine (DNS rebinding) gets no data."""
     for path in ("/", "/tagsync/tags.json"):
         answer = client.get(f"{site}{path}", headers={"Host": host})
         assert answer.status_code == status
@@ -549,7 +548,7 @@ def test_another_site_s_name_is_refused(
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(client: httpx.Client, site: str) -> None:
-    """What a spreadsheet would compute begins with a quotation mark, in every export."""
+    """Formulas begin with an apostrophe, in every export."""
     for path in (
         "/tagsync/current_tags.csv",
         "/tagsync/tags.csv?_stream=1&_size=1",
@@ -561,23 +560,63 @@ def test_no_cell_of_a_csv_file_is_a_formula(client: httpx.Client, site: str) -> 
         assert "=cmd()" not in found
 
 
-def test_a_page_that_is_not_there(client: httpx.Client, site: str) -> None:
-    """What does not exist is said in one sentence, as a page or as JSON."""
+def test_a_missing_page(client: httpx.Client, site: str) -> None:
+    """A missing page is one sentence, as HTML or as JSON."""
     page = client.get(f"{site}{page_of('repository', name='swr/team/typo')}")
     assert page.status_code == 404
     assert "was ever polled" in page.text
     answer = client.get(f"{site}/tagsync/nowhere.json")
     assert answer.status_code == 404
     assert answer.json()["ok"] is False
-    assert client.get(f"{site}{page_of('repository', name='x', before='y')}").status_code == 400
+    for number in ("y", "-1", "9" * 19, "9" * 5000):
+        wrong = client.get(f"{site}{page_of('repository', name='swr/team/api', before=number)}")
+        assert wrong.status_code == 400, number
+        assert "invalid before" in wrong.text
     assert client.get(f"{site}/tagsync.db").status_code == 403
 
 
-# --- beside others, and to the end ---------------------------------------------------------------
+@pytest.mark.parametrize("patch", ["pages._duration = bug", "queries.summarize = bug"])
+def test_a_bug_is_called_a_bug(patch: str, folder: Path, client: httpx.Client) -> None:
+    """An unexpected exception, in a template or a query, is a bug on the page and in the log."""
+    program = """
+from tagsync.cli import main
+from tagsync.web import pages, queries
+def bug(_):
+    raise KeyError("a wrong name")
+PATCH
+main()
+""".replace("PATCH", patch)
+    arguments = ["--config", "tagsync-demo/config.toml", "web", "--port", "0"]
+    with serving([sys.executable, "-c", program, *arguments], folder) as (site, process):
+        answer = client.get(site)
+        assert answer.status_code == 500
+        assert "This is a bug in tagsync: please report it" in answer.text
+        assert "a wrong name" not in answer.text
+        assert client.get(f"{site}/questions").status_code == 200
+        process.terminate()
+        _, err = process.communicate(timeout=15)
+    (event,) = map(json.loads, err.splitlines())
+    assert (event["event"], event["path"]) == ("web.failed", "/")
+    assert event["error"] == "KeyError: 'a wrong name'"
+    assert event["exception"].startswith("Traceback (most recent call last):\n")
+    assert ", in bug\n" in event["exception"]
+
+
+def test_a_wrong_url_of_datasette(client: httpx.Client, site: str) -> None:
+    """Datasette's message is shown; if it has none, the page says that the URL may be wrong."""
+    wrong = client.get(f"{site}/tagsync/tags?_sort=nope")
+    assert wrong.status_code == 400
+    assert "Cannot sort table by nope" in wrong.text
+    failed = client.get(f"{site}/tagsync/tags?_timelimit=x")
+    assert failed.status_code == 500
+    assert "Datasette cannot answer this URL. If a page links to it: This is a bug" in failed.text
+
+
+# --- other processes, and the end ----------------------------------------------------------------
 
 
 def test_beside_a_writer(client: httpx.Client, site: str, database: Path) -> None:
-    """While a transaction is open pages show what was before it, and after it what came of it."""
+    """Pages show the state before an open transaction, and its result after its commit."""
     with closing(sqlite3.connect(database, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute(
@@ -593,21 +632,21 @@ def test_beside_a_writer(client: httpx.Client, site: str, database: Path) -> Non
     assert "swr/team/new" in after.text
 
 
-def as_who_may_only_read() -> list[str]:
-    """A prefix that takes root's power to ignore permissions away; others have none."""
+def unprivileged() -> list[str]:
+    """Return a prefix that takes away root's power to ignore permissions."""
     if os.geteuid():
         return []
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> None:
-    """Nothing has to be written to show a record, and what others write later is seen."""
+    """The pages need no permission to write, and show what other users write later."""
     config, path = configure(tmp_path), tmp_path / "tagsync.db"
     Store.open(path).close()
     assert not Path(f"{path}-wal").exists()
     path.chmod(0o444)
     tmp_path.chmod(0o555)
-    arguments = [*as_who_may_only_read(), *command("--config", config, "web", "--port", 0)]
+    arguments = [*unprivileged(), *command("--config", config, "web", "--port", 0)]
     with ExitStack() as stack:
         stack.callback(tmp_path.chmod, 0o755)
         site, _ = stack.enter_context(serving(arguments, tmp_path))
@@ -625,7 +664,7 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
 
 
 def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path: Path) -> None:
-    """A page says what is wrong with the file, and is right again when the file is."""
+    """Pages say that the file is missing, and work again when it is back."""
     config, path = configure(tmp_path), tmp_path / "tagsync.db"
     Store.open(path).close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
@@ -646,7 +685,7 @@ def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path
 def test_a_signal_ends_it_cleanly(
     client: httpx.Client, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """It ends with status 0 and says nothing, though a query that would take long is under way."""
+    """The status is 0 and nothing is printed, even while a long query runs."""
     config = configure(tmp_path)
     Store.open(tmp_path / "tagsync.db").close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
@@ -663,29 +702,31 @@ def test_a_signal_ends_it_cleanly(
         assert (process.returncode, *output) == (0, "", "")
 
 
-def test_a_query_that_takes_too_long_is_ended(client: httpx.Client, site: str) -> None:
-    """Who asks for less than the limit gets less; the answer is one sentence."""
+def test_a_long_query_is_interrupted(client: httpx.Client, site: str) -> None:
+    """A shorter time limit in the URL applies; the response is one sentence."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     answer = client.get(f"{site}/tagsync", params={"sql": endless, "_timelimit": "50"}, timeout=20)
     assert answer.status_code == 400
     assert "The query took longer" in answer.text
 
 
-# --- what it refuses to begin with ---------------------------------------------------------------
+# --- what the command refuses --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example"])  # noqa: S104
 def test_other_addresses_than_loopback_are_refused(database: Path, host: str) -> None:
-    """Without a login the pages are for this machine, and the sentence says how others get in."""
+    """The pages have no login; the sentence says how other people can connect."""
     with pytest.raises(ConfigError, match=r"is not a loopback address.+SSH tunnel"):
         serve(database, host, 0, pytest.fail)
 
 
-def test_a_port_that_is_taken(database: Path) -> None:
-    """The sentence says which port, and what to do."""
+def test_a_port_that_is_in_use(database: Path) -> None:
+    """The sentence names the port and a remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 cannot be.+--port"):
+        with pytest.raises(
+            ConfigError, match=f"cannot listen on port {port} of 127.0.0.1 .+--port"
+        ):
             serve(database, "127.0.0.1", port, pytest.fail)
 
 
@@ -707,18 +748,25 @@ def make_newer(path: Path) -> None:
         )
 
 
+def make_older(path: Path) -> None:
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM _sqlite_migrations")
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (make_nothing, "there is no database at"),
         (make_foreign, "is a database of another program"),
         (make_newer, "was written by a newer tagsync"),
+        (make_older, "was last written by an older tagsync"),
     ],
 )
 def test_a_database_that_is_not_ours(
     tmp_path: Path, make: Callable[[Path], None], expected: str
 ) -> None:
-    """What cannot be shown is said before anything is served, and nothing is made or changed."""
+    """An unusable database is refused before anything is served, and no file changes."""
     path = tmp_path / "tagsync.db"
     make(path)
     before = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
@@ -729,14 +777,14 @@ def test_a_database_that_is_not_ours(
 
 
 def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
-    """What cannot be served ends with status 2 and one line on standard error."""
+    """A refused command has status 2 and prints one line on standard error."""
     sentence = refused("--config", configure(tmp_path), "web", "--port", 0, cwd=tmp_path)
     assert sentence.startswith("tagsync: there is no database at ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
 
 
-def test_another_sqlite_is_left_alone(folder: Path, client: httpx.Client, tmp_path: Path) -> None:
-    """Where pysqlite3 is installed, which Datasette takes if it may, every page is answered."""
+def test_pysqlite3_is_not_used(folder: Path, client: httpx.Client, tmp_path: Path) -> None:
+    """All pages work if pysqlite3 is installed, which Datasette would prefer."""
     (tmp_path / "pysqlite3.py").write_text("raise AssertionError('it was taken')")
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from tagsync.cli import main; main()"
@@ -747,7 +795,7 @@ def test_another_sqlite_is_left_alone(folder: Path, client: httpx.Client, tmp_pa
 
 
 def test_without_the_extra(tmp_path: Path) -> None:
-    """Where Datasette is not installed one sentence says how to install it."""
+    """If Datasette is not installed, one sentence says how to install it."""
     program = "import sys; sys.modules['datasette'] = None; from tagsync.cli import main; main()"
     finished = subprocess.run(
         [sys.executable, "-c", program, "web"],

@@ -13,9 +13,7 @@ from tagsync.registries.credentials import (
     PasswordCredential,
     TokenCredential,
 )
-from tagsync.registries.renewal import (
-    RegistryAuth,
-)
+from tagsync.registries.renewal import RegistryAuth
 from tagsync.registries.swr.auth import auth_for
 from tagsync.registries.swr.ecs import AgencyAuth
 from tagsync.registries.swr.iam import PasswordAuth, TokenAuth

@@ -1,4 +1,4 @@
-"""The vendor's own SDK and tagsync ask the same emulator: whoever is right, they agree."""
+"""Test that tagsync and the vendor's own SDK get the same from one emulator."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -44,7 +44,7 @@ PAGE = 100
 
 @pytest.fixture(scope="module")
 def swr() -> Iterator[Emulator]:
-    """An organization of 120 repositories, one of them with 250 tags, beside another one."""
+    """An emulator with 120 repositories in one organization and one in another."""
     with Emulator(keys=KEYS) as emulator:
         for repository in REPOSITORIES:
             emulator.push(repository, "v1", repository)
@@ -54,8 +54,8 @@ def swr() -> Iterator[Emulator]:
         yield emulator
 
 
-def sdk(emulator: Emulator, access_key: str, secret_key: str | None = None) -> Any:
-    """The vendor's client, with everything that belongs to a key."""
+def sdk_client(emulator: Emulator, access_key: str, secret_key: str | None = None) -> Any:
+    """Return the vendor's client for an access key."""
     keys = KEYS[access_key]
     credentials = BasicCredentials(access_key, secret_key or keys.secret_key, keys.project_id)
     if keys.security_token is not None:
@@ -64,8 +64,8 @@ def sdk(emulator: Emulator, access_key: str, secret_key: str | None = None) -> A
     return builder.with_endpoint(emulator.url).build()
 
 
-def tagsync(emulator: Emulator, access_key: str, secret_key: str | None = None) -> Registry:
-    """Our client, with the same."""
+def tagsync_client(emulator: Emulator, access_key: str, secret_key: str | None = None) -> Registry:
+    """Return tagsync's client for an access key."""
     keys = KEYS[access_key]
     token = keys.security_token
     return open_registry(
@@ -85,7 +85,7 @@ def tagsync(emulator: Emulator, access_key: str, secret_key: str | None = None) 
 
 
 def all_pages(page: Callable[..., Any]) -> list[Any]:
-    """The rows of every page, by the total that each page's ``Content-Range`` says."""
+    """Return the rows of all pages, using the total in ``Content-Range``."""
     rows: list[Any] = []
     while True:
         answer = page(offset=str(len(rows)), limit=str(PAGE))
@@ -100,8 +100,8 @@ def tags_by_sdk(client: Any, repository: str) -> dict[str, str]:
     namespace, _, name = repository.partition("/")
 
     def page(**window: str) -> Any:
-        asked = ListRepositoryTagsRequest(namespace, name.replace("/", "$"), **window)
-        return client.list_repository_tags(asked)
+        request = ListRepositoryTagsRequest(namespace, name.replace("/", "$"), **window)
+        return client.list_repository_tags(request)
 
     return {row.tag: row.digest for row in all_pages(page)}
 
@@ -113,10 +113,10 @@ def tags_by_tagsync(registry: Registry, repository: str) -> dict[str, str | None
 
 
 @pytest.mark.parametrize("access_key", [PERMANENT, TEMPORARY])
-def test_both_see_the_same_tags(access_key: str, swr: Emulator) -> None:
-    """The SDK and tagsync read the same digests of 250 tags, and of a name with slashes."""
-    client = sdk(swr, access_key)
-    with closing(tagsync(swr, access_key)) as registry:
+def test_both_read_the_same_tags(access_key: str, swr: Emulator) -> None:
+    """The SDK and tagsync read the same digests, also of a name with slashes."""
+    client = sdk_client(swr, access_key)
+    with closing(tagsync_client(swr, access_key)) as registry:
         for repository, count in (("team/large", 250), ("team/deep/er/one", 1)):
             seen = tags_by_sdk(client, repository)
             assert len(seen) == count
@@ -125,38 +125,38 @@ def test_both_see_the_same_tags(access_key: str, swr: Emulator) -> None:
 
 @pytest.mark.parametrize("access_key", [PERMANENT, TEMPORARY])
 def test_both_find_the_same_repositories(access_key: str, swr: Emulator) -> None:
-    """The SDK's pages of an organization are what tagsync discovers in it, and all there is."""
-    client = sdk(swr, access_key)
+    """The SDK lists exactly the repositories that tagsync discovers."""
+    client = sdk_client(swr, access_key)
 
     def page(**window: str) -> Any:
         return client.list_repos_details(ListReposDetailsRequest(namespace="team", **window))
 
     seen = {f"{row.namespace}/{row.name}" for row in all_pages(page)}
-    with closing(tagsync(swr, access_key)) as registry:
+    with closing(tagsync_client(swr, access_key)) as registry:
         assert seen == registry.list_repositories(["team/*"]) == set(REPOSITORIES)
 
 
 @pytest.mark.parametrize("access_key", [PERMANENT, TEMPORARY])
 def test_both_find_the_same_organizations(access_key: str, swr: Emulator) -> None:
-    """The SDK's organizations are those in which tagsync discovers repositories."""
-    answer = sdk(swr, access_key).list_namespaces(ListNamespacesRequest())
+    """The SDK lists the organizations in which tagsync discovers repositories."""
+    answer = sdk_client(swr, access_key).list_namespaces(ListNamespacesRequest())
     seen = {row.name for row in answer.namespaces}
-    with closing(tagsync(swr, access_key)) as registry:
+    with closing(tagsync_client(swr, access_key)) as registry:
         found = registry.list_repositories(["*"])
     assert seen == {name.partition("/")[0] for name in found} == {"team", "tools"}
 
 
 @pytest.mark.parametrize("access_key", [PERMANENT, TEMPORARY])
-def test_a_wrong_secret_key_is_refused_to_both(access_key: str, swr: Emulator) -> None:
-    """Neither the SDK nor tagsync is answered with a signature by another key, and both get 401."""
+def test_both_are_refused_with_a_wrong_secret_key(access_key: str, swr: Emulator) -> None:
+    """The SDK and tagsync both get 401 for a signature with a wrong key."""
     wrong = "MadeUpSecretKey000000000000000000000wrong"
-    with pytest.raises(ClientRequestException) as refused:
-        tags_by_sdk(sdk(swr, access_key, wrong), "team/large")
-    assert refused.value.status_code == 401
-    assert refused.value.error_code == "APIGW.0301"
+    with pytest.raises(ClientRequestException) as sdk_error:
+        tags_by_sdk(sdk_client(swr, access_key, wrong), "team/large")
+    assert sdk_error.value.status_code == 401
+    assert sdk_error.value.error_code == "APIGW.0301"
     with (
-        closing(tagsync(swr, access_key, wrong)) as registry,
-        pytest.raises(Unauthorized, match=r"APIGW\.0301") as ours,
+        closing(tagsync_client(swr, access_key, wrong)) as registry,
+        pytest.raises(Unauthorized, match=r"APIGW\.0301") as tagsync_error,
     ):
         registry.list_tags("team/large")
-    assert wrong not in str(ours.value)
+    assert wrong not in str(tagsync_error.value)

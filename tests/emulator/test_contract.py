@@ -1,4 +1,4 @@
-"""What every source promises, asked of real servers: the emulated SWR and Debian's registry."""
+"""Test what both kinds of registries must do, with the emulator and a real one."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,7 +11,8 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import NotFound
 from tagsync.models import Listing, Repository, Unchanged
-from tagsync.polling.poll import Job, sync
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
 from tagsync.registries import Registry, RegistryKind, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.support import docker_registry
@@ -21,7 +22,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 class Server(Protocol):
-    """What a registry on loopback can be told, whatever it speaks."""
+    """A registry on loopback of either kind."""
 
     @property
     def url(self) -> str: ...
@@ -65,7 +66,7 @@ def registry(kind: RegistryKind, server: Server) -> Iterator[Registry]:
 
 @pytest.fixture
 def repository(request: pytest.FixtureRequest) -> str:
-    """A repository of this test's own, in a server that the module shares."""
+    """A repository for one test, in the server that the module's tests share."""
     test: str = request.node.originalname
     return "team/" + test.removeprefix("test_").replace("_", "-")
 
@@ -82,17 +83,17 @@ def delete(server: Server, repository: str, tag: str, digest: str) -> None:
         server.delete(repository, tag)
 
 
-def listed(answer: Listing | Unchanged) -> dict[str, str | None]:
+def digests(answer: Listing | Unchanged) -> dict[str, str | None]:
     assert isinstance(answer, Listing)
     return {name: tag.digest for name, tag in answer.tags.items()}
 
 
-def test_a_listing_has_every_tag(server: Server, registry: Registry, repository: str) -> None:
-    """Each tag with its digest, each digest with its image, two tags of one image sharing it."""
+def test_listing_has_every_tag(server: Server, registry: Registry, repository: str) -> None:
+    """A listing has the digest of each tag and the image of each digest, once."""
     pushed = {tag: server.push(repository, tag, tag) for tag in ("v1", "v2")}
     pushed["latest"] = server.push(repository, "latest", "v2")
     listing = registry.list_tags(repository)
-    assert listed(listing) == pushed
+    assert digests(listing) == pushed
     assert isinstance(listing, Listing)
     assert listing.images.keys() == set(pushed.values())
     assert listing.exists
@@ -101,8 +102,8 @@ def test_a_listing_has_every_tag(server: Server, registry: Registry, repository:
     assert listing.size > 0
 
 
-def test_an_unchanged_listing_is_told(server: Server, registry: Registry, repository: str) -> None:
-    """What is listed again is the same until a tag is added, moved or deleted."""
+def test_unchanged_listing_is_detected(server: Server, registry: Registry, repository: str) -> None:
+    """A listing is unchanged until a tag is added, moved or deleted."""
     server.push(repository, "v1", "one")
     gone = server.push(repository, "v2", "two")
 
@@ -127,8 +128,8 @@ def test_an_unchanged_listing_is_told(server: Server, registry: Registry, reposi
         assert changed(known) is None
 
 
-def test_a_repository_that_is_not_there(registry: Registry, repository: str) -> None:
-    """A repository that does not exist is NotFound, and says which."""
+def test_missing_repository_is_not_found(registry: Registry, repository: str) -> None:
+    """A missing repository raises `NotFound`, which names it."""
     with pytest.raises(NotFound) as caught:
         registry.list_tags(repository)
     assert caught.value.status == 404
@@ -136,7 +137,7 @@ def test_a_repository_that_is_not_there(registry: Registry, repository: str) -> 
 
 
 def test_discovery(server: Server, registry: Registry, repository: str) -> None:
-    """Globs find what is there, and only that; a star crosses slashes."""
+    """A glob finds exactly the repositories that match it, and a star matches slashes."""
     for name in ("a", "b/c"):
         server.push(f"{repository}/{name}", "v1", name)
     both = {f"{repository}/a", f"{repository}/b/c"}
@@ -146,19 +147,19 @@ def test_discovery(server: Server, registry: Registry, repository: str) -> None:
     assert registry.list_repositories([]) == set()
 
 
-def test_a_mirror_and_its_history(
+def test_mirror_and_history(
     server: Server, job: Job, repository: str, store: Store, query: Query, database: Path
 ) -> None:
-    """Pushes, moves and deletions are in the history, and the mirror is what is there."""
+    """The history has pushes, moves and deletions, and the mirror has their result."""
     server.push(repository, "v1", "one")
     server.push(repository, "latest", "one more")
     gone = server.push(repository, "v0", "zero")
-    assert sync(job, store).added == 3
+    assert poll(job, store).added == 3
     server.push(repository, "v2", "two")
     moved = server.push(repository, "latest", "two")
     delete(server, repository, "v0", gone)
-    poll = sync(job, store)
-    assert (poll.outcome, poll.added, poll.updated, poll.deleted) == ("ok", 1, 1, 1)
+    result = poll(job, store)
+    assert (result.outcome, result.added, result.updated, result.deleted) == ("ok", 1, 1, 1)
     assert query("SELECT tag, kind, moved FROM change_log WHERE id > 3 ORDER BY tag") == [
         ("latest", "updated", 1),
         ("v0", "deleted", 0),
@@ -168,17 +169,17 @@ def test_a_mirror_and_its_history(
     assert query("SELECT count(*) FROM images WHERE verified IS NOT 1") == [(0,)]
     layers = "SELECT count(DISTINCT tag) FROM tags JOIN image_layers USING (digest)"
     assert query(layers) == [(3,)]
-    poll = sync(job, store)
-    assert (poll.outcome, poll.added + poll.updated + poll.deleted) == ("ok", 0)
+    result = poll(job, store)
+    assert (result.outcome, result.added + result.updated + result.deleted) == ("ok", 0)
     assert_history_is_whole(database)
 
 
-def test_the_last_tag_is_held(
+def test_deletion_of_the_last_tag_is_held(
     server: Server, job: Job, repository: str, store: Store, query: Query
 ) -> None:
-    """A repository that lost every tag is believed when it says so again."""
+    """A listing without any tag is held until the next one agrees."""
     digest = server.push(repository, "v1", "one")
-    sync(job, store)
+    poll(job, store)
     delete(server, repository, "v1", digest)
-    assert [sync(job, store).outcome for _ in range(2)] == ["held", "ok"]
+    assert [poll(job, store).outcome for _ in range(2)] == ["held", "ok"]
     assert query("SELECT count(*) FROM tags") == [(0,)]

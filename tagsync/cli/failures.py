@@ -1,0 +1,102 @@
+"""Errors as users see them: one sentence on standard error, and an exit status.
+
+Only errors that tagsync expects become a sentence alone. Any other exception is a bug, and is
+reported with its traceback.
+"""
+
+import os
+from typing import Final
+
+import click
+
+from tagsync.cli.streams import is_stream
+from tagsync.errors import (
+    ConfigError,
+    TagsyncError,
+    UnclearQuestion,
+    UnknownRepository,
+    UnusableDatabase,
+)
+
+FAILED: Final = 1
+"""Exit status: a repository, the database or an output failed, or ``verify`` found a fault."""
+
+REFUSED: Final = 2
+"""Exit status: the command line, the configuration or a secret is wrong."""
+
+HELD: Final = 3
+"""Exit status: a listing was held, and nothing failed."""
+
+BUG: Final = os.EX_SOFTWARE
+"""Exit status 70: a bug in tagsync."""
+
+INTERRUPTED: Final = 130
+"""Exit status: interrupted by Ctrl-C."""
+
+_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnusableDatabase)
+"""Errors that the user can correct in the command line or in the configuration."""
+
+
+def report(error: Exception) -> int:
+    """Print an error on standard error and return the exit status that it causes."""
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "tagsync"
+        complain(f"{error.format_message().rstrip('.')}: see {command} --help")
+        return REFUSED
+    if isinstance(error, TagsyncError):
+        complain(str(error))
+        return REFUSED if isinstance(error, _REFUSALS) else FAILED
+    if isinstance(error, OSError) and (sentence := _explain(error)):
+        complain(sentence)
+        return FAILED
+    _report_bug(error)
+    return BUG
+
+
+def complain(sentence: str) -> None:
+    """Print one sentence on standard error. Does nothing if standard error is broken."""
+    from tagsync.escaping import escape_control_characters  # noqa: PLC0415  errors only
+
+    _print(f"tagsync: {escape_control_characters(sentence)}")
+
+
+def _explain(error: OSError) -> str | None:
+    """Return a sentence that names the file or stream that failed; None if the error does not."""
+    if is_stream(error.filename):
+        return f"{error.filename} cannot be written: {error.strerror}"
+    paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]
+    if not paths and _working_directory_is_gone():
+        # os.getcwd does not name it.
+        paths = ["the working directory"]
+    return f"{' and '.join(paths)} cannot be used: {error.strerror}" if paths else None
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, str | bytes | os.PathLike)
+
+
+def _working_directory_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  the error of pathlib's is the same
+    except OSError:
+        return True
+    return False
+
+
+def _report_bug(error: Exception) -> None:
+    """Print the traceback, and below it, where a terminal shows it, the request to report it."""
+    from traceback import format_exception  # noqa: PLC0415  bugs only
+
+    from tagsync.escaping import escape_control_characters  # noqa: PLC0415
+
+    lines = "".join(format_exception(error)).removesuffix("\n").split("\n")
+    _print("\n".join(map(escape_control_characters, lines)))
+    complain("this is a bug in tagsync: please report it with the traceback above")
+
+
+def _print(text: str) -> None:
+    # If standard error is broken, the exit status still tells what happened.
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        return

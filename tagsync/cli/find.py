@@ -1,0 +1,48 @@
+"""``find``: every tag that leads to a digest, or ever did."""
+
+from itertools import chain
+from typing import Final
+
+import click
+
+from tagsync.cli import Settings
+from tagsync.cli.options import format_option
+from tagsync.cli.output import show
+from tagsync.cli.setup import open_audit
+
+COLUMNS: Final = (
+    *("repository", "tag", "role", "digest", "platform"),
+    *("not_before", "valid_from", "still_at", "valid_to"),
+)
+
+
+@click.command()
+@click.argument("digest")
+@format_option
+@click.pass_obj
+def find(settings: Settings, digest: str, output_format: str) -> None:
+    """Show every tag that leads to a digest, or ever did.
+
+    DIGEST is the digest of a manifest, a configuration (image_id) or a layer, with or without
+    sha256:. A unique prefix of at least 6 digits is enough. Indexes are searched too; platform
+    names the platform in the index.
+
+    The tag began to point to the digest after not_before and no later than valid_from. It still did
+    at still_at, and had stopped by valid_to. If valid_to is empty, the last listing still had it.
+    If no tag leads to DIGEST, a message on standard error says so.
+
+    \b
+    Example:
+      tagsync find sha256:8ac8bfaff55a
+    """
+    with open_audit(settings) as audit:
+        found = audit.find(digest)
+        first = next(found, None)
+        show(() if first is None else chain((first,), found), COLUMNS, output_format)
+        if first is None:
+            click.echo(
+                f"tagsync: no tag leads to {digest}, now or earlier, according to the record;"
+                " tagsync knows the configuration and the layers of an image only if it has"
+                " recorded its manifest",
+                err=True,
+            )

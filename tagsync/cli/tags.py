@@ -1,0 +1,47 @@
+"""``tags``: what each tag points to, now or at an earlier time."""
+
+from typing import Final
+
+import click
+
+from tagsync.cli import Settings
+from tagsync.cli.moments import parse_moment
+from tagsync.cli.options import format_option, patterns_argument
+from tagsync.cli.output import show
+from tagsync.cli.setup import open_audit
+from tagsync.clock import utc_now
+
+COLUMNS: Final = ("repository", "tag", "digest", "image_id", "size", "updated", "changed_at")
+COLUMNS_AT: Final = (*COLUMNS, "present", "certainty", "unsure_from", "unsure_until")
+"""Columns with ``--at``."""
+
+
+@click.command()
+@patterns_argument
+@click.option("--at", metavar="TIME", help="Show the state at this time, and how certain it is.")
+@format_option
+@click.pass_obj
+def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_format: str) -> None:
+    """Show what each tag points to, now or at an earlier time.
+
+    PATTERN is a glob over registry/namespace/repository, TIME is ISO 8601 (UTC unless it says
+    otherwise) or an age such as 2h or 3d.
+
+    With --at, certainty is "certain" if the listings before and after TIME agree. It is "uncertain"
+    if the tag changed between them: then there is a row for each state that it may have been in,
+    and present is "no" in the row in which it did not exist. It is "not observed" if tagsync was
+    not looking at TIME: the row is the last known state, with a second row for the next known state
+    if that differs. It is "unknown" before the first listing. Between unsure_from and unsure_until
+    nothing more certain is known.
+
+    \b
+    Example:
+      tagsync tags 'swr/team-a/*' --format csv
+      tagsync tags swr/team-a/api --at 2026-05-03T12:00
+    """
+    moment = None if at is None else parse_moment(at, utc_now())
+    with open_audit(settings) as audit:
+        if moment:
+            show(audit.tags_at(patterns, moment), COLUMNS_AT, output_format)
+        else:
+            show(audit.tags(patterns), COLUMNS, output_format)

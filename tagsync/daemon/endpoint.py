@@ -1,0 +1,114 @@
+"""The HTTP server of the daemon: ``/metrics`` and ``/healthz``."""
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from tagsync.daemon.metrics import Application, Metrics
+from tagsync.errors import ConfigError
+from tagsync.escaping import escape_control_characters
+
+_CLIENT_TIMEOUT: Final = 10.0
+"""Idle timeout for clients, in seconds."""
+
+
+def make_application(metrics: Metrics, health: Callable[[], Sequence[str]]) -> Application:
+    """Return the WSGI application of the daemon.
+
+    Args:
+        metrics: Answers ``/metrics``.
+        health: Returns what is wrong, one sentence for each problem, for ``/healthz``.
+    """
+    exposition = metrics.exposition()
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                return exposition(environ, start_response)
+            case "/healthz":
+                wrong = health()
+                status = "503 Service Unavailable" if wrong else "200 OK"
+                return _text(status, "\n".join(wrong) or "ok", start_response)
+            case _:
+                return _text("404 Not Found", "/metrics or /healthz", start_response)
+
+    return answer
+
+
+class Endpoint:
+    """An HTTP server that runs in its own thread until it is closed."""
+
+    def __init__(self, address: tuple[str, int], application: Application) -> None:
+        """Listen at once.
+
+        Args:
+            address: Host and port. Port 0 selects a free one.
+            application: Answers the requests.
+
+        Raises:
+            ConfigError: If the address cannot be used.
+        """
+        server = _IPv6Server if ":" in address[0] else _Server
+        try:
+            self._server = server(address, _Handler)
+        except OSError as error:
+            raise ConfigError(
+                f"metrics.listen: the daemon cannot listen on {address[0]}, port {address[1]}"
+                f" ({error.strerror or error}): choose another address or port"
+            ) from error
+        self._server.set_app(application)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening. Requests that are under way are abandoned."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        """Bind without the base class's DNS lookup, which may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore clients that disconnect early."""
+
+
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _CLIENT_TIMEOUT
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  http.server's own name
+        """Log nothing: a scrape every few seconds would fill the log."""
+
+
+def _text(status: str, text: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    body = "".join(f"{escape_control_characters(line)}\n" for line in text.splitlines()).encode()
+    start_response(
+        status,
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        ],
+    )
+    return [body]

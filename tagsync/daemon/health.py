@@ -1,0 +1,95 @@
+"""The health of the daemon: counts, and sentences for ``/healthz`` and systemd."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from tagsync.clock import parse_timestamp
+from tagsync.daemon.watchlist import WatchedRepository, Watchlist
+
+HEARTBEAT: Final = timedelta(seconds=10)
+"""Longest time between two heartbeats of a scheduler that works."""
+
+_REPORTED: Final = 20
+"""Number of stale repositories that an answer of ``/healthz`` names."""
+
+
+class Census(msgspec.Struct, frozen=True):
+    """Counts over the repositories of one registry.
+
+    Attributes:
+        failing: Repositories whose last poll failed.
+        stale: Repositories without a complete listing for three intervals.
+        oldest: The oldest of the last complete listings. None if there is none.
+    """
+
+    registry: str
+    repositories: int
+    tags: int
+    failing: int
+    stale: int
+    oldest: datetime | None
+
+
+def census(watchlist: Watchlist, now: datetime) -> list[Census]:
+    """Return the counts of each registry of the plan."""
+    return [_count(name, some, now) for name, some in watchlist.by_registry().items()]
+
+
+def problems(watchlist: Iterable[WatchedRepository], silent: float, now: datetime) -> list[str]:
+    """Return one sentence for each problem. The list is empty if all is well.
+
+    Args:
+        watchlist: The repositories.
+        silent: Seconds since the last heartbeat.
+        now: The current time.
+    """
+    stale = sorted(_describe(watched) for watched in watchlist if watched.is_stale(now))
+    sentences = stale[:_REPORTED]
+    if len(stale) > _REPORTED:
+        sentences.append(f"{len(stale) - _REPORTED} more repositories are stale")
+    if silent > 3 * HEARTBEAT.total_seconds():
+        sentences.insert(0, f"the scheduler has not run any job for {silent:.0f} s")
+    return sentences
+
+
+def summarize(counts: Sequence[Census], rejected: str | None) -> str:
+    """Return the status line for ``systemctl status``.
+
+    Args:
+        counts: The counts of each registry.
+        rejected: Why the last reload was rejected. None if it was not.
+    """
+    failing = sum(each.failing for each in counts)
+    stale = sum(each.stale for each in counts)
+    troubles = [f"{failing} failing"] * bool(failing) + [f"{stale} stale"] * bool(stale)
+    status = (
+        f"Watching {sum(each.repositories for each in counts)} repositories"
+        f" in {len(counts)} registries with {sum(each.tags for each in counts)} tags:"
+        f" {', '.join(troubles) or 'all is well'}."
+    )
+    if rejected is None:
+        return status
+    return f"{status} The configuration was not reloaded: {rejected}."
+
+
+def _describe(watched: WatchedRepository) -> str:
+    detail = f"; {watched.detail}" if watched.detail else ""
+    return (
+        f"{watched.name} has had no complete listing for three intervals"
+        f" (the last: {watched.last_complete_at or 'never'}{detail})"
+    )
+
+
+def _count(registry: str, members: Sequence[WatchedRepository], now: datetime) -> Census:
+    complete = [each.last_complete_at for each in members if each.last_complete_at]
+    return Census(
+        registry,
+        repositories=len(members),
+        tags=sum(each.tags for each in members),
+        failing=sum(each.failures > 0 for each in members),
+        stale=sum(each.is_stale(now) for each in members),
+        oldest=parse_timestamp(min(complete)) if complete else None,
+    )

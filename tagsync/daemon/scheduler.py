@@ -1,0 +1,251 @@
+"""The scheduler: runs jobs when they are due, in thread pools.
+
+This is the only module that uses APScheduler. The rest of the daemon knows the protocol
+`Scheduler`, which `tests.support.scheduler` implements without threads and without real time.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+import structlog
+from apscheduler.events import (
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MAX_INSTANCES,
+    JobExecutionEvent,
+    JobSubmissionEvent,
+)
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from tagsync.clock import Clock, utc_now
+
+NextDue = Callable[[datetime], datetime]
+"""Returns when a job is due next, strictly after a given time.
+
+It must not wait for a lock of the caller: the scheduler calls it while it holds its own.
+"""
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A run of a job that returned.
+
+    Attributes:
+        job: Its name.
+        due_at: When this run was due.
+        result: The job's return value.
+    """
+
+    job: str
+    due_at: datetime
+    result: object
+
+
+class Scheduler(Protocol):
+    """The interface between the daemon and its scheduler. All methods are thread-safe.
+
+    A late run is not skipped: the job runs once, as soon as possible, however many of its runs were
+    missed. A job is never started while its last run is queued or under way in the same pool.
+    """
+
+    def start(
+        self, on_finished: Callable[[Finished], None], on_overrun: Callable[[str], None]
+    ) -> None:
+        """Accept jobs, but do not run them before `resume` is called.
+
+        Args:
+            on_finished: Called in the job's thread when a run has returned and the next one may
+                start. Not called if the job raises an exception, which is logged.
+            on_overrun: Called with the job's name if the job is due while its last run is queued
+                or under way.
+        """
+
+    def resume(self) -> None:
+        """Begin to run jobs."""
+
+    def stop(self) -> None:
+        """Start no more jobs. Does not wait for those that are under way."""
+
+    def open_pool(self, pool: str, threads: int) -> None:
+        """Add a thread pool, or replace the one of this name.
+
+        The jobs of a pool that is replaced use the new one from now on; runs that are queued or
+        under way end in the old one.
+        """
+
+    def close_pool(self, pool: str) -> None:
+        """Remove a pool that no job uses any more, without waiting for what runs in it."""
+
+    def add(
+        self, job: str, run: Callable[[], object], next_due: NextDue, pool: str, first: datetime
+    ) -> None:
+        """Add a job.
+
+        Args:
+            job: A unique name.
+            run: The work.
+            next_due: Decides when the job runs after its first run.
+            pool: The pool whose threads run it.
+            first: When it runs for the first time.
+        """
+
+    def remove(self, job: str) -> None:
+        """Remove a job. A run that is queued or under way is not cancelled."""
+
+    def reschedule(self, job: str) -> None:
+        """Call the job's ``next_due`` again, because it would now return another time."""
+
+    def run_at(self, job: str, at: datetime) -> None:
+        """Run a job at a given time instead of when it would be due next."""
+
+    def postpone(self, job: str, until: datetime) -> None:
+        """Run a job no earlier than at a given time. No effect if it is due later anyway."""
+
+
+def every(interval: timedelta) -> NextDue:
+    """Return a `NextDue` for a job that runs once per interval."""
+    return lambda after: after + interval
+
+
+class ThreadScheduler:
+    """The scheduler of a real daemon: APScheduler with one executor for each pool."""
+
+    def __init__(self, clock: Clock = utc_now) -> None:
+        """Start no thread yet.
+
+        Args:
+            clock: The clock that all times passed to and from this class refer to.
+        """
+        self._clock = clock
+        self._pools: dict[str, _Pool] = {}
+        self._generation = 0
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            # Run a missed job once, however late it is and however often it was missed.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+
+    def start(
+        self, on_finished: Callable[[Finished], None], on_overrun: Callable[[str], None]
+    ) -> None:
+        """See `Scheduler.start`."""
+
+        def finished(event: JobExecutionEvent) -> None:
+            due_at = event.scheduled_run_time - self._lead()
+            on_finished(Finished(event.job_id, due_at, event.retval))
+
+        def overrun(event: JobSubmissionEvent) -> None:
+            on_overrun(event.job_id)
+
+        _forward_errors()
+        self._scheduler.add_listener(finished, EVENT_JOB_EXECUTED)
+        self._scheduler.add_listener(overrun, EVENT_JOB_MAX_INSTANCES)
+        # Paused, because otherwise each of thousands of new jobs would wake the scheduler.
+        self._scheduler.start(paused=True)
+
+    def resume(self) -> None:
+        """See `Scheduler.resume`."""
+        self._scheduler.resume()
+
+    def stop(self) -> None:
+        """See `Scheduler.stop`."""
+        self._scheduler.shutdown(wait=False)
+
+    def open_pool(self, pool: str, threads: int) -> None:
+        """See `Scheduler.open_pool`."""
+        self._generation += 1
+        old = self._pools.get(pool)
+        new = _Pool(f"{pool} {self._generation}", ThreadPoolExecutor(threads))
+        self._pools[pool] = new
+        self._scheduler.add_executor(new.executor, new.alias)
+        if old is not None:
+            for job in self._scheduler.get_jobs():
+                if job.executor == old.alias:
+                    job.modify(executor=new.alias)
+            self._shut_down(old)
+
+    def close_pool(self, pool: str) -> None:
+        """See `Scheduler.close_pool`."""
+        self._shut_down(self._pools.pop(pool))
+
+    def add(
+        self, job: str, run: Callable[[], object], next_due: NextDue, pool: str, first: datetime
+    ) -> None:
+        """See `Scheduler.add`."""
+        self._scheduler.add_job(
+            run,
+            _Trigger(next_due, self._lead),
+            id=job,
+            name=job,
+            executor=self._pools[pool].alias,
+            next_run_time=first + self._lead(),
+        )
+
+    def remove(self, job: str) -> None:
+        """See `Scheduler.remove`."""
+        self._scheduler.remove_job(job)
+
+    def reschedule(self, job: str) -> None:
+        """See `Scheduler.reschedule`."""
+        self._scheduler.reschedule_job(job, trigger=self._scheduler.get_job(job).trigger)
+
+    def run_at(self, job: str, at: datetime) -> None:
+        """See `Scheduler.run_at`."""
+        self._scheduler.modify_job(job, next_run_time=at + self._lead())
+
+    def postpone(self, job: str, until: datetime) -> None:
+        """See `Scheduler.postpone`."""
+        earliest = until + self._lead()
+        if self._scheduler.get_job(job).next_run_time < earliest:
+            self._scheduler.modify_job(job, next_run_time=earliest)
+
+    def _lead(self) -> timedelta:
+        """Return how far the system clock, which APScheduler reads, is ahead of ours."""
+        # In this order, so that a job never runs before its time by our clock.
+        now = self._clock()
+        return utc_now() - now
+
+    def _shut_down(self, pool: "_Pool") -> None:
+        self._scheduler.remove_executor(pool.alias, shutdown=False)
+        pool.executor.shutdown(wait=False)
+
+
+class _Pool(NamedTuple):
+    """A thread pool, and the name by which APScheduler knows it."""
+
+    alias: str
+    executor: ThreadPoolExecutor
+
+
+class _Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """Asks a `NextDue`. Missed runs are skipped, not queued."""
+
+    def __init__(self, next_due: NextDue, lead: Callable[[], timedelta]) -> None:
+        self._next_due = next_due
+        self._lead = lead
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Return the next time after ``now`` by APScheduler's clock."""
+        lead = self._lead()
+        return self._next_due(max(previous or now, now) - lead) + lead
+
+    def __str__(self) -> str:
+        return "scheduled by tagsync"
+
+
+class _ErrorForwarder(logging.Handler):
+    """Logs APScheduler's errors with their traceback. Its warnings come as events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.error("daemon.failed", error=record.getMessage(), exc_info=record.exc_info)
+
+
+def _forward_errors() -> None:
+    logger = logging.getLogger("apscheduler")
+    logger.propagate = False
+    logger.handlers = [_ErrorForwarder(logging.ERROR)]

@@ -1,0 +1,347 @@
+"""The watchlist: which repositories the daemon polls, and the state of each.
+
+This module does no input or output and reads no clock. The caller passes the current time, holds a
+lock, and carries out the differences that `Watchlist` returns. A reload is a set difference, so it
+does not disturb repositories and discoveries that both plans contain.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from random import Random
+from typing import Final
+
+import msgspec
+
+from tagsync.clock import timestamp
+from tagsync.models import Repository, Watch, watch_of
+from tagsync.polling.jobs import Poll
+from tagsync.registries import Registry
+from tagsync.schedule import backoff, next_due, spacing, stale
+
+_FIRST_DISCOVERY_BACKOFF: Final = timedelta(seconds=30)
+"""Backoff after a discovery's first failure. It doubles up to its interval."""
+
+Recorded = Mapping[Repository, tuple[str | None, int]]
+"""Recorded repositories, each with its last complete listing and number of tags."""
+
+
+class RegistryHandle(msgspec.Struct, frozen=True):
+    """An open registry and the limits of its use.
+
+    Attributes:
+        concurrency: Number of its repositories that may be polled at once.
+        requests_per_second: Rate at which polls that are due together are started.
+    """
+
+    registry: Registry
+    concurrency: int
+    requests_per_second: float
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The configuration of the daemon: registries and what to watch there.
+
+    Attributes:
+        registries: By configured name. A handle that equals the previous one stays open.
+        watches: A repository belongs to the first watch that covers it.
+    """
+
+    registries: Mapping[str, RegistryHandle]
+    watches: tuple[Watch, ...]
+
+
+class WatchedRepository:
+    """A repository that is polled, and the results of its polls so far.
+
+    Attributes:
+        watch: The watch that covers it. A reload may replace it.
+        watched_since: When the daemon began to watch it.
+        failures: Number of failed polls in a row.
+        transient: Whether the last failure was a transient error.
+        polling: Whether a poll is under way.
+        overran: Whether it was due again while that poll was queued or under way.
+        backoff_until: Do not poll it before this time. None if the last poll did not fail.
+    """
+
+    def __init__(self, repository: Repository, watch: Watch, now: datetime) -> None:
+        self.repository: Final = repository
+        self.name: Final = repository.full_name
+        self.watch = watch
+        self.watched_since: Final = timestamp(now)
+        self.last_complete_at: str | None = None
+        self.tags = 0
+        self.failures = 0
+        self.transient = False
+        self.detail: str | None = None
+        self.polling = False
+        self.overran = False
+        self.backoff_until: datetime | None = None
+
+    def is_stale(self, now: datetime) -> bool:
+        """Return whether the last complete listing is too old; see `stale`."""
+        return stale(self.watch, self.last_complete_at or self.watched_since, now)
+
+    def next_due(self, after: datetime, random: Random) -> datetime:
+        """Return when to poll it next: the time of its schedule plus a random jitter."""
+        jitter = random.uniform(0, self.watch.jitter.total_seconds())
+        return next_due(self.watch, self.repository, after) + timedelta(seconds=jitter)
+
+    def poll_interval(self, now: datetime) -> timedelta:
+        """Return the longest time to expect between this poll and the next."""
+        return max(spacing(self.watch, now), self._backoff(now))
+
+    def begin_poll(self, now: datetime) -> bool:
+        """Note that a poll begins. Return False if none may begin now."""
+        if self.backoff_until is not None and now < self.backoff_until:
+            # The scheduler started it before it could be postponed.
+            return False
+        if self.polling:
+            # The poll under way runs in a pool that a reload has replaced. Poll again after it.
+            self.overran = True
+            return False
+        self.polling = True
+        self.overran = False
+        return True
+
+    def note_result(self, poll: Poll, now: datetime) -> bool:
+        """Note the result of a poll, and how long to back off if it failed.
+
+        Returns:
+            Whether this poll ended a series of failures.
+        """
+        self.detail = poll.detail
+        if poll.outcome == "failed":
+            self.failures += 1
+            self.transient = poll.error is not None and poll.error.transient
+            asked = timedelta(seconds=(poll.error.retry_after if poll.error else None) or 0)
+            self.backoff_until = now + max(asked, self._backoff(now))
+            return False
+        recovered = self.failures > 0
+        self.failures = 0
+        self.backoff_until = None
+        if poll.outcome == "ok":
+            self.tags = poll.tags or 0
+        if poll.outcome != "held":
+            # A listing is dropped because another process has just recorded a newer one.
+            self.last_complete_at = timestamp(now)
+        return recovered
+
+    def _backoff(self, now: datetime) -> timedelta:
+        """Return how long to back off after its failures. Zero after the first one."""
+        if self.failures <= 1:
+            return timedelta()
+        return backoff(self.failures, spacing(self.watch, now))
+
+
+class Discovery:
+    """The repeated expansion of the globs of one watch."""
+
+    def __init__(self, name: str, watch: Watch) -> None:
+        self.name: Final = name
+        self.watch: Final = watch
+        self.failures = 0
+
+    def note_result(self, *, failed: bool) -> timedelta | None:
+        """Note the result, and return after which time to retry if it failed."""
+        if not failed:
+            self.failures = 0
+            return None
+        self.failures += 1
+        longest = self.watch.discovery_interval
+        return backoff(self.failures, min(_FIRST_DISCOVERY_BACKOFF, longest), longest)
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Changes of the watchlist.
+
+    Attributes:
+        rescheduled: Repositories that stay, and are due at other times than before.
+    """
+
+    added: tuple[WatchedRepository, ...] = ()
+    removed: tuple[WatchedRepository, ...] = ()
+    rescheduled: tuple[WatchedRepository, ...] = ()
+
+
+class PlanDifference(msgspec.Struct, frozen=True):
+    """Everything that a new plan changes.
+
+    Attributes:
+        opened: Names of registries that are new, or that have another handle.
+        closed: Names of registries that have left the plan.
+        retired: Registries that the plan has stopped using, because they were closed or replaced.
+        started: Discoveries of new watches, and of all watches of registries that were opened.
+        stopped: Discoveries that have left the plan or were replaced.
+        repositories: Changes of the watchlist.
+    """
+
+    opened: frozenset[str]
+    closed: frozenset[str]
+    retired: frozenset[Registry]
+    started: tuple[Discovery, ...]
+    stopped: tuple[Discovery, ...]
+    repositories: Difference
+
+
+class Watchlist:
+    """The repositories and discoveries of the plan that is in force."""
+
+    def __init__(self) -> None:
+        """Begin with a plan that contains nothing."""
+        self.plan = Plan({}, ())
+        self._watched: dict[str, WatchedRepository] = {}
+        self._discovered: set[Repository] = set()
+        self._discoveries: dict[Watch, Discovery] = {}
+        self._discoveries_started = 0
+
+    def __len__(self) -> int:
+        """Return the number of repositories."""
+        return len(self._watched)
+
+    def __iter__(self) -> Iterator[WatchedRepository]:
+        """Iterate over the repositories."""
+        return iter(self._watched.values())
+
+    def get(self, name: str) -> WatchedRepository | None:
+        """Return the repository of this full name, or None if it is not watched."""
+        return self._watched.get(name)
+
+    def has(self, watched: WatchedRepository) -> bool:
+        """Return whether a repository is still watched."""
+        return self._watched.get(watched.name) is watched
+
+    def runs(self, discovery: Discovery) -> bool:
+        """Return whether a discovery is still part of the plan."""
+        return self._discoveries.get(discovery.watch) is discovery
+
+    @property
+    def discoveries(self) -> Iterable[Discovery]:
+        """The discoveries of the plan."""
+        return self._discoveries.values()
+
+    def by_registry(self) -> dict[str, list[WatchedRepository]]:
+        """Return the repositories of each registry of the plan."""
+        members: dict[str, list[WatchedRepository]] = {name: [] for name in self.plan.registries}
+        for watched in self:
+            members[watched.repository.registry].append(watched)
+        return members
+
+    def apply_plan(self, plan: Plan, recorded: Recorded, now: datetime) -> PlanDifference:
+        """Replace the plan and return what that changes."""
+        before, self.plan = self.plan, plan
+        opened = frozenset(
+            name
+            for name, handle in plan.registries.items()
+            if before.registries.get(name) != handle
+        )
+        started, stopped = self._update_discoveries(opened)
+        return PlanDifference(
+            opened,
+            closed=frozenset(before.registries.keys() - plan.registries.keys()),
+            retired=frozenset(_registries(before) - _registries(plan)),
+            started=started,
+            stopped=stopped,
+            repositories=self._update(recorded, now),
+        )
+
+    def add_discovered(
+        self, found: Iterable[Repository], recorded: Recorded, now: datetime
+    ) -> Difference:
+        """Watch the repositories that a discovery has found, and return what that changes."""
+        self._discovered.update(found)
+        return self._update(recorded, now)
+
+    def forget_if_gone(self, watched: WatchedRepository, poll: Poll) -> bool:
+        """Stop watching a repository whose registry says that it does not exist.
+
+        One that the configuration names exactly stays, so that it is reported as missing.
+
+        Returns:
+            Whether the repository was removed.
+        """
+        if not poll.gone or self._is_named(watched.repository):
+            return False
+        self._discovered.discard(watched.repository)
+        del self._watched[watched.name]
+        return True
+
+    def backing_off(self, registry: str) -> list[WatchedRepository]:
+        """Return the repositories of a registry that back off after a transient error."""
+        return [
+            watched
+            for watched in self
+            if watched.repository.registry == registry
+            and watched.failures > 1
+            and watched.transient
+        ]
+
+    def stagger(
+        self, some: Iterable[WatchedRepository], now: datetime
+    ) -> list[tuple[WatchedRepository, datetime]]:
+        """Return a start time for each repository, at the rate of its registry."""
+        places: Counter[str] = Counter()
+        starts = []
+        for watched in some:
+            registry = watched.repository.registry
+            rate = self.plan.registries[registry].requests_per_second
+            starts.append((watched, now + timedelta(seconds=places[registry] / rate)))
+            places[registry] += 1
+        return starts
+
+    def _is_named(self, repository: Repository) -> bool:
+        return any(repository in watch.named for watch in self.plan.watches)
+
+    def _update(self, recorded: Recorded, now: datetime) -> Difference:
+        """Watch named, discovered and recorded repositories that a watch covers."""
+        watches = self.plan.watches
+        candidates = {repository for watch in watches for repository in watch.named}
+        candidates |= self._discovered | recorded.keys()
+        wanted = {
+            repository.full_name: (repository, watch)
+            for repository in sorted(candidates)
+            if (watch := watch_of(repository, watches)) is not None
+        }
+        removed = tuple(self._watched.pop(name) for name in self._watched.keys() - wanted.keys())
+        added: list[WatchedRepository] = []
+        rescheduled: list[WatchedRepository] = []
+        for name, (repository, watch) in wanted.items():
+            if (watched := self._watched.get(name)) is None:
+                watched = self._watched[name] = WatchedRepository(repository, watch, now)
+                watched.last_complete_at, watched.tags = recorded.get(repository, (None, 0))
+                added.append(watched)
+            else:
+                before, watched.watch = watched.watch, watch
+                if _timing(before) != _timing(watch):
+                    watched.backoff_until = None
+                    rescheduled.append(watched)
+        return Difference(tuple(added), removed, tuple(rescheduled))
+
+    def _update_discoveries(
+        self, opened: frozenset[str]
+    ) -> tuple[tuple[Discovery, ...], tuple[Discovery, ...]]:
+        """Return the discoveries that start, and those that stop."""
+        before = self._discoveries
+        self._discoveries = {
+            watch: before[watch]
+            if watch in before and watch.registry not in opened
+            else self._new_discovery(watch)
+            for watch in self.plan.watches
+            if watch.globs
+        }
+        kept = {discovery.name for discovery in self.discoveries}
+        known = {discovery.name for discovery in before.values()}
+        started = tuple(each for each in self.discoveries if each.name not in known)
+        return started, tuple(each for each in before.values() if each.name not in kept)
+
+    def _new_discovery(self, watch: Watch) -> Discovery:
+        self._discoveries_started += 1
+        return Discovery(f"discovery {self._discoveries_started} of {watch.registry}", watch)
+
+
+def _registries(plan: Plan) -> set[Registry]:
+    return {handle.registry for handle in plan.registries.values()}
+
+
+def _timing(watch: Watch) -> tuple[timedelta, str | None, timedelta]:
+    return watch.interval, watch.cron, watch.jitter

@@ -1,0 +1,162 @@
+"""Migrations: bring a database file to this version's schema, and check whose file it is.
+
+There is one migration so far. One that has been released is never edited: a later change of the
+schema is a further migration, and `tagsync.database.schema` describes the result of all.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from tagsync.database import schema
+from tagsync.database.image_search import has_fts5
+from tagsync.errors import UnusableDatabase
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
+
+_MIGRATION_SET: Final = "tagsync"
+_MIGRATIONS: Final[Mapping[str, Callable[[sqlite3.Connection], None]]] = {"schema": schema.create}
+"""Each migration by its name, the oldest first."""
+
+_OF_SQLITE: Final = f"sqlite_|_sqlite_|{schema.SEARCH_TABLE}_"
+"""Beginnings of the names of objects that SQLite, FTS5 and sqlite-utils create themselves."""
+
+
+def migrate(db: sqlite3.Connection, path: str) -> None:
+    """Bring the database to this version's schema; write nothing if it is up to date.
+
+    It runs in one write transaction, so that one of several processes migrates and the others find
+    the work done, and a kill leaves either the old schema or the new one.
+
+    Args:
+        db: A connection that may write, outside a transaction.
+        path: The file, for messages.
+
+    Raises:
+        UnusableDatabase: If the file belongs to another program or to a newer tagsync, or if this
+            SQLite lacks FTS5.
+    """
+    if not has_fts5(db):
+        raise UnusableDatabase(
+            "this Python's SQLite was built without FTS5, which tagsync needs to search by digest:"
+            " use a Python whose sqlite3 module has FTS5"
+        )
+    if is_current(db):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not is_new(db):
+            check(db, path)
+        _apply(db)
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def migrations() -> "Migrations":
+    """Return the migrations in the form in which sqlite-utils applies and notes them."""
+    # Imported lazily: 90 ms that only a migration needs.
+    from sqlite_utils import Migrations  # noqa: PLC0415  see above
+
+    def step(migration: Callable[[sqlite3.Connection], None]) -> Callable[["Database"], None]:
+        return lambda db: migration(db.conn)
+
+    made = Migrations(_MIGRATION_SET)
+    for name, migration in _MIGRATIONS.items():
+        made(name=name)(step(migration))
+    return made
+
+
+def is_new(db: sqlite3.Connection) -> bool:
+    """Return whether the file is empty, with nothing of tagsync or of another program."""
+    return (
+        _pragma(db, "application_id") == 0
+        and not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    )
+
+
+def is_current(db: sqlite3.Connection) -> bool:
+    """Return whether the database is tagsync's, with exactly this version's migrations."""
+    is_ours = _pragma(db, "application_id") == schema.APPLICATION_ID
+    return is_ours and _applied(db) == set(_MIGRATIONS)
+
+
+def check(db: sqlite3.Connection, path: str) -> None:
+    """Check that the database is tagsync's and that this version understands it.
+
+    Args:
+        db: A connection that may read.
+        path: The file, for messages.
+
+    Raises:
+        UnusableDatabase: If it is empty, or belongs to another program or to a newer tagsync.
+    """
+    if is_new(db):
+        raise UnusableDatabase(f"{path} is empty: run tagsync sync first")
+    if _pragma(db, "application_id") != schema.APPLICATION_ID:
+        raise UnusableDatabase(
+            f"{path} is a database of another program: let store.path name a file of tagsync's own"
+        )
+    if newer := sorted(_applied(db) - set(_MIGRATIONS)):
+        raise UnusableDatabase(
+            f"{path} was written by a newer tagsync (its schema has {newer[0]}): upgrade this one"
+        )
+
+
+def check_current(db: sqlite3.Connection, path: str) -> None:
+    """Check that the database has everything that this version queries.
+
+    Args:
+        db: A connection that may read, to a database that `check` accepted.
+        path: The file, for messages.
+
+    Raises:
+        UnusableDatabase: If an older tagsync wrote it last.
+    """
+    if not is_current(db):
+        raise UnusableDatabase(
+            f"{path} was last written by an older tagsync: run tagsync sync, which brings it up to"
+            " date"
+        )
+
+
+def definitions(db: sqlite3.Connection) -> dict[str, str]:
+    """Return every table, index, trigger and view: its kind and name, and its SQL to compare.
+
+    The SQL is without comments, white space and quotes of names, which sqlite-utils writes
+    differently from version to version.
+    """
+    rows = db.execute(
+        "SELECT type || ' ' || name, sql, tbl_name FROM sqlite_master WHERE sql IS NOT NULL"
+        " ORDER BY type, name"
+    )
+    return {
+        name: re.sub(r'--[^\n]*|[\s"`\[\]]', "", sql)
+        for name, sql, table in rows
+        if not re.match(_OF_SQLITE, table)
+    }
+
+
+def _apply(db: sqlite3.Connection) -> None:
+    from sqlite_utils import Database  # noqa: PLC0415  90 ms that only a migration needs
+
+    # sqlite-utils' plugins are for its own command line.
+    migrations().apply(Database(db, execute_plugins=False))
+
+
+def _applied(db: sqlite3.Connection) -> set[str]:
+    """Return the migrations that sqlite-utils has noted in the database."""
+    known = db.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+    if not known:
+        return set()
+    rows = db.execute(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_MIGRATION_SET,)
+    )
+    return {name for (name,) in rows}
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])

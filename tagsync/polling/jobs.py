@@ -1,0 +1,89 @@
+"""What to poll and how, and what a poll came to."""
+
+from datetime import datetime, timedelta
+from typing import Literal, Self
+
+import msgspec
+
+from tagsync.database.outcomes import Reason
+from tagsync.errors import RegistryError
+from tagsync.models import Repository, Watch
+from tagsync.registries import Registry
+from tagsync.schedule import spacing
+
+PollOutcome = Literal["ok", "failed", "held", "dropped"]
+"""How a poll ended; ``dropped`` if another listing had been recorded meanwhile."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One repository to poll.
+
+    Attributes:
+        interval: Time between two polls: a longer gap than twice this is a gap in coverage.
+        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
+        tags: Globs over the tags to resolve.
+        manifests: Whether to fetch manifests.
+    """
+
+    repository: Repository
+    registry: Registry
+    interval: timedelta
+    agreeing_listings: int = 2
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
+
+    @classmethod
+    def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:
+        """Return the job for a repository of a watch, for a poll at a time."""
+        return cls(
+            repository,
+            registry,
+            spacing(watch, at),
+            watch.agreeing_listings,
+            watch.tags,
+            watch.manifests,
+        )
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How to poll.
+
+    Attributes:
+        accept_deletions: Accept every listing, however many tags it deletes.
+        dry_run: Decide and log, but record nothing.
+    """
+
+    accept_deletions: bool = False
+    dry_run: bool = False
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """The result of one poll. In a dry run the counts are what would be recorded.
+
+    Attributes:
+        tags: Number of tags in the listing. None without a listing.
+        reasons: Why it failed or was held, or what is odd about the listing.
+        detail: The reasons in a sentence.
+        error: The registry's error, if the poll failed.
+        recovered_from: Number of consecutive failed polls before this one, if it did not fail.
+        size: Bytes of all response bodies.
+    """
+
+    repository: Repository
+    outcome: PollOutcome
+    tags: int | None = None
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    reasons: tuple[Reason, ...] = ()
+    detail: str | None = None
+    error: RegistryError | None = None
+    recovered_from: int = 0
+    requests: int = 0
+    size: int = 0
+    seconds: float = 0.0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the registry says that the repository does not exist, and this was recorded."""
+        return self.outcome == "ok" and "gone" in self.reasons

@@ -1,0 +1,100 @@
+"""The log lines of a poll."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import structlog
+
+from tagsync.database.outcomes import Failed, Outcome, PendingLog
+from tagsync.database.state import RepositoryState
+from tagsync.models import Listing, Repository, Unchanged
+from tagsync.polling.jobs import Poll
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
+
+
+def write_changes(repository: Repository, pending: PendingLog) -> bool:
+    """Write the lines of committed changes, those of earlier polls included.
+
+    Returns:
+        Whether there were any and all were written, so that they can be acknowledged. Lines that
+        could not be written stay pending.
+    """
+    lines = list(_lines(pending))
+    about = about_repository(repository)
+    # structlog returns what `tagsync.log` returns: False if the line could not be written.
+    written = all(log.info(event, **about, **fields) is not False for event, fields in lines)
+    return bool(lines) and written
+
+
+def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the event and the fields of each line."""
+    if pending.baseline is not None:
+        yield "repository.baselined", {"tags": pending.baseline}
+    for change in pending.changes:
+        moved = {"moved": change.moved} if change.kind == "updated" else {}
+        fields = {
+            "tag": change.tag,
+            **moved,
+            "old_digest": change.old_digest,
+            "new_digest": change.new_digest,
+            "not_before": change.not_before,
+            "observed_at": change.observed_at,
+            "change_id": change.id,
+        }
+        yield f"tag.{change.kind}", fields
+
+
+def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None:
+    """Write a warning for everything that is odd about a listing, and if the clock was behind."""
+    if isinstance(outcome, Failed):
+        return
+    about = about_repository(poll.repository)
+    listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
+    if isinstance(listing, Listing):
+        for name in listing.unverified:
+            tag = listing.tags[name]
+            log.warning(
+                "image.unverified", **about, tag=name, digest=tag.digest, image_id=tag.image_id
+            )
+        for name in listing.missing:
+            log.warning("tag.unresolved", **about, tag=name)
+        if listing.unfetched:
+            log.warning("manifests.unfetched", **about, error=listing.unfetched)
+    last = state.last_attempt_at
+    if poll.outcome != "dropped" and last is not None and listing.finished_at < last:
+        log.warning("clock.behind", **about, clock=listing.finished_at, recorded=last)
+
+
+def write_result(poll: Poll) -> None:
+    """Write the line that says how a poll ended."""
+    about = about_repository(poll.repository)
+    counts = {
+        "tags": poll.tags,
+        "added": poll.added,
+        "updated": poll.updated,
+        "deleted": poll.deleted,
+    }
+    cost = {"requests": poll.requests, "bytes": poll.size, "seconds": round(poll.seconds, 3)}
+    if poll.recovered_from:
+        log.info("sync.recovered", **about, failures=poll.recovered_from)
+    match poll.outcome:
+        case "ok":
+            level = log.info if poll.added or poll.updated or poll.deleted else log.debug
+            level("sync.finished", **about, **counts, **cost, detail=poll.detail)
+        case "dropped":
+            log.debug("sync.dropped", **about, **cost, detail=poll.detail)
+        case "held":
+            log.warning("sync.held", **about, tags=poll.tags, **cost, detail=poll.detail)
+        case "failed":
+            write_failure(poll.repository, poll.detail, seconds=cost["seconds"])
+
+
+def write_failure(repository: Repository, error: str | None, **more: float) -> None:
+    """Write the line that says why a poll failed."""
+    log.error("sync.failed", **about_repository(repository), **more, error=error)
+
+
+def about_repository(repository: Repository) -> dict[str, str]:
+    """Return the fields that name a repository in every log line."""
+    return {"registry": repository.registry, "repository": repository.full_name}

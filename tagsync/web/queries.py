@@ -1,0 +1,219 @@
+"""Queries to the record, one function for each page."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from tagsync.audit.questions import QUESTIONS
+from tagsync.web.datasette_database import Query
+
+Row = dict[str, Any]
+
+LATEST: Final = 20
+"""Number of changes on the front page."""
+
+PAGE: Final = 100
+"""Number of repositories, tags or changes on a page."""
+
+HISTORY: Final = 1000
+"""Number of changes and of intervals on the page of a tag."""
+
+_NEVER: Final = "9999"
+"""Later than every time."""
+
+_GAPS_SQL: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
+
+_REPOSITORIES_SQL: Final = """
+    SELECT r.id, r.full_name AS repository, r.first_observed_at,
+           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.reasons,
+           (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
+            ORDER BY id DESC LIMIT 1) AS tags
+    FROM repositories AS r
+    LEFT JOIN observations AS o ON o.id =
+        (SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1)
+"""
+
+_SUMMARY_SQL: Final = """
+    SELECT count(*) AS repositories, min(first_observed_at) AS since,
+           max(last_complete_at) AS newest, total(failures > 0) AS failing,
+           total(failures = 0 AND last_error IS NOT NULL) AS held,
+           coalesce((SELECT max(id) FROM changes), 0) AS changes,
+           total((SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
+                  ORDER BY id DESC LIMIT 1)) AS tags
+    FROM repositories AS r
+"""
+
+_CHANGES_SQL: Final = """
+    SELECT id, repository, tag, kind, moved, old_digest, new_digest, fields, not_before, observed_at
+    FROM change_log
+"""
+
+_INTERVALS_SQL: Final = """
+    SELECT digest, not_before, valid_from, still_at, valid_to FROM tag_history
+    WHERE repository_id = :repository_id AND tag = :tag
+    ORDER BY valid_from DESC LIMIT :limit
+"""
+
+
+def front(query: Query, needle: str, after: str) -> Row:
+    """Return the front page: freshness of the record, latest changes, and repositories.
+
+    Args:
+        query: Queries the record.
+        needle: Only repositories whose full names contain this text, in any case.
+        after: Only repositories after this full name, in alphabetical order.
+    """
+    (summary,) = query(_SUMMARY_SQL, {})
+    repositories = query(
+        f"{_REPOSITORIES_SQL} WHERE instr(lower(repository), lower(:needle))"
+        " AND repository > :after ORDER BY repository LIMIT :limit",
+        {"needle": needle, "after": after, "limit": PAGE + 1},
+    )
+    latest = query(
+        f"{_CHANGES_SQL} WHERE not_before IS NOT NULL ORDER BY id DESC LIMIT :limit",
+        {"limit": LATEST},
+    )
+    return {
+        "summary": summary,
+        "latest": [{**row, "summary": summarize(row)} for row in latest],
+        "repositories": [{**row, "state": state(row)} for row in repositories[:PAGE]],
+        "next_after": repositories[PAGE - 1]["repository"] if len(repositories) > PAGE else None,
+    }
+
+
+def repository(query: Query, name: str, before: int) -> Row | None:
+    """Return a repository's page: its current tags and its timeline.
+
+    Args:
+        query: Queries the record.
+        name: Full name of the repository.
+        before: Only the part of the timeline before the change with this id.
+
+    Returns:
+        None if the repository was never polled.
+    """
+    found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
+    if not found:
+        return None
+    parameters = {"repository_id": found[0]["id"], "before": before, "limit": PAGE + 1}
+    tags = query(
+        "SELECT tag, digest, size, changed_at FROM tags WHERE repository_id = :repository_id"
+        " ORDER BY tag LIMIT :limit",
+        parameters,
+    )
+    changes = query(
+        f"{_CHANGES_SQL} WHERE repository_id = :repository_id AND not_before IS NOT NULL"
+        " AND id < :before ORDER BY id DESC LIMIT :limit",
+        parameters,
+    )
+    more = len(changes) > PAGE
+    (baseline,) = query(
+        "SELECT count(*) AS tags, min(observed_at) AS observed_at FROM changes"
+        " WHERE repository_id = :repository_id AND not_before IS NULL",
+        parameters,
+    )
+    above = query("SELECT observed_at FROM changes WHERE id = :before", parameters)
+    return {
+        "repository": {**found[0], "state": state(found[0])},
+        "tags": tags[:PAGE],
+        "more_tags": len(tags) > PAGE,
+        "timeline": timeline(
+            changes[:PAGE],
+            coverage_gaps(query, name),
+            None if more or not found[0]["first_observed_at"] else found[0] | baseline,
+            above[0]["observed_at"] if above else None,
+        ),
+        "next_before": changes[PAGE - 1]["id"] if more else None,
+    }
+
+
+def tag(query: Query, name: str, tag_name: str) -> Row | None:
+    """Return a tag's page: the digests that it pointed to, its changes, and gaps in coverage.
+
+    Returns:
+        None if no change of the tag is recorded.
+    """
+    found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
+    if not found:
+        return None
+    parameters = {"repository_id": found[0]["id"], "tag": tag_name, "limit": HISTORY + 1}
+    changes = query(
+        f"{_CHANGES_SQL} WHERE repository_id = :repository_id AND tag = :tag"
+        " ORDER BY id DESC LIMIT :limit",
+        parameters,
+    )
+    if not changes:
+        return None
+    intervals = query(_INTERVALS_SQL, parameters)
+    shown = changes[:HISTORY]
+    since = shown[-1]["observed_at"]
+    return {
+        "repository": {**found[0], "state": state(found[0])},
+        "tag": tag_name,
+        "intervals": intervals[:HISTORY],
+        "more_intervals": len(intervals) > HISTORY,
+        "changes": [{**row, "summary": summarize(row)} for row in shown],
+        "more_changes": len(changes) > HISTORY,
+        "gaps": [
+            gap for gap in coverage_gaps(query, name) if (gap["unseen_until"] or _NEVER) > since
+        ],
+    }
+
+
+def coverage_gaps(query: Query, name: str) -> list[Row]:
+    """Return the gaps in a repository's coverage, newest first, as the saved question does."""
+    return query(_GAPS_SQL, {"repository": name, "minutes": None})
+
+
+def summarize(change: Row) -> str:
+    """Return a change in a few words: added, deleted, moved, or the fields that changed."""
+    if change["kind"] != "updated":
+        return str(change["kind"])
+    if change["moved"]:
+        return "moved"
+    return f"changed: {', '.join(json.loads(change['fields']))}"
+
+
+def state(row: Row) -> str:
+    """Return how a repository's last poll ended: ok, gone, held, failing or never listed."""
+    if row["outcome"] == "failed":
+        return "failing" if row["last_complete_at"] else "never listed"
+    if row["outcome"] == "held":
+        return "held"
+    return "gone" if row["reasons"] == "gone" else "ok"
+
+
+def timeline(
+    changes: Sequence[Row], gaps: Iterable[Row], baseline: Row | None, until: str | None
+) -> list[Row]:
+    """Merge a repository's changes and the gaps in its coverage, newest first.
+
+    Args:
+        changes: Newest first, without those of the first listing.
+        gaps: As `coverage_gaps` returns them.
+        baseline: When the repository was first listed and how many tags it had. None if the first
+            listing is on a later page.
+        until: Time of the change above the first one of this page. None on the first page.
+
+    Returns:
+        Rows whose key ``entry`` is ``change``, ``gap`` or ``first listing``.
+    """
+    entries = [{**row, "entry": "change", "summary": summarize(row)} for row in changes]
+    oldest = "" if baseline else entries[-1]["observed_at"] if entries else ""
+    entries += [
+        {**gap, "entry": "gap"}
+        for gap in gaps
+        if oldest <= (ended := gap["unseen_until"] or _NEVER) and (not until or ended < until)
+    ]
+    # A change that was seen at the end of a gap is shown above the gap.
+    entries.sort(key=_sort_key, reverse=True)
+    if baseline:
+        at = baseline["first_observed_at"]
+        entries.append({"entry": "first listing", "observed_at": at, "tags": baseline["tags"]})
+    return entries
+
+
+def _sort_key(entry: Row) -> tuple[str, int]:
+    if entry["entry"] == "gap":
+        return entry["unseen_until"] or _NEVER, 0
+    return entry["observed_at"], entry["id"]

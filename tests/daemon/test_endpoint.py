@@ -1,0 +1,112 @@
+"""The daemon's HTTP server, on a real port."""
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tagsync.daemon.endpoint import Endpoint, make_application
+from tagsync.daemon.metrics import Metrics
+from tagsync.errors import ConfigError
+
+WITHIN = 10.0
+
+
+@pytest.fixture
+def wrong() -> list[str]:
+    """The problems that the daemon's health reports."""
+    return []
+
+
+@pytest.fixture
+def endpoint(wrong: list[str]) -> Iterator[Endpoint]:
+    served = Endpoint(("127.0.0.1", 0), make_application(Metrics("test"), lambda: wrong))
+    yield served
+    served.close()
+
+
+def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, http.client.HTTPMessage, str]:
+    with closing(http.client.HTTPConnection(host, port, timeout=WITHIN)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+
+
+def test_metrics_are_served(endpoint: Endpoint) -> None:
+    """``/metrics`` answers in Prometheus's format."""
+    status, headers, text = get(endpoint.port, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=")
+    assert 'tagsync_build_info{version="test"} 1.0' in text
+
+
+def test_good_health_is_ok(endpoint: Endpoint) -> None:
+    """``/healthz`` answers 200 and ok, as plain text that is not stored."""
+    status, headers, text = get(endpoint.port, "/healthz")
+    assert (status, text) == (200, "ok\n")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_bad_health_is_a_503_with_every_reason(endpoint: Endpoint, wrong: list[str]) -> None:
+    """Each problem is a line, in which control characters are escaped."""
+    wrong += ["a/team/bad: not\x1b[2Jyours", "b/team/bad: gone"]
+    status, _, text = get(endpoint.port, "/healthz")
+    assert status == 503
+    assert text == "a/team/bad: not\\x1b[2Jyours\nb/team/bad: gone\n"
+
+
+def test_other_paths_are_not_found(endpoint: Endpoint) -> None:
+    """A path that does not exist is a 404 that names those that do."""
+    status, _, text = get(endpoint.port, "/elsewhere")
+    assert (status, text) == (404, "/metrics or /healthz\n")
+
+
+def test_a_silent_client_delays_no_other(endpoint: Endpoint) -> None:
+    """A client that connects and sends nothing does not keep others waiting."""
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=WITHIN):
+        assert get(endpoint.port, "/healthz")[0] == 200
+
+
+def test_clients_that_disconnect_early_are_not_logged(
+    endpoint: Endpoint, wrong: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither requests nor broken connections write to standard error."""
+    wrong += ["x" * 1000] * 1000
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=WITHIN) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert get(endpoint.port, "/healthz")[0] == 503
+    assert capfd.readouterr().err == ""
+
+
+def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(endpoint: Endpoint) -> None:
+    """The error names the key, the address, the reason, and what to do."""
+    with pytest.raises(ConfigError) as raised:
+        Endpoint(("127.0.0.1", endpoint.port), make_application(Metrics("test"), list))
+    assert str(raised.value) == (
+        f"metrics.listen: the daemon cannot listen on 127.0.0.1, port {endpoint.port}"
+        " (Address already in use): choose another address or port"
+    )
+
+
+def test_a_closed_endpoint_frees_its_port() -> None:
+    """After it was closed another one can listen on the same port."""
+    application = make_application(Metrics("test"), list)
+    first = Endpoint(("127.0.0.1", 0), application)
+    port = first.port
+    first.close()
+    with closing(Endpoint(("127.0.0.1", port), application)) as second:
+        assert get(second.port, "/healthz")[0] == 200
+
+
+def test_an_ipv6_address_is_served() -> None:
+    """An address with colons is one of IPv6."""
+    try:
+        served = Endpoint(("::1", 0), make_application(Metrics("test"), list))
+    except ConfigError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with closing(served):
+        assert get(served.port, "/healthz", "::1")[0] == 200

@@ -1,0 +1,770 @@
+"""The daemon's logic, in one thread, with a fake scheduler and a fake clock."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from random import Random
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tagsync.daemon import service
+from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.service import Daemon
+from tagsync.daemon.watchlist import Plan
+from tagsync.database.store import Store
+from tagsync.errors import (
+    ConfigError,
+    Forbidden,
+    RepositoryNotFound,
+    StoreError,
+    Throttled,
+    Unreachable,
+)
+from tagsync.models import Watch
+from tagsync.polling.jobs import Poll
+from tests.support.clock import FakeClock
+from tests.support.daemon import (
+    HOUR,
+    MINUTE,
+    FakeManager,
+    FakeRegistry,
+    plan,
+    watch,
+    watched_names,
+)
+from tests.support.scheduler import FakeScheduler
+
+Start = Callable[..., Daemon]
+Query = Callable[..., list[tuple[Any, ...]]]
+Log = list[dict[str, Any]]
+
+
+def events(logged: Log, name: str) -> Log:
+    return [entry for entry in logged if entry["event"] == name]
+
+
+def gaps(times: list[datetime]) -> list[float]:
+    """Minutes from each time to the next."""
+    return [(after - before) / MINUTE for before, after in pairwise(times)]
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    """The value of a metric, as Prometheus reads it."""
+    body = b"".join(
+        metrics.exposition()({"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}, lambda *_: None)
+    )
+    (found,) = (
+        sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    )
+    return found
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+def test_every_repository_is_polled_at_once_and_then_on_its_schedule(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """First polls start at the registry's rate; then each repository has its schedule."""
+    names = [f"team/r{number}" for number in range(5)]
+    start(plan(watch(*names), rate=2.0, a=registry))
+    scheduler.advance(seconds=2)
+    began = sorted(times[0] for times in registry.polls.values())
+    assert [(time - began[0]).total_seconds() for time in began] == [0, 0.5, 1, 1.5, 2]
+    scheduler.advance(minutes=10)
+    for times in registry.polls.values():
+        first, *others = gaps(times)
+        assert first <= 1
+        assert others == pytest.approx([1.0] * len(others))
+        assert len(others) == 9
+
+
+def test_polls_are_delayed_by_the_jitter_at_most(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """With jitter polls are not exactly an interval apart, and none is left out."""
+    jittered = Watch("a", ("team/api",), interval=10 * MINUTE, jitter=MINUTE)
+    start(plan(jittered, a=registry), random=Random(1))
+    scheduler.advance(hours=10)
+    apart = gaps(registry.polls["team/api"])[1:]
+    assert len(set(apart)) > 20
+    assert all(9 <= gap <= 11 for gap in apart)
+
+
+def test_a_slow_registry_delays_no_other(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry
+) -> None:
+    """While every thread of one registry waits for it, the polls of another go on."""
+    slow = FakeRegistry(clock)
+    slow.during["team/api"] = lambda: scheduler.advance(minutes=10)
+    watches = (watch("team/api", "team/web", registry="slow"), watch("team/api"))
+    start(plan(*watches, concurrency=1, slow=slow, a=registry))
+    scheduler.run_due()
+    assert len(registry.polls["team/api"]) == 11
+    # The only thread of its registry was busy all the time.
+    assert gaps(slow.polls["team/api"][:1] + slow.polls["team/web"]) == [10]
+
+
+def test_one_poll_of_a_repository_at_a_time(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """A repository is not polled while its poll is under way; this is logged once."""
+    metrics = Metrics("test")
+    registry.during["team/api"] = lambda: scheduler.advance(minutes=20)
+    start(plan(watch("team/api", "team/other"), a=registry), metrics=metrics)
+    scheduler.run_due()
+    # The poll under way, and the one that makes up for those that were missed.
+    assert gaps(registry.polls["team/api"]) == [20]
+    assert len(registry.polls["team/other"]) == 21
+    overruns = events(logged, "daemon.overrun")
+    assert [entry["repository"] for entry in overruns] == ["a/team/api"]
+    assert value(metrics, "tagsync_overruns_total", registry="a") == 1
+
+
+def test_a_missed_poll_is_made_up_once(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """A poll that could not start in time starts as soon as it can."""
+
+    def meanwhile() -> None:
+        scheduler.advance(minutes=20)
+        daemon.apply_plan(plan(watch("team/api", interval=HOUR), a=registry))
+
+    registry.during["team/api"] = meanwhile
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.advance(minutes=21)
+    assert gaps(registry.polls["team/api"]) == [20]
+
+
+def test_an_overrun_of_a_poll_that_waits_for_a_thread_is_checked_again(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """A repository that is due again while it waits for a thread is polled soon."""
+    registry.during["team/a"] = lambda: scheduler.advance(minutes=2)
+    start(plan(watch("team/a", "team/b"), concurrency=1, a=registry))
+    scheduler.advance(minutes=2, seconds=2)
+    assert {entry["repository"] for entry in events(logged, "daemon.overrun")} == {
+        "a/team/a",
+        "a/team/b",
+    }
+    assert len(registry.polls["team/b"]) >= 1
+
+
+def test_an_overrun_that_is_reported_late_is_made_up_soon(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """If the poll under way has already ended, the missed one follows soon."""
+    daemon = start(plan(watch("team/api", interval=HOUR), a=registry))
+    scheduler.advance(seconds=10)
+    scheduler.report_overrun("a/team/api")
+    scheduler.advance(seconds=10)
+    assert gaps(registry.polls["team/api"]) == [11 / 60]
+    assert len(events(logged, "daemon.overrun")) == 1
+    daemon.stop()
+    scheduler.report_overrun("a/team/api")
+    assert len(events(logged, "daemon.overrun")) == 1
+
+
+def test_the_delay_of_a_poll_is_measured(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """The delay is the time from when a poll was due until a thread was free for it."""
+    metrics = Metrics("test")
+    registry.during["team/a"] = lambda: scheduler.advance(seconds=7)
+    hourly = watch("team/a", "team/b", interval=HOUR)
+    start(plan(hourly, concurrency=1, a=registry), metrics=metrics)
+    scheduler.run_due()
+    total = value(metrics, "tagsync_poll_delay_seconds_sum", registry="a")
+    assert total == pytest.approx(7, abs=0.01)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_a_repository_that_keeps_failing_is_polled_less_and_less_often(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """From the second failure on the backoff doubles up to its limit; success ends it."""
+    registry.errors["team/bad"] = [Forbidden("not yours") for _ in range(8)]
+    start(plan(watch("team/bad", "team/good"), a=registry))
+    scheduler.advance(hours=2)
+    first, *others = gaps(registry.polls["team/bad"])
+    assert first <= 1
+    assert others[:6] == [2, 4, 8, 15, 15, 15]
+    assert others[7] <= 1
+    assert others[8:] == pytest.approx([1.0] * len(others[8:]))
+    assert len(registry.polls["team/good"]) == 121
+    (recovered,) = events(logged, "sync.recovered")
+    assert recovered["failures"] == 8
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_retry_after_is_honoured_from_the_end_of_the_poll(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, failures: int
+) -> None:
+    """After Retry-After a repository is polled when that time is over, and not before."""
+    errors = [Unreachable("down") for _ in range(failures - 1)]
+    registry.errors["team/bad"] = [*errors, Throttled("later", retry_after=3600.0)]
+    start(plan(watch("team/bad"), a=registry))
+    while len(registry.polls["team/bad"]) < failures:
+        registry.during["team/bad"] = lambda: scheduler.advance(seconds=5)
+        scheduler.advance(seconds=1)
+    scheduler.advance(hours=2)
+    last, following = registry.polls["team/bad"][failures - 1 : failures + 1]
+    assert following - last == timedelta(hours=1, seconds=5)
+
+
+def test_retry_after_is_honoured_by_a_poll_that_starts_too_early(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """A poll that starts between the failure and its consequence sends no request."""
+
+    class SlowMetrics(Metrics):
+        def count_poll(self, poll: Poll, delay: float) -> None:
+            super().count_poll(poll, delay)
+            if poll.outcome == "failed":
+                scheduler.advance(minutes=5)
+
+    registry.errors["team/bad"] = [Throttled("later", retry_after=3600.0)]
+    start(plan(watch("team/bad"), a=registry), metrics=SlowMetrics("test"))
+    scheduler.advance(minutes=61)
+    assert gaps(registry.polls["team/bad"])[0] == 60
+
+
+def test_a_recovery_wakes_those_that_back_off_after_a_transient_error(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry, logged: Log
+) -> None:
+    """Once a registry answers again, repositories with transient errors are polled."""
+    other = FakeRegistry(clock)
+    registry.errors["team/a"] = [Unreachable("down") for _ in range(3)]
+    late = [Unreachable("down"), Unreachable("down", retry_after=3600.0)]
+    registry.errors["team/b"] = list(late)
+    registry.errors["team/c"] = [Forbidden("no"), Forbidden("no", retry_after=3600.0)]
+    other.errors["team/d"] = list(late)
+    watches = (watch("team/a", "team/b", "team/c"), watch("team/d", registry="other"))
+    start(plan(*watches, a=registry, other=other))
+    scheduler.advance(minutes=20)
+    recovered = {entry["repository"]: entry for entry in events(logged, "sync.recovered")}
+    assert recovered.keys() == {"a/team/a", "a/team/b"}
+    assert registry.polls["team/b"][2] == registry.polls["team/a"][3]
+    assert len(registry.polls["team/c"]) == 2
+    assert len(other.polls["team/d"]) == 2
+
+
+def test_a_damaged_database_is_a_failure_of_the_poll(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
+) -> None:
+    """A poll that cannot be recorded is logged and counted as failed, and polls go on."""
+    metrics = Metrics("test")
+    daemon = start(plan(watch("team/api"), a=registry), metrics=metrics)
+    query("DROP TABLE observations")
+    scheduler.advance(minutes=5)
+    failed = events(logged, "sync.failed")
+    assert len(failed) == 3
+    assert {entry["repository"] for entry in failed} == {"a/team/api"}
+    assert value(metrics, "tagsync_polls_total", registry="a", outcome="failed") == len(failed)
+    assert daemon.census()[0].failing == 1
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+def test_everything_is_polled_soon_after_the_clock_was_set_back(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry, logged: Log
+) -> None:
+    """Polls, discoveries and heartbeats do not wait until the clock has caught up."""
+    manager = FakeManager()
+    daemon = start(plan(watch("team/api", "team/x*"), a=registry), manager=manager)
+    scheduler.advance(minutes=3)
+    daemon.check_clock()
+    polls, heartbeats = len(registry.polls["team/api"]), len(manager.messages)
+    assert len(registry.discoveries) == 1
+    clock.advance(hours=-24)
+    daemon.check_clock()
+    scheduler.run_due()
+    assert len(registry.polls["team/api"]) == polls + 1
+    assert len(registry.discoveries) == 2
+    assert len(manager.messages) == heartbeats + 1
+    (entry,) = events(logged, "daemon.clock_set_back")
+    assert entry["seconds"] == 24 * 3600
+    daemon.check_clock()
+    scheduler.advance(minutes=5)
+    assert len(registry.polls["team/api"]) >= polls + 5
+
+
+@pytest.mark.parametrize("seconds", [-4, 3600])
+def test_a_small_correction_or_a_step_forward_is_ignored(
+    start: Start,
+    scheduler: FakeScheduler,
+    clock: FakeClock,
+    registry: FakeRegistry,
+    logged: Log,
+    seconds: float,
+) -> None:
+    """A clock that is corrected by a few seconds, or set forward, was not set back."""
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.advance(minutes=3)
+    clock.advance(seconds=seconds)
+    daemon.check_clock()
+    assert not events(logged, "daemon.clock_set_back")
+
+
+# --- discovery ------------------------------------------------------------------------------------
+
+
+def test_a_discovered_repository_is_watched_until_it_is_gone(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query
+) -> None:
+    """A repository that is gone is forgotten until a discovery finds it again."""
+    registry.found = [{"team/api"}, {"team/api", "team/new"}, set()]
+    daemon = start(plan(watch("team/*"), a=registry))
+    scheduler.advance(minutes=5)
+    assert set(registry.polls) == {"team/api"}
+    scheduler.advance(hours=2)
+    assert set(registry.polls) == {"team/api", "team/new"}
+    # The last discovery found nothing, which takes nothing away.
+    assert watched_names(daemon) == {"a": 2}
+
+    registry.errors["team/new"] = [RepositoryNotFound("gone") for _ in range(10)]
+    scheduler.advance(minutes=5)
+    assert watched_names(daemon) == {"a": 1}
+    assert query("SELECT tag, kind FROM change_log WHERE repository = 'a/team/new'") == [
+        ("v1", "added"),
+        ("v1", "deleted"),
+    ]
+    polls = len(registry.polls["team/new"])
+    scheduler.advance(hours=2)
+    assert len(registry.polls["team/new"]) == polls
+
+    registry.errors.clear()
+    registry.found = [{"team/new"}]
+    scheduler.advance(hours=1)
+    assert watched_names(daemon) == {"a": 2}
+    assert len(registry.polls["team/new"]) > polls
+
+
+def test_a_named_repository_that_is_gone_stays(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """A repository that the configuration names is polled even if it is gone."""
+    daemon = start(plan(watch("team/api", "team/*"), a=registry))
+    scheduler.advance(minutes=5)
+    registry.errors["team/api"] = [RepositoryNotFound("gone") for _ in range(1000)]
+    scheduler.advance(minutes=60)
+    assert watched_names(daemon) == {"a": 1}
+    assert len(registry.polls["team/api"]) > 60
+
+
+def test_a_discovery_that_failed_is_retried_and_takes_nothing_away(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """Known repositories are still polled, and the retries back off."""
+    metrics = Metrics("test")
+    registry.found = [*[Unreachable("down")] * 8, {"team/new"}]
+    start(plan(watch("team/known", "team/*"), a=registry), metrics=metrics)
+    scheduler.advance(hours=4)
+    assert gaps(registry.discoveries)[:8] == [0.5, 1, 2, 4, 8, 16, 32, 60]
+    assert gaps(registry.discoveries)[8] == 60
+    assert registry.polls["team/new"][0] == registry.discoveries[8]
+    assert len(registry.polls["team/known"]) >= 240
+    labels = {"registry": "a", "outcome": "failed"}
+    assert value(metrics, "tagsync_discoveries_total", **labels) == 8
+
+
+def test_a_discovery_waits_for_a_database_that_cannot_be_read(
+    start: Start,
+    scheduler: FakeScheduler,
+    registry: FakeRegistry,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Log,
+) -> None:
+    """If the record cannot be read, the discovery is logged as failed and retried."""
+    registry.found = [{"team/api"}]
+    daemon = start(plan(watch("team/*"), a=registry))
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "freshness", raises(StoreError("locked")))
+        scheduler.run_due()
+    assert watched_names(daemon) == {"a": 0}
+    (failed,) = events(logged, "discovery.failed")
+    assert failed["error"] == "locked"
+    scheduler.advance(seconds=30)
+    assert watched_names(daemon) == {"a": 1}
+
+
+def raises(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+# --- reload ---------------------------------------------------------------------------------------
+
+
+def test_a_new_plan_changes_only_what_differs(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry
+) -> None:
+    """Only new repositories are polled at once; a registry that left is closed."""
+    second = FakeRegistry(clock)
+    before = (watch("team/stays", "team/goes", interval=HOUR), watch("team/x", registry="b"))
+    daemon = start(plan(*before, a=registry, b=second))
+    scheduler.advance(seconds=1)
+    daemon.apply_plan(plan(watch("team/stays", "team/comes", interval=HOUR), a=registry))
+    scheduler.advance(seconds=1)
+    assert {name: len(times) for name, times in registry.polls.items()} == {
+        "team/stays": 1,
+        "team/goes": 1,
+        "team/comes": 1,
+    }
+    assert watched_names(daemon) == {"a": 2}
+    assert second.closed
+    assert not registry.closed
+    assert {"a", "b"} & scheduler.pools.keys() == {"a"}
+
+
+def test_a_reload_does_not_repeat_discoveries(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry
+) -> None:
+    """Only the globs of new watches and of reopened registries are expanded."""
+    team, tools = watch("team/*"), watch("tools/*")
+    daemon = start(plan(team, a=registry))
+    scheduler.advance(minutes=1)
+    daemon.apply_plan(plan(tools, team, a=registry))
+    scheduler.run_due()
+    assert gaps(registry.discoveries) == [1]
+    daemon.apply_plan(plan(tools, a=registry))
+    scheduler.advance(minutes=61)
+    # Of the two discoveries only the one that stayed was repeated.
+    assert gaps(registry.discoveries) == [1, 60]
+    again = FakeRegistry(clock)
+    daemon.apply_plan(plan(tools, a=again))
+    scheduler.run_due()
+    assert len(again.discoveries) == 1
+
+
+def test_another_interval_takes_effect(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """A repository with a new schedule follows it and no longer backs off."""
+    registry.errors["team/api"] = [Unreachable("down"), Unreachable("down", retry_after=7200.0)]
+    daemon = start(plan(watch("team/api", interval=HOUR), a=registry))
+    scheduler.advance(hours=1)
+    assert len(registry.polls["team/api"]) == 2
+    daemon.apply_plan(plan(watch("team/api", interval=MINUTE), a=registry))
+    scheduler.advance(minutes=10)
+    assert len(registry.polls["team/api"]) == 12
+
+
+def test_a_registry_is_replaced_under_a_poll(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry
+) -> None:
+    """A poll under way ends on the old registry, which is then closed."""
+    new = FakeRegistry(clock)
+
+    def meanwhile() -> None:
+        daemon.apply_plan(plan(watch("team/api", "team/other"), a=new))
+        scheduler.advance(minutes=10)
+        assert len(new.polls["team/other"]) == 11
+        assert len(new.polls["team/api"]) == 0
+        assert not registry.closed
+
+    registry.during["team/api"] = meanwhile
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.run_due()
+    assert registry.closed
+    assert len(registry.polls["team/api"]) == 1
+    # The poll that was missed is made up at once, on the new registry.
+    assert gaps(registry.polls["team/api"] + new.polls["team/api"]) == [10]
+
+
+def test_a_queued_poll_of_a_repository_that_left_is_not_made(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry
+) -> None:
+    """A poll that waited for a thread does not use a registry that was closed."""
+
+    def meanwhile() -> None:
+        scheduler.advance(seconds=1)
+        assert "a/team/b" in scheduler.pools["a"].submitted
+        daemon.apply_plan(plan(watch("team/x", registry="b"), b=FakeRegistry(clock)))
+
+    registry.during["team/a"] = meanwhile
+    daemon = start(plan(watch("team/a", "team/b"), concurrency=1, a=registry))
+    scheduler.advance(seconds=1)
+    assert len(registry.polls["team/b"]) == 0
+    assert registry.closed
+
+
+def test_a_registry_that_is_replaced_during_a_discovery_is_closed_after_it(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock
+) -> None:
+    """The result of a discovery is ignored if its plan has been replaced meanwhile."""
+    new = FakeRegistry(clock)
+
+    class Replaced(FakeRegistry):
+        def list_repositories(self, *args: Any, **options: Any) -> set[str]:
+            daemon.apply_plan(plan(watch("team/*"), a=new))
+            assert not self.closed
+            return {"team/old"}
+
+    old = Replaced(clock)
+    daemon = start(plan(watch("team/*"), a=old))
+    scheduler.run_due()
+    assert old.closed
+    assert len(new.discoveries) == 1
+    assert watched_names(daemon) == {"a": 0}
+
+
+def test_a_rejected_reload_keeps_the_plan(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """A rejected reload is reported everywhere until a reload succeeds."""
+    metrics, manager = Metrics("test"), FakeManager()
+    first = plan(watch("team/api"), a=registry)
+    plans: list[Plan | ConfigError] = [ConfigError("there is no key 'intervall'"), first]
+
+    def reload() -> Plan:
+        answer = plans.pop(0)
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    daemon = start(first, reload=reload, metrics=metrics, manager=manager)
+    scheduler.run_due()
+    handle(daemon, "reload")
+    complaint = " The configuration was not reloaded: there is no key 'intervall'."
+    assert manager.messages[-2:] == [("reloading", ""), ("ready", daemon.summary())]
+    assert daemon.summary().endswith(f": all is well.{complaint}")
+    assert value(metrics, "tagsync_config_last_reload_successful") == 0
+    (rejected,) = events(logged, "config.rejected")
+    assert rejected["error"] == "there is no key 'intervall'"
+    assert watched_names(daemon) == {"a": 1}
+    scheduler.advance(minutes=1)
+    assert len(registry.polls["team/api"]) == 2
+
+    handle(daemon, "reload")
+    assert daemon.summary().endswith(": all is well.")
+    assert value(metrics, "tagsync_config_last_reload_successful") == 1
+    (reloaded,) = events(logged, "config.reloaded")
+    assert (reloaded["registries"], reloaded["repositories"]) == (1, 1)
+
+
+def handle(daemon: Daemon, *requests: service.Request) -> None:
+    """Lets the daemon handle requests, as its main thread does."""
+    for what in (*requests, "stop"):
+        daemon.request(what)
+    daemon.run_loop()
+
+
+def test_a_reload_without_a_readable_database_is_rejected(
+    start: Start, registry: FakeRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the record cannot be read the plan before stays in force as a whole."""
+    second = plan(watch("team/web"), b=registry)
+    daemon = start(plan(watch("team/api"), a=registry), reload=lambda: second)
+    monkeypatch.setattr(store, "freshness", raises(StoreError("locked")))
+    handle(daemon, "reload")
+    assert watched_names(daemon) == {"a": 1}
+    assert daemon.summary().endswith("The configuration was not reloaded: locked.")
+
+
+# --- stop -----------------------------------------------------------------------------------------
+
+
+def test_a_stop_abandons_a_poll_that_hangs(
+    start: Start,
+    scheduler: FakeScheduler,
+    registry: FakeRegistry,
+    query: Query,
+    logged: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The daemon stops, reports the poll as abandoned, and does not record it."""
+    monkeypatch.setattr(service, "_POLLS_TIMEOUT", 0.0)
+    manager, results = FakeManager(), []
+    registry.during["team/api"] = lambda: results.append(daemon.stop())
+    daemon = start(plan(watch("team/api"), a=registry), manager=manager)
+    scheduler.run_due()
+    assert results == [False]
+    assert manager.messages[-1] == ("stopping", "")
+    (stopped,) = events(logged, "daemon.stopped")
+    assert stopped["abandoned_polls"] == 1
+    assert query("SELECT count(*) FROM observations") == [(0,)]
+    assert not events(logged, "sync.failed")
+    assert len(registry.polls["team/api"]) == 1
+
+
+@pytest.fixture
+def gate() -> Iterator[Event]:
+    """An event that is set at the latest when the test ends."""
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_a_stop_waits_for_a_poll_that_ends_in_time(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, gate: Event
+) -> None:
+    """A poll that ends soon after the request to stop is recorded."""
+    polling = Event()
+
+    class Manager(FakeManager):
+        def stopping(self) -> None:
+            gate.set()
+
+    def hang() -> None:
+        polling.set()
+        assert gate.wait(10)
+
+    registry.during["team/api"] = hang
+    daemon = start(plan(watch("team/api"), a=registry), manager=Manager())
+    thread = Thread(target=scheduler.run_due)
+    thread.start()
+    assert polling.wait(10)
+    assert daemon.stop()
+    thread.join(10)
+    assert query("SELECT count(*) FROM observations") == [(1,)]
+
+
+def test_nothing_is_polled_after_a_stop(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """Jobs that were queued before the stop do nothing after it, and log no errors."""
+    daemon = start(plan(watch("team/api", "team/*"), a=registry))
+    jobs = list(scheduler.jobs.values())
+    assert daemon.stop()
+    for job in jobs:
+        job.run()
+    assert not registry.polls
+    assert not registry.discoveries
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+# --- heartbeats, head, health ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("watchdog", "interval"), [(None, 10), (timedelta(minutes=5), 10), (timedelta(seconds=4), 2)]
+)
+def test_heartbeats_are_sent_in_time(
+    start: Start,
+    scheduler: FakeScheduler,
+    registry: FakeRegistry,
+    watchdog: timedelta | None,
+    interval: int,
+) -> None:
+    """Heartbeats come every ten seconds, or twice as often as the watchdog expects."""
+    manager = FakeManager(watchdog)
+    # While the only thread of the registry is busy, heartbeats go on.
+    registry.during["team/api"] = lambda: scheduler.advance(seconds=60)
+    daemon = start(plan(watch("team/api"), concurrency=1, a=registry), manager=manager)
+    assert manager.messages == [("ready", daemon.summary())]
+    scheduler.run_due()
+    heartbeats = [status for name, status in manager.messages if name == "heartbeat"]
+    assert len(heartbeats) == 60 / interval + 1
+    assert heartbeats[0].startswith("Watching 1 repositories in 1 registries with 0 tags: all is")
+
+
+def test_a_scheduler_that_hangs_is_reported(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """Half a minute without a heartbeat is a problem of the scheduler."""
+    daemon = start(plan(watch("team/api", interval=HOUR), a=registry))
+    scheduler.advance(minutes=1)
+    scheduler.hang(seconds=30)
+    assert daemon.health() == []
+    scheduler.hang(seconds=1)
+    assert daemon.health() == ["the scheduler has not run any job for 31 s"]
+    scheduler.run_due()
+    assert daemon.health() == []
+
+
+def test_each_new_head_is_logged_once_within_ten_seconds(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
+) -> None:
+    """The log has the head of the chain after each change, at the latest at the stop."""
+    daemon = start(plan(watch("team/api", interval=HOUR), a=registry))
+    scheduler.advance(seconds=10)
+    scheduler.advance(minutes=10)
+    registry.digests["team/api"] = "sha256:2"
+    scheduler.advance(hours=1)
+    registry.digests["team/api"] = "sha256:3"
+    while query("SELECT max(id) FROM changes") != [(3,)]:
+        scheduler.advance(seconds=1)
+    daemon.stop()
+    heads = query("SELECT id, hash FROM changes ORDER BY id")
+    logged_heads = [(e["change_id"], e["head"]) for e in events(logged, "history.extended")]
+    assert logged_heads == heads
+
+
+def test_a_head_that_cannot_be_read_is_logged(
+    start: Start,
+    scheduler: FakeScheduler,
+    registry: FakeRegistry,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Log,
+) -> None:
+    """An unreadable database is logged as an error, and the head is logged later."""
+    start(plan(watch("team/api"), a=registry))
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "head", raises(StoreError("the disk is gone")))
+        scheduler.run_due()
+    (failed,) = events(logged, "daemon.failed")
+    assert failed["error"] == "the disk is gone"
+    scheduler.advance(seconds=10)
+    assert len(events(logged, "history.extended")) == 1
+
+
+def test_bad_health_has_a_reason(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """A stale repository is named, with its last error."""
+    registry.errors["team/bad"] = [Forbidden("not yours") for _ in range(1000)]
+    daemon = start(plan(watch("team/bad", "team/good"), a=registry))
+    scheduler.advance(minutes=3)
+    assert daemon.health() == []
+    scheduler.advance(seconds=1)
+    (sentence,) = daemon.health()
+    assert sentence == (
+        "a/team/bad has had no complete listing for three intervals (the last: never; not yours)"
+    )
+    assert "1 failing, 1 stale" in daemon.summary()
+    assert "with 1 tags" in daemon.summary()
+
+
+def test_recorded_repositories_are_known_at_the_start(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, store: Store, clock: FakeClock
+) -> None:
+    """After a restart the daemon knows the repositories, their tags, and their age."""
+    registry.found = [{"team/api"}]
+    first = start(plan(watch("team/*"), a=registry))
+    scheduler.run_due()
+    scheduler.stop()
+    clock.advance(minutes=4)
+    assert first.health() != []
+    again = FakeScheduler(clock)
+    unreachable = FakeRegistry(clock)
+    unreachable.found = [Unreachable("down")]
+    unreachable.errors["team/api"] = [Unreachable("down")]
+    second = Daemon(
+        plan(watch("team/*"), a=unreachable),
+        raises(ConfigError("never")),
+        store,
+        Metrics("test"),
+        FakeManager(),
+        scheduler=again,
+        clock=clock,
+        monotonic=again.monotonic,
+    )
+    second.start()
+    again.run_due()
+    assert len(unreachable.polls["team/api"]) == 1
+    (counts,) = second.census()
+    assert (counts.repositories, counts.tags, counts.failing, counts.stale) == (1, 1, 1, 1)

@@ -1,0 +1,58 @@
+"""The index of images by the digests that they reference."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tagsync.database import image_search, migrations
+from tagsync.database.connection import Connection, connect
+from tagsync.errors import UnusableDatabase
+
+LAYER, CONFIG = f"sha256:{'a' * 64}", "c" * 64
+MANIFEST = json.dumps({"layers": [{"digest": LAYER}]})
+
+
+@pytest.fixture
+def db(database: Path) -> Iterator[Connection]:
+    with closing(connect(database)) as connection:
+        connection.execute("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:1', '')")
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("verified", "expected"), [(1, {"a" * 64, CONFIG}), (0, {CONFIG}), (None, {CONFIG})]
+)
+def test_only_verified_bytes_are_indexed(verified: int | None, expected: set[str]) -> None:
+    """A manifest that does not hash to its digest adds nothing; the stated image_id always does."""
+    assert image_search.search_terms(MANIFEST, CONFIG, verified) == expected
+
+
+def test_an_image_is_found_once_its_manifest_has_come(db: Connection) -> None:
+    """An image that is indexed again, with its manifest, is found by what both said."""
+    image_search.index_images(db, [(1, None, CONFIG, None)])
+    assert list(image_search.images_referencing(db, "a" * 12)) == []
+    image_search.index_images(db, [(1, MANIFEST, CONFIG, 1)])
+    for digits in ("a" * 12, "a" * 64, CONFIG, "c" * 6):
+        assert [row[0] for row in image_search.images_referencing(db, digits)] == ["sha256:1"]
+
+
+def test_every_entry_can_be_read_without_writing(db: Connection, database: Path) -> None:
+    """The entries of the index are readable on a connection that may not write."""
+    image_search.index_images(db, [(1, MANIFEST, CONFIG, 1)])
+    with (
+        closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader,
+        image_search.indexed_terms(reader) as entries,
+    ):
+        assert sorted(entries) == [("a" * 64, 1), (CONFIG, 1)]
+
+
+def test_a_sqlite_without_fts5_is_refused(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SQLite that was built without FTS5 is refused at start, and the file is left alone."""
+    monkeypatch.setattr(migrations, "has_fts5", lambda _: False)
+    with pytest.raises(UnusableDatabase, match="built without FTS5"):
+        connect(database)
+    assert database.stat().st_size == 0

@@ -1,0 +1,95 @@
+"""The queries behind the pages of ``tagsync web``."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagsync.database.store import Store
+from tagsync.models import Tag
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll as poll_once
+from tagsync.web.datasette_database import Query
+from tagsync.web.queries import repository, tag
+from tests.support.clock import FakeClock
+from tests.support.registries import Scripted
+
+NAME = "swr/team/api"
+ONE, TWO = "sha256:one", "sha256:two"
+
+
+@pytest.fixture
+def poll(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callable[..., None]:
+    """Poll a listing of these tags, five minutes after the last poll."""
+
+    def run(*tags: Tag) -> None:
+        clock.advance(minutes=5)
+        scripted.then(*tags)
+        assert poll_once(job, store, clock=clock).outcome == "ok"
+
+    return run
+
+
+@pytest.fixture
+def record(database: Path) -> Iterator[Query]:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+
+        def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+            return [dict(row) for row in connection.execute(sql, parameters)]
+
+        yield query
+
+
+def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Query) -> None:
+    """Each digest of a tag is an interval between two listings, newest first."""
+    poll(Tag("v1", ONE), Tag("other", ONE))
+    poll(Tag("v1", ONE, is_trusted=True), Tag("other", ONE))
+    poll(Tag("v1", TWO), Tag("other", ONE))
+    poll(Tag("other", ONE))
+    page = tag(record, NAME, "v1")
+    assert page is not None
+    assert page["intervals"] == [
+        {
+            "digest": TWO,
+            "not_before": "2026-05-03T12:10:00.000Z",
+            "valid_from": "2026-05-03T12:15:00.000Z",
+            "still_at": "2026-05-03T12:15:00.000Z",
+            "valid_to": "2026-05-03T12:20:00.000Z",
+        },
+        {
+            "digest": ONE,
+            "not_before": None,
+            "valid_from": "2026-05-03T12:05:00.000Z",
+            "still_at": "2026-05-03T12:10:00.000Z",
+            "valid_to": "2026-05-03T12:15:00.000Z",
+        },
+    ]
+    assert [change["summary"] for change in page["changes"]] == [
+        *("deleted", "moved", "changed: is_trusted", "added"),
+    ]
+
+
+def test_a_tag_that_is_resolved_later_has_an_interval_since_then(
+    poll: Callable[..., None], record: Query
+) -> None:
+    """A tag that was listed without a digest points to the digest that a later poll resolved."""
+    poll(Tag("v1"))
+    poll(Tag("v1", ONE))
+    page = tag(record, NAME, "v1")
+    assert page is not None
+    assert [(row["digest"], row["valid_to"]) for row in page["intervals"]] == [
+        (ONE, None),
+        (None, "2026-05-03T12:10:00.000Z"),
+    ]
+
+
+def test_pages_of_unknown_names(poll: Callable[..., None], record: Query) -> None:
+    """A page of an unknown repository or tag does not exist."""
+    poll(Tag("v1", ONE))
+    assert repository(record, "swr/team/typo", 2**62) is None
+    assert tag(record, "swr/team/typo", "v1") is None
+    assert tag(record, NAME, "typo") is None
