@@ -18,6 +18,7 @@ from tagsync.errors import (
     RegistryError,
     ResponseTooLarge,
     Throttled,
+    TimedOut,
     Unreachable,
     Untrusted,
 )
@@ -280,7 +281,7 @@ class Client:
     def _network_error(self, url: str, error: httpx.HTTPError) -> RegistryError:
         reason = redact(str(error), self._secrets()) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
-            return Unreachable(f"{url} did not finish its answer within {self._limits.timeout:g} s")
+            return TimedOut(f"{url} did not finish its answer within {self._limits.timeout:g} s")
         if _is_certificate_error(error):
             return Untrusted(
                 f"{url} showed a certificate that is not trusted ({reason}): check the host name,"

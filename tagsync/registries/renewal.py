@@ -33,8 +33,8 @@ from tagsync.errors import (
     RegistryError,
     ResponseTooLarge,
     Throttled,
+    TimedOut,
     Unauthorized,
-    Unreachable,
 )
 from tagsync.registries.pacing import retry_after as parse_retry_after
 from tagsync.registries.responses import transient_error
@@ -208,7 +208,7 @@ class RenewedAuth(RegistryAuth):
 
     def _renew(self, request: httpx.Request) -> _LeaseFlow:
         # If the connection breaks, httpx closes the generator without raising anything in it.
-        failure: RegistryError | None = Unreachable(f"{self._issuer} sent no credentials in time")
+        failure: RegistryError | None = TimedOut(f"{self._issuer} sent no credentials in time")
         try:
             auth, expires_at = yield from self.fetch(request)
             failure = None
@@ -361,7 +361,7 @@ class _BoundedStream(httpx.SyncByteStream):
                     f"{self._issuer} sent more than {MAX_ANSWER_BYTES} bytes of credentials"
                 )
             if self._clock() > deadline:
-                raise Unreachable(
+                raise TimedOut(
                     f"{self._issuer} did not finish its answer within"
                     f" {ANSWER_TIMEOUT.total_seconds():g} s"
                 )

@@ -17,6 +17,7 @@ from tagsync.errors import (
     RegistryError,
     ResponseTooLarge,
     Throttled,
+    TimedOut,
     Unauthorized,
     Unreachable,
 )
@@ -242,7 +243,7 @@ def test_silent_server_times_out() -> None:
             pass
 
     error = failure(silent, timeout=0.02)
-    assert type(error) is Unreachable
+    assert type(error) is TimedOut
     assert "within 0.02 s" in sentence_of(error)
 
 

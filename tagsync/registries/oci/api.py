@@ -136,6 +136,7 @@ class Oci:
             steady=False,
             missing=missing,
             unfetched=str(fetch.failure) if fetch.failure else None,
+            source="head",
         )
 
     def list_repositories(

@@ -236,6 +236,7 @@ class Swr:
             requests=pages.requests,
             size=pages.size,
             unverified=unverified,
+            source="swr",
         )
 
 
