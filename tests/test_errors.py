@@ -1,4 +1,4 @@
-"""The tree of errors."""
+"""The tree of errors in the module's docstring."""
 
 import inspect
 import re
@@ -7,8 +7,8 @@ from tagsync import errors
 from tagsync.errors import RegistryError, TagsyncError
 
 
-def drawn() -> dict[str, tuple[str | None, bool]]:
-    """Return each error in the module's drawing: its parent there, and whether it is transient."""
+def documented_errors() -> dict[str, tuple[str | None, bool]]:
+    """Return the parent of each error in the docstring, and whether it is transient."""
     found: dict[str, tuple[str | None, bool]] = {}
     parents: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -22,8 +22,8 @@ def drawn() -> dict[str, tuple[str | None, bool]]:
     return found
 
 
-def test_the_drawing_is_the_tree() -> None:
-    """The drawing in the docstring has every error, below its base class, and what is transient."""
+def test_docstring_shows_the_tree_of_errors() -> None:
+    """The tree in the docstring has every error, its base class and a transient mark."""
     classes = {
         name: item
         for name, item in inspect.getmembers(errors, inspect.isclass)
@@ -36,4 +36,4 @@ def test_the_drawing_is_the_tree() -> None:
         )
         for name, item in classes.items()
     }
-    assert drawn() == expected
+    assert documented_errors() == expected

@@ -25,10 +25,8 @@ def every(**interval: float) -> Watch:
     st.integers(1, 400_000_000),
     st.text(min_size=1),
 )
-def test_the_next_time_is_later_and_within_one_interval(
-    since: int, milliseconds: int, name: str
-) -> None:
-    """For any interval, a repository is due later, and at most one interval later."""
+def test_next_due_time_is_within_one_interval(since: int, milliseconds: int, name: str) -> None:
+    """A repository is due after the given moment, and at most one interval after it."""
     after = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(milliseconds=since)
     watch = every(milliseconds=milliseconds)
     repository = Repository("swr", f"team/{name}")
@@ -47,7 +45,7 @@ def test_repositories_are_spread_over_the_interval() -> None:
     assert all(50 < minutes.count(minute) < 150 for minute in range(10))
 
 
-def test_a_crontab_is_followed_in_utc() -> None:
+def test_cron_is_evaluated_in_utc() -> None:
     """With cron, due times are in UTC, whatever the time zone of `after`."""
     assert next_due(OFFICE_HOURS, REPOSITORY, FRIDAY) == MONDAY
     abroad = FRIDAY.astimezone(datetime.fromisoformat("2026-01-01T00:00:00+05:30").tzinfo)
@@ -64,14 +62,14 @@ def test_a_crontab_is_followed_in_utc() -> None:
     ],
 )
 def test_cron_follows_crontab(cron: str, after: str, due: str) -> None:
-    """Sunday is 0 and 7; days of the month and of the week both match (crontab(5))."""
+    """Sunday is 0 and 7; days of the month or of the week match, as in crontab(5)."""
     watch = Watch("swr", ("team/api",), cron=cron)
     moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
     assert next_due(watch, REPOSITORY, moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
 def test_spacing_is_the_time_between_two_planned_polls() -> None:
-    """Over a weekend without polls it is the weekend, on Monday ten minutes."""
+    """Spacing spans a weekend without planned polls; on Monday it is ten minutes."""
     assert spacing(every(minutes=7), MONDAY) == timedelta(minutes=7)
     for seconds in (0, 0.5, 30, 599):
         assert spacing(OFFICE_HOURS, MONDAY + timedelta(seconds=seconds)) == MONDAY - FRIDAY
@@ -89,14 +87,14 @@ def test_stale_after_three_intervals() -> None:
 
 
 def test_stale_after_three_missed_runs_of_cron() -> None:
-    """With cron, three missed polls count; a weekend without any does not."""
+    """With cron, a repository is stale after three missed polls, however far apart."""
     last = timestamp(FRIDAY + timedelta(seconds=2))
     assert not stale(OFFICE_HOURS, last, MONDAY + timedelta(minutes=20))
     assert stale(OFFICE_HOURS, last, MONDAY + timedelta(minutes=20, seconds=1))
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:
-    """Each delay is twice the one before, up to the limit, or as long as the first."""
+    """The delay doubles up to its limit, or stays at a first delay that is longer."""
     minute = timedelta(minutes=1)
     assert [backoff(n, minute) / minute for n in (1, 2, 3, 4, 5, 6, 10_000)] == [
         1,
@@ -109,3 +107,11 @@ def test_backoff_doubles_up_to_its_limit() -> None:
     ]
     assert backoff(7, 60 * minute) == 60 * minute
     assert backoff(3, minute / 2, minute) == minute
+
+
+def test_listing_far_in_the_future_is_stale() -> None:
+    """A listing is stale if its time is three intervals before or after the clock."""
+    watch = Watch("swr", ("team/api",), interval=timedelta(minutes=5))
+    for ahead, expected in ((0, False), (14, False), (16, True), (10**6, True), (-16, True)):
+        at = timestamp(MONDAY + timedelta(minutes=ahead))
+        assert stale(watch, at, MONDAY) == expected

@@ -1,4 +1,4 @@
-"""The ten questions: what each answers, and that docs/questions.md shows each verbatim."""
+"""The saved questions: the answers to each, and the page that shows their SQL."""
 
 import json
 import re
@@ -30,7 +30,7 @@ Answer = Callable[..., Rows]
 
 
 def ask(database: Path, slug: str, **parameters: object) -> Rows:
-    """Answers a question as anybody would, through a connection that may only read."""
+    """Answer a question through a read-only connection, as any SQLite client would."""
     (question,) = (question for question in QUESTIONS if question.slug == slug)
     bound = {
         parameter.name: parameters.pop(parameter.name, None) for parameter in question.parameters
@@ -50,26 +50,26 @@ API, WEB, GONE, NEVER = "team/api", "team/web", "team/gone", "team/never"
 
 @pytest.fixture(scope="module")
 def digests() -> dict[str, str]:
-    """By the content that was pushed, the image's digest."""
+    """The digest of each image, by the content that was pushed."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory, digests: dict[str, str]) -> Path:
-    """A month of a small registry, which ends with a poll just now."""
+    """A month of polls of a small registry; the last poll was just now."""
     path = tmp_path_factory.mktemp("questions") / "tagsync.db"
     clock = FakeClock()
     clock.now = utc_now() - timedelta(days=30)
     with Emulator(clock=clock) as emulator, Store.open(path) as store:
         world = World(emulator, store, clock)
         try:
-            a_month(world, digests)
+            record_month(world, digests)
         finally:
             world.close()
     return path
 
 
-def a_month(world: World, digests: dict[str, str]) -> None:
+def record_month(world: World, digests: dict[str, str]) -> None:
     def push(repository: str, tag: str, content: str) -> None:
         digests[content] = world.emulator.push(repository, tag, content)
 
@@ -115,8 +115,8 @@ def answer(month: Path) -> Answer:
     return lambda slug, **parameters: ask(month, slug, **parameters)
 
 
-def test_what_moved_last_week(answer: Answer, digests: dict[str, str]) -> None:
-    """Only moves within the days asked for, newest first, with the two moments around each."""
+def test_tags_that_moved_last_week(answer: Answer, digests: dict[str, str]) -> None:
+    """Only moves in the given days are listed, newest first, each with its interval."""
     columns = ("repository", "tag", "old_digest", "new_digest")
     newest = ("swr/team/api", "latest", digests["A"], digests["D"])
     (row,) = answer("moved-last-week")
@@ -130,15 +130,15 @@ def test_what_moved_last_week(answer: Answer, digests: dict[str, str]) -> None:
     assert answer("moved-last-week", days=1) == []
 
 
-def test_which_tags_moved_more_than_once(answer: Answer) -> None:
-    """One move is not enough, nor is a move and a change of another field."""
+def test_tags_that_moved_more_than_once(answer: Answer) -> None:
+    """A tag with one move, or with a change of another field, is not listed."""
     rows = answer("moved-more-than-once")
     assert picked(rows, "repository", "tag", "moves") == [("swr/team/api", "latest", 3)]
     assert rows[0]["first_observed_at"] < rows[0]["last_observed_at"]
 
 
-def test_which_tags_were_rolled_back(answer: Answer, digests: dict[str, str]) -> None:
-    """Back to an earlier digest from another one; deleted and restored as it was is no rollback."""
+def test_tags_that_were_rolled_back(answer: Answer, digests: dict[str, str]) -> None:
+    """A move back to an earlier digest is a rollback; restoring a deleted tag is not."""
     (row,) = answer("rollbacks")
     assert picked([row], "repository", "tag", "digest", "instead_of") == [
         ("swr/team/api", "latest", digests["A"], digests["B"])
@@ -146,8 +146,8 @@ def test_which_tags_were_rolled_back(answer: Answer, digests: dict[str, str]) ->
     assert row["came_before_at"] < row["not_before"] < row["observed_at"]
 
 
-def test_which_tags_contain_this_layer(answer: Answer, month: Path) -> None:
-    """Tags whose manifest names the layer, also through an index; none without a layer."""
+def test_tags_with_a_layer(answer: Answer, month: Path) -> None:
+    """A layer leads to the tags of its images and their indexes; no layer to none."""
     with closing(sqlite3.connect(month)) as connection:
         own = "SELECT layer_digest FROM image_layers WHERE digest = ? AND position = 1"
         stable = "SELECT digest FROM tags WHERE tag = 'stable'"
@@ -160,12 +160,12 @@ def test_which_tags_contain_this_layer(answer: Answer, month: Path) -> None:
         ("swr/team/web", "stable"),
     ]
     assert len(answer("tags-with-layer", layer=base)) == 6
-    for nothing in ("sha256:" + "0" * 64, "", None):
-        assert answer("tags-with-layer", layer=nothing) == []
+    for missing in ("sha256:" + "0" * 64, "", None):
+        assert answer("tags-with-layer", layer=missing) == []
 
 
-def test_no_image_is_tagged_elsewhere_any_more(answer: Answer, month: Path) -> None:
-    """Tags of one repository on one image are no news, and only the present counts."""
+def test_former_tags_elsewhere_do_not_count(answer: Answer, month: Path) -> None:
+    """An image counts only while tags of two repositories point to it."""
     with closing(sqlite3.connect(month)) as connection:
         once = connection.execute(
             "SELECT count(DISTINCT repository) FROM tag_history GROUP BY digest ORDER BY 1 DESC"
@@ -174,8 +174,8 @@ def test_no_image_is_tagged_elsewhere_any_more(answer: Answer, month: Path) -> N
     assert answer("same-image-elsewhere") == []
 
 
-def test_what_was_deleted(answer: Answer, digests: dict[str, str]) -> None:
-    """Each deletion, newest first, with its last digest and how far apart the two looks were."""
+def test_deleted_tags(answer: Answer, digests: dict[str, str]) -> None:
+    """Deletions are listed newest first, with the last digest and the uncertain hours."""
     columns = ("repository", "tag", "old_digest", "hours_uncertain")
     assert picked(answer("deleted"), *columns) == [
         ("swr/team/api", "preview", digests["P"], 3.0),
@@ -185,16 +185,16 @@ def test_what_was_deleted(answer: Answer, digests: dict[str, str]) -> None:
     ]
 
 
-def test_which_immutable_looking_tags_moved(answer: Answer, digests: dict[str, str]) -> None:
-    """A full version that was deleted and pushed with another image counts; `latest` does not."""
+def test_immutable_looking_tags_that_moved(answer: Answer, digests: dict[str, str]) -> None:
+    """A full version that was deleted and pushed anew is listed; `latest` is not."""
     columns = ("repository", "tag", "old_digest", "new_digest")
     assert picked(answer("immutable-tags-that-moved"), *columns) == [
         ("swr/team/api", "v1.0.0", digests["A"], digests["C"])
     ]
 
 
-def test_the_biggest_images(answer: Answer, month: Path) -> None:
-    """Biggest first, each image once, as many as asked for, and only what is tagged now."""
+def test_biggest_images(answer: Answer, month: Path) -> None:
+    """Images that are tagged now are listed once each, the biggest first."""
     rows = answer("biggest-images")
     sizes = [row["size"] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -206,7 +206,7 @@ def test_the_biggest_images(answer: Answer, month: Path) -> None:
 
 
 def test_stale_repositories(answer: Answer) -> None:
-    """Those not listed lately or ever, with the reason; not those that are fresh or known gone."""
+    """A repository that was not listed lately is stale, unless it is known to be gone."""
     rows = answer("stale-repositories")
     assert picked(rows, "repository", "failures") == [("swr/team/never", 1), ("swr/team/web", 0)]
     assert rows[0]["last_complete_at"] is None
@@ -217,8 +217,10 @@ def test_stale_repositories(answer: Answer) -> None:
     ]
 
 
-def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Path) -> None:
-    """A clock that was behind the record does not hide that a repository is gone."""
+def test_gone_repository_is_not_stale_after_the_clock_was_set_back(
+    month: Path, tmp_path: Path
+) -> None:
+    """A repository stays gone, not stale, after a poll by a clock that was behind."""
     database = tmp_path / "tagsync.db"
     with closing(sqlite3.connect(month)) as connection:
         connection.execute("VACUUM INTO ?", (str(database),))
@@ -238,29 +240,29 @@ def test_what_is_gone_is_not_stale_by_a_clock_set_back(month: Path, tmp_path: Pa
     assert state(row) == "gone"
 
 
-def test_holes(answer: Answer) -> None:
-    """Times without a listing, whether nobody looked or in vain, and those that still last."""
+def test_gaps_in_coverage(answer: Answer) -> None:
+    """Gaps in coverage are listed with their failed polls; the current one has no end."""
     columns = ("repository", "hours", "polls_in_vain")
     rows = answer("holes")
-    of_web = [row for row in rows if row["repository"] == "swr/team/web"]
-    assert [row["unseen_until"] is None for row in of_web] == [True, False, False]
-    assert picked(of_web[1:], *columns) == [
+    gaps_of_web = [row for row in rows if row["repository"] == "swr/team/web"]
+    assert [row["unseen_until"] is None for row in gaps_of_web] == [True, False, False]
+    assert picked(gaps_of_web[1:], *columns) == [
         ("swr/team/web", 0.33, 2),
         ("swr/team/web", 3.0, 0),
     ]
-    assert answer("holes", repository="swr/team/web") == of_web
-    of_api = answer("holes", repository="swr/team/api", minutes=60 * 24 * 10)
-    (lasting,) = picked(of_api, "hours", "polls_in_vain")
-    assert lasting == (pytest.approx(27 * 24 + 0.33, abs=0.1), 0)
+    assert answer("holes", repository="swr/team/web") == gaps_of_web
+    gaps_of_api = answer("holes", repository="swr/team/api", minutes=60 * 24 * 10)
+    (longest,) = picked(gaps_of_api, "hours", "polls_in_vain")
+    assert longest == (pytest.approx(27 * 24 + 0.33, abs=0.1), 0)
     assert all(parse_timestamp(row["unseen_from"]) for row in rows)
     assert "swr/team/never" not in {row["repository"] for row in rows}
     assert answer("holes", repository="swr/team/nowhere") == []
 
 
-def test_a_digest_that_was_not_resolved_is_no_move(
+def test_unresolved_digest_is_not_a_move(
     scripted: Scripted, store: Store, database: Path, clock: FakeClock
 ) -> None:
-    """What a tag pointed to while it was not resolved is unknown: neither a move nor a rollback."""
+    """An unresolved digest between two listings is neither a move nor a rollback."""
     for digest in ("sha256:a", None, "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
         poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
@@ -283,7 +285,7 @@ def test_a_digest_that_was_not_resolved_is_no_move(
 
 
 @pytest.mark.parametrize(
-    ("tag", "promises"),
+    ("tag", "looks_immutable"),
     [
         ("1.2.3", True),
         ("v1.2.3-alpine", True),
@@ -299,22 +301,27 @@ def test_a_digest_that_was_not_resolved_is_no_move(
         ("sha256-0abc123.sig", False),
     ],
 )
-def test_names_that_promise_never_to_move(
-    tag: str, promises: bool, scripted: Scripted, store: Store, database: Path, clock: FakeClock
+def test_immutable_looking_names(
+    tag: str,
+    looks_immutable: bool,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    clock: FakeClock,
 ) -> None:
-    """Full versions, dates and commits promise it; floating names and words of a-f do not."""
+    """Full versions, dates and commits look immutable; floating names do not."""
     for digest in ("sha256:a", "sha256:b"):
         scripted.then(Tag(tag, digest))
         poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
     found = picked(ask(database, "immutable-tags-that-moved"), "tag")
-    assert found == ([(tag,)] if promises else [])
+    assert found == ([(tag,)] if looks_immutable else [])
 
 
 def test_images_tagged_elsewhere(
     scripted: Scripted, store: Store, database: Path, clock: FakeClock
 ) -> None:
-    """Tags of two repositories on one digest are named together; unresolved ones are not equal."""
+    """An image tagged in two repositories is one row; unresolved tags do not count."""
     for name in ("team/api", "team/web"):
         scripted.then(Tag("one", "sha256:same"), Tag("own", f"sha256:{name}"), Tag("unknown", None))
         poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
@@ -324,14 +331,14 @@ def test_images_tagged_elsewhere(
 
 
 @pytest.mark.usefixtures("store")
-def test_an_empty_record_answers_nothing(database: Path) -> None:
-    """Where nothing was recorded there is no answer, and no error either."""
+def test_empty_database_gives_no_rows(database: Path) -> None:
+    """Each question gives no rows and no error if nothing was recorded."""
     for question in QUESTIONS:
         assert ask(database, question.slug) == []
 
 
-def test_left_empty_is_the_default(answer: Answer) -> None:
-    """An empty text, as a form sends it, is taken like no value, and like the default."""
+def test_empty_parameter_means_the_default(answer: Answer) -> None:
+    """An empty parameter, as a form sends it, means the default."""
     for question in QUESTIONS:
         empty = {parameter.name: "" for parameter in question.parameters}
         default = {
@@ -339,9 +346,9 @@ def test_left_empty_is_the_default(answer: Answer) -> None:
             for parameter in question.parameters
             if parameter.default is not None
         }
-        without_ages = {"hours", "hours_ago"}
+        ages = {"hours", "hours_ago"}
         answers = [
-            [{key: row[key] for key in row.keys() - without_ages} for row in rows]
+            [{key: row[key] for key in row.keys() - ages} for row in rows]
             for rows in (
                 answer(question.slug),
                 answer(question.slug, **empty),
@@ -354,8 +361,8 @@ def test_left_empty_is_the_default(answer: Answer) -> None:
             assert f"{value} if left empty" in question.explanation
 
 
-def test_the_page_shows_each_question_with_its_sql() -> None:
-    """The page has the ten questions below its introduction, verbatim and in order."""
+def test_page_shows_each_question_with_its_sql() -> None:
+    """The page shows the ten questions in order, with their exact SQL."""
     assert len(QUESTIONS) == 10
     assert len({question.slug for question in QUESTIONS}) == 10
     text = read_page("docs/questions.md")
@@ -368,8 +375,8 @@ def test_the_page_shows_each_question_with_its_sql() -> None:
     assert text.count("## ") == text.count("```sql") == len(QUESTIONS)
 
 
-def test_sqlite3_answers_each_question_as_it_stands(month: Path) -> None:
-    """A question pasted into SQLite's own shell is answered, without any of its parameters set."""
+def test_sqlite3_shell_answers_each_question(month: Path) -> None:
+    """SQLite's shell answers each question without setting its parameters."""
     script = ";\n".join(question.sql for question in QUESTIONS) + ";\n"
     shell = subprocess.run(
         ["sqlite3", "-readonly", "-bail", str(month)],
@@ -384,7 +391,7 @@ def test_sqlite3_answers_each_question_as_it_stands(month: Path) -> None:
 
 
 def test_each_question_only_reads() -> None:
-    """Each is one statement that begins as a query does and names nothing that writes."""
+    """Each question is one statement that only reads."""
     for question in QUESTIONS:
         assert question.sql.startswith(("SELECT ", "WITH ")), question.slug
         assert ";" not in question.sql

@@ -1,4 +1,4 @@
-"""Whether the record can be altered without being found out."""
+"""Verification: it finds each alteration of a database."""
 
 import json
 import sqlite3
@@ -31,7 +31,7 @@ Edit = Callable[[sqlite3.Connection], object]
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of two repositories, with every kind of change and true manifests."""
+    """A database of two repositories, with every kind of change and valid manifests."""
     path = tmp_path_factory.mktemp("original") / "tagsync.db"
     with Emulator() as swr, Store.open(path) as store:
         registry = open_at(swr.url)
@@ -40,7 +40,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in ("team/api", "team/web")
         ]
 
-        def look() -> None:
+        def poll_all() -> None:
             for job in jobs:
                 assert poll(job, store).outcome == "ok"
 
@@ -48,15 +48,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         swr.push("team/api", "v2", "two")
         swr.push("team/web", "v1", "web one")
         swr.push("team/web", "old", "old")
-        look()
+        poll_all()
         swr.push("team/api", "v1", "three")
         swr.delete("team/web", "old")
-        look()
+        poll_all()
         swr.push("team/api", "v3", "four")
         swr.set_fields("team/web", "v1", is_trusted=True)
-        look()
+        poll_all()
         swr.push("team/web", "v1", "web newest")
-        look()
+        poll_all()
         registry.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -75,16 +75,16 @@ def open_at(endpoint: str) -> Registry:
     )
 
 
-def checked(database: Path, *heads: str) -> dict[str, str | None]:
-    """What each check found wrong."""
+def faults_of(database: Path, *heads: str) -> dict[str, str | None]:
+    """Return the fault that each check found."""
     with Audit.open(database) as audit:
         rows = list(audit.verify(heads))
     assert [row["check"] for row in rows] == ["schema", "chain", "images", "tags", "observations"]
     return {row["check"]: row["detail"] for row in rows if row["result"] == "fault"}
 
 
-def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
-    """A copy in which somebody made changes with the triggers dropped, and put them back after."""
+def altered_copy(original: Path, to: Path, *edits: str | Edit) -> Path:
+    """Return a copy of a database that was edited while its triggers were dropped."""
     to.write_bytes(original.read_bytes())
     with closing(sqlite3.connect(to)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = 1")
@@ -97,8 +97,8 @@ def tampered(original: Path, to: Path, *edits: str | Edit) -> Path:
     return to
 
 
-def chain_anew(connection: sqlite3.Connection) -> None:
-    """Gives every change the hash that fits, as somebody would who knows the canonical form."""
+def rebuild_chain(connection: sqlite3.Connection) -> None:
+    """Give every change a matching hash, as an attacker could who knows the formula."""
     head = GENESIS
     rows = connection.execute(
         "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
@@ -110,8 +110,8 @@ def chain_anew(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE changes SET hash = ? WHERE id = ?", (head, row[0]))
 
 
-def mirror_before_the_newest(connection: sqlite3.Connection) -> None:
-    """Puts the row of the tag that moved last back to what it was before."""
+def undo_newest_change_in_mirror(connection: sqlite3.Connection) -> None:
+    """Set the mirror row of the newest change back to its state before."""
     tag, fields = connection.execute(
         "SELECT tag, fields FROM changes ORDER BY id DESC LIMIT 1"
     ).fetchone()
@@ -127,16 +127,16 @@ def mirror_before_the_newest(connection: sqlite3.Connection) -> None:
         )
 
 
-def pretend_that_an_index_references_the_newest(connection: sqlite3.Connection) -> None:
-    """Lets the search index say that another image references the one that came last."""
+def make_newest_image_part_of_another(connection: sqlite3.Connection) -> None:
+    """Make the search index claim that another image references the newest one."""
     (digest,) = connection.execute(
         "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
     ).fetchone()
     connection.execute("INSERT INTO image_search (rowid, digests) VALUES (1, ?)", (digest[7:],))
 
 
-def forget_what_images_reference(connection: sqlite3.Connection, where: str = "id = 1") -> None:
-    """Takes images out of the search index, as FTS5 allows those who know the text."""
+def remove_from_search_index(connection: sqlite3.Connection, where: str = "id = 1") -> None:
+    """Remove images from the search index, which FTS5 allows if their text is known."""
     rows = connection.execute(
         f"SELECT id, manifest, image_id, verified FROM images WHERE {where}"
     ).fetchall()
@@ -147,12 +147,12 @@ def forget_what_images_reference(connection: sqlite3.Connection, where: str = "i
         )
 
 
-INVENTED = (
+ADD_TAG = (
     "INSERT INTO tags (repository_id, tag, first_observed_at, changed_at) VALUES ({}, '{}', 1, 1)"
 )
-NEWEST = "DELETE FROM changes WHERE id = (SELECT max(id) FROM changes)"
+DELETE_NEWEST_CHANGE = "DELETE FROM changes WHERE id = (SELECT max(id) FROM changes)"
 
-TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
+ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "a tag of a change": (("UPDATE changes SET tag = 'v9' WHERE id = 2",), "chain", "change 2 "),
     "a digest of a change": (
         ("UPDATE changes SET new_digest = 'sha256:0' WHERE id = 5",),
@@ -164,12 +164,12 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "chain",
         "change 5 ",
     ),
-    "the time of a change": (
+    "observed_at of a change": (
         ("UPDATE changes SET observed_at = '2020-01-01T00:00:00.000Z' WHERE id = 3",),
         "chain",
         "change 3 ",
     ),
-    "the other time of a change": (
+    "not_before of a change": (
         ("UPDATE changes SET not_before = NULL WHERE id = 6",),
         "chain",
         "change 6 ",
@@ -184,19 +184,23 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "chain",
         "change 1 ",
     ),
-    "a hash": (("UPDATE changes SET hash = hash || '0' WHERE id = 4",), "chain", "change 4 "),
+    "the hash of a change": (
+        ("UPDATE changes SET hash = hash || '0' WHERE id = 4",),
+        "chain",
+        "change 4 ",
+    ),
     "the first change deleted": (("DELETE FROM changes WHERE id = 1",), "chain", "change 1 is"),
     "a change in the middle deleted": (
         ("DELETE FROM changes WHERE id = 5",),
         "chain",
         "change 5 is missing",
     ),
-    "one deleted, the others moved up": (
+    "a change deleted, later ones renumbered": (
         ("DELETE FROM changes WHERE id = 5", "UPDATE changes SET id = id - 1 WHERE id > 5"),
         "chain",
         "change 5 ",
     ),
-    "one inserted": (
+    "a change inserted": (
         (
             (
                 "INSERT INTO changes SELECT max(id) + 1, 1, 'v7', 'added', NULL, NULL, '{}',"
@@ -206,7 +210,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "chain",
         "change 10 ",
     ),
-    "two swapped": (
+    "two changes swapped": (
         (
             "UPDATE changes SET id = 99 WHERE id = 5",
             "UPDATE changes SET id = 5 WHERE id = 6",
@@ -225,40 +229,40 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "chain",
         "the repository of change ",
     ),
-    "the newest deleted": ((NEWEST,), "tags", "swr/team/web tag 'v1' has "),
-    "the newest deleted, the mirror put back": (
-        (mirror_before_the_newest, NEWEST),
+    "the newest change deleted": ((DELETE_NEWEST_CHANGE,), "tags", "swr/team/web tag 'v1' has "),
+    "the newest change deleted, and undone in the mirror": (
+        (undo_newest_change_in_mirror, DELETE_NEWEST_CHANGE),
         "images",
         "the change that brought it is missing",
     ),
-    "one rewritten with the whole chain": (
+    "the fields of a change, with the whole chain": (
         (
             "UPDATE changes SET fields = replace(fields, 'api:v2', 'api:v8') WHERE tag = 'v2'",
-            chain_anew,
+            rebuild_chain,
         ),
         "tags",
         "swr/team/api tag 'v2' has ",
     ),
-    "what was before rewritten with the whole chain": (
-        ("UPDATE changes SET old_digest = 'sha256:0' WHERE id = 5", chain_anew),
+    "an old digest, with the whole chain": (
+        ("UPDATE changes SET old_digest = 'sha256:0' WHERE id = 5", rebuild_chain),
         "tags",
         "does not fit the changes of the tag before it",
     ),
-    "an addition of what was there, with the whole chain": (
-        ("UPDATE changes SET kind = 'added', old_digest = NULL WHERE id = 5", chain_anew),
+    "an update that becomes an addition, with the whole chain": (
+        ("UPDATE changes SET kind = 'added', old_digest = NULL WHERE id = 5", rebuild_chain),
         "tags",
         "does not fit the changes of the tag before it",
     ),
-    "fields that are none, with the whole chain": (
-        ("UPDATE changes SET fields = '[]' WHERE id = 5", chain_anew),
+    "fields that are not an object, with the whole chain": (
+        ("UPDATE changes SET fields = '[]' WHERE id = 5", rebuild_chain),
         "tags",
         "has fields that are not the JSON of pairs",
     ),
-    "a deletion taken out with the whole chain": (
+    "a deletion removed, with the whole chain": (
         (
             "DELETE FROM changes WHERE kind = 'deleted'",
             "UPDATE changes SET id = id - 1 WHERE id > 6",
-            chain_anew,
+            rebuild_chain,
         ),
         "tags",
         "tag 'old' is missing in tags",
@@ -268,38 +272,42 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "images",
         "is not what its digest",
     ),
-    "a manifest taken away": (
+    "a manifest removed": (
         ("UPDATE images SET manifest = NULL",),
         "images",
         "is missing and so cannot be",
     ),
-    "the identity of an image": (
+    "the image_id of an image": (
         (f"UPDATE images SET image_id = '{'0' * 64}'",),
         "images",
         "is not what its digest",
     ),
-    "a verdict": (("UPDATE images SET verified = 0",), "images", "is what its digest"),
-    "a configuration that is forgotten": (
+    "whether a manifest is verified": (
+        ("UPDATE images SET verified = 0",),
+        "images",
+        "is what its digest",
+    ),
+    "the image_id of an image removed": (
         ("UPDATE images SET image_id = NULL",),
         "images",
         "has None as image_id, which neither its manifest nor a change states",
     ),
-    "a size of an image": (
+    "the size of an image": (
         ("UPDATE images SET size = size + 1",),
         "images",
         "as size, which neither its manifest nor a change states",
     ),
-    "a schema of an image": (
+    "the schema of an image": (
         ("UPDATE images SET schema = 1",),
         "images",
         "has 1 as schema, which neither its manifest nor a change states",
     ),
-    "a media type": (
+    "the media type of an image": (
         ("UPDATE images SET media_type = 'text/plain'",),
         "images",
         "has 'text/plain' as media_type, which neither its manifest nor a change states",
     ),
-    "when an image came": (
+    "first_observed_at of an image": (
         ("UPDATE images SET first_observed_at = '2020-01-01T00:00:00.000Z'",),
         "images",
         "was first observed at 2020",
@@ -309,47 +317,47 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "images",
         "is missing",
     ),
-    "the newest deleted, its image passed off as a part": (
-        (mirror_before_the_newest, pretend_that_an_index_references_the_newest, NEWEST),
+    "the newest change deleted, its image made part of an index": (
+        (undo_newest_change_in_mirror, make_newest_image_part_of_another, DELETE_NEWEST_CHANGE),
         "images",
         "the change that brought it is missing",
     ),
-    "a verdict that is none": (
+    "an invalid value of verified": (
         ("UPDATE images SET verified = 7",),
         "images",
         "and verified is 7",
     ),
-    "when a repository was looked at": (
+    "the time of the last poll": (
         ("UPDATE repositories SET last_attempt_at = '2020-01-01T00:00:00.000Z'",),
         "observations",
         "was last polled at 2020-01-01T00:00:00.000Z by its own row",
     ),
-    "when the last listing began": (
+    "the start of the last listing": (
         ("UPDATE repositories SET not_before = '2999-01-01T00:00:00.000Z'",),
         "observations",
         "so that listing cannot have begun at 2999",
     ),
-    "that a last listing began": (
+    "the start of the last listing removed": (
         ("UPDATE repositories SET not_before = NULL",),
         "observations",
         "so that listing cannot have begun at None",
     ),
-    "what an image references": (
-        (forget_what_images_reference,),
+    "an image removed from the search index": (
+        (remove_from_search_index,),
         "images",
         "the search index lacks ",
     ),
-    "what all images reference": (
+    "the search index emptied": (
         ("INSERT INTO image_search (image_search) VALUES ('delete-all')",),
         "images",
         "the search index lacks ",
     ),
-    "what no image references": (
+    "a digest added to the search index": (
         ("INSERT INTO image_search (rowid, digests) VALUES (1, 'abcdef')",),
         "images",
         "the search index has ",
     ),
-    "what an image that is missing references": (
+    "a missing image added to the search index": (
         ("INSERT INTO image_search (rowid, digests) VALUES (4711, 'abcdef')",),
         "images",
         "the search index has ",
@@ -359,12 +367,12 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "images",
         "are not numbered from 1 to ",
     ),
-    "an image that nothing brought": (
+    "an image without a change": (
         ("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:0', 't')",),
         "images",
         "image sha256:0: the change that brought it is missing",
     ),
-    "which image has which id": (
+    "the ids of two images swapped": (
         (
             "UPDATE images SET id = -id",
             "UPDATE images SET id = iif(id = -1, 2, iif(id = -2, 1, -id))",
@@ -372,7 +380,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "images",
         "the search index lacks ",
     ),
-    "how many listings there were": (
+    "the number of listings": (
         ("UPDATE repositories SET version = version + 1 WHERE id = 1",),
         "observations",
         "complete listings by its own row",
@@ -387,12 +395,12 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "tags",
         "as is_trusted in tags",
     ),
-    "a time of the mirror": (
+    "changed_at of the mirror": (
         ("UPDATE tags SET changed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
         "tags",
         "as changed_at in tags",
     ),
-    "the other time of the mirror": (
+    "first_observed_at of the mirror": (
         ("UPDATE tags SET first_observed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
         "tags",
         "as first_observed_at in tags",
@@ -408,17 +416,17 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "swr/team/web tag 'v1' is missing in tags",
     ),
     "a row of the mirror added": (
-        (INVENTED.format(1, "a"),),
+        (ADD_TAG.format(1, "a"),),
         "tags",
         "swr/team/api tag 'a' is in tags, and no change added it",
     ),
     "a last row of the mirror added": (
-        (INVENTED.format(2, "z"),),
+        (ADD_TAG.format(2, "z"),),
         "tags",
         "swr/team/web tag 'z' is in tags, and no change added it",
     ),
-    "a deleted tag put back": (
-        (INVENTED.format(2, "old"),),
+    "a deleted tag added to the mirror": (
+        (ADD_TAG.format(2, "old"),),
         "tags",
         "swr/team/web tag 'old' is in tags, and a change deleted it",
     ),
@@ -432,7 +440,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "observations",
         "swr/team/web was listed from",
     ),
-    "an observation that hides a hole in which something happened": (
+    "an observation that hides a gap with a change": (
         (
             (
                 "INSERT INTO observations (id, repository_id, outcome, first_at, last_at, polls,"
@@ -444,7 +452,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "observations",
         "no complete listing covers the time of change",
     ),
-    "how many tags were listed": (
+    "the number of listed tags": (
         ("UPDATE observations SET tags = 7",),
         "observations",
         "its last complete listing had 7",
@@ -452,22 +460,22 @@ TAMPERINGS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
 }
 
 
-def test_a_true_record_verifies(original: Path) -> None:
-    """Nothing is wrong with what nobody altered; the head is told, and is its own witness."""
-    assert checked(original) == {}
+def test_unaltered_database_verifies(original: Path) -> None:
+    """An unaltered database has no faults, and accepts its own head as a witness."""
+    assert faults_of(original) == {}
     with Audit.open(original) as audit:
         chain = next(row for row in audit.verify() if row["check"] == "chain")
     with Store.open_for_reading(original) as store:
         head = store.head()
     assert (chain["rows"], chain["detail"]) == (head.change_id, f"head {head.hash}")
-    assert checked(original, head.hash, GENESIS) == {}
+    assert faults_of(original, head.hash, GENESIS) == {}
 
 
-@pytest.mark.parametrize("name", TAMPERINGS)
-def test_tampering_is_caught(original: Path, database: Path, name: str) -> None:
-    """Whatever is altered with the triggers out of the way, what does not fit is named."""
-    edits, check, named = TAMPERINGS[name]
-    faults = checked(tampered(original, database, *edits))
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_alteration_is_found(original: Path, database: Path, name: str) -> None:
+    """An alteration that bypasses the triggers is found and named."""
+    edits, check, named = ALTERATIONS[name]
+    faults = faults_of(altered_copy(original, database, *edits))
     assert named in (faults[check] or "")
 
 
@@ -491,15 +499,15 @@ def test_tampering_is_caught(original: Path, database: Path, name: str) -> None:
         ("CREATE TABLE mine (x); CREATE VIEW of_mine AS SELECT 1", None),
     ],
 )
-def test_a_schema_that_was_altered_is_caught(
+def test_altered_schema_is_found(
     original: Path, database: Path, sql: str, fault: str | None
 ) -> None:
-    """What guards the history, and what people read it through, is part of what is checked."""
+    """An altered trigger, view or index is a fault; other tables are allowed."""
     database.write_bytes(original.read_bytes())
     name = "changes_are_never_deleted"
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(sql.format(name))
-    assert checked(database).get("schema") == (fault and fault.format(name))
+    assert faults_of(database).get("schema") == (fault and fault.format(name))
 
 
 @pytest.mark.parametrize(
@@ -513,43 +521,43 @@ def test_a_schema_that_was_altered_is_caught(
         ("first_at", "observations"),
     ],
 )
-def test_a_value_of_another_type_is_caught(
+def test_value_of_the_wrong_type_is_found(
     original: Path, database: Path, table: str, column: str
 ) -> None:
-    """Bytes in the place of text are told, and nothing that they cannot be compared with is."""
+    """A value of the wrong type is a fault, and skips the checks that depend on it."""
     edit = f"UPDATE {table} SET {column} = CAST({column} AS BLOB)"
-    faults = checked(tampered(original, database, edit))
-    told = f"{table} has a value of another type than its column {column}"
-    assert faults.pop("schema") == told
-    assert set(faults.values()) == {f"not checked, because {told}"}
+    faults = faults_of(altered_copy(original, database, edit))
+    fault = f"{table} has a value of another type than its column {column}"
+    assert faults.pop("schema") == fault
+    assert set(faults.values()) == {f"not checked, because {fault}"}
     assert len(faults) == 4
 
 
-def test_a_head_proves_that_nothing_was_cut_off(original: Path, database: Path) -> None:
-    """A record that fits itself in everything still lacks what a witness remembers."""
+def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Path) -> None:
+    """A consistent database without its newest change lacks the head of a witness."""
 
-    def forget_the_newest(connection: sqlite3.Connection) -> None:
+    def remove_newest_change(connection: sqlite3.Connection) -> None:
         (digest,) = connection.execute(
             "SELECT new_digest FROM changes ORDER BY id DESC LIMIT 1"
         ).fetchone()
-        mirror_before_the_newest(connection)
-        forget_what_images_reference(connection, f"digest = '{digest}'")
+        undo_newest_change_in_mirror(connection)
+        remove_from_search_index(connection, f"digest = '{digest}'")
         connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
-        connection.execute(NEWEST)
+        connection.execute(DELETE_NEWEST_CHANGE)
 
     with Store.open_for_reading(original) as store:
         head = store.head()
-    forgotten = tampered(original, database, forget_the_newest)
-    assert checked(forgotten) == {}
-    assert head.hash in (checked(forgotten, head.hash)["chain"] or "")
-    with Store.open_for_reading(forgotten) as store:
-        assert checked(original, store.head().hash) == {}
+    without_newest = altered_copy(original, database, remove_newest_change)
+    assert faults_of(without_newest) == {}
+    assert head.hash in (faults_of(without_newest, head.hash)["chain"] or "")
+    with Store.open_for_reading(without_newest) as store:
+        assert faults_of(original, store.head().hash) == {}
 
 
-def test_the_head_spans_restarts_and_processes(
+def test_chain_continues_across_stores(
     scripted: Scripted, clock: FakeClock, database: Path
 ) -> None:
-    """Whoever appends goes on with the chain of all the others; an empty one has a head too."""
+    """Stores continue one chain, whichever appends; an empty database has a head too."""
     with Store.open(database) as store:
         assert (store.head().change_id, store.head().hash) == (0, GENESIS)
     for number in range(4):
@@ -559,22 +567,22 @@ def test_the_head_spans_restarts_and_processes(
                 job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
                 assert poll(job, store, Options(accept_deletions=True), clock).outcome == "ok"
             assert one.head() == other.head()
-    assert checked(database) == {}
+    assert faults_of(database) == {}
     with Store.open_for_reading(database) as store:
         assert store.head().change_id == 14
 
 
-def test_bytes_that_never_fitted_are_no_fault(
+def test_image_recorded_as_unverified_is_not_a_fault(
     scripted: Scripted, clock: FakeClock, job: Job, store: Store, database: Path
 ) -> None:
-    """An image that was recorded as not what its digest says is told, and is no tampering."""
+    """An image that was recorded as unverified is reported, but not as a fault."""
     wrong = listed_image("sha256:a", "{}", image_id=None, schema=None, size=None)
     scripted.then("a")
     listing: Any = scripted.script.pop()
     scripted.script.append(msgspec.structs.replace(listing, images={"sha256:a": wrong}))
     poll(job, store, clock=clock)
     assert wrong.verified is False
-    assert checked(database) == {}
+    assert faults_of(database) == {}
     with Audit.open(database) as audit:
         (row,) = (row for row in audit.verify() if row["check"] == "images")
     assert row["detail"] == "1 were not what their digests say when they came"

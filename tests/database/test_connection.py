@@ -1,32 +1,29 @@
-"""A database that fails: each failure a clear error or a clean recovery, never a wrong row."""
+"""Connections to a damaged or locked database: a clear error or a clean recovery."""
 
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tagsync.clock import timestamp
 from tagsync.database.connection import WAL_SIZE, connect_beside
 from tagsync.database.store import Store
 from tagsync.errors import StoreError
-from tagsync.models import Image, Tag, Watch
+from tagsync.models import Image, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.schedule import stale
 from tests.support.clock import FakeClock
 from tests.support.record import assert_history_is_whole, record
 from tests.support.registries import Scripted
 
 
 @pytest.fixture
-def left_by_a_kill(
+def killed_database(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, database: Path, tmp_path: Path
 ) -> Path:
-    """A copy of a database and its WAL, of ten polls none of which is in the file itself yet."""
+    """A copy of a database whose ten polls are in the WAL only."""
     for number in range(10):
         scripted.then(*(f"v{tag}" for tag in range(number + 1)))
         poll(job, store, clock=clock)
@@ -44,70 +41,70 @@ def tags_in(database: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM tags").fetchone()[0])
 
 
-def test_a_wal_left_by_a_kill_is_taken_in(left_by_a_kill: Path) -> None:
-    """What was committed and is in the WAL alone is all there after the next opening."""
-    Store.open(left_by_a_kill).close()
-    assert tags_in(left_by_a_kill) == 10
-    assert_history_is_whole(left_by_a_kill)
+def test_wal_is_recovered_after_a_kill(killed_database: Path) -> None:
+    """Commits that are in the WAL only are there after the next opening."""
+    Store.open(killed_database).close()
+    assert tags_in(killed_database) == 10
+    assert_history_is_whole(killed_database)
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("damage", ["cut off", "altered"])
-def test_a_damaged_wal_gives_an_earlier_whole(
-    damage: str, seed: int, left_by_a_kill: Path, job: Job, scripted: Scripted, clock: FakeClock
+def test_damaged_wal_is_recovered_up_to_the_damage(
+    damage: str, seed: int, killed_database: Path, job: Job, scripted: Scripted, clock: FakeClock
 ) -> None:
-    """A WAL that ends early or has a wrong bit is taken in up to there; the next poll has all."""
-    wal = left_by_a_kill.with_name(f"{left_by_a_kill.name}-wal")
+    """A damaged WAL is recovered up to the damage; the next poll records the rest."""
+    wal = killed_database.with_name(f"{killed_database.name}-wal")
     content = bytearray(wal.read_bytes())
-    # The first commits are the schema's; what lies after them are the polls.
+    # The first commits create the schema; those of the polls follow.
     place = Random(seed).randrange(len(content) // 2, len(content))
     if damage == "cut off":
         del content[place:]
     else:
         content[place] ^= 0x55
     wal.write_bytes(content)
-    with Store.open(left_by_a_kill) as store:
-        assert_history_is_whole(left_by_a_kill)
-        assert tags_in(left_by_a_kill) < 11
+    with Store.open(killed_database) as store:
+        assert_history_is_whole(killed_database)
+        assert tags_in(killed_database) < 11
         scripted.then(*(f"v{tag}" for tag in range(10)))
         assert poll(job, store, clock=clock).outcome == "ok"
-    assert_history_is_whole(left_by_a_kill)
-    assert tags_in(left_by_a_kill) == 10
+    assert_history_is_whole(killed_database)
+    assert tags_in(killed_database) == 10
 
 
 @pytest.mark.usefixtures("store")
-def test_the_connection_that_asks_cannot_write(database: Path) -> None:
-    """Of the store's connections only one can write, so that a question never changes a record."""
+def test_connection_for_reading_cannot_write(database: Path) -> None:
+    """A store's connection for reading cannot write."""
     with closing(connect_beside(database)) as db:
         assert db.execute("SELECT count(*) FROM repositories").fetchone() == (0,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             db.execute("DELETE FROM repositories")
 
 
-def test_a_wal_that_somebody_made_grow_is_cut(
+def test_wal_that_grew_during_a_read_shrinks_again(
     job: Job, store: Store, clock: FakeClock, database: Path
 ) -> None:
-    """While somebody reads, the WAL cannot be begun anew; afterwards it is as small as before."""
+    """A WAL that a long read made grow is as small as before after two transactions."""
     wal = database.with_name(f"{database.name}-wal")
     manifest = " " * 2**20
     tags = {f"v{n}": Tag(f"v{n}", f"sha256:{n}") for n in range(WAL_SIZE // 2**20 + 2)}
     images = {
         tag.digest: Image(tag.digest, manifest=manifest) for tag in tags.values() if tag.digest
     }
-    with closing(sqlite3.connect(database)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT count(*) FROM tags").fetchone()
+    with closing(sqlite3.connect(database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM tags").fetchone()
         record(store, job, clock, tags, images)
         record(store, job, clock, {}, {})
         assert wal.stat().st_size > WAL_SIZE
-    # One transaction after which all is copied, and one that begins the WAL anew.
+    # After the first transaction the WAL is copied, and the second one restarts it.
     for tags in ({"x": Tag("x")}, {}):
         record(store, job, clock, tags, {})
     assert wal.stat().st_size <= WAL_SIZE
 
 
-def test_what_a_damaged_file_makes_sqlite_say_is_one_line(store: Store, database: Path) -> None:
-    """SQLite quotes the bytes that it stumbles over, which may be line breaks and escapes."""
+def test_error_about_a_damaged_file_is_one_line(store: Store, database: Path) -> None:
+    """Damaged bytes that SQLite quotes in an error are escaped."""
     store.close()
     with closing(sqlite3.connect(database)) as other:
         other.execute("PRAGMA writable_schema = ON")
@@ -121,10 +118,10 @@ def test_what_a_damaged_file_makes_sqlite_say_is_one_line(store: Store, database
     assert str(caught.value).isprintable()
 
 
-def test_a_database_that_stays_locked_is_said(
+def test_database_that_stays_locked_raises_store_error(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, database: Path
 ) -> None:
-    """Who waits longer than the timeout is told so; the poll is not recorded, the next one is."""
+    """A poll that waits too long for a lock raises StoreError; the next one succeeds."""
     scripted.then("a")
     poll(job, store, clock=clock)
     with (
@@ -140,11 +137,3 @@ def test_a_database_that_stays_locked_is_said(
         scripted.then("a", "b")
         assert poll(job, impatient, clock=clock).added == 1
     assert_history_is_whole(database)
-
-
-def test_freshness_is_not_believed_from_a_clock_far_behind(clock: FakeClock) -> None:
-    """What was seen years from now says nothing of when, and is stale, either side of the clock."""
-    watch = Watch("swr", ("team/api",), interval=timedelta(minutes=5))
-    for ahead, expected in ((0, False), (14, False), (16, True), (10**6, True), (-16, True)):
-        at = timestamp(clock.now + timedelta(minutes=ahead))
-        assert stale(watch, at, clock.now) == expected

@@ -26,13 +26,13 @@ def db(database: Path) -> Iterator[Connection]:
 @pytest.mark.parametrize(
     ("verified", "expected"), [(1, {"a" * 64, CONFIG}), (0, {CONFIG}), (None, {CONFIG})]
 )
-def test_only_verified_bytes_are_indexed(verified: int | None, expected: set[str]) -> None:
-    """A manifest that does not hash to its digest adds nothing; the stated image_id always does."""
+def test_only_verified_manifests_are_indexed(verified: int | None, expected: set[str]) -> None:
+    """An unverified manifest adds no terms; the image_id of the list always does."""
     assert digest_index.search_terms(MANIFEST, CONFIG, verified) == expected
 
 
-def test_an_image_is_found_once_its_manifest_has_come(db: Connection) -> None:
-    """An image that is indexed again, with its manifest, is found by what both said."""
+def test_image_is_found_once_its_manifest_is_indexed(db: Connection) -> None:
+    """An image that is indexed again with its manifest is found by all its digests."""
     digest_index.index_images(db, [(1, None, CONFIG, None)])
     assert list(digest_index.images_referencing(db, "a" * 12)) == []
     digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
@@ -40,8 +40,8 @@ def test_an_image_is_found_once_its_manifest_has_come(db: Connection) -> None:
         assert [row[0] for row in digest_index.images_referencing(db, digits)] == ["sha256:1"]
 
 
-def test_every_entry_can_be_read_without_writing(db: Connection, database: Path) -> None:
-    """The entries of the index are readable on a connection that may not write."""
+def test_terms_can_be_read_without_writing(db: Connection, database: Path) -> None:
+    """The terms of the index are readable on a read-only connection."""
     digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
     with (
         closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader,
@@ -50,8 +50,8 @@ def test_every_entry_can_be_read_without_writing(db: Connection, database: Path)
         assert sorted(entries) == [("a" * 64, 1), (CONFIG, 1)]
 
 
-def test_a_sqlite_without_fts5_is_refused(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SQLite that was built without FTS5 is refused at start, and the file is left alone."""
+def test_sqlite_without_fts5_is_rejected(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SQLite without FTS5 is rejected at start, and the file is not changed."""
     monkeypatch.setattr(migrations, "has_fts5", lambda _: False)
     with pytest.raises(UnusableDatabase, match="built without FTS5"):
         connect(database)

@@ -1,4 +1,4 @@
-"""Group commit: many writers, one transaction, and each writer its own result."""
+"""Group commit: many writers share one transaction, each with its own result."""
 
 import sqlite3
 from collections import deque
@@ -86,7 +86,7 @@ def kept(db: Connection) -> list[str]:
 
 
 def run_together(group_commit: GroupCommit, *writes: Write) -> list[Future[object]]:
-    """Let writes wait at the same time, behind one that is running; return what came of them."""
+    """Let writes wait behind one that is running; return their futures."""
     queue = AnnouncingQueue()
     group_commit._queue = queue  # type: ignore[misc]  # noqa: SLF001  tells when a write waits
     running, go_on = Event(), Event()
@@ -105,7 +105,7 @@ def run_together(group_commit: GroupCommit, *writes: Write) -> list[Future[objec
     return futures
 
 
-def test_a_single_write_is_committed(group_commit: GroupCommit, database: Path) -> None:
+def test_single_write_is_committed(group_commit: GroupCommit, database: Path) -> None:
     """A write returns its result once it is committed."""
     assert group_commit.run(insert("a")) == "a"
     with closing(sqlite3.connect(database)) as other:
@@ -115,7 +115,7 @@ def test_a_single_write_is_committed(group_commit: GroupCommit, database: Path) 
 def test_waiting_writes_share_a_transaction(
     group_commit: GroupCommit, db: CountingConnection
 ) -> None:
-    """Writes that wait while another one runs are committed together, each with its result."""
+    """Writes that wait at the same time share a transaction, and each has its result."""
     names = [f"n{number}" for number in range(8)]
     futures = run_together(group_commit, *map(insert, names))
     assert [future.result() for future in futures] == names
@@ -123,8 +123,8 @@ def test_waiting_writes_share_a_transaction(
     assert db.begun == 2
 
 
-def test_a_write_that_fails_fails_alone(group_commit: GroupCommit, db: CountingConnection) -> None:
-    """A write that SQLite refuses is undone and raises; those beside it are committed."""
+def test_failed_write_fails_alone(group_commit: GroupCommit, db: CountingConnection) -> None:
+    """A write that SQLite rejects is undone and raises; the others are committed."""
 
     def write(db: Connection) -> None:
         db.execute("INSERT INTO kept VALUES ('half')")
@@ -138,10 +138,10 @@ def test_a_write_that_fails_fails_alone(group_commit: GroupCommit, db: CountingC
     assert db.begun == 2
 
 
-def test_a_bug_in_a_write_looks_like_a_bug(
+def test_bug_in_a_write_is_raised_unchanged(
     group_commit: GroupCommit, db: CountingConnection
 ) -> None:
-    """An exception that is not SQLite's reaches its own writer unchanged, and only that one."""
+    """An exception that is not SQLite's is raised unchanged, to its own writer only."""
 
     def write(db: Connection) -> None:
         db.execute("INSERT INTO kept VALUES ('half')")
@@ -153,7 +153,7 @@ def test_a_bug_in_a_write_looks_like_a_bug(
     assert kept(db) == ["a"]
 
 
-def test_a_lock_is_waited_for_once(
+def test_lock_is_waited_for_once(
     group_commit: GroupCommit, db: CountingConnection, database: Path
 ) -> None:
     """If another process holds the lock, all waiting writes fail with the first one."""
@@ -175,10 +175,10 @@ def test_a_lock_is_waited_for_once(
     assert kept(db) == ["later"]
 
 
-def test_a_lost_transaction_fails_every_write(
+def test_lost_transaction_fails_every_write(
     group_commit: GroupCommit, db: CountingConnection
 ) -> None:
-    """If SQLite undoes the whole transaction, no write of it claims to be recorded."""
+    """If SQLite rolls back the whole transaction, every write of it fails."""
 
     def lose(db: Connection) -> None:
         db.execute("ROLLBACK")  # as SQLite does by itself on a full disk
@@ -192,8 +192,8 @@ def test_a_lost_transaction_fails_every_write(
     assert group_commit.run(insert("later")) == "later"
 
 
-def test_an_interrupt_leaves_no_transaction_open(database: Path) -> None:
-    """After an interrupt the connection has no transaction, and the next write works."""
+def test_interrupt_leaves_no_transaction_open(database: Path) -> None:
+    """After an interrupt, the connection has no open transaction."""
     with closing(
         sqlite3.connect(database, isolation_level=None, factory=InterruptedConnection)
     ) as db:
@@ -203,10 +203,10 @@ def test_an_interrupt_leaves_no_transaction_open(database: Path) -> None:
         assert not db.in_transaction
 
 
-def test_an_interrupt_in_a_write_ends_all_that_wait(
+def test_interrupt_in_a_write_ends_the_batch(
     group_commit: GroupCommit, db: CountingConnection
 ) -> None:
-    """An interrupt ends the whole batch: nothing of it is recorded, and no thread waits on."""
+    """An interrupt ends the whole batch: nothing is recorded, and no thread waits."""
 
     def interrupt(_: Connection) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The database file: what it refuses, and what a kill leaves of it."""
+"""The store and its database: append-only tables, rejected files, and kills."""
 
 import json
 import signal
@@ -35,7 +35,8 @@ from tests.support.registries import REPOSITORY, Scripted
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
-def tamper(database: Path, sql: str) -> None:
+def alter(database: Path, sql: str) -> None:
+    """Run SQL on a database, bypassing the store."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(sql)
         connection.commit()
@@ -63,41 +64,41 @@ def recorded(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> No
     ],
 )
 def test_history_and_images_are_append_only(sql: str, database: Path) -> None:
-    """What was recorded cannot be updated, deleted or replaced."""
+    """Recorded changes and images cannot be updated, deleted or replaced."""
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, sql)
+        alter(database, sql)
 
 
 @pytest.mark.usefixtures("recorded")
-def test_an_image_is_not_replaced(database: Path, query: Query) -> None:
-    """A REPLACE of an image, which fires no trigger on DELETE, leaves it as it was."""
+def test_replacing_an_image_changes_nothing(database: Path, query: Query) -> None:
+    """REPLACE of an image, which fires no DELETE trigger, leaves it as it was."""
     before = query("SELECT * FROM images")
-    tamper(database, "INSERT OR REPLACE INTO images VALUES (7,'sha256:a',1,1,1,1,1,1,1)")
+    alter(database, "INSERT OR REPLACE INTO images VALUES (7,'sha256:a',1,1,1,1,1,1,1)")
     assert query("SELECT * FROM images") == before
 
 
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
-    ("key", "place"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("id", 1), ("id", 0)]
+    ("key", "value"), [("rowid", 1), ("rowid", 0), ("rowid", -5), ("id", 1), ("id", 0)]
 )
-def test_an_image_is_not_replaced_by_another(
-    key: str, place: int, database: Path, query: Query
+def test_replacing_an_image_by_another_is_rejected(
+    key: str, value: int, database: Path, query: Query
 ) -> None:
-    """A REPLACE by another image with the same id is refused."""
+    """REPLACE by another image with the same id is rejected."""
     insert = f"INTO images (digest, first_observed_at, {key}) VALUES"
-    if place != 1:
-        tamper(database, f"INSERT {insert} ('there', 't', {place})")
+    if value != 1:
+        alter(database, f"INSERT {insert} ('there', 't', {value})")
     before = query("SELECT * FROM images")
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, f"INSERT OR REPLACE {insert} ('b', 't', {place})")
+        alter(database, f"INSERT OR REPLACE {insert} ('b', 't', {value})")
     assert query("SELECT * FROM images") == before
 
 
-def test_no_place_of_an_image_keeps_others_out(
+def test_image_with_id_minus_one_blocks_no_insert(
     job: Job, scripted: Scripted, store: Store, database: Path, clock: FakeClock, query: Query
 ) -> None:
-    """Triggers see -1 as the id of an image that is given none, and a row may have that id."""
-    tamper(
+    """An image may have the id -1, which triggers see for an image without an id."""
+    alter(
         database, "INSERT INTO images (id, digest, first_observed_at) VALUES (-1, 'sha256:-', 't')"
     )
     scripted.then("a")
@@ -105,8 +106,8 @@ def test_no_place_of_an_image_keeps_others_out(
     assert query("SELECT digest FROM images WHERE id = 1") == [("sha256:a",)]
 
 
-def test_a_store_is_closed_after_an_interrupt(database: Path, query: Query) -> None:
-    """A transaction that an interrupt left open in this thread is undone, and locks no other."""
+def test_store_closes_after_an_interrupt(database: Path, query: Query) -> None:
+    """A store that is closed after an interrupt rolls back and releases its lock."""
 
     def interrupted() -> None:
         with Store.open(database) as store:
@@ -127,7 +128,7 @@ FILL = "UPDATE images SET manifest = '{}', verified = 1"
 
 @pytest.fixture
 def bare(job: Job, store: Store, clock: FakeClock) -> None:
-    """An image whose manifest could not be had, and one whose manifest was."""
+    """An image recorded without its manifest, and one recorded with it."""
     tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
     full = Image("sha256:full", manifest="{ }", verified=True)
     record(store, job, clock, tags, {**BARE, "sha256:full": full})
@@ -156,20 +157,20 @@ def bare(job: Job, store: Store, clock: FakeClock) -> None:
         "DELETE FROM images",
     ],
 )
-def test_nothing_but_a_manifest_is_filled_in(sql: str, database: Path, query: Query) -> None:
-    """Every other change of an image is refused, with a manifest or without one."""
+def test_only_a_missing_manifest_is_filled_in(sql: str, database: Path, query: Query) -> None:
+    """Every update of an image is rejected, except one that fills in its manifest."""
     before = query("SELECT rowid, * FROM images")
     sql = sql if sql.endswith("--") else f"{sql} WHERE digest = 'sha256:bare'"
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, sql)
+        alter(database, sql)
     assert query("SELECT rowid, * FROM images") == before
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_manifest_is_filled_in_once(
+def test_missing_manifest_is_filled_in_once(
     job: Job, store: Store, clock: FakeClock, query: Query, database: Path
 ) -> None:
-    """An image that was recorded without its manifest gets it, and what it says, and keeps it."""
+    """An image without a manifest gets it once, with the fields that it states."""
     before = query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'")
     clock.advance(minutes=5)
     full = Image("sha256:bare", "sha256:id", "c/d", 2, 111, '{"x": 1}', verified=True)
@@ -184,14 +185,14 @@ def test_a_manifest_is_filled_in_once(
         "sha256:full",
     }
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        tamper(database, f"{FILL} WHERE digest = 'sha256:bare'")
+        alter(database, f"{FILL} WHERE digest = 'sha256:bare'")
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_manifest_that_is_not_what_it_should_be_fills_nothing(
+def test_unverified_manifest_is_not_filled_in(
     job: Job, store: Store, clock: FakeClock, query: Query
 ) -> None:
-    """Bytes that do not hash to the digest never become those of an image without any."""
+    """A manifest that does not hash to the digest is never filled in."""
     forged = Image("sha256:bare", manifest='{"x": 1}', verified=False)
     tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
     record(store, job, clock, tags, {"sha256:bare": forged})
@@ -202,10 +203,10 @@ def test_a_manifest_that_is_not_what_it_should_be_fills_nothing(
     ]
 
 
-def test_an_image_is_found_by_a_manifest_that_came_later(
+def test_image_is_found_by_a_manifest_filled_in_later(
     job: Job, store: Store, clock: FakeClock, database: Path
 ) -> None:
-    """What is filled in is found as if it had been there, by a tag that stayed or a new one."""
+    """A layer is found even if the manifest of its image was filled in later."""
     layers = [f"sha256:{character * 64}" for character in "abc"]
     texts = [json.dumps({"layers": [{"digest": layer}]}) for layer in layers]
     images = {
@@ -227,10 +228,10 @@ def test_an_image_is_found_by_a_manifest_that_came_later(
     assert found == [["stayed"], ["again", "other"], ["fresh"]]
 
 
-def test_swr_fills_in_a_manifest_too(
+def test_manifest_that_swr_sends_later_is_filled_in(
     store: Store, query: Query, connect: Callable[..., Registry]
 ) -> None:
-    """A manifest that SWR left out at first is recorded when SWR sends it."""
+    """A manifest that SWR omits at first is recorded when SWR sends it."""
     with Emulator() as swr:
         digest = swr.push("team/api", "v1", "one")
         registry = connect(swr.url)
@@ -247,8 +248,8 @@ def test_swr_fills_in_a_manifest_too(
     assert query("SELECT count(*) FROM changes") == [(1,)]
 
 
-def test_a_database_of_another_program_is_left_alone(database: Path) -> None:
-    """A foreign database is refused, and not a byte of it changes."""
+def test_database_of_another_program_is_rejected(database: Path) -> None:
+    """A database of another program is rejected and not changed."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
         connection.commit()
@@ -259,10 +260,10 @@ def test_a_database_of_another_program_is_left_alone(database: Path) -> None:
     assert database.read_bytes() == before
 
 
-def test_a_database_of_a_newer_version_is_left_alone(database: Path) -> None:
-    """A schema with a migration that this version does not know is refused."""
+def test_database_of_a_newer_version_is_rejected(database: Path) -> None:
+    """A database with a migration that this version does not know is rejected."""
     Store.open(database).close()
-    tamper(
+    alter(
         database,
         "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
         " VALUES ('tagsync', 'from_the_future', 'now')",
@@ -272,8 +273,8 @@ def test_a_database_of_a_newer_version_is_left_alone(database: Path) -> None:
             opener(database)
 
 
-def test_what_is_no_database_is_left_alone(database: Path) -> None:
-    """A file that is not SQLite's is refused, and kept."""
+def test_file_that_is_not_a_database_is_rejected(database: Path) -> None:
+    """A file that is not a SQLite database is rejected and not changed."""
     database.write_text("notes " * 1000)
     with pytest.raises(UnusableDatabase, match="not a SQLite database"):
         Store.open(database)
@@ -281,23 +282,24 @@ def test_what_is_no_database_is_left_alone(database: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", [Store.open, Store.open_for_reading, Audit.open])
-def test_a_folder_is_no_database(
+def test_folder_instead_of_a_database_is_rejected(
     tmp_path: Path, opened: Callable[[Path], AbstractContextManager[object]]
 ) -> None:
-    """A folder in the place of the file is called one, whoever opens it."""
+    """A folder in place of the database file is rejected and called a folder."""
     (tmp_path / "kept").touch()
     with pytest.raises(UnusableDatabase, match="is a folder: let store"), opened(tmp_path):
         pass
 
 
-def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
-    """A path into nowhere is a sentence that names it."""
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
+    """A path in a missing folder is rejected with advice to check the folder."""
     with pytest.raises(StoreError, match="check that its folder exists"):
         Store.open(tmp_path / "missing" / "tagsync.db")
 
 
-def test_many_create_one_database_at_once(tmp_path: Path) -> None:
-    """Whoever comes second finds the schema done; a race is run more than once."""
+def test_concurrent_creation_applies_each_migration_once(tmp_path: Path) -> None:
+    """Stores that create a database at the same time apply each migration once."""
+    # A race shows only in some of the attempts.
     for number in range(25):
         database = tmp_path / f"{number}.db"
         with ThreadPoolExecutor(8) as pool:
@@ -310,17 +312,17 @@ def test_many_create_one_database_at_once(tmp_path: Path) -> None:
         assert len(set(applied)) == len(applied)
 
 
-def test_the_chain_as_the_readme_says() -> None:
-    """The hash is SHA-256 over the JSON that Python's own json writes, whatever the names hold."""
+def test_hash_chain_is_as_documented() -> None:
+    """The hash of a change is SHA-256 over the JSON that Python's `json` writes."""
     content = [7, "swr/team/ä", 'x"\\\x1f\x7f\u2028', "added", None, "sha256:1", "{}", None, "t"]
     text = json.dumps([GENESIS, *content], ensure_ascii=False, separators=(",", ":"))
     assert link(GENESIS, *content) == sha256(text.encode()).hexdigest()  # type: ignore[arg-type]  # a list has one type of item
 
 
-def test_a_reader_does_not_wait_for_the_writer(
+def test_reader_does_not_wait_for_the_writer(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
 ) -> None:
-    """While a transaction is open, others read what was there before it."""
+    """A reader sees the state before a transaction that is still open."""
     scripted.then("a")
     poll(job, store, clock=clock)
 
@@ -328,12 +330,12 @@ def test_a_reader_does_not_wait_for_the_writer(
         db.execute("UPDATE repositories SET failures = 1")
         assert query("SELECT failures FROM repositories") == [(0,)]
 
-    store._write(write)  # noqa: SLF001  a transaction that the test looks into
+    store._write(write)  # noqa: SLF001  the test reads during a transaction
     assert query("SELECT failures FROM repositories") == [(1,)]
 
 
 @pytest.mark.parametrize("table", ["images", "changes", "tags", "observations"])
-def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
+def test_poll_is_recorded_whole_or_not_at_all(
     table: str,
     job: Job,
     scripted: Scripted,
@@ -342,13 +344,13 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
     clock: FakeClock,
     query: Query,
 ) -> None:
-    """Whichever write of a transaction fails, nothing of it is kept."""
+    """If one write of a poll fails, nothing of the poll is recorded."""
     scripted.then("a")
     poll(job, store, clock=clock)
     everything = "SELECT * FROM {} ORDER BY 1, 2"
     tables = ("repositories", "images", "changes", "tags", "observations")
     before = [query(everything.format(name)) for name in tables]
-    tamper(
+    alter(
         database,
         f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END",
     )
@@ -360,8 +362,8 @@ def test_a_poll_that_cannot_be_recorded_whole_is_not_recorded(
 
 
 @pytest.mark.processes
-def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> None:
-    """After SIGKILL at random moments one clean pass makes mirror and log complete again."""
+def test_database_is_whole_after_kills(tmp_path: Path, database: Path) -> None:
+    """After SIGKILL at random moments, one pass completes the mirror and the log."""
     random = Random(7)
     config = tmp_path / "config.toml"
     lines: list[dict[str, Any]] = []
@@ -375,27 +377,27 @@ def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> Non
             swr.push("team/api", f"v{number}", f"build {number}")
         subprocess.run(command, capture_output=True, check=True, timeout=30)
         killed = 0
-        for round_ in range(8):
+        for attempt in range(8):
             for number in random.sample(range(400), 40):
-                swr.push("team/api", f"v{number}", f"build {number} of round {round_}")
-            asked = len(swr.requests)
+                swr.push("team/api", f"v{number}", f"build {number} of round {attempt}")
+            requests = len(swr.requests)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            while len(swr.requests) == asked and process.poll() is None:
+            while len(swr.requests) == requests and process.poll() is None:
                 time.sleep(0.001)
             try:
-                # From here the transaction and its log lines take about this long, so that some
-                # kills come before, some within and some after them.
+                # The transaction and its log lines take about this long, so that kills hit before,
+                # during and after them.
                 process.wait(timeout=random.uniform(0, 0.1))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 killed += 1
             _, stderr = process.communicate()
-            lines += _whole_lines(stderr)
+            lines += _complete_lines(stderr)
             if database.exists():
                 with closing(sqlite3.connect(database)) as connection:
                     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         done = subprocess.run(command, capture_output=True, check=True, timeout=30)
-        lines += _whole_lines(done.stderr)
+        lines += _complete_lines(done.stderr)
         expected = swr.tags("team/api")
     assert_history_is_whole(database)
     with closing(sqlite3.connect(database)) as connection:
@@ -409,5 +411,5 @@ def test_a_kill_leaves_the_database_whole(tmp_path: Path, database: Path) -> Non
     assert recorded <= {line.get("change_id") for line in lines}
 
 
-def _whole_lines(stderr: bytes) -> list[dict[str, Any]]:
+def _complete_lines(stderr: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stderr.split(b"\n")[:-1]]

@@ -1,4 +1,4 @@
-"""The examples in the documentation: configurations, commands and the check in plain Python."""
+"""The examples in the documentation: configurations, commands and a Python script."""
 
 import os
 import re
@@ -27,8 +27,8 @@ CREDENTIALS = [
 ]
 
 
-def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
-    """The first configuration in the README is valid and watches the named repositories."""
+def test_readme_configuration_is_valid(tmp_path: Path) -> None:
+    """The README's first configuration is valid and watches the named repositories."""
     shown, *_ = fenced_blocks(read_page("README.md"), "toml")
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
@@ -36,7 +36,7 @@ def test_the_configuration_shown_is_accepted(tmp_path: Path) -> None:
 
 
 def test_each_example_in_toml_is_tested() -> None:
-    """Each TOML block is a whole configuration or a credential, and none has disappeared."""
+    """Each TOML block is a whole configuration or a credential, and none is missing."""
     names = [re.search(r'^name = "(\w+)"', block, re.MULTILINE) for block in CONFIGURATIONS]
     assert {name[1] for name in names if name} == {"swr", "hub", "ghcr", "harbor", "internal"}
     kinds = [re.match(r'kind = "(\w+)"', block) for _, block in CREDENTIALS]
@@ -47,8 +47,8 @@ def test_each_example_in_toml_is_tested() -> None:
 
 
 @pytest.mark.parametrize(("kind", "auth"), CREDENTIALS)
-def test_each_credential_shown_is_accepted(tmp_path: Path, kind: str, auth: str) -> None:
-    """Each section on credentials shows one that is valid without any edit."""
+def test_each_documented_credential_is_valid(tmp_path: Path, kind: str, auth: str) -> None:
+    """Each documented credential is valid without any edit."""
     registry = f'[[registries]]\nname = "one"\nkind = "{kind}"\nendpoint = "https://example.com"\n'
     (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
     config = load(tmp_path / "config.toml", {})
@@ -56,8 +56,8 @@ def test_each_credential_shown_is_accepted(tmp_path: Path, kind: str, auth: str)
 
 
 @pytest.mark.parametrize("shown", CONFIGURATIONS)
-def test_each_registry_shown_is_accepted(tmp_path: Path, shown: str) -> None:
-    """Each registry that is shown is a valid configuration; all but swr are of kind oci."""
+def test_each_documented_registry_is_valid(tmp_path: Path, shown: str) -> None:
+    """Each documented registry is valid; `swr` is of kind swr, all others are oci."""
     (tmp_path / "config.toml").write_text(shown)
     config = load(tmp_path / "config.toml", {})
     assert config.watches
@@ -66,7 +66,7 @@ def test_each_registry_shown_is_accepted(tmp_path: Path, shown: str) -> None:
     }
 
 
-def test_the_example_configuration_says_the_defaults(tmp_path: Path) -> None:
+def test_example_configuration_shows_the_defaults(tmp_path: Path) -> None:
     """The example is valid, and uncommenting its keys changes nothing."""
     text = (ROOT / "config.example.toml").read_text()
     path = tmp_path / "config.toml"
@@ -86,7 +86,8 @@ def _without_watches(config: Config) -> list[RegistryTable]:
     return [msgspec.structs.replace(table, watch=[]) for table in config.registries.values()]
 
 
-def recorded_by_the_demo(folder: Path) -> Path:
+def run_demo(folder: Path) -> Path:
+    """Run the demo and return the folder that it creates."""
     subprocess.run(
         [sys.executable, "-m", "tagsync", "demo"],
         cwd=folder,
@@ -98,15 +99,15 @@ def recorded_by_the_demo(folder: Path) -> Path:
 
 
 @pytest.mark.processes
-def test_the_questions_of_the_audit_are_answered(tmp_path: Path) -> None:
-    """Each command in the table of the audit has an answer after the demo, without any edit."""
+def test_each_command_of_the_audit_page_has_an_answer(tmp_path: Path) -> None:
+    """Each command in the audit page's table has an answer after the demo."""
     commands = re.findall(
         r"^\| [^|]+ \| `(tagsync [^`]*)` \|$", read_page("docs/audit.md"), re.MULTILINE
     )
     assert {command.split()[1] for command in commands} >= {
         *("tags", "log", "diff", "find", "coverage", "verify")
     }
-    folder = recorded_by_the_demo(tmp_path)
+    folder = run_demo(tmp_path)
     for command in commands:
         finished = subprocess.run(
             ["bash", "-c", command],
@@ -124,10 +125,10 @@ def test_the_questions_of_the_audit_are_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_the_check_without_tagsync(tmp_path: Path) -> None:
+def test_check_in_plain_python(tmp_path: Path) -> None:
     """The check in plain Python prints the head, and finds an altered change."""
     (script,) = fenced_blocks(read_page("docs/audit.md"), "python")
-    database = recorded_by_the_demo(tmp_path) / "tagsync.db"
+    database = run_demo(tmp_path) / "tagsync.db"
 
     def check() -> subprocess.CompletedProcess[str]:
         # -I and a folder without tagsync, so that the script cannot import tagsync.
@@ -154,8 +155,8 @@ def test_the_check_without_tagsync(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_the_commands_shown_after_the_demo_run(tmp_path: Path) -> None:
-    """Each command that follows the demo works without any edit, and the output shown is real."""
+def test_commands_after_the_demo_print_what_is_shown(tmp_path: Path) -> None:
+    """Each command shown after the demo works, and prints the output shown."""
     (shown,) = fenced_blocks(read_page("docs/audit.md"), "console")
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 

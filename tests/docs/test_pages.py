@@ -16,7 +16,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
 
 def broken_links(folder: Path, text: str) -> list[str]:
-    """Return the links of a page that are neither https nor relative to an existing target."""
+    """Return the links that are neither https nor relative to an existing target."""
 
     def resolves(link: str) -> bool:
         target, _, anchor = unquote(link).partition("#")
@@ -32,7 +32,7 @@ def broken_links(folder: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_link_resolves(name: str) -> None:
-    """Each relative link of a page leads to a file, and each anchor to a heading in it."""
+    """Each relative link of a page leads to a file, and each anchor to a heading."""
     assert broken_links((ROOT / name).parent, read_page(name)) == []
 
 
@@ -72,7 +72,7 @@ def test_each_test_that_a_page_names_exists(name: str) -> None:
 
 
 def test_each_table_of_the_database_is_described(tmp_path: Path) -> None:
-    """The page on the database describes each table, view and column as the schema does."""
+    """The page on the database describes each table, view and column like the schema."""
     described = "\n".join(
         f"### {table}\n\n{text}\n\n| column | meaning |\n|---|---|\n"
         + "".join(f"| `{column}` | {meaning} |\n" for column, meaning in columns.items())

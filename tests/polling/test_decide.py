@@ -1,4 +1,4 @@
-"""The pure part of a poll, by properties."""
+"""The pure part of a poll: differences between listings, suspicious deletions."""
 
 import string
 
@@ -23,10 +23,8 @@ LISTINGS = st.lists(TAGS, max_size=12).map(lambda tags: {tag.tag: tag for tag in
 
 
 @given(LISTINGS, LISTINGS)
-def test_a_difference_applied_gives_the_new_listing(
-    old: dict[str, Tag], new: dict[str, Tag]
-) -> None:
-    """Nothing is lost between two listings, and nothing is invented."""
+def test_applied_difference_gives_the_new_listing(old: dict[str, Tag], new: dict[str, Tag]) -> None:
+    """Applying the difference of two listings to the first gives the second."""
     changes = diff(old, new)
     assert apply(old, changes) == new
     assert len({change.tag for change in changes}) == len(changes)
@@ -34,13 +32,13 @@ def test_a_difference_applied_gives_the_new_listing(
 
 @given(LISTINGS)
 def test_equal_listings_do_not_differ(listing: dict[str, Tag]) -> None:
-    """A listing differs from itself in nothing."""
+    """A listing has no difference from itself."""
     assert diff(listing, dict(listing)) == []
 
 
 @given(LISTINGS, LISTINGS)
-def test_changes_say_what_they_are(old: dict[str, Tag], new: dict[str, Tag]) -> None:
-    """Kind, digests and the fields that differ follow from the two listings."""
+def test_changes_match_the_listings(old: dict[str, Tag], new: dict[str, Tag]) -> None:
+    """The kind, digests and fields of a change follow from the two listings."""
     for change in diff(old, new):
         before, after = old.get(change.tag), new.get(change.tag)
         assert change.kind == (
@@ -67,6 +65,6 @@ def test_which_deletions_are_suspicious(stored: int, deleted: int, suspicious: b
 
 @given(st.sets(NAMES, min_size=1), st.sets(NAMES, min_size=1))
 def test_equal_fingerprints_are_equal_deletions(one: set[str], other: set[str]) -> None:
-    """Two listings agree exactly when they lack the same tags."""
+    """Fingerprints of two sets of deletions are equal exactly if the sets are."""
     first, second = fingerprint_of(*sorted(one)), fingerprint_of(*sorted(other))
     assert (first == second) == (one == other)

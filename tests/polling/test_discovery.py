@@ -37,3 +37,18 @@ def test_failed_discovery_leaves_other_watches(swr: Emulator, connect: Connect) 
     assert found == {Repository("swr", "tools/lint")}
     assert failure.repository == Repository("swr", "team/*")
     assert failure.outcome == "failed"
+
+
+def test_failed_discovery_reports_each_glob(
+    connect: Connect,
+) -> None:
+    """If discovery fails, each glob of the watch is reported as a failed poll."""
+    watch = Watch("swr", ("a/*", "b/exact", "c/?"))
+    with Emulator() as swr:
+        registry = connect(swr.url)
+        swr.answer_next(403, {"error_code": "SVCSTG.SWR.4030170"}, times=9)
+        found, failures = discover([watch], {"swr": registry})
+    assert found == set()
+    assert [result.repository.full_name for result in failures] == ["swr/a/*", "swr/c/?"]
+    assert {result.outcome for result in failures} == {"failed"}
+    assert all("4030170" in (result.detail or "") for result in failures)

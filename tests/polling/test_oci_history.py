@@ -1,4 +1,4 @@
-"""What polls of an OCI registry leave in the database: nothing invented, nothing lost."""
+"""Polls of an OCI registry, and the history that they record."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from tagsync.registries.oci.api import Oci
 from tests.support.clock import FakeClock
 from tests.support.docker_registry import digest_of
 from tests.support.oci import REPOSITORY, Fake, image, index, registry_of
+from tests.support.polls import counts
 from tests.support.record import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -46,7 +47,7 @@ def registry(fake: Fake, clock: FakeClock) -> Iterator[Oci]:
 
 
 class Polls:
-    """Polls a repository, a minute after the other, by a clock that is the test's."""
+    """Polls the fake repository once a minute by the test's clock."""
 
     def __init__(self, registry: Oci, store: Store, clock: FakeClock) -> None:
         self._job = Job(Repository("reg", REPOSITORY), registry, timedelta(minutes=5))
@@ -54,11 +55,10 @@ class Polls:
         self._clock = clock
 
     def __call__(self, **settings: Any) -> tuple[str, int, int, int]:
-        """Polls with the watch's settings; gives the outcome and the counts."""
+        """Poll with these settings of the job; return the outcome and the counts."""
         self._clock.advance(minutes=1)
         job = msgspec.structs.replace(self._job, **settings)
-        poll_again = poll(job, self._store, clock=self._clock)
-        return poll_again.outcome, poll_again.added, poll_again.updated, poll_again.deleted
+        return counts(poll(job, self._store, clock=self._clock))
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def poll_again(registry: Oci, store: Store, clock: FakeClock) -> Polls:
     return Polls(registry, store, clock)
 
 
-def test_fewer_tags_are_resolved_and_then_more(
+def test_changing_the_resolved_tags_is_not_a_move(
     poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
-    """A change of which tags are resolved is no deletion and no move, either way.
+    """A change of `tags` records no deletion and no move.
 
-    What a tag pointed to while nobody asked is unknown, and the history says so.
+    The digest of a tag is unknown while the tag is not resolved, and the history says so.
     """
     one, night = digest_of(image("one")), digest_of(image("night 1"))
     assert poll_again() == ("ok", 3, 0, 0)
@@ -96,10 +96,10 @@ def test_fewer_tags_are_resolved_and_then_more(
     assert_history_is_whole(database)
 
 
-def test_a_tag_that_is_denied_keeps_what_is_known(
+def test_listed_tag_without_manifest_keeps_its_digest(
     poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
 ) -> None:
-    """A tag that is listed and answered with 404 keeps its digest, and the observation says so."""
+    """A listed tag whose manifest is missing keeps its digest and is noted."""
     poll_again()
     path = f"/v2/{REPOSITORY}/manifests/v1"
     fake.overrides["HEAD", path] = httpx.Response(404)
@@ -118,8 +118,10 @@ def test_a_tag_that_is_denied_keeps_what_is_known(
     assert_history_is_whole(database)
 
 
-def test_a_tag_that_never_had_a_manifest(poll_again: Polls, fake: Fake, query: Query) -> None:
-    """A tag that is denied from the first is there without a digest; that one comes is no move."""
+def test_first_digest_of_an_unresolved_tag_is_not_a_move(
+    poll_again: Polls, fake: Fake, query: Query
+) -> None:
+    """A tag without a manifest has no digest; getting its first one is not a move."""
     path = f"/v2/{REPOSITORY}/manifests/v1"
     fake.overrides["HEAD", path] = httpx.Response(404)
     assert poll_again() == ("ok", 3, 0, 0)
@@ -129,20 +131,20 @@ def test_a_tag_that_never_had_a_manifest(poll_again: Polls, fake: Fake, query: Q
     assert query(MOVES) == []
 
 
-def test_a_deletion_is_looked_at_twice(
+def test_tag_missing_from_one_list_is_not_deleted(
     poll_again: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
-    """A tag that one list lacks and the next has was never deleted; the names are all it costs."""
+    """A tag that only one of two lists lacks stays, at the cost of one more request."""
     poll_again()
     lists = iter([["v1", "nightly"], ["v1", "v2", "nightly"]])
     whole = fake.tags
     fake.requests.clear()
 
-    class Wavering(dict[str, bytes]):
+    class ChangingTags(dict[str, bytes]):
         def __iter__(self) -> Iterator[str]:
             return iter(next(lists))
 
-    fake.tags = Wavering(whole)
+    fake.tags = ChangingTags(whole)
     assert poll_again() == ("ok", 0, 0, 0)
     assert fake.asked("HEAD") == ["nightly", "v1", "v2"]
     assert query("SELECT count(*) FROM changes WHERE kind = 'deleted'") == [(0,)]
@@ -150,8 +152,8 @@ def test_a_deletion_is_looked_at_twice(
     assert finished[-1]["requests"] == 5
 
 
-def test_a_deletion_that_two_lists_agree_on(poll_again: Polls, fake: Fake, query: Query) -> None:
-    """A tag that two lists in a row lack is deleted, and the digests are asked for once."""
+def test_tag_missing_from_two_lists_is_deleted(poll_again: Polls, fake: Fake, query: Query) -> None:
+    """A tag that two lists lack is deleted, and each digest is requested once."""
     poll_again()
     del fake.tags["v2"]
     fake.requests.clear()
@@ -160,8 +162,8 @@ def test_a_deletion_that_two_lists_agree_on(poll_again: Polls, fake: Fake, query
     assert query("SELECT tag FROM changes WHERE kind = 'deleted'") == [("v2",)]
 
 
-def test_a_repository_that_is_gone(poll_again: Polls, fake: Fake) -> None:
-    """A repository that the registry denies is held like any that lost all its tags."""
+def test_missing_repository_is_held_first(poll_again: Polls, fake: Fake) -> None:
+    """A repository that does not exist any more is held like an emptied one."""
     poll_again()
     body = {"errors": [{"code": "NAME_UNKNOWN"}]}
     fake.overrides["GET", f"/v2/{REPOSITORY}/tags/list"] = httpx.Response(404, json=body)
@@ -169,17 +171,17 @@ def test_a_repository_that_is_gone(poll_again: Polls, fake: Fake) -> None:
     assert poll_again() == ("ok", 0, 0, 3)
 
 
-def test_a_wrong_endpoint_deletes_nothing(poll_again: Polls, fake: Fake) -> None:
-    """A 404 of somebody else, who is no registry, is a failure."""
+def test_404_of_another_server_fails(poll_again: Polls, fake: Fake) -> None:
+    """A 404 response that is not a registry's fails the poll and deletes nothing."""
     poll_again()
     fake.overrides["GET", f"/v2/{REPOSITORY}/tags/list"] = httpx.Response(404, content=b"<html>")
     assert [poll_again()[0] for _ in range(3)] == ["failed"] * 3
 
 
-def test_manifests_that_are_wanted_later(
+def test_manifests_of_known_images_are_fetched_later(
     poll_again: Polls, fake: Fake, query: Query, database: Path
 ) -> None:
-    """Images that are known already get their manifests when these are asked for, and keep them."""
+    """Known images get their manifests once `manifests` is set, and keep them."""
     amd, arm = image("amd64"), image("arm64")
     fake.tags["multi"] = index(amd, arm)
     fake.manifests = {digest_of(amd): amd, digest_of(arm): arm}
@@ -203,10 +205,10 @@ def test_manifests_that_are_wanted_later(
     assert_history_is_whole(database)
 
 
-def test_manifests_that_could_not_be_had(
+def test_unfetched_manifest_is_fetched_by_the_next_poll(
     poll_again: Polls, fake: Fake, query: Query, logged: Events
 ) -> None:
-    """What could not be fetched is said, and fetched by the next poll, with what is new."""
+    """A manifest that could not be fetched is logged, and the next poll fetches it."""
     path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('one'))}"
     fake.overrides["GET", path] = httpx.Response(200, content=b"<html>")
     assert poll_again(manifests=True) == ("ok", 3, 0, 0)
@@ -228,8 +230,8 @@ def test_manifests_that_could_not_be_had(
     assert query("SELECT detail FROM observations ORDER BY id DESC LIMIT 1") == [(None,)]
 
 
-def test_an_index_that_is_fetched_in_parts(poll_again: Polls, fake: Fake, query: Query) -> None:
-    """An index some of whose children could not be had gets them, and then itself, later."""
+def test_index_is_completed_by_the_next_poll(poll_again: Polls, fake: Fake, query: Query) -> None:
+    """An index is recorded once a later poll has fetched its missing manifests."""
     amd, arm = image("amd64"), image("arm64")
     multi = index(amd, arm)
     fake.tags = {"multi": multi}
@@ -245,8 +247,8 @@ def test_an_index_that_is_fetched_in_parts(poll_again: Polls, fake: Fake, query:
     assert query("SELECT count(*) FROM images WHERE verified") == [(3,)]
 
 
-def test_a_name_of_one_part(store: Store, query: Query) -> None:
-    """A repository without a namespace has an empty one."""
+def test_repository_without_namespace(store: Store, query: Query) -> None:
+    """The namespace of a repository name without a slash is empty."""
 
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"tags": None})
@@ -257,8 +259,10 @@ def test_a_name_of_one_part(store: Store, query: Query) -> None:
     assert query("SELECT namespace, name FROM repositories") == [("", "busybox")]
 
 
-def test_the_database_takes_no_forged_text(database: Path, poll_again: Polls, fake: Fake) -> None:
-    """Text that SQLite's JSON cannot read, in a manifest that is what it should be, is kept."""
+def test_verified_manifest_is_recorded_even_if_malformed(
+    database: Path, poll_again: Polls, fake: Fake
+) -> None:
+    """A manifest that matches its digest is recorded even if it is not valid JSON."""
     odd = '{"schemaVersion": 2, "mediaType": 7, "layers": "ä"'.encode()
     fake.tags = {"odd": odd}
     assert poll_again(manifests=True) == ("ok", 1, 0, 0)

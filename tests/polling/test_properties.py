@@ -1,4 +1,4 @@
-"""Whatever a registry sends is a listing or an error, and a listing is kept to the letter."""
+"""Properties: a response is a listing or an error; listings are stored exactly."""
 
 import json
 import re
@@ -39,14 +39,14 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture(autouse=True, scope="module")
 def no_retries() -> Iterator[None]:
-    """Takes each refusal as final."""
+    """Disable retries, so that the first refusal is final."""
     with stamina.set_testing(True, attempts=1):
         yield
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Store]]:
-    """One database for all examples, each of which is a repository of its own."""
+    """A database that all examples share; each example is a repository of its own."""
     path = tmp_path_factory.mktemp("properties") / "tagsync.db"
     with Store.open(path) as store:
         yield path, store
@@ -56,7 +56,7 @@ numbers = count()
 
 
 def registry_of(handler: Handler) -> Swr:
-    """The real source, whose network is one function."""
+    """Return an SWR registry whose network is a function."""
     bound = 2**24
     client = Client(
         "http://127.0.0.1",
@@ -70,7 +70,7 @@ def registry_of(handler: Handler) -> Swr:
     return Swr(client, bound)
 
 
-def says(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handler:
+def responding_with(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handler:
     return lambda _: httpx.Response(200, content=body, headers=headers)
 
 
@@ -78,7 +78,7 @@ def tags_of(store: Store, repository: Repository) -> dict[str, Tag]:
     return store.tags(repository)
 
 
-def assert_a_sentence(error: RegistryError) -> None:
+def assert_is_one_sentence(error: RegistryError) -> None:
     text = str(error)
     assert text.isprintable()
     assert len(text) < 1500
@@ -106,46 +106,46 @@ LISTINGS = st.lists(TAGS, max_size=6).map(lambda tags: {tag.tag: tag for tag in 
 
 
 @given(LISTINGS, LISTINGS)
-def test_a_difference_survives_being_written_down(old: dict[str, Tag], new: dict[str, Tag]) -> None:
-    """Changes in any documented field, kept as JSON as the history does, still give the new."""
-    kept = [
+def test_difference_survives_json(old: dict[str, Tag], new: dict[str, Tag]) -> None:
+    """Changes stored as JSON, as in the history, still give the new listing."""
+    stored = [
         msgspec.structs.replace(change, fields=json.loads(msgspec.json.encode(change.fields)))
         for change in diff(old, new)
     ]
-    assert apply(old, kept) == new
-    assert diff(new, apply(old, kept)) == []
+    assert apply(old, stored) == new
+    assert diff(new, apply(old, stored)) == []
 
 
 @given(LISTINGS, LISTINGS)
-def test_a_difference_and_its_opposite_cancel(old: dict[str, Tag], new: dict[str, Tag]) -> None:
-    """There and back again is where one was, and as many changes either way."""
+def test_opposite_differences_cancel(old: dict[str, Tag], new: dict[str, Tag]) -> None:
+    """A difference and its opposite cancel, and affect the same tags."""
     there, back = diff(old, new), diff(new, old)
     assert apply(apply(old, there), back) == old
     assert [change.tag for change in there] == [change.tag for change in back]
 
 
 @given(body=BODIES, headers=HEADERS)
-def test_any_answer_is_a_listing_that_is_kept_or_an_error(
+def test_any_response_is_recorded_exactly_or_rejected(
     recorded: tuple[Path, Store], body: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """What can be decoded can be stored and read back equal; all else is one of our errors."""
+    """A response is recorded and read back exactly, or it raises a RegistryError."""
     path, store = recorded
     repository = Repository("swr", f"team/any-{next(numbers)}")
-    with closing(registry_of(says(body, headers))) as registry:
+    with closing(registry_of(responding_with(body, headers))) as registry:
         try:
             listing = registry.list_tags(repository.name)
         except RegistryError as error:
-            assert_a_sentence(error)
+            assert_is_one_sentence(error)
             return
         assert isinstance(listing, Listing)
         result = poll(Job(repository, registry, timedelta(minutes=5)), store)
     assert result.outcome == "ok"
     assert tags_of(store, repository) == listing.tags
-    assert_views_answer(path, repository)
+    assert_views_work(path, repository)
 
 
 @given(first=GOOD_ROWS, second=GOOD_ROWS)
-def test_two_odd_listings_are_kept_and_so_is_what_lies_between(
+def test_unusual_listings_and_their_changes_are_recorded_exactly(
     recorded: tuple[Path, Store], first: list[dict[str, Any]], second: list[dict[str, Any]]
 ) -> None:
     """Mirror, history and views hold names and values as the registry sent them."""
@@ -153,22 +153,22 @@ def test_two_odd_listings_are_kept_and_so_is_what_lies_between(
     repository = Repository("swr", f"team/two-{next(numbers)}")
     for rows in (first, second):
         body = json.dumps(rows).encode()
-        with closing(registry_of(says(body))) as registry:
+        with closing(registry_of(responding_with(body))) as registry:
             job = Job(repository, registry, timedelta(minutes=5))
             assert poll(job, store, Options(accept_deletions=True)).outcome == "ok"
-        kept = tags_of(store, repository)
-        assert kept.keys() == {row["Tag"] for row in rows}
+        stored = tags_of(store, repository)
+        assert stored.keys() == {row["Tag"] for row in rows}
         for row in rows:
-            tag = kept[row["Tag"]]
+            tag = stored[row["Tag"]]
             assert tag.digest == (row.get("digest") or None)
             assert (tag.size, tag.registry_id) == (row.get("size"), row.get("id"))
             assert (tag.path, tag.is_trusted) == (row.get("path"), row.get("is_trusted"))
-    assert replayed(store, path, repository) == tags_of(store, repository)
-    assert_views_answer(path, repository)
+    assert replay(store, path, repository) == tags_of(store, repository)
+    assert_views_work(path, repository)
 
 
-def replayed(store: Store, path: Path, repository: Repository) -> dict[str, Tag]:
-    """What the history alone says of a repository."""
+def replay(store: Store, path: Path, repository: Repository) -> dict[str, Tag]:
+    """Return the tags of a repository according to its history alone."""
     tags: dict[str, Tag] = {}
     with closing(connect_for_reading(path)) as db:
         for tag, kind, old, new, fields in db.execute(
@@ -180,8 +180,8 @@ def replayed(store: Store, path: Path, repository: Repository) -> dict[str, Tag]
     return tags
 
 
-def assert_views_answer(path: Path, repository: Repository) -> None:
-    """No view fails on what it finds in manifests and names."""
+def assert_views_work(path: Path, repository: Repository) -> None:
+    """Check that no view fails on the manifests and names of a repository."""
     with closing(connect_for_reading(path)) as db:
         for view in re.findall(r"CREATE VIEW (\w+)", schema.VIEWS):
             key = "digest" if view == "image_layers" else "index_digest"
@@ -193,8 +193,8 @@ def assert_views_answer(path: Path, repository: Repository) -> None:
             db.execute(f"SELECT * FROM {view} {condition}", (repository.full_name,)).fetchall()
 
 
-def test_the_history_of_all_that_is_whole(recorded: tuple[Path, Store]) -> None:
-    """After every example of this module the chain verifies and the replay gives the mirror."""
+def test_history_of_all_examples_is_whole(recorded: tuple[Path, Store]) -> None:
+    """After all examples, the hash chain verifies and a replay gives the mirror."""
     assert_history_is_whole(recorded[0])
 
 
@@ -202,16 +202,16 @@ def test_the_history_of_all_that_is_whole(recorded: tuple[Path, Store]) -> None:
 def test_any_refusal_is_one_sentence(
     body: bytes, status: int, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """Whatever a refusal's body and headers hold, the error is a harmless sentence of one line."""
+    """A refusal with any body and headers becomes an error of one printable line."""
     answer = Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
     error = refusal_error(answer, REFUSALS, (Secret(SECRET),))
-    assert_a_sentence(error)
+    assert_is_one_sentence(error)
     assert error.status == status
 
 
 @given(text=st.text(max_size=300), where=st.sampled_from(["errorCode", "errorMessage", "Location"]))
-def test_a_secret_is_in_no_refusal(text: str, where: str) -> None:
-    """Wherever a server repeats a secret, amid whatever it likes, the sentence does not."""
+def test_secret_in_a_refusal_is_removed(text: str, where: str) -> None:
+    """A secret that a server repeats anywhere in a refusal is not in the error."""
     echo = f"{text}{SECRET}{text}"
     body = json.dumps({"errorCode": "x", "errorMessage": "y", where: echo}).encode()
     headers = [(b"Location", echo.encode())]
@@ -232,10 +232,8 @@ REPOSITORIES = (
 
 
 @given(first=REPOSITORIES, later=REPOSITORIES)
-def test_any_answer_to_discovery_is_names_that_stay_in_their_place_or_an_error(
-    first: bytes, later: bytes
-) -> None:
-    """What is found can be asked for below the list of its organization, and nowhere else."""
+def test_discovered_names_stay_below_their_namespace(first: bytes, later: bytes) -> None:
+    """The path of a discovered repository stays below the list of its namespace."""
     bodies = iter([first])
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -245,7 +243,7 @@ def test_any_answer_to_discovery_is_names_that_stay_in_their_place_or_an_error(
         try:
             found = registry.list_repositories(["*"], shared=True)
         except RegistryError as error:
-            assert_a_sentence(error)
+            assert_is_one_sentence(error)
             return
     for name in found:
         path = httpx.URL(f"http://127.0.0.1{tags_path(name)}").raw_path
@@ -259,11 +257,11 @@ def test_any_answer_to_discovery_is_names_that_stay_in_their_place_or_an_error(
     ("namespace", "name"),
     [("team", ".."), ("team", "."), ("..", "api"), (".", "api"), ("a/b", "c"), ("team", "a$b")],
 )
-def test_a_name_that_leads_elsewhere_is_no_repository(namespace: str, name: str) -> None:
-    """A repository whose name would be another path fails discovery instead of being asked for."""
+def test_name_that_changes_the_path_fails_discovery(namespace: str, name: str) -> None:
+    """Discovery fails if a repository's name would lead to another path."""
     body = json.dumps([{"namespace": namespace, "name": name}]).encode()
     with (
-        closing(registry_of(says(body))) as registry,
+        closing(registry_of(responding_with(body))) as registry,
         pytest.raises(RegistryError, match="a name that cannot be part of a path"),
     ):
         registry.list_repositories(["team/*"])
