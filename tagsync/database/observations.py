@@ -13,7 +13,7 @@ from tagsync.database.state import RepositoryState, decoding
 from tagsync.models import Unchanged
 
 _NEWEST: Final = """
-    SELECT outcome, reasons, reason_key, source, id, last_at, clock_said
+    SELECT outcome, reasons, reason_key, source, detail, tags, id, last_at, clock_said
     FROM observations WHERE repository_id = ? ORDER BY id DESC LIMIT 1
 """
 _NEWEST_LISTED: Final = """
@@ -55,12 +55,9 @@ class _Result(NamedTuple):
 
 
 class _Newest(NamedTuple):
-    """The newest observation of a repository; attributes as its columns."""
+    """The newest observation of a repository: its result, and more of its columns."""
 
-    outcome: str
-    reasons: str | None
-    reason_key: str | None
-    source: str | None
+    result: _Result
     id: int
     last_at: str
     clock_said: str | None
@@ -102,9 +99,8 @@ def observe(
         time: The time under which to record it.
         interval: Time between two polls: twice this is the longest gap within an observation.
     """
-    row = db.execute(_NEWEST, (repository_id,)).fetchone()
-    newest = _Newest(*row) if row else None
-    result = _result_of(db, repository_id, outcome)
+    newest = _read_newest(db, repository_id)
+    result = _result_of(db, repository_id, outcome, newest)
     if newest is not None and _is_continued(newest, result, time, interval):
         db.execute(_EXTEND, (time.at, result.tags, newest.id))
         return
@@ -116,12 +112,22 @@ def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: ti
     with decoding(f"observation {newest.id}"):
         gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
     was_behind, is_behind = newest.clock_said is not None, time.clock_said is not None
-    return newest[:4] == result[:4] and was_behind == is_behind and gap <= 2 * interval
+    same = newest.result[:4] == result[:4] and was_behind == is_behind
+    return same and gap <= 2 * interval
 
 
-def _result_of(db: Connection, repository_id: int, outcome: Outcome) -> _Result:
+def _read_newest(db: Connection, repository_id: int) -> _Newest | None:
+    row = db.execute(_NEWEST, (repository_id,)).fetchone()
+    return _Newest(_Result(*row[:6]), *row[6:]) if row else None
+
+
+def _result_of(
+    db: Connection, repository_id: int, outcome: Outcome, newest: _Newest | None
+) -> _Result:
     if isinstance(outcome, Unchanged):
-        # The recorded listing again, and with it what was odd about it.
+        # The recorded listing again, with the same oddities.
+        if newest is not None and newest.result.outcome == "ok":
+            return newest.result
         row = db.execute(_NEWEST_LISTED, (repository_id,)).fetchone()
         return _Result(*row) if row else _Result("ok", None, None, None, None, None)
     reasons = ",".join(sorted(outcome.reasons)) or None

@@ -113,22 +113,21 @@ def record(
     if is_overtaken(outcome, state, seen):
         return None
     time = poll_time(outcome, state, seen)
-    head = read_head(db)
-    after = _advance(state, outcome, time.at, next_change=head.change_id + 1)
+    head = read_head(db) if isinstance(outcome, Accepted) else None
+    after = _advance(state, outcome, time.at, head)
     repository_id = _write_repository(db, repository, outcome, state, after)
-    recorded: list[RecordedChange] = []
-    if isinstance(outcome, Accepted):
+    changes: list[RecordedChange] = []
+    if isinstance(outcome, Accepted) and head is not None:
         _record_images(db, outcome, time.at)
         if state.not_before is not None:
             _check_continuity(db, repository, repository_id, outcome.changes)
-        recorded = list(_chained(outcome.changes, repository, head, state.not_before, time.at))
-        db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in recorded))
+        changes = list(_chained(outcome.changes, repository, head, state.not_before, time.at))
+        db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in changes))
         _update_tags(db, repository_id, outcome, time.at)
     observe(db, repository_id, outcome, time, interval)
-    through = head.change_id + len(recorded)
     if state.unlogged_from is not None:
-        return _still_pending(db, repository_id, state.unlogged_from, through)
-    return _pending(outcome, state, recorded, through)
+        return _still_pending(db, repository_id, state.unlogged_from)
+    return _pending(db, outcome, state, changes)
 
 
 def is_overtaken(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> bool:
@@ -152,9 +151,16 @@ def acknowledge(db: Connection, repository: Repository, through: int) -> None:
 
 
 def _advance(
-    state: RepositoryState, outcome: Outcome, at: str, next_change: int
+    state: RepositoryState, outcome: Outcome, at: str, head: Head | None
 ) -> RepositoryState:
-    """Return the repository's state after a poll."""
+    """Return the repository's state after a poll.
+
+    Args:
+        state: The state before.
+        outcome: The outcome of the poll.
+        at: The time under which it is recorded.
+        head: The newest change before it; needed if the listing is accepted.
+    """
     if isinstance(outcome, Failed):
         return replace(state, last_attempt_at=at, failures=state.failures + 1)
     listed = replace(state, last_attempt_at=at, failures=0, version=state.version + 1)
@@ -164,11 +170,12 @@ def _advance(
     # If the clock was set back while the listing was read, it began no later than it ended.
     began = min(listing.started_at, listing.finished_at)
     complete = replace(listed, last_complete_at=at, not_before=began)
-    if isinstance(outcome, Unchanged):
+    if isinstance(outcome, Unchanged) or head is None:
         return complete
-    is_news = outcome.changes or state.not_before is None
-    first_pending = next_change if is_news and state.unlogged_from is None else state.unlogged_from
-    return replace(complete, listing_hash=outcome.listing.fingerprint, unlogged_from=first_pending)
+    pending_from = state.unlogged_from
+    if pending_from is None and (outcome.changes or state.not_before is None):
+        pending_from = head.change_id + 1
+    return replace(complete, listing_hash=outcome.listing.fingerprint, unlogged_from=pending_from)
 
 
 def _write_repository(
@@ -325,9 +332,9 @@ def _continues(change: Change, history: Iterable[tuple[str, str]]) -> bool:
 
 
 def _pending(
-    outcome: Outcome, state: RepositoryState, recorded: Sequence[RecordedChange], through: int
+    db: Connection, outcome: Outcome, state: RepositoryState, changes: Sequence[RecordedChange]
 ) -> PendingLog:
-    """Return the log lines of what was just recorded.
+    """Return the log lines of the poll that was just recorded.
 
     They are marked as pending in the same transaction, so that after a kill between the commit
     and the line the next poll writes it.
@@ -335,14 +342,15 @@ def _pending(
     if not isinstance(outcome, Accepted):
         return NO_LINES
     if state.not_before is None:
-        return PendingLog(len(recorded), (), through)
-    return PendingLog(None, recorded, through) if recorded else NO_LINES
+        return PendingLog(len(changes), (), read_head(db).change_id)
+    return PendingLog(None, changes, changes[-1].id) if changes else NO_LINES
 
 
-def _still_pending(db: Connection, repository_id: int, first: int, through: int) -> PendingLog:
+def _still_pending(db: Connection, repository_id: int, first: int) -> PendingLog:
     """Return the log lines that an earlier poll did not write, and all later ones."""
     changes = [RecordedChange(*row) for row in db.execute(_PENDING_CHANGES, (first, repository_id))]
     news = [change for change in changes if change.not_before is not None]
     # Pending without a change: the first listing, of an empty repository.
     baseline = len(changes) - len(news) if changes else 0
+    through = read_head(db).change_id
     return PendingLog(baseline if baseline or not changes else None, news, through)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,8 @@ _STATE: Final = """
 """
 _HELD: Final = """
     SELECT outcome, reason_key, polls FROM observations
-    WHERE repository_id = ? AND outcome <> 'failed' ORDER BY id DESC
+    WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
+          AND outcome <> 'failed' ORDER BY id DESC
 """
 _TAGS: Final = f"""
     SELECT {", ".join(TAG_COLUMNS)} FROM tags
@@ -40,16 +41,13 @@ _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "sca
 
 
 class RepositoryState(msgspec.Struct, frozen=True):
-    """A repository's row, and how many of its newest listings were held for one reason.
+    """A repository's row, and the size of its last recorded listing.
 
     Attributes:
         id: None if the repository was never polled.
         version: Number of complete listings, recorded or held. If it has not changed since a poll
             began, no other listing was recorded meanwhile (optimistic check).
         tags: Number of tags in the last recorded listing.
-        held_key: ``reason_key`` of the newest listings, if they are held.
-        held_polls: How many of the newest listings in a row are held with this key. Failed polls
-            between them do not count, because they have no listing.
     """
 
     id: int | None = None
@@ -61,8 +59,18 @@ class RepositoryState(msgspec.Struct, frozen=True):
     version: int = 0
     failures: int = 0
     tags: int | None = None
-    held_key: str | None = None
-    held_polls: int = 0
+
+
+class HeldRun(NamedTuple):
+    """The newest listings of a repository, if they were held for the same deletions.
+
+    Attributes:
+        reason_key: Fingerprint of the deletions. None if the newest listing was not held.
+        polls: Number of listings. Failed polls between them do not count: they have no listing.
+    """
+
+    reason_key: str | None = None
+    polls: int = 0
 
 
 def read_state(db: Connection, repository: Repository) -> RepositoryState:
@@ -75,11 +83,22 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
     if row is None:
         return RepositoryState()
     with decoding(f"repository {repository.full_name}"):
-        values = zip(RepositoryState.__struct_fields__, (*row, *_held(db, row[0])), strict=True)
+        values = zip(RepositoryState.__struct_fields__, row, strict=True)
         state = msgspec.convert(dict(values), RepositoryState)
         for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
             check_timestamp(moment)
         return state
+
+
+def read_held_run(db: Connection, repository: Repository) -> HeldRun:
+    """Return how many of the newest listings of a repository were held for the same deletions."""
+    key, count = None, 0
+    rows = db.execute(_HELD, (repository.registry, repository.name))
+    for outcome, reason_key, polls in rows:
+        if outcome != "held" or (count and reason_key != key):
+            break
+        key, count = reason_key, count + polls
+    return HeldRun(key, count)
 
 
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
@@ -118,16 +137,6 @@ def check_timestamp(text: str | None) -> str | None:
     if text is not None and timestamp(parse_timestamp(text)) != text:
         raise ValueError(f"{text!r} is not a timestamp")
     return text
-
-
-def _held(db: Connection, repository_id: int) -> tuple[str | None, int]:
-    """Return the key for which the newest listings are held, and how many in a row are."""
-    key, count = None, 0
-    for outcome, reason_key, polls in db.execute(_HELD, (repository_id,)):
-        if outcome != "held" or (count and reason_key != key):
-            break
-        key, count = reason_key, count + polls
-    return key, count
 
 
 def _tag(row: Sequence[Any]) -> Tag:

@@ -27,9 +27,11 @@ from tagsync.database.hash_chain import Head, read_head
 from tagsync.database.outcomes import Outcome, PendingLog
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import (
+    HeldRun,
     RepositoryState,
     check_timestamp,
     decoding,
+    read_held_run,
     read_state,
     read_tags,
 )
@@ -136,6 +138,11 @@ class Store:
         """Return the stored tags of a repository, by name."""
         with self._read() as db:
             return read_tags(db, repository)
+
+    def held_run(self, repository: Repository) -> HeldRun:
+        """Return how many of the newest listings were held for the same deletions."""
+        with self._read() as db:
+            return read_held_run(db, repository)
 
     def with_manifest(self, digests: Collection[str]) -> Set[str]:
         """Return those of the digests whose manifest is recorded."""

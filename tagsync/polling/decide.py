@@ -5,7 +5,6 @@ The outcome of a complete listing:
 ======================================  ====================  ===================================
 the listing deletes                     agreeing listings     outcome
 ======================================  ====================  ===================================
-nothing new (equal fingerprints)        -                     unchanged
 no tag, or a few                        -                     accepted
 every tag, or most of them              too few so far        held: suspicious deletion
 every tag, or most of them              enough                accepted
@@ -24,8 +23,8 @@ from typing import Any, Final
 from msgspec.structs import astuple
 
 from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
-from tagsync.database.state import RepositoryState
-from tagsync.models import FIELDS, Change, Listing, Tag, Unchanged
+from tagsync.database.state import HeldRun
+from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
 """Deletions below this number are never suspicious, unless they are all tags."""
@@ -37,33 +36,27 @@ _NOTHING: Final = (None,) * len(FIELDS)
 
 
 def decide(
-    listing: Listing | Unchanged,
-    state: RepositoryState,
-    stored: Mapping[str, Tag],
-    *,
-    agreeing_listings: int,
-) -> Accepted | Unchanged | Held:
+    listing: Listing, stored: Mapping[str, Tag], held: HeldRun, *, agreeing_listings: int
+) -> Accepted | Held:
     """Return the outcome of a listing; see the table above.
 
     Args:
         listing: The listing that was read.
-        state: The recorded state of the repository.
-        stored: The stored tags. Not used if the listing is unchanged.
+        stored: The stored tags.
+        held: The listings just before this one, if they were held.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
             1 accepts every listing.
     """
-    if isinstance(listing, Unchanged):
-        return listing
     changes = diff(stored, keep_unresolved_digests(listing, stored))
-    reasons, about, detail = _oddities(listing)
     deleted = [change.tag for change in changes if change.kind == "deleted"]
     if is_suspicious(len(stored), len(deleted)):
         key = fingerprint_of(*deleted)
-        agreeing = 1 + (state.held_polls if state.held_key == key else 0)
+        agreeing = 1 + (held.polls if held.reason_key == key else 0)
         if agreeing < agreeing_listings:
             gone: tuple[Reason, ...] = () if listing.exists else ("gone",)
             sentence = _suspicion(len(stored), len(deleted), key)
             return Held(listing, (*gone, "suspicious_deletion"), key, sentence)
+    reasons, about, detail = _oddities(listing)
     about_key = fingerprint_of(*about) if reasons else None
     return Accepted(listing, changes, reasons, about_key, detail)
 

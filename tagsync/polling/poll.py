@@ -60,9 +60,12 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
     outcome: Outcome
     try:
         listing = read_listing(job, store, state, clock)
-        stored = {} if isinstance(listing, Unchanged) else store.tags(job.repository)
-        agreeing = 1 if options.accept_deletions else job.agreeing_listings
-        outcome = decide(listing, state, stored, agreeing_listings=agreeing)
+        if isinstance(listing, Unchanged):
+            outcome = listing
+        else:
+            stored, held = store.tags(job.repository), store.held_run(job.repository)
+            agreeing = 1 if options.accept_deletions else job.agreeing_listings
+            outcome = decide(listing, stored, held, agreeing_listings=agreeing)
     except RegistryError as error:
         outcome = Failed(error, timestamp(clock()))
     pending = _record_unless_dry_run(job, store, outcome, state, options)
