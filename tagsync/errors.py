@@ -77,7 +77,7 @@ class DamagedRecord(StoreError):
     """A row of the database is not what tagsync wrote.
 
     Attributes:
-        path: The database. Whoever decodes a row does not know it; it is added where the
+        path: The database. Code that decodes a row does not know it; it is added where the
             transaction ends.
     """
 

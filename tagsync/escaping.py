@@ -4,6 +4,7 @@ Registries, servers and damaged files may contain any character. Everything that
 them passes through one of these functions.
 """
 
+import re
 import unicodedata
 from typing import Final
 
@@ -17,6 +18,8 @@ _FORMULA: Final = (
 )
 """Beginnings that a spreadsheet treats as a formula, in full width too; tabs and line ends also as
 `escape_control_characters` writes them."""
+
+_DIGEST: Final = re.compile(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}")
 
 _LONGEST: Final = 300
 """Characters of another program's text that a sentence quotes."""
@@ -54,6 +57,15 @@ def truncate(text: str) -> str:
     """
     line = " ".join(text.split())[:_LONGEST]
     return "".join(character if character.isprintable() else "\ufffd" for character in line)
+
+
+def short_digest(digest: str) -> str:
+    """Return the algorithm and the first 12 hexadecimal digits of a digest, to be shown to people.
+
+    A text that is not a digest is returned unchanged.
+    """
+    match = _DIGEST.fullmatch(digest)
+    return match[1] if match else digest
 
 
 def _escape_formula(text: str) -> str:

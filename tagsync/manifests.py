@@ -1,7 +1,7 @@
 """Manifests: what they reference, and whether their bytes are what a digest claims.
 
-A manifest is a JSON document that a registry stores under the hash of its bytes. That of an image
-references a configuration and layers, that of an index the manifests of several platforms.
+A manifest is a JSON document that a registry stores under the hash of its bytes. The manifest of an
+image references a configuration and layers; an index references the manifests of several platforms.
 Anything may be in it, so only the members that tagsync uses are decoded, and each leniently.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 from tagsync.models import Image
 
 Role = Literal["manifest", "config", "layer"]
-"""What a referenced digest is to the manifest that references it."""
+"""The role of a digest in the manifest that references it."""
 
 MEDIA_TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",

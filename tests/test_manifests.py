@@ -6,7 +6,8 @@ import pytest
 from tagsync import manifests
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.models import Image, Listing
-from tagsync.registries import http, swr
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.swr.api import REFUSALS, Swr
 
 CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -32,8 +33,8 @@ def test_the_references_example_verifies() -> None:
     """The busybox row of the vendor's reference holds bytes that are what its digest says."""
     with Emulator() as emulator:
         digest = emulator.push_reference_example()
-        client = http.Client(emulator.url, None, swr.refusal_of, http.Limits())
-        registry = swr.Swr(client, 2**20)
+        client = Client(emulator.url, None, REFUSALS, Limits())
+        registry = Swr(client, 2**20)
         listing = registry.list_tags(REFERENCE_REPOSITORY)
         registry.close()
     assert isinstance(listing, Listing)

@@ -42,9 +42,8 @@ _COVERED_SQL: Final = """
 def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row]:
     """Yield what each tag of a repository pointed to at a moment, and how certain that is.
 
-    A tag that may have been in several states has a row for each. One of them may be that there
-    was no such tag; ``present`` tells which. If nothing is known about the repository, there is
-    one row without a tag.
+    A tag that may have been in several states has a row for each. If ``present`` is False, the tag
+    did not exist in that state. If nothing is known about the repository, its only row has no tag.
 
     Args:
         db: Open for reading.

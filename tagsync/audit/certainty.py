@@ -1,8 +1,8 @@
-"""What a tag was at a moment, and how certain that is. Pure.
+"""The states of a tag at a moment, and how certain they are. Pure.
 
 A change happened after its ``not_before`` and no later than its ``observed_at``. So at a moment a
 tag was in one of the states between the last change that had certainly happened and the last one
-that may have happened. That holds only for moments that complete listings cover: in a gap in
+that may have happened. This holds only for moments that complete listings cover: in a gap in
 coverage anything may have happened, and before the first listing nothing is known.
 """
 
@@ -28,7 +28,7 @@ class Version(msgspec.Struct, frozen=True):
     """A state of a tag, and the change that led to it.
 
     Attributes:
-        fields: Every field that is not None. None if there was no such tag.
+        fields: Every field that is not None. None if the tag did not exist.
         not_before: The change happened after this time. None if the tag was there when its
             repository was first listed.
         observed_at: The change happened no later than this time. Empty before the first change.
@@ -56,7 +56,7 @@ CERTAIN: Final = Certainty()
 
 
 class ChangeRow(msgspec.Struct, frozen=True, array_like=True):
-    """What a row of ``changes`` tells about a tag's state; attributes as its columns."""
+    """The columns of ``changes`` that determine the state of a tag."""
 
     kind: Literal["added", "updated", "deleted"]
     fields: str
@@ -68,7 +68,7 @@ _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def versions(changes: Iterable[ChangeRow]) -> list[Version]:
-    """Return the states of a tag in their order. In the first one there is no such tag.
+    """Return the states of a tag in their order. In the first one the tag does not exist.
 
     Raises:
         msgspec.DecodeError: If the fields of a change are not the JSON of pairs.

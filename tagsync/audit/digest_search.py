@@ -72,7 +72,7 @@ def find(db: Connection, text: str) -> Iterator[Row]:
 
 
 class _Meaning(NamedTuple):
-    """What a digest is, and the images that reference it as configuration or layer."""
+    """The role of a digest, and the images that reference it as configuration or layer."""
 
     role: Role
     images: list[str]

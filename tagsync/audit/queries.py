@@ -70,7 +70,7 @@ class Audit:
         """Open the database as it is now; create no file and migrate nothing.
 
         Raises:
-            UnusableDatabase: If there is no file, or it belongs to another program or to a newer
+            UnusableDatabase: If the file is missing, or belongs to another program or to a newer
                 tagsync.
             StoreError: If it cannot be read.
         """
@@ -289,7 +289,7 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def remark(self) -> str | None:
-        """What there is to say of it, in a sentence."""
+        """The detail, and a note if the clock was behind the record."""
         if self.clock_said is None:
             return self.detail
         behind = f"the clock was behind the record: it said {self.clock_said} at {self.first_at}"

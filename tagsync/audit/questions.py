@@ -12,11 +12,11 @@ import msgspec
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """What may be set in a question.
+    """A parameter of a question.
 
     Attributes:
-        name: ``sql`` writes it with a colon before it.
-        default: the number that is taken if it is left empty; null for text, which has none.
+        name: As in the SQL, where it has a colon before it.
+        default: The number to use if the parameter is empty. None for text, which has no default.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question with its answer in SQL.
+    """A saved question, and the SQL that answers it.
 
     Attributes:
-        slug: its name in an address.
-        title: the question itself.
-        explanation: one sentence that says what a row of the answer means.
-        sql: one statement that only reads, without a semicolon at its end.
-        parameters: in the order in which a form asks for them.
+        slug: Its name in a URL.
+        title: The question itself.
+        explanation: One sentence that says what a row of the answer means.
+        sql: One SELECT, without a semicolon at its end.
+        parameters: In the order in which a form shows them.
     """
 
     slug: str
@@ -64,13 +64,7 @@ ORDER BY observed_at DESC, id DESC""",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
-FROM change_log AS c
-WHERE not_before IS NOT NULL
-  AND new_digest <> coalesce(old_digest, (
-        SELECT p.new_digest FROM changes AS p
-        WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
-          AND p.new_digest IS NOT NULL
-        ORDER BY p.id DESC LIMIT 1))
+FROM tag_moves
 GROUP BY repository_id, tag
 HAVING count(*) > 1
 ORDER BY moves DESC, repository, tag""",
@@ -81,23 +75,14 @@ ORDER BY moves DESC, repository, tag""",
         "A tag that returned to an earlier digest: it had come to that digest before at"
         " `came_before_at`, and returned after `not_before` and no later than `observed_at`.",
         """\
-SELECT full_name AS repository, tag, new_digest AS digest, previous AS instead_of,
-       came_before_at, a.not_before, observed_at
-FROM (
-    SELECT id, repository_id, tag, new_digest, not_before, observed_at,
-           lag(observed_at) OVER (PARTITION BY repository_id, tag, new_digest ORDER BY id)
-               AS came_before_at,
-           coalesce(old_digest, (
-               SELECT p.new_digest FROM changes AS p
-               WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
-                 AND p.new_digest IS NOT NULL
-               ORDER BY p.id DESC LIMIT 1)) AS previous
-    FROM changes AS c
-    WHERE new_digest IS NOT NULL AND old_digest IS NOT new_digest
-) AS a
-JOIN repositories AS r ON r.id = repository_id
-WHERE came_before_at IS NOT NULL AND new_digest <> previous
-ORDER BY a.id DESC""",
+SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
+       (SELECT max(observed_at) FROM changes AS p
+        WHERE p.repository_id = m.repository_id AND p.tag = m.tag AND p.id < m.id
+          AND p.new_digest = m.new_digest AND p.old_digest IS NOT p.new_digest) AS came_before_at,
+       not_before, observed_at
+FROM tag_moves AS m
+WHERE came_before_at IS NOT NULL
+ORDER BY id DESC""",
     ),
     Question(
         "tags-with-layer",
@@ -149,22 +134,12 @@ ORDER BY id DESC""",
         "A tag named like a full version, a date or a commit that moved to another digest, also"
         " if it was deleted in between.",
         """\
-SELECT repository, tag, previous AS old_digest, new_digest, not_before, observed_at
-FROM (
-    SELECT c.*, replace(tag, 'sha-', '') AS bare,
-           coalesce(old_digest, (
-               SELECT p.new_digest FROM changes AS p
-               WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
-                 AND p.new_digest IS NOT NULL
-               ORDER BY p.id DESC LIMIT 1)) AS previous
-    FROM change_log AS c
-    WHERE not_before IS NOT NULL
-)
-WHERE (bare GLOB '[0-9]*.[0-9]*.[0-9]*' OR bare GLOB 'v[0-9]*.[0-9]*.[0-9]*'
-       OR bare GLOB '*20[0-9][0-9][01][0-9][0-3][0-9]*'
-       OR bare GLOB '*20[0-9][0-9]-[01][0-9]-[0-3][0-9]*'
-       OR length(bare) BETWEEN 7 AND 64 AND bare GLOB '*[0-9]*' AND bare NOT GLOB '*[^0-9a-f]*')
-  AND new_digest <> previous
+SELECT repository, tag, previous_digest AS old_digest, new_digest, not_before, observed_at
+FROM (SELECT *, replace(tag, 'sha-', '') AS bare FROM tag_moves)
+WHERE bare GLOB '[0-9]*.[0-9]*.[0-9]*' OR bare GLOB 'v[0-9]*.[0-9]*.[0-9]*'
+   OR bare GLOB '*20[0-9][0-9][01][0-9][0-3][0-9]*'
+   OR bare GLOB '*20[0-9][0-9]-[01][0-9]-[0-3][0-9]*'
+   OR length(bare) BETWEEN 7 AND 64 AND bare GLOB '*[0-9]*' AND bare NOT GLOB '*[^0-9a-f]*'
 ORDER BY id DESC""",
     ),
     Question(

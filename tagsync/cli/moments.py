@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 from tagsync.clock import timestamp
-from tagsync.config import Duration
+from tagsync.config.values import Duration
 from tagsync.errors import UnclearQuestion
 
 

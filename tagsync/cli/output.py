@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tagsync.escaping import escape_control_characters, escape_formulas
+from tagsync.escaping import escape_control_characters, escape_formulas, short_digest
 
 _UNFOLDED: Final = frozenset(
     {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
@@ -76,9 +76,7 @@ def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
         return value
     if column == "fields":
         return ", ".join(json.loads(value)) if row.get("kind") == "updated" else ""
-    if match := re.fullmatch(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}", value):
-        return match[1]
-    return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}Z$", r"\1Z", value)
+    return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}Z$", r"\1Z", short_digest(value))
 
 
 def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001

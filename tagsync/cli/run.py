@@ -12,8 +12,9 @@ import msgspec
 
 from tagsync.cli import Settings
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
-from tagsync.config import Config, RegistryTable, load
-from tagsync.config import credential as resolve_credential
+from tagsync.config import Config, load
+from tagsync.config.secret_sources import resolve_credential
+from tagsync.config.tables import RegistryTable
 from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
-from tagsync.config import Config, RegistryTable, find, load
-from tagsync.config import credential as resolve_credential
+from tagsync.config import Config, find, load
+from tagsync.config.secret_sources import resolve_credential
+from tagsync.config.tables import RegistryTable
 from tagsync.errors import ConfigError
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import Credential

@@ -1,7 +1,7 @@
 """Group commit: writers that wait at the same time share one transaction.
 
 Each write has a savepoint of its own, so that one that fails takes no other with it, and each
-writer gets its own result or error. There is no thread for it: whichever waiting thread gets the
+writer gets its own result or error. It needs no thread of its own: the waiting thread that gets the
 lock first runs everything in the queue, and the others find their writes done.
 """
 

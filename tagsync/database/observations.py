@@ -36,7 +36,7 @@ class PollTime(NamedTuple):
 
     Attributes:
         at: As it is recorded.
-        clock_said: What the clock said, if it was behind the record. None if it was not.
+        clock_said: The time by the clock, if the clock was behind the record. Otherwise None.
     """
 
     at: str
@@ -44,7 +44,7 @@ class PollTime(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What an observation says of a poll; attributes as its columns."""
+    """The result of a poll, in the columns of an observation."""
 
     outcome: str
     reasons: str | None
@@ -73,9 +73,9 @@ def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -
     the order, and nothing else.
 
     Args:
-        outcome: What the poll came to.
-        state: What is recorded now.
-        seen: What was recorded when the poll began.
+        outcome: The outcome of the poll.
+        state: The repository's current state.
+        seen: The state that the poll read when it began.
     """
     last = state.last_attempt_at
     if isinstance(outcome, Failed):
@@ -98,8 +98,8 @@ def observe(
     Args:
         db: Within a write transaction.
         repository_id: The repository.
-        outcome: What the poll came to.
-        time: When.
+        outcome: The outcome of the poll.
+        time: The time under which to record it.
         interval: Time between two polls: twice this is the longest gap within an observation.
     """
     row = db.execute(_NEWEST, (repository_id,)).fetchone()

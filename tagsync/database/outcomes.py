@@ -1,4 +1,4 @@
-"""What can be recorded of one poll. Pure.
+"""The outcomes of a poll, as they are recorded. Pure.
 
 A poll ends in one of four outcomes: `Accepted` and `Held` come with a listing, `Unchanged` (from
 `tagsync.models`) repeats the recorded one, and `Failed` has none.
@@ -24,9 +24,9 @@ class Accepted(msgspec.Struct, frozen=True):
     """A listing to record, and what it changes.
 
     Attributes:
-        listing: What was read.
+        listing: The listing that was read.
         changes: The differences between the stored tags and the listing.
-        reasons: What is odd about the listing; empty if nothing is.
+        reasons: Oddities of the listing; empty if it has none.
         reason_key: Fingerprint of what the reasons are about. None without reasons.
         detail: The reasons in a sentence. None without reasons.
     """
@@ -42,7 +42,7 @@ class Held(msgspec.Struct, frozen=True):
     """A complete listing with suspicious deletions; the stored tags stay as they are.
 
     Attributes:
-        listing: What was read.
+        listing: The listing that was read.
         reasons: Why it is held.
         reason_key: Fingerprint of the set of deletions. Two listings agree if theirs are equal.
         detail: The reasons in a sentence.

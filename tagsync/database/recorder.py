@@ -99,8 +99,8 @@ def record(
     Args:
         db: Within a write transaction.
         repository: The repository that was polled.
-        outcome: What the poll came to.
-        seen: What was recorded when the poll began.
+        outcome: The outcome of the poll.
+        seen: The state that the poll read when it began.
         interval: Time between two polls: a longer gap than twice this begins a new observation.
 
     Returns:

@@ -223,6 +223,29 @@ LEFT JOIN changes AS e ON e.id = (
 )
 WHERE c.kind = 'added' OR c.kind = 'updated' AND c.old_digest IS NOT c.new_digest;
 
+CREATE VIEW tag_moves AS -- Each move of a tag to another digest, deletions in between included.
+SELECT
+    id, -- changes.id
+    observed_at, -- the move happened no later than this time
+    not_before, -- the move happened after this time
+    repository, -- registry/namespace/name
+    tag, -- name of the tag
+    previous_digest, -- the last digest that the tag pointed to before
+    new_digest, -- digest after the move
+    repository_id -- repositories.id
+FROM (
+    SELECT c.*, r.full_name AS repository,
+           coalesce(c.old_digest, (
+               SELECT p.new_digest FROM changes AS p
+               WHERE p.repository_id = c.repository_id AND p.tag = c.tag AND p.id < c.id
+                     AND p.new_digest IS NOT NULL
+               ORDER BY p.id DESC LIMIT 1
+           )) AS previous_digest
+    FROM changes AS c
+    JOIN repositories AS r ON r.id = c.repository_id
+)
+WHERE not_before IS NOT NULL AND new_digest <> previous_digest;
+
 -- Schema 1 lists its layers from the top, and without sizes.
 CREATE VIEW image_layers AS -- The layers that a manifest references, as far as it is recorded.
 SELECT

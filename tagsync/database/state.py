@@ -1,4 +1,4 @@
-"""What the database holds of one repository, as a poll needs it."""
+"""The recorded state of one repository, as a poll needs it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

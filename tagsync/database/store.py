@@ -88,7 +88,7 @@ class Store:
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
-        """Open the database read-only, or an empty one in memory if there is no file.
+        """Open the database read-only, or an empty one in memory if the file is missing.
 
         Raises:
             UnusableDatabase: As `open`.

@@ -1,6 +1,6 @@
 """Decide what a listing means. Pure.
 
-What becomes of a complete listing:
+The outcome of a complete listing:
 
 ======================================  ====================  ===================================
 the listing deletes                     agreeing listings     outcome
@@ -43,11 +43,11 @@ def decide(
     *,
     agreeing_listings: int,
 ) -> Accepted | Unchanged | Held:
-    """Return what becomes of a listing; see the table above.
+    """Return the outcome of a listing; see the table above.
 
     Args:
-        listing: What was read.
-        state: What is recorded of the repository.
+        listing: The listing that was read.
+        state: The recorded state of the repository.
         stored: The stored tags. Not used if the listing is unchanged.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
             1 accepts every listing.

@@ -1,4 +1,4 @@
-"""What to poll and how, and what a poll came to."""
+"""Jobs and options for polls, and the results of polls."""
 
 from datetime import datetime, timedelta
 from typing import Literal, Self

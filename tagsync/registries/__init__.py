@@ -1,4 +1,4 @@
-"""The registries that can be mirrored, all behind one protocol."""
+"""Read tags from container registries, all behind the protocol `Registry`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,48 +6,48 @@ from typing import Literal, Protocol
 
 from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
 from tagsync.registries.credentials import Credential
-from tagsync.secrets import Secret
 
-Source = Literal["swr", "oci"]
-"""The interfaces that are spoken."""
+RegistryKind = Literal["swr", "oci"]
+"""The API that a registry has."""
 
 
 class Registry(Protocol):
-    """One configured endpoint, safe to be used by many threads at once."""
+    """One configured endpoint. Safe to use from many threads at once."""
 
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
     ) -> Listing | Unchanged:
-        """Reads all tags of a repository.
+        """Return all tags of a repository.
 
         Args:
             repository: ``namespace/name``.
-            known: the fingerprint of the last recorded listing; finding the same gives `Unchanged`.
-            scope: what is wanted beyond the tags' names.
+            known: Fingerprint of the last recorded listing. If the registry sends the same listing
+                again, the result is `Unchanged`.
+            scope: Which tags to resolve, and whether to fetch manifests.
 
         Returns:
-            A listing that is complete and does not contradict itself.
+            A listing that is complete and consistent.
 
         Raises:
-            tagsync.errors.NotFound: the registry knows no such repository.
-            tagsync.errors.RegistryError: any other reason for which there is no such listing.
+            tagsync.errors.NotFound: If the registry answers that the repository does not exist.
+            tagsync.errors.RegistryError: If a complete listing cannot be read for any other reason.
         """
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
-        """Finds the repositories that match one of the globs over ``namespace/name``.
+        """Return the repositories that match one of the globs over ``namespace/name``.
 
-        A literal beginning of a glob narrows what is asked.
+        A glob that begins with literal characters limits what is requested from the registry.
 
         Args:
-            globs: in which ``*`` crosses slashes.
-            shared: whether to look among what other accounts share, too.
+            globs: Patterns in which ``*`` also matches slashes.
+            shared: Whether to include repositories that other accounts share.
 
         Raises:
-            tagsync.errors.RegistryError: the list could not be had in full.
+            tagsync.errors.RegistryError: If the list could not be read in full.
         """
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
 
 
 def open_registry(
@@ -59,44 +59,46 @@ def open_registry(
     max_listing_bytes: int,
     requests_per_second: float,
     connections: int,
-    kind: Source = "swr",
+    kind: RegistryKind = "swr",
     ca_file: Path | None = None,
 ) -> Registry:
-    """Makes the client of an endpoint; sends nothing yet.
+    """Return the client of an endpoint. No request is sent yet.
 
     Args:
-        endpoint: the URL of its API, without a path.
-        credential: what it is asked with.
-        timeout: seconds for one request.
-        retry_for: seconds within which a request that fails in passing is tried again.
-        max_listing_bytes: how large all bodies of one listing together may be.
-        requests_per_second: the rate of all requests together.
-        connections: how many requests may be under way at once.
-        kind: the interface that it speaks.
-        ca_file: certificates (PEM) to trust beside the usual ones.
+        endpoint: URL of the registry's API, without a path.
+        credential: How to log in.
+        timeout: Seconds for one request.
+        retry_for: Seconds within which a transient error is retried.
+        max_listing_bytes: The most bytes of all response bodies of one listing.
+        requests_per_second: The rate of all requests together.
+        connections: The most requests at once.
+        kind: The API that the registry has.
+        ca_file: Certificates (PEM) to trust in addition to the usual ones.
 
     Raises:
-        ConfigError: the credential is for another kind of registry, or it or the file of
-            certificates cannot be used.
+        ConfigError: If the credential is for another kind of registry, or the credential or the
+            file of certificates cannot be used.
     """
-    # httpx takes a tenth of a second to import, which commands that ask no registry should not pay.
-    from tagsync.registries import auth, bearer, http, oci, swr  # noqa: PLC0415  see above
+    # Imported lazily: httpx takes 0.1 s, and most commands send no request to a registry.
+    from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above
+    from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
+    from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
+    from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
+    from tagsync.registries.swr import auth as swr_auth  # noqa: PLC0415  see above
 
-    limits = http.Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
-    signer = bearer.of(credential, endpoint) if kind == "oci" else auth.of(credential)
-    refusal_of = oci.refusal_of if kind == "oci" else swr.refusal_of
+    limits = Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
+    is_oci = kind == "oci"
+    auth = oci_auth.auth_for(credential, endpoint) if is_oci else swr_auth.auth_for(credential)
+    refusals = oci.REFUSALS if is_oci else swr.REFUSALS
 
-    def secrets() -> tuple[Secret, ...]:
-        return signer.secrets if signer else ()
-
-    client = http.Client(
+    client = Client(
         endpoint,
-        signer,
-        lambda answer: refusal_of(answer, secrets()),
+        auth,
+        refusals,
         limits,
-        secrets=secrets,
+        secrets=lambda: auth.secrets if auth else (),
         ca_file=ca_file,
     )
-    if kind == "oci":
+    if is_oci:
         return oci.Oci(client, max_listing_bytes, connections)
     return swr.Swr(client, max_listing_bytes)

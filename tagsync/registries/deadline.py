@@ -1,7 +1,7 @@
-"""A deadline for a whole request, kept where its bytes come in.
+"""A deadline for a whole request, enforced in the network layer.
 
-httpx bounds each read. A server that sends a byte of a header, an interim answer or a piece of
-compressed nothing now and then keeps every one of these bounds, and a thread for days.
+httpx limits the time of each read. A server that regularly sends a byte of a header, an interim
+response or an empty compressed block stays within this limit and can block a thread for days.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +17,15 @@ _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a r
 
 @contextmanager
 def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
-    """Ends what this thread reads from a client that was `bounded`, after so many seconds.
+    """Limit the time of everything that this thread sends and reads inside the block.
 
     Args:
-        seconds: for all that is sent and read inside.
-        monotonic: seconds of a clock that never goes back.
+        seconds: For all requests inside the block together.
+        monotonic: Seconds of a clock that never goes back.
 
     Raises:
-        httpx.TimeoutException: the time is over.
+        httpx.TimeoutException: If the time is over. Only a client that was passed to `bounded`
+            raises it.
     """
     end = monotonic() + seconds
     token = _left.set(lambda: end - monotonic())
@@ -35,8 +36,8 @@ def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
 
 
 def bounded(client: httpx.Client) -> httpx.Client:
-    """Lets a client's connections, direct ones and those through a proxy, keep to `within`."""
-    # httpcore takes a network of one's own and httpx does not pass one on: this is its only door.
+    """Return a client whose connections, direct or by proxy, respect `within`."""
+    # httpcore accepts a network backend, but httpx has no parameter for it: so set it afterwards.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001  see above
         if isinstance(transport, httpx.HTTPTransport):
             pool = transport._pool  # noqa: SLF001  see above
@@ -45,7 +46,7 @@ def bounded(client: httpx.Client) -> httpx.Client:
 
 
 def _capped(timeout: float | None) -> float | None:
-    """The smaller of a timeout and what is left of the request's time."""
+    """Return the smaller of a timeout and the remaining time of the request."""
     left = _left.get(lambda: float("inf"))()
     if left <= 0:
         raise httpcore.ReadTimeout("the time for the whole request is over")
@@ -53,7 +54,7 @@ def _capped(timeout: float | None) -> float | None:
 
 
 class _Network(httpcore.NetworkBackend):
-    """The network, whose connections keep to the deadline."""
+    """A network backend whose connections respect the deadline."""
 
     def __init__(self, network: httpcore.NetworkBackend) -> None:
         self._network = network
@@ -72,7 +73,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that keeps to the deadline of whoever uses it at the moment."""
+    """A connection that respects the deadline of the thread that is using it."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

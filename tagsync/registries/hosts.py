@@ -1,11 +1,35 @@
-"""Hosts that need special treatment: this machine, and Docker Hub under its several names."""
+"""Hosts that need special treatment: this machine, and Docker Hub."""
 
 from ipaddress import ip_address
+from typing import Final
+
+DOCKER_HUB: Final = "registry-1.docker.io"
+"""The host of Docker Hub's registry."""
+
+DOCKER_HUB_LOGIN: Final = "index.docker.io"
+"""The host under which Docker stores the login for Docker Hub."""
+
+DOCKER_HUB_SITES: Final = frozenset(
+    {"docker.io", "www.docker.com", "hub.docker.com", DOCKER_HUB_LOGIN}
+)
+"""Hosts of Docker Hub that people mistake for its registry."""
+
+_DOCKER_HUB_NAMES: Final = frozenset({"docker.io", DOCKER_HUB, DOCKER_HUB_LOGIN})
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or an IP address means this machine itself."""
+    """Return whether a host name or an IP address means this machine itself.
+
+    Args:
+        host: Without a port, and without the final dot of an absolute name: not every resolver
+            maps ``localhost.`` to this machine.
+    """
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def is_docker_hub(host: str) -> bool:
+    """Return whether a registry's host is Docker Hub, by any of its names."""
+    return host in _DOCKER_HUB_NAMES

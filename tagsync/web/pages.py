@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from tagsync.audit.questions import QUESTIONS
 from tagsync.clock import parse_timestamp, utc_now
 from tagsync.errors import StoreError
-from tagsync.escaping import escape_control_characters
+from tagsync.escaping import escape_control_characters, short_digest
 from tagsync.web import queries
 from tagsync.web.datasette_database import TIME_LIMIT, Query
 
@@ -227,9 +227,9 @@ def _duration(seconds: float) -> str:
 
 
 def _short_digest(digest: str | None) -> str:
-    """Return the first 12 digits of a digest."""
-    match = re.fullmatch(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}", digest or "")
-    return f"{match[1]}…" if match else _escaped(digest or "")
+    """Return the first 12 digits of a digest, and an ellipsis for the rest."""
+    short = short_digest(digest or "")
+    return _escaped(short) if short == digest else f"{short}…" if short else ""
 
 
 def _with_code(text: str) -> Markup:

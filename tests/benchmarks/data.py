@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tagsync.registries.swr import tags_path
+from tagsync.registries.swr.api import tags_path
 
 NAMESPACE: Final = "bench"
 

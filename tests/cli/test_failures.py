@@ -254,10 +254,10 @@ def test_a_bug_in_a_thread_of_sync(tmp_path: Path) -> None:
         '[[registries.watch]]\nrepositories = ["team/api"]\n'
     )
     before = """
-from tagsync.registries import swr
+from tagsync.registries.swr.api import Swr
 def bug(*arguments, **options):
     raise LookupError("a wrong name")
-swr.Swr.list_tags = bug
+Swr.list_tags = bug
 """
     finished = start(tmp_path, "sync", before=before)
     assert finished.returncode == BUG

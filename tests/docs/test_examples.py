@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tagsync.config import Config, NoneTable, RegistryTable, load
+from tagsync.config import Config, load
+from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
+from tagsync.registries.credentials import NoCredential
 from tests.support.documents import PAGES, fenced_blocks, read_page, section
 from tests.support.paths import ROOT
 
@@ -50,7 +52,7 @@ def test_each_documented_credential_is_valid(tmp_path: Path, kind: str, auth: st
     registry = f'[[registries]]\nname = "one"\nkind = "{kind}"\nendpoint = "https://example.com"\n'
     (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
     config = load(tmp_path / "config.toml", {})
-    assert not isinstance(config.registries["one"].auth, NoneTable)
+    assert not isinstance(config.registries["one"].auth, NoCredential)
 
 
 @pytest.mark.parametrize("shown", CONFIGURATIONS)

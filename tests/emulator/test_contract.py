@@ -13,7 +13,7 @@ from tagsync.errors import NotFound
 from tagsync.models import Listing, Repository, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.registries import Registry, Source, open_registry
+from tagsync.registries import Registry, RegistryKind, open_registry
 from tagsync.registries.credentials import NoCredential
 from tests.support import docker_registry
 from tests.support.record import assert_history_is_whole
@@ -31,15 +31,15 @@ class Server(Protocol):
 
 
 @pytest.fixture(scope="module", params=["swr", "oci"])
-def kind(request: pytest.FixtureRequest) -> Source:
-    kind: Source = request.param
+def kind(request: pytest.FixtureRequest) -> RegistryKind:
+    kind: RegistryKind = request.param
     if kind == "oci":
         docker_registry.require("docker-registry")
     return kind
 
 
 @pytest.fixture(scope="module")
-def server(kind: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(kind: RegistryKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if kind == "swr":
         with Emulator() as emulator:
             yield emulator
@@ -49,7 +49,7 @@ def server(kind: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def registry(kind: Source, server: Server) -> Iterator[Registry]:
+def registry(kind: RegistryKind, server: Server) -> Iterator[Registry]:
     opened = open_registry(
         server.url,
         NoCredential(),
@@ -72,7 +72,7 @@ def repository(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def job(registry: Registry, repository: str, kind: Source) -> Job:
+def job(registry: Registry, repository: str, kind: RegistryKind) -> Job:
     return Job(Repository(kind, repository), registry, timedelta(minutes=5), manifests=True)
 
 

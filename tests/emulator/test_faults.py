@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tagsync.cli.setup import open_configured
-from tagsync.config import credential, load
+from tagsync.config import load
+from tagsync.config.secret_sources import resolve_credential
 from tagsync.database.store import Store
 from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
 from tagsync.emulator.faults import NO_MISHAP, Mishap
@@ -443,7 +444,7 @@ def test_documented_command_serves_its_printed_configuration(tmp_path: Path) -> 
             config = load(tmp_path / "config.toml", {})
             table = config.registries["emulated"]
             with closing(
-                open_configured(table, credential(table, {}, tmp_path), tmp_path)
+                open_configured(table, resolve_credential(table, {}, tmp_path), tmp_path)
             ) as registry:
                 found = registry.list_repositories(["*"])
             process.stdout.readline()

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what decodes an answer's body: ``python -m tests.fuzz``."""
+"""Coverage-guided fuzzing of everything that decodes: ``python -m tests.fuzz``."""

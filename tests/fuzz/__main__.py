@@ -1,4 +1,4 @@
-"""Fuzzes every target for a bounded time, each in a process of its own, and shows the figures."""
+"""Fuzz every target for a limited time, each in a process of its own."""
 
 import argparse
 import re
@@ -11,7 +11,7 @@ from tests.fuzz.targets import SEEDS, TARGETS
 
 
 def main() -> None:
-    """Reads the command line; the exit status is 1 if there was a finding."""
+    """Run the command line. The exit status is 1 if there was a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="of all targets together")
     parser.add_argument("--target", choices=TARGETS, help="only this one")
@@ -42,14 +42,14 @@ def _run(name: str, seconds: int) -> bool:
     runs = re.findall(r"Done (\d+) runs", finished.stderr)
     runs = runs or re.findall(r"^#(\d+)", finished.stderr, re.MULTILINE)
     edges = re.findall(r"cov: (\d+)", finished.stderr)
-    print(  # noqa: T201  what the command is for
+    print(  # noqa: T201  the command's output
         f"{name}: {runs[-1] if runs else '?'} executions, {edges[-1] if edges else '?'} edges,"
         f" {kept} inputs kept, {len(findings)} findings"
     )
     for finding in findings:
-        print(f"  {finding!r}")  # noqa: T201
+        print(f"  {finding!r}")  # noqa: T201  as above
     if finished.returncode and not findings:
-        print(finished.stderr[-2000:])  # noqa: T201
+        print(finished.stderr[-2000:])  # noqa: T201  as above
     return bool(findings or finished.returncode)
 
 

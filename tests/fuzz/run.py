@@ -1,11 +1,11 @@
-"""One target under atheris (the extra ``fuzz``); the rest of the command line is libFuzzer's."""
+"""Run one target under atheris; further arguments are libFuzzer's."""
 
 import sys
 
 import atheris
 
 with atheris.instrument_imports(include=["tagsync"]):
-    import tagsync.registries.swr  # noqa: F401  imported here to be instrumented
+    import tagsync.registries.swr.api  # noqa: F401  imported here to be instrumented
 
 from tests.fuzz.targets import TARGETS
 

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what has to hold whatever the bytes."""
+"""Targets to fuzz: functions that must hold for any bytes."""
 
 import json
 import re
@@ -13,31 +13,34 @@ from tagsync import manifests
 from tagsync.database.image_search import search_terms
 from tagsync.errors import RegistryError
 from tagsync.models import Listing
-from tagsync.registries import http, swr
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import Answer, refusal_error
+from tagsync.registries.swr.api import REFUSALS, Swr, tags_path
 from tagsync.secrets import Secret
 
 _BOUND: Final = 2**20
 
 
 class _Answering:
-    """The real source, opened once, and the body that whatever it asks is answered with.
+    """A real registry client, opened once, that gets one body for every request.
 
-    To open one for each body takes a hundred times as long as to decode the body.
+    Opening a client takes a hundred times as long as decoding a body.
     """
 
     def __init__(self) -> None:
         self._body = b""
-        client = http.Client(
+        client = Client(
             "http://127.0.0.1",
             None,
-            swr.refusal_of,
-            http.Limits(max_listing_bytes=_BOUND),
+            REFUSALS,
+            Limits(max_listing_bytes=_BOUND),
             transport=httpx.MockTransport(lambda _: httpx.Response(200, content=self._body)),
-            pacer=http.Pacer(1e9),
+            pacer=Pacer(1e9),
         )
-        self._registry = swr.Swr(client, _BOUND)
+        self._registry = Swr(client, _BOUND)
 
-    def with_body(self, body: bytes) -> swr.Swr:
+    def with_body(self, body: bytes) -> Swr:
         self._body = body
         return self._registry
 
@@ -46,12 +49,12 @@ _answering: Final = _Answering()
 
 
 def tags(body: bytes) -> None:
-    """A list of tags is one of our errors, or what Python's own JSON finds in it."""
+    """A list of tags is a RegistryError, or equal to what Python's own JSON reads."""
     with stamina.set_testing(True, attempts=1):
         try:
             listing = _answering.with_body(body).list_tags("team/api")
         except RegistryError as error:
-            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
+            assert str(error).isprintable()  # noqa: PT017  any RegistryError is correct
             return
     assert isinstance(listing, Listing)
     rows = [row for row in json.loads(body) or [] if not row.get("deleted")]
@@ -61,23 +64,23 @@ def tags(body: bytes) -> None:
 
 
 def repositories(body: bytes) -> None:
-    """A list of repositories is names that stay in their place, or one of our errors."""
+    """A list of repositories is a RegistryError, or has names that fit into a path."""
     with stamina.set_testing(True, attempts=1), suppress(RegistryError):
         for name in _answering.with_body(body).list_repositories(["team/*"]):
-            url = httpx.URL(f"http://127.0.0.1{swr.tags_path(name)}")
+            url = httpx.URL(f"http://127.0.0.1{tags_path(name)}")
             assert url.raw_path.count(b"/") == 7
 
 
 def refusals(body: bytes) -> None:
-    """A refusal is one harmless sentence without the secret."""
-    answer = http.Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
-    error = swr.refusal_of(answer, (Secret("made-up-secret"),))
+    """A refusal is one printable sentence without the secret."""
+    answer = Answer("http://127.0.0.1/x", 400 + body[0] if body else 400, _HEADERS, body[1:])
+    error = refusal_error(answer, REFUSALS, (Secret("made-up-secret"),))
     assert str(error).isprintable()
     assert "made-up-secret" not in f"{error} {error.code}"
 
 
 def any_manifest(body: bytes) -> None:
-    """A manifest is checked, whatever it is."""
+    """Any manifest is checked without an error."""
     text = body.decode(errors="ignore")
     image = manifests.listed_image("sha256:a", text, image_id="a", schema=2, size=1)
     assert image.manifest == text
@@ -105,4 +108,4 @@ SEEDS: Final = (
     b"null",
     b"[]",
 )
-"""What each target begins with; the default tests run them too."""
+"""The first inputs of each target, which the default tests run, too."""

@@ -1,4 +1,4 @@
-"""The cases that fuzzing begins with, and those that it found."""
+"""The inputs that fuzzing starts with, and those that it found."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,6 @@ from tests.fuzz.targets import SEEDS, TARGETS
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 @pytest.mark.parametrize("body", [b"", *SEEDS])
-def test_a_case_holds(target: Callable[[bytes], None], body: bytes) -> None:
-    """No kept case breaks what has to hold of a body."""
+def test_seed_holds(target: Callable[[bytes], None], body: bytes) -> None:
+    """No stored input breaks a target."""
     target(body)

@@ -16,7 +16,7 @@ from tagsync.database.store import Store
 from tagsync.models import Repository
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.registries import oci
+from tagsync.registries.oci.api import Oci
 from tests.support.clock import FakeClock
 from tests.support.docker_registry import digest_of
 from tests.support.oci import REPOSITORY, Fake, image, index, registry_of
@@ -41,7 +41,7 @@ def fake() -> Fake:
 
 
 @pytest.fixture
-def registry(fake: Fake, clock: FakeClock) -> Iterator[oci.Oci]:
+def registry(fake: Fake, clock: FakeClock) -> Iterator[Oci]:
     with closing(registry_of(fake, clock=clock)) as opened:
         yield opened
 
@@ -49,7 +49,7 @@ def registry(fake: Fake, clock: FakeClock) -> Iterator[oci.Oci]:
 class Polls:
     """Polls the fake repository once a minute by the test's clock."""
 
-    def __init__(self, registry: oci.Oci, store: Store, clock: FakeClock) -> None:
+    def __init__(self, registry: Oci, store: Store, clock: FakeClock) -> None:
         self._job = Job(Repository("reg", REPOSITORY), registry, timedelta(minutes=5))
         self._store = store
         self._clock = clock
@@ -62,7 +62,7 @@ class Polls:
 
 
 @pytest.fixture
-def poll_again(registry: oci.Oci, store: Store, clock: FakeClock) -> Polls:
+def poll_again(registry: Oci, store: Store, clock: FakeClock) -> Polls:
     return Polls(registry, store, clock)
 
 

@@ -24,7 +24,10 @@ from tagsync.models import Change, Listing, Repository, Tag
 from tagsync.polling.decide import apply, diff
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
-from tagsync.registries import http, swr
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import Answer, refusal_error
+from tagsync.registries.swr.api import REFUSALS, Swr, tags_path
 from tagsync.secrets import Secret
 from tests.support.hostile import BODIES, GOOD_ROWS, HEADERS, INT64, TEXTS
 from tests.support.record import assert_history_is_whole
@@ -52,18 +55,19 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, S
 numbers = count()
 
 
-def registry_of(handler: Handler) -> swr.Swr:
+def registry_of(handler: Handler) -> Swr:
     """Return an SWR registry whose network is a function."""
     bound = 2**24
-    client = http.Client(
+    client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: swr.refusal_of(answer, (Secret(SECRET),)),
-        http.Limits(max_listing_bytes=bound),
+        REFUSALS,
+        Limits(max_listing_bytes=bound),
+        secrets=lambda: (Secret(SECRET),),
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
-    return swr.Swr(client, bound)
+    return Swr(client, bound)
 
 
 def responding_with(body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Handler:
@@ -199,8 +203,8 @@ def test_any_refusal_is_one_sentence(
     body: bytes, status: int, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """A refusal with any body and headers becomes an error of one printable line."""
-    answer = http.Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
-    error = swr.refusal_of(answer, (Secret(SECRET),))
+    answer = Answer("http://127.0.0.1/x", status, httpx.Headers(headers), body)
+    error = refusal_error(answer, REFUSALS, (Secret(SECRET),))
     assert_is_one_sentence(error)
     assert error.status == status
 
@@ -211,8 +215,8 @@ def test_secret_in_a_refusal_is_removed(text: str, where: str) -> None:
     echo = f"{text}{SECRET}{text}"
     body = json.dumps({"errorCode": "x", "errorMessage": "y", where: echo}).encode()
     headers = [(b"Location", echo.encode())]
-    answer = http.Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), body)
-    error = swr.refusal_of(answer, (Secret(SECRET),))
+    answer = Answer("http://127.0.0.1/x", 302, httpx.Headers(headers), body)
+    error = refusal_error(answer, REFUSALS, (Secret(SECRET),))
     assert SECRET not in f"{error} {error.code} {error!r}"
 
 
@@ -242,7 +246,7 @@ def test_discovered_names_stay_below_their_namespace(first: bytes, later: bytes)
             assert_is_one_sentence(error)
             return
     for name in found:
-        path = httpx.URL(f"http://127.0.0.1{swr.tags_path(name)}").raw_path
+        path = httpx.URL(f"http://127.0.0.1{tags_path(name)}").raw_path
         assert path.count(b"/") == 7
         assert path.startswith(b"/v2/manage/namespaces/")
         assert path.endswith(b"/tags")
@@ -258,6 +262,6 @@ def test_name_that_changes_the_path_fails_discovery(namespace: str, name: str) -
     body = json.dumps([{"namespace": namespace, "name": name}]).encode()
     with (
         closing(registry_of(responding_with(body))) as registry,
-        pytest.raises(RegistryError, match="which no path can name"),
+        pytest.raises(RegistryError, match="a name that cannot be part of a path"),
     ):
         registry.list_repositories(["team/*"])

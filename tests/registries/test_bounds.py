@@ -1,4 +1,4 @@
-"""What a hostile server cannot do: send without end, take for ever, or pass for another."""
+"""Hostile servers: endless, slow and large answers, and wrong certificates."""
 
 import gzip
 import json
@@ -18,12 +18,17 @@ import pytest
 import stamina
 
 import tagsync
-from tagsync.config import RegistryTable, parse
+from tagsync.config import parse
+from tagsync.config.tables import RegistryTable
 from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, RegistryError, ResponseTooLarge, Unreachable, Untrusted
 from tagsync.models import Listing
-from tagsync.registries import http, swr
+from tagsync.registries.client import Client, Limits
 from tagsync.registries.deadline import bounded, within
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import Answer
+from tagsync.registries.swr.api import REFUSALS, _decode_tags, tags_path
+from tagsync.registries.swr.paging import MAX_PAGES, MAX_ROWS, PagedRead
 from tests.support.http_client import client_of, get
 from tests.support.http_server import HEAD, Talk, says, server
 from tests.support.swr import ask, rows_of
@@ -35,7 +40,7 @@ ROOT = Path(tagsync.__file__).parent
 
 @pytest.fixture(autouse=True)
 def no_retries() -> Iterator[None]:
-    """Takes each failure as final."""
+    """Send each request once."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -44,13 +49,13 @@ def no_retries() -> Iterator[None]:
 
 
 def ticking() -> Callable[[], float]:
-    """A clock on which each look takes a second."""
+    """Return a clock on which a second passes with each call."""
     seconds = count(1000)
     return lambda: float(next(seconds))
 
 
 def forever(*pieces: bytes) -> Talk:
-    """Says the first piece, and then the others again and again until nobody listens."""
+    """Return a server that sends the first piece once, and the others endlessly."""
 
     def talk(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -68,32 +73,32 @@ NEVER_DONE = {
     "interim answers": forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
     "a body byte by byte": forever(HEAD + b"Content-Length: 1000000000\r\n\r\n", b" "),
     "chunks of one byte": forever(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-    # A gzip header whose comment never ends, and deflate blocks that hold nothing: what comes out
-    # of either is not a byte, so that neither its size nor its coming can be watched.
+    # A gzip header with an endless comment, and empty deflate blocks: neither decompresses to any
+    # byte, so that limits of size and of time between bytes do not apply.
     "a comment in gzip": forever(HEAD + GZIP + b"\x1f\x8b\x08\x10" + bytes(6), b"x"),
     "empty blocks": forever(HEAD + GZIP + gzip.compress(b"")[:10], b"\0\0\0\xff\xff"),
 }
 
 
 @pytest.mark.parametrize("talk", NEVER_DONE.values(), ids=NEVER_DONE.keys())
-def test_an_answer_that_never_ends_is_given_up(talk: Talk) -> None:
-    """However an answer drips, every byte of it in time, the whole request has one deadline."""
+def test_endless_answer_is_aborted(talk: Talk) -> None:
+    """The whole request has a deadline, although each byte arrives in time."""
     with server(talk) as host:
-        client = http.Client(
+        client = Client(
             f"http://{host}",
             None,
-            swr.refusal_of,
-            http.Limits(timeout=5),
+            REFUSALS,
+            Limits(timeout=5),
             transport=httpx.HTTPTransport(),
-            pacer=http.Pacer(1e6),
+            pacer=Pacer(1e6),
             monotonic=ticking(),
         )
         with pytest.raises(Unreachable, match=r"did not finish its answer within 5 s|broke"):
             get(client)
 
 
-def test_a_proxy_is_bounded_too() -> None:
-    """What comes through a proxy of the environment has the same deadline."""
+def test_deadline_holds_for_proxies() -> None:
+    """An answer that comes through a proxy has the same deadline."""
     with (
         server(forever(HEAD + b"X-Drip: ", b"x")) as host,
         bounded(httpx.Client(proxy=f"http://{host}", timeout=5)) as client,
@@ -103,14 +108,14 @@ def test_a_proxy_is_bounded_too() -> None:
         client.get("http://registry.invalid/")
 
 
-def test_a_deadline_ends_with_its_request() -> None:
-    """A connection that is used again is not late because of the request before."""
+def test_deadline_ends_with_its_request() -> None:
+    """A reused connection has a new deadline for each request."""
     with Emulator() as emulator:
         emulator.push("team/api", "v1", "one")
-        client = http.Client(emulator.url, None, swr.refusal_of, http.Limits(timeout=60))
+        client = Client(emulator.url, None, REFUSALS, Limits(timeout=60))
         with closing(client):
             for _ in range(20):
-                client.get(swr.tags_path("team/api"), {"offset": 0, "limit": 9}, 10**6)
+                client.get(tags_path("team/api"), {"offset": 0, "limit": 9}, 10**6)
 
 
 # Size.
@@ -125,16 +130,16 @@ def test_a_deadline_ends_with_its_request() -> None:
     ],
     ids=["one long header", "many headers", "no header at all"],
 )
-def test_headers_have_a_bound(head: bytes) -> None:
-    """Headers of 100 KiB and more, in one or in many, are no answer."""
+def test_header_size_is_bounded(head: bytes) -> None:
+    """Headers of 100 KiB and more, one or many, are an error."""
     talk = says(HEAD + head + b"Content-Length: 2\r\n\r\n[]")
     with server(talk) as host, pytest.raises(Unreachable, match="broke") as caught:
         get(client_of(None, url=f"http://{host}"))
     assert len(str(caught.value)) < 500
 
 
-def test_a_reason_of_any_length_is_not_repeated() -> None:
-    """What a server writes after its status is not part of our sentence."""
+def test_reason_phrase_is_not_quoted() -> None:
+    """The error does not contain what a server writes after the status."""
     talk = says(b"HTTP/1.1 404 " + b"\x1b[2J" * 10_000 + b"\r\nContent-Length: 0\r\n\r\n")
     with server(talk) as host, pytest.raises(RegistryError) as caught:
         get(client_of(None, url=f"http://{host}"))
@@ -143,49 +148,49 @@ def test_a_reason_of_any_length_is_not_repeated() -> None:
 
 
 def read_without_end(rows_a_page: int, total: int | None = None) -> int:
-    """How many pages of fresh rows are fetched until it is enough."""
+    """Return how many pages of new rows are requested until the read ends."""
     numbers = count()
     fetched = 0
     headers = httpx.Headers({} if total is None else {"Content-Range": f"0-1/{total}"})
 
-    def fetch(_offset: int, limit: int, _max_bytes: int) -> http.Answer:
+    def fetch(_offset: int, limit: int, _max_bytes: int) -> Answer:
         nonlocal fetched
         fetched += 1
         rows = rows_of([next(numbers) for _ in range(min(rows_a_page, limit))])
-        return http.Answer("http://127.0.0.1/tags", 200, headers, json.dumps(rows).encode())
+        return Answer("http://127.0.0.1/tags", 200, headers, json.dumps(rows).encode())
 
-    reading = swr._Reading(  # noqa: SLF001  ten thousand pages through a client take seconds
+    reading = PagedRead(
         fetch,
-        swr._decode_tags,  # noqa: SLF001
+        _decode_tags,
         lambda row: row.Tag,
         2**30,
     )
     with pytest.raises(ResponseTooLarge) as caught:
         reading.read()
-    assert "that are believed" in str(caught.value)
+    assert "the most that tagsync accepts" in str(caught.value)
     return fetched
 
 
 @pytest.mark.parametrize("total", [None, 10**6])
-def test_pages_without_end_are_given_up(total: int | None) -> None:
-    """Pages of one row each end at the bound of pages, long before that of bytes."""
-    assert read_without_end(1, total) <= swr.MAX_PAGES + 2
+def test_number_of_pages_is_bounded(total: int | None) -> None:
+    """Pages of one row end at the limit of pages, long before that of bytes."""
+    assert read_without_end(1, total) <= MAX_PAGES + 2
 
 
-def test_a_total_beyond_belief_is_given_up_at_once() -> None:
-    """Nobody begins to read a quintillion rows."""
+def test_huge_total_is_refused_at_once() -> None:
+    """A total of a quintillion rows is refused after the first page."""
     assert read_without_end(10, 10**17) == 1
 
 
-def test_rows_have_a_bound_before_they_are_objects() -> None:
-    """A body of more rows than any list has is refused, however small the rows are."""
-    body = b"[" + b'{"Tag":"a"},' * swr.MAX_ROWS + b'{ "Tag":"a"}]'
+def test_rows_are_counted_before_decoding() -> None:
+    """A body with too many rows is refused, however small the rows are."""
+    body = b"[" + b'{"Tag":"a"},' * MAX_ROWS + b'{ "Tag":"a"}]'
     with pytest.raises(ResponseTooLarge, match="1000000 rows"):
         ask(lambda _: httpx.Response(200, content=body))
 
 
-def test_what_only_looks_like_rows_does_not_count() -> None:
-    """The braces of manifests, which are texts, are no rows."""
+def test_manifests_do_not_count_as_rows() -> None:
+    """Braces within manifests, which are strings, are not counted as rows."""
     manifest = '{"a":' * 300_000
     rows = [{"Tag": f"v{number}", "manifest": manifest} for number in range(4)]
     found = ask(lambda _: httpx.Response(200, json=rows), bound=2**26)
@@ -198,7 +203,7 @@ def test_what_only_looks_like_rows_does_not_count() -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CA of our own, and certificates for a good, a wrong and a late server."""
+    """Create a CA, and certificates: valid, for another host, expired, self-signed."""
     folder = tmp_path_factory.mktemp("authority")
 
     def openssl(*arguments: str) -> None:
@@ -228,7 +233,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _sign(openssl: Callable[..., None], folder: Path, name: str, validity: tuple[str, ...]) -> None:
-    """Signs a request by the CA, for a month or between two moments that are long past."""
+    """Sign a request by the CA, for a month or between two past dates."""
     config = folder / f"{name}.cnf"
     config.write_text(
         "[ca]\ndefault_ca = it\n[it]\n"
@@ -247,7 +252,7 @@ def _sign(openssl: Callable[..., None], folder: Path, name: str, validity: tuple
 
 @contextmanager
 def secure(authority: Path, name: str) -> Iterator[tuple[str, list[bytes]]]:
-    """A TLS server with one of the certificates, that lists no tags; and what it was sent."""
+    """Run a TLS server that lists no tags; yield its host and what it received."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority / f"{name}.pem", authority / f"{name}.key")
     received: list[bytes] = []
@@ -263,7 +268,7 @@ def secure(authority: Path, name: str) -> Iterator[tuple[str, list[bytes]]]:
 
 
 NO_TRUST = ["good", "wrong-host", "expired", "self-signed"]
-"""All of them: without its CA even the good one vouches for itself alone."""
+"""All certificates: without its CA, the good one is not trusted either."""
 
 SWITCHES = {
     "PYTHONHTTPSVERIFY": "0",
@@ -276,11 +281,11 @@ SWITCHES = {
     "SSL_CERT_FILE": "",
     "SSL_CERT_DIR": "",
 }
-"""What switches verification off elsewhere, or might be thought to."""
+"""Variables that disable verification in other programs, or seem to."""
 
 
 def sync(folder: Path, host: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One pass by a real process over one repository of a TLS server."""
+    """Run one pass over one repository of a TLS server."""
     (folder / "config.toml").write_text(
         f'[[registries]]\nname = "swr"\nendpoint = "https://{host}"\nretry_for = "1ms"\n'
         '[registries.auth]\nkind = "token"\ntoken = "env:SWR_TOKEN"\n'
@@ -298,10 +303,8 @@ def sync(folder: Path, host: str, **variables: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("name", NO_TRUST)
-def test_nothing_is_sent_to_whom_nobody_vouches_for(
-    name: str, authority: Path, tmp_path: Path
-) -> None:
-    """An unknown CA, another host's name, a date long past: no request is sent, come what may."""
+def test_untrusted_server_gets_no_request(name: str, authority: Path, tmp_path: Path) -> None:
+    """An unknown CA, another host name or an expired date prevent every request."""
     with secure(authority, name) as (host, received):
         finished = sync(tmp_path, host, **SWITCHES)
     assert finished.returncode == 1, finished
@@ -312,18 +315,18 @@ def test_nothing_is_sent_to_whom_nobody_vouches_for(
 @pytest.mark.parametrize(
     ("name", "trusted"), [("good", True), ("wrong-host", False), ("expired", False)]
 )
-def test_a_ca_of_ones_own_vouches_for_what_it_signed(
+def test_additional_ca_is_trusted(
     name: str, trusted: bool, authority: Path, tmp_path: Path
 ) -> None:
-    """$SSL_CERT_FILE adds who is trusted; the host's name and the date are held to as ever."""
+    """$SSL_CERT_FILE adds a CA; host name and dates are checked nevertheless."""
     with secure(authority, name) as (host, received):
         finished = sync(tmp_path, host, SSL_CERT_FILE=str(authority / "ca.pem"))
     assert (finished.returncode == 0) == trusted, finished
     assert any(received) == trusted
 
 
-def test_the_client_itself_does_not_trust_either(authority: Path) -> None:
-    """A certificate that nobody vouches for is an error of its own kind, that names the host."""
+def test_untrusted_certificate_is_its_own_error(authority: Path) -> None:
+    """An untrusted certificate is an error of its own kind that names the host."""
     with (
         secure(authority, "self-signed") as (host, received),
         pytest.raises(Untrusted, match="not trusted") as caught,
@@ -338,8 +341,8 @@ def test_the_client_itself_does_not_trust_either(authority: Path) -> None:
     ["verify", "verify_tls", "tls_verify", "ssl_verify", "insecure", "skip_verify", "tls", "ssl"],
 )
 @pytest.mark.parametrize("value", ["false", "true", '"none"'])
-def test_no_key_switches_verification_off(key: str, value: str) -> None:
-    """A key that would is refused as every unknown one, in a registry and in its credentials."""
+def test_no_key_disables_verification(key: str, value: str) -> None:
+    """A key that would disable verification is unknown, in both tables."""
     registry = '[[registries]]\nname = "swr"\nendpoint = "https://swr-api.example.com"\n'
     auth = '[registries.auth]\nkind = "token"\ntoken = "env:T"\n'
     for text in (f"{registry}{key} = {value}\n{auth}", f"{registry}{auth}{key} = {value}\n"):
@@ -347,8 +350,8 @@ def test_no_key_switches_verification_off(key: str, value: str) -> None:
             parse(text, {}, Path())
 
 
-def test_no_key_is_about_trust_but_for_more_of_it() -> None:
-    """No key of a registry is named for verifying; a CA's file is the most there may be."""
+def test_only_ca_file_concerns_trust() -> None:
+    """The only key of a registry about certificates adds trusted ones."""
     about = {
         field.name
         for field in msgspec.structs.fields(RegistryTable)
@@ -357,19 +360,19 @@ def test_no_key_is_about_trust_but_for_more_of_it() -> None:
     assert about <= {"ca_file"}
 
 
-def test_no_line_of_ours_switches_verification_off() -> None:
-    """Nowhere in the package is a certificate, or a host's name, left unchecked."""
+def test_no_code_disables_verification() -> None:
+    """No code in the package disables the check of certificates or host names."""
     for source in sorted(ROOT.rglob("*.py")):
         text = source.read_text()
         for word in ("CERT_NONE", "verify=False", "check_hostname", "_create_unverified_context"):
             assert word not in text, f"{source}: {word}"
 
 
-# Where it leads.
+# Redirects.
 
 
-def test_redirects_without_end_are_one_request() -> None:
-    """A server that points to itself again and again is asked once."""
+def test_redirect_loop_is_one_request() -> None:
+    """A server that redirects to itself gets one request."""
     asked: list[bytes] = []
 
     def talk(connection: socket.socket) -> None:

@@ -6,9 +6,11 @@ from typing import Final
 
 import httpx
 
-from tagsync.registries import http
-from tagsync.registries.auth import TokenAuth
-from tagsync.registries.swr import refusal_of
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import Answer
+from tagsync.registries.swr.api import REFUSALS
+from tagsync.registries.swr.iam import TokenAuth
 from tagsync.secrets import Secret
 
 PATH: Final = "/v2/list"
@@ -36,24 +38,24 @@ def client_of(
     handler: Handler | None,
     *,
     url: str = "http://127.0.0.1",
-    limits: http.Limits | None = None,
+    limits: Limits | None = None,
     time: Time | None = None,
-) -> http.Client:
+) -> Client:
     """Return a client of a handler or, without one, of a real server."""
     time = time or Time()
-    return http.Client(
+    return Client(
         url,
         TokenAuth(Secret(TOKEN)),
-        refusal_of,
-        limits or http.Limits(),
+        REFUSALS,
+        limits or Limits(),
         secrets=lambda: (Secret(TOKEN),),
         # An explicit transport makes httpx ignore the proxy settings of the environment.
         transport=httpx.MockTransport(handler) if handler else httpx.HTTPTransport(),
-        pacer=http.Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
+        pacer=Pacer(1e6, monotonic=time.monotonic, sleep=time.sleep),
     )
 
 
-def get(client: http.Client, max_bytes: int = 10**6) -> http.Answer:
+def get(client: Client, max_bytes: int = 10**6) -> Answer:
     """Send one GET and close the client."""
     with closing(client):
         return client.get(PATH, {}, max_bytes)

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Final
 
 import httpx
 
 from tagsync.clock import Clock, utc_now
-from tagsync.registries import http, oci
+from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.oci.api import REFUSALS, Oci
+from tagsync.registries.pacing import Pacer
 from tagsync.secrets import Secret
 from tests.support.docker_registry import OCI_INDEX, OCI_MANIFEST, digest_of
 
@@ -86,14 +90,34 @@ def index(*manifests: bytes) -> bytes:
 
 def registry_of(
     handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
-) -> oci.Oci:
+) -> Oci:
     """Return the OCI registry of a handler."""
-    client = http.Client(
+    client = Client(
         "http://127.0.0.1",
         None,
-        lambda answer: oci.refusal_of(answer, (Secret(SECRET),)),
-        http.Limits(max_listing_bytes=bound),
+        REFUSALS,
+        Limits(max_listing_bytes=bound),
+        secrets=lambda: (Secret(SECRET),),
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
-    return oci.Oci(client, bound, concurrency, clock)
+    return Oci(client, bound, concurrency, clock)
+
+
+def ask(
+    handler: Handler, known: str | None = None, scope: Scope = EVERYTHING, bound: int = BOUND
+) -> Listing | Unchanged:
+    """Return the listing of one repository from a handler."""
+    with closing(registry_of(handler, bound)) as registry:
+        return registry.list_tags(REPOSITORY, known, scope)
+
+
+def listing(answer: Listing | Unchanged) -> Listing:
+    """Return an answer, which must be a listing."""
+    assert isinstance(answer, Listing)
+    return answer
+
+
+def sends(body: bytes, status: int = 200, **headers: str) -> Handler:
+    """Return a handler that always sends this response."""
+    return lambda _: httpx.Response(status, content=body, headers=headers)

@@ -10,7 +10,8 @@ from tagsync.emulator import Emulator
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.registries import http, swr
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.swr.api import REFUSALS, Swr
 from tests.support.clock import FakeClock
 
 REPOSITORY: Final = Repository("swr", "team/api")
@@ -63,11 +64,9 @@ class World:
 
     def __init__(self, emulator: Emulator, store: Store, clock: FakeClock) -> None:
         self.emulator, self.clock, self._store = emulator, clock, store
-        limits = http.Limits(5.0, 0.001, 2**24, 10_000.0, 1)
-        self._client = http.Client(
-            emulator.url, None, lambda answer: swr.refusal_of(answer, ()), limits
-        )
-        self._registry = swr.Swr(self._client, 2**24, clock)
+        limits = Limits(5.0, 0.001, 2**24, 10_000.0, 1)
+        self._client = Client(emulator.url, None, REFUSALS, limits)
+        self._registry = Swr(self._client, 2**24, clock)
 
     def close(self) -> None:
         self._registry.close()

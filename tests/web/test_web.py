@@ -527,6 +527,7 @@ def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: 
     [
         ("localhost", 200),
         ("LOCALHOST:9000", 200),
+        ("localhost.:9000", 200),
         ("127.0.0.1:1", 200),
         ("[::1]:8001", 200),
         ("evil.example", 421),

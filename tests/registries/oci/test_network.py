@@ -1,4 +1,4 @@
-"""The OCI source over real connections: kept alive, through a proxy, and never elsewhere."""
+"""OCI registries over real connections: reuse, proxies, and other hosts."""
 
 import base64
 import json
@@ -24,12 +24,12 @@ PASSWORD = "made-up-password"
 BASIC = base64.b64encode(f"reader:{PASSWORD}".encode()).decode()
 
 
-class Asked(NamedTuple):
-    """A request as a server got it.
+class Received(NamedTuple):
+    """A request as a server received it.
 
     Attributes:
-        target: what stood in its first line.
-        connection: the port that it came from.
+        target: The target in the request line.
+        connection: The port of the client.
     """
 
     method: str
@@ -42,16 +42,16 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[Asked]]]:
-    """A server on loopback; gives its host with the port, and what it is asked."""
-    asked: list[Asked] = []
+def serving(answer: Callable[[Received], Answer]) -> Iterator[tuple[str, list[Received]]]:
+    """Run a server on loopback; yield its host with the port, and its requests."""
+    asked: list[Received] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization")
-            request = Asked(self.command, self.path, authorization, self.client_address[1])
+            request = Received(self.command, self.path, authorization, self.client_address[1])
             asked.append(request)
             status, headers, body = answer(request)
             self.send_response(status)
@@ -63,7 +63,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[Asked
 
         do_HEAD = do_GET  # noqa: N815  http.server calls it by this name
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its own name
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the parameter's name in http.server
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -78,8 +78,8 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[Asked
         server.server_close()
 
 
-def registry(asked: Asked) -> Answer:
-    """A registry of one repository."""
+def registry(asked: Received) -> Answer:
+    """Answer as a registry of one repository."""
     if asked.target.partition("?")[0].endswith("/tags/list"):
         return 200, {}, json.dumps({"tags": [f"v{number}" for number in range(50)]}).encode()
     digest = digest_of(asked.target.rpartition("/")[2].encode())
@@ -108,8 +108,8 @@ def sync(
 AUTH = 'kind = "basic"\nusername = "reader"\npassword = "env:SECRET"'
 
 
-def test_connections_are_kept() -> None:
-    """A poll uses no more connections than it may have requests under way, however many tags."""
+def test_connections_are_reused() -> None:
+    """A poll opens at most as many connections as requests at once."""
     with serving(registry) as (host, asked):
         opened = open_registry(
             f"http://{host}",
@@ -129,8 +129,8 @@ def test_connections_are_kept() -> None:
     assert len({request.connection for request in asked}) <= 4
 
 
-def test_what_a_poll_costs_is_logged(tmp_path: Path) -> None:
-    """The line of a poll has every request, the HEADs among them, and bytes and seconds."""
+def test_cost_of_a_poll_is_logged(tmp_path: Path) -> None:
+    """The log line of a poll has the number of requests, bytes and seconds."""
     with serving(registry) as (host, _):
         done = sync(tmp_path, f"http://{host}")
     assert done.returncode == 0, done.stderr
@@ -141,8 +141,8 @@ def test_what_a_poll_costs_is_logged(tmp_path: Path) -> None:
     assert finished["seconds"] > 0
 
 
-def test_through_a_proxy(tmp_path: Path) -> None:
-    """A proxy of the environment is what is asked, for hosts that only it may know."""
+def test_proxy_is_used(tmp_path: Path) -> None:
+    """Requests go to the proxy that the environment names."""
     with serving(registry) as (proxy, asked):
         done = sync(tmp_path, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}")
     assert done.returncode == 0, done.stderr
@@ -150,8 +150,8 @@ def test_through_a_proxy(tmp_path: Path) -> None:
     assert asked[0].target == "http://registry.invalid/v2/team/a/tags/list?n=1000"
 
 
-def test_past_a_proxy(tmp_path: Path) -> None:
-    """A host that NO_PROXY names is asked directly."""
+def test_no_proxy_is_respected(tmp_path: Path) -> None:
+    """Requests to a host in NO_PROXY do not go to the proxy."""
     with serving(registry) as (host, asked), serving(registry) as (proxy, of_proxy):
         done = sync(tmp_path, f"http://{host}", HTTP_PROXY=f"http://{proxy}", NO_PROXY="127.0.0.1")
     assert done.returncode == 0, done.stderr
@@ -159,10 +159,10 @@ def test_past_a_proxy(tmp_path: Path) -> None:
     assert of_proxy == []
 
 
-def test_a_redirect_carries_no_credentials(tmp_path: Path) -> None:
-    """A registry that redirects to another host gets nobody to ask there."""
+def test_redirect_target_gets_no_request(tmp_path: Path) -> None:
+    """The target of a redirect to another host gets no request."""
 
-    def elsewhere(asked: Asked) -> Answer:
+    def elsewhere(asked: Received) -> Answer:
         if asked.authorization is None:
             return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
         return 307, {"Location": f"http://{thief}/v2/team/a/tags/list"}, b""
@@ -176,10 +176,10 @@ def test_a_redirect_carries_no_credentials(tmp_path: Path) -> None:
     assert PASSWORD not in done.stdout + done.stderr
 
 
-def test_a_page_elsewhere_carries_no_credentials(tmp_path: Path) -> None:
-    """A registry whose next page is on another host gets nobody to ask there."""
+def test_next_page_on_another_host_gets_no_request(tmp_path: Path) -> None:
+    """A next page on another host gets no request."""
 
-    def paged(asked: Asked) -> Answer:
+    def paged(asked: Received) -> Answer:
         if asked.authorization is None:
             return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
         return 200, {"Link": f'<http://{thief}/v2/>; rel="next"'}, b'{"tags":["v1"]}'

@@ -1,4 +1,4 @@
-"""Whatever answers a sign-in is a credential or one of our errors, and the secret stays ours."""
+"""Any answer to a sign-in is a credential or a RegistryError without secrets."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,21 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.errors import RegistryError
-from tagsync.registries import bearer, http, swr
-from tagsync.registries.auth import AgencyAuth, PasswordAuth, RegistryAuth
-from tagsync.registries.login import Login
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.credentials import AgencyCredential, PasswordCredential
+from tagsync.registries.oci.auth import ChallengedAuth
+from tagsync.registries.oci.challenges import parse_challenges
+from tagsync.registries.oci.logins import Login
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.renewal import RegistryAuth
+from tagsync.registries.swr.api import REFUSALS
+from tagsync.registries.swr.ecs import AgencyAuth
+from tagsync.registries.swr.iam import PasswordAuth
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.hostile import AWKWARD, BODIES, HEADERS, TEXTS
 
 SECRET = "made-up-secret"
+USER = PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de")
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_retries() -> Iterator[None]:
-    """Takes each refusal as final."""
+    """Send each request once."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -45,7 +53,7 @@ CREDENTIALS = st.one_of(
     _FLAT.map(lambda inner: {"token": inner}),
     _FLAT.map(lambda inner: {"credential": inner}),
 ).map(lambda value: json.dumps(value).encode())
-"""Answers that are nearly credentials, or are."""
+"""Bodies that are credentials, or similar to them."""
 
 _VALUES = st.binary(max_size=40) | st.sampled_from(
     [text.encode() for text in AWKWARD if "\n" not in text and "\r" not in text]
@@ -62,53 +70,54 @@ ANSWERS = st.tuples(
 )
 
 
-def assert_one_of_ours(auth: RegistryAuth, answer: Callable[[httpx.Request], Answer]) -> None:
-    """A request is answered, or fails in a harmless sentence of ours without the secret."""
+def assert_answer_or_error(auth: RegistryAuth, answer: Callable[[httpx.Request], Answer]) -> None:
+    """Assert that a request succeeds, or fails with one sentence and no secret."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         status, headers, body = answer(request)
         return httpx.Response(status, headers=headers, content=body)
 
-    client = http.Client(
+    client = Client(
         "https://registry.example.com",
         auth,
-        lambda told: swr.refusal_of(told, auth.secrets),
-        http.Limits(),
+        REFUSALS,
+        Limits(),
         secrets=lambda: auth.secrets,
         transport=httpx.MockTransport(handler),
-        pacer=http.Pacer(1e9),
+        pacer=Pacer(1e9),
     )
     with closing(client):
         try:
             client.get("/v2/a/tags/list", {}, 2**20)
         except RegistryError as error:
-            assert str(error).isprintable()  # noqa: PT017  any error of ours will do
-            assert len(str(error)) < 1500  # noqa: PT017
-            assert SECRET not in f"{error} {error!r} {error.code}"  # noqa: PT017
-            assert error.retry_after is None or 0 <= error.retry_after <= 86400  # noqa: PT017
+            assert str(error).isprintable()  # noqa: PT017  any RegistryError is correct
+            assert len(str(error)) < 1500  # noqa: PT017  as above
+            assert SECRET not in f"{error} {error!r} {error.code}"  # noqa: PT017  as above
+            assert error.retry_after is None or 0 <= error.retry_after <= 86400  # noqa: PT017  as above
 
 
 @given(ANSWERS)
-def test_any_answer_to_a_password(answer: Answer) -> None:
-    """What IAM answers is a token that a header can carry, or an error."""
+def test_any_answer_of_iam(answer: Answer) -> None:
+    """Any answer of IAM is a token that a header can carry, or an error."""
     auth = PasswordAuth(
-        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=FakeClock()
+        PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
+        FakeClock(),
     )
-    assert_one_of_ours(
+    assert_answer_or_error(
         auth, lambda request: answer if "iam" in request.url.host else (200, [], b"[]")
     )
 
 
 @given(ANSWERS, ANSWERS)
 def test_any_answer_of_the_metadata_service(token: Answer, keys: Answer) -> None:
-    """What a host's metadata service answers is keys to sign with, or an error."""
+    """Any answer of a metadata service is keys to sign with, or an error."""
 
     def handler(request: httpx.Request) -> Answer:
         if request.url.host == "registry.example.com":
             return 200, [], b"[]"
         return token if request.method == "PUT" else keys
 
-    assert_one_of_ours(AgencyAuth(clock=FakeClock()), handler)
+    assert_answer_or_error(AgencyAuth(AgencyCredential(), FakeClock()), handler)
 
 
 _PIECES = st.sampled_from(
@@ -146,10 +155,10 @@ CHALLENGES = st.lists(_PIECES, max_size=10).map("".join) | st.sampled_from(
 
 
 @given(CHALLENGES, ANSWERS, st.booleans())
-def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, identity: bool) -> None:
-    """What a registry wants and what the place that it names gives is a token, or an error."""
+def test_any_challenge_and_token_answer(challenge: str, answer: Answer, identity: bool) -> None:
+    """Any challenge and any answer of the token server is a token, or an error."""
     login = Login(None if identity else "robot", Secret(SECRET))
-    auth = bearer.ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
+    auth = ChallengedAuth("https://registry.example.com", lambda: login, FakeClock())
 
     def handler(request: httpx.Request) -> Answer:
         if request.url.host == "registry.example.com":
@@ -157,19 +166,19 @@ def test_any_challenge_and_any_answer_to_it(challenge: str, answer: Answer, iden
         assert request.url.scheme == "https"
         return answer
 
-    assert_one_of_ours(auth, handler)
+    assert_answer_or_error(auth, handler)
 
 
 @given(st.lists(st.text(max_size=60) | CHALLENGES, max_size=4))
-def test_any_header_is_challenges(headers: list[str]) -> None:
-    """Reading challenges never fails, and gives lower-case schemes with lower-case parameters."""
-    for scheme, parameters in bearer.challenges_of(headers).items():
+def test_any_header_is_parsed(headers: list[str]) -> None:
+    """Parsing never fails, and returns lower-case schemes and parameters."""
+    for scheme, parameters in parse_challenges(headers).items():
         assert scheme == scheme.lower()
         assert all(name == name.lower() for name in parameters)
 
 
-def test_a_good_answer_is_a_credential() -> None:
-    """Among what is generated there are credentials, so that the tests above mean something."""
+def test_valid_answer_is_a_credential() -> None:
+    """The generated answers can be valid, so the tests above test something."""
     clock = FakeClock()
     expiry = (clock.now + timedelta(hours=1)).isoformat()
     used: list[str] = []
@@ -182,7 +191,8 @@ def test_a_good_answer_is_a_credential() -> None:
         return 201, [(b"X-Subject-Token", b"made-up")], body
 
     auth = PasswordAuth(
-        "https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de", clock=clock
+        PasswordCredential("https://iam.example.com", "robot", Secret(SECRET), "acme", "eu-de"),
+        clock,
     )
-    assert_one_of_ours(auth, handler)
+    assert_answer_or_error(auth, handler)
     assert used == ["made-up"]

@@ -1,0 +1,165 @@
+"""Checks of the decoded tables: names, URLs, and whether keys fit together."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from tagsync.config.tables import CredentialTable, RegistryTable, WatchTable
+from tagsync.errors import ConfigError
+from tagsync.models import OCI_REPOSITORY, is_glob
+from tagsync.registries.credentials import (
+    AgencyCredential,
+    BaseCredential,
+    BasicCredential,
+    DockerCredential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    TokenCredential,
+)
+from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
+
+_ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
+    "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
+    "oci": (NoCredential, BasicCredential, DockerCredential),
+}
+"""The credentials that each kind of registry accepts."""
+
+_DOCKER_HUB_URL: Final = f"https://{DOCKER_HUB}"
+
+
+def check_registries(registries: list[RegistryTable]) -> None:
+    """Check all registries, except for their watches.
+
+    Raises:
+        ConfigError: If something does not fit.
+    """
+    names = Counter(registry.name for registry in registries)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(f"two registries are named {twice[0]!r}: give each a name of its own")
+    for registry in registries:
+        _check_registry(registry)
+        _check_endpoint(registry)
+
+
+def _check_registry(registry: RegistryTable) -> None:
+    name, auth = registry.name, registry.auth
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(
+            f"invalid registry name {name!r}: write letters, digits, '.', '_' and '-', and begin"
+            " with a letter or a digit"
+        )
+    accepted = _ACCEPTED.get(registry.kind)
+    if accepted is None:
+        raise ConfigError(
+            f"invalid kind {registry.kind!r} of the registry {name!r}: write 'swr' or 'oci'"
+        )
+    if not isinstance(auth, accepted):
+        kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in accepted)
+        raise ConfigError(
+            f"the registry {name!r} of kind {registry.kind!r} does not accept auth of kind"
+            f" {auth.__struct_config__.tag!r}; write one of {kinds}"
+        )
+    if registry.ca_file is not None and (not registry.ca_file or "\0" in registry.ca_file):
+        raise ConfigError(
+            f"the ca_file of {name!r} is empty or contains a NUL character: name a file, or remove"
+            " the key"
+        )
+
+
+def _check_endpoint(registry: RegistryTable) -> None:
+    name, auth = registry.name, registry.auth
+    _check_url(f"the endpoint of {name!r}", registry.endpoint, auth)
+    host = urlsplit(registry.endpoint).hostname or ""
+    if registry.kind == "oci" and host in DOCKER_HUB_SITES:
+        raise ConfigError(
+            f"the endpoint of {name!r} is not the host of Docker Hub's registry: write"
+            f" {_DOCKER_HUB_URL}"
+        )
+    if registry.kind == "swr" and host.startswith("swr."):
+        raise ConfigError(
+            f"the endpoint of {name!r} is the host of the Docker registry: write the host of SWR's"
+            f" API, {registry.endpoint.replace('://swr.', '://swr-api.', 1)}"
+        )
+    if isinstance(auth, PasswordCredential):
+        _check_url(f"the iam_endpoint of {name!r}", auth.iam_endpoint, auth)
+    if isinstance(auth, AgencyCredential):
+        # No credential is sent to it, and it has no TLS.
+        metadata = f"the metadata_endpoint of {name!r}"
+        _check_url(metadata, auth.metadata_endpoint, NoCredential())
+
+
+def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
+    try:
+        url = urlsplit(endpoint)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise ConfigError(f"{subject} is not a valid URL: {error}") from error
+    plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
+    if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
+        raise ConfigError(
+            f"{subject} must be a URL like https://registry.example.com, without a user, a query or"
+            " a fragment"
+        )
+    if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoCredential):
+        raise ConfigError(
+            f"{subject} is http://, which would send credentials in the clear: use https://"
+        )
+
+
+def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
+    """Check that the keys of a watch fit its registry's kind, and its tags.
+
+    Raises:
+        ConfigError: If something does not fit.
+    """
+    if registry.kind == "swr" and (watch.tags != ("*",) or watch.manifests):
+        raise ConfigError(
+            "tags and manifests are for registries of kind 'oci', because SWR's list contains every"
+            f" digest and manifest: remove them from the watches of {registry.name!r}"
+        )
+    if registry.kind == "oci" and watch.shared:
+        raise ConfigError(
+            "shared is for registries of kind 'swr', because a registry of kind 'oci' has one list"
+            f" for all accounts: remove it from the watches of {registry.name!r}"
+        )
+    for glob in watch.tags:
+        if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
+            raise ConfigError(
+                f"tags: {glob!r}, for {registry.name!r}, matches no tag that can exist: a tag has"
+                " letters and digits, with '_', '.' or '-' between them"
+            )
+
+
+def check_repository(registry: RegistryTable, name: str) -> None:
+    """Check the name of a repository. A glob is always valid.
+
+    Raises:
+        ConfigError: If the registry's kind cannot have a repository of this name.
+    """
+    if is_glob(name):
+        return
+    if registry.kind == "oci":
+        _check_oci_repository(registry, name)
+        return
+    segment = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*)"
+    if not re.fullmatch(rf"{segment}(?:/{segment})+", name):
+        raise ConfigError(
+            f"the repository {name!r} of {registry.name!r} is not of the form namespace/name"
+        )
+
+
+def _check_oci_repository(registry: RegistryTable, name: str) -> None:
+    if not OCI_REPOSITORY.fullmatch(name):
+        raise ConfigError(
+            f"invalid repository {name!r} of {registry.name!r}: a name has lower-case letters and"
+            " digits, with '.', '_' or '-' between them, and slashes; to choose tags, use the key"
+            " tags"
+        )
+    if "/" not in name and registry.endpoint.rstrip("/") == _DOCKER_HUB_URL:
+        raise ConfigError(
+            f"the repository {name!r} of {registry.name!r} lacks its namespace; Docker Hub's own"
+            f" images are in library: write 'library/{name}'"
+        )

@@ -1,0 +1,76 @@
+"""Read the secrets that the configuration names, when a registry is opened."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from tagsync.config.tables import RegistryTable
+from tagsync.config.values import SecretName
+from tagsync.errors import ConfigError
+from tagsync.registries.credentials import Credential, DockerCredential
+from tagsync.secrets import Secret
+
+
+def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
+    """Return a registry's credential with its secrets.
+
+    Args:
+        registry: The registry's table.
+        env: The environment.
+        folder: The folder of the configuration file, for relative paths.
+
+    Raises:
+        ConfigError: If a secret is missing.
+    """
+    table = registry.auth
+    resolved: dict[str, Any] = {
+        key: read_secret(value, env, folder)
+        for key, value in msgspec.structs.asdict(table).items()
+        if isinstance(value, SecretName)
+    }
+    if isinstance(table, DockerCredential) and table.path is not None:
+        resolved["path"] = _absolute(table.path, folder)
+    # mypy does not see that each SecretName is replaced by a Secret.
+    return cast("Credential", msgspec.structs.replace(table, **resolved))
+
+
+def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
+    """Return a secret, without white space around it.
+
+    Args:
+        name: The place of the secret.
+        env: The environment.
+        folder: The folder of the configuration file, for relative paths.
+
+    Raises:
+        ConfigError: If the secret is missing or empty.
+    """
+    scheme, _, place = name.partition(":")
+    if scheme == "env":
+        value = env.get(place, "")
+    else:
+        base = Path(env.get("CREDENTIALS_DIRECTORY", "")) if scheme == "credential" else folder
+        if scheme == "credential" and "CREDENTIALS_DIRECTORY" not in env:
+            raise ConfigError(
+                f"the secret {name} is missing: $CREDENTIALS_DIRECTORY is not set; run under"
+                " systemd with LoadCredential, or use env: or file:"
+            )
+        try:
+            value = (base / place).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"the secret {name} cannot be read: {reason}") from error
+    if not (value := value.strip()):
+        raise ConfigError(f"the secret {name} is missing or empty: set it and try again")
+    return Secret(value)
+
+
+def _absolute(path: Path, folder: Path) -> Path:
+    try:
+        return folder / path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no home folder for {str(path)!r}: name a path without ~"
+        ) from error

@@ -1,0 +1,158 @@
+"""The tables of the configuration file, and errors for wrong keys and values."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tagsync.config.values import Crontab, Duration, SecretName, Size
+from tagsync.errors import ConfigError
+from tagsync.registries.credentials import (
+    CREDENTIALS,
+    AgencyCredential,
+    BasicCredential,
+    DockerCredential,
+    KeyCredential,
+    NoCredential,
+    PasswordCredential,
+    TokenCredential,
+)
+
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table. Keys that it does not have are errors."""
+
+
+class StoreTable(_Table):
+    """``[store]``."""
+
+    path: str | None = None
+
+
+class ScheduleTable(_Table):
+    """``[schedule]``."""
+
+    interval: Duration | None = None
+    cron: Crontab | None = None
+    jitter: Duration | None = None
+    discovery_interval: Duration = Duration(minutes=15)
+
+
+class MetricsTable(_Table):
+    """``[metrics]``."""
+
+    listen: str | None = None
+
+
+CredentialTable = (
+    NoCredential
+    | TokenCredential[SecretName]
+    | KeyCredential[SecretName]
+    | PasswordCredential[SecretName]
+    | AgencyCredential
+    | BasicCredential[SecretName]
+    | DockerCredential
+)
+"""``[registries.auth]``: a credential with the names of its secrets."""
+
+
+class WatchTable(_Table):
+    """``[[registries.watch]]``."""
+
+    repositories: list[str]
+    exclude: list[str] = []
+    shared: bool = False
+    interval: Duration | None = None
+    cron: Crontab | None = None
+    jitter: Duration | None = None
+    discovery_interval: Duration | None = None
+    tags: tuple[str, ...] = ("*",)
+    manifests: bool = False
+
+
+class RegistryTable(_Table):
+    """``[[registries]]``."""
+
+    name: str
+    endpoint: str
+    kind: str = "swr"
+    ca_file: str | None = None
+    auth: CredentialTable = msgspec.field(default_factory=NoCredential)
+    concurrency: _Positive = 8
+    requests_per_second: _Rate = 50.0
+    timeout: Duration = Duration(seconds=30)
+    retry_for: Duration = Duration(minutes=1)
+    max_listing_size: Size = Size(256 * 2**20)
+    agreeing_listings: _Positive = 2
+    watch: list[WatchTable] = []
+
+
+class File(_Table):
+    """The whole file."""
+
+    store: StoreTable = msgspec.field(default_factory=StoreTable)
+    schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
+    metrics: MetricsTable = msgspec.field(default_factory=MetricsTable)
+    registries: list[RegistryTable] = []
+
+
+_TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
+    "": (File,),
+    "store": (StoreTable,),
+    "schedule": (ScheduleTable,),
+    "metrics": (MetricsTable,),
+    "registries": (RegistryTable,),
+    "registries.auth": CREDENTIALS,
+    "registries.watch": (WatchTable,),
+}
+"""The tables by their place in the file."""
+
+
+def decode(content: dict[str, Any]) -> File:
+    """Return the tables of a parsed TOML file.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value is invalid.
+    """
+    try:
+        return msgspec.convert(content, File, dec_hook=_decode_value)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error))) from error
+
+
+def _decode_value(kind: type, value: object) -> Any:
+    if kind in (Duration, Size, SecretName, Crontab):
+        return kind.parse(value)
+    if kind is Path:
+        if not isinstance(value, str):
+            raise ValueError(f"expected str, got {type(value).__name__}")
+        return Path(value)
+    raise NotImplementedError(f"tagsync cannot decode a {kind}")
+
+
+def _explain(error: str) -> str:
+    """Return msgspec's message as a sentence, with the place and the nearest key."""
+    problem, _, place = error.rpartition(" - at `$")
+    if not problem:
+        problem, place = place, ""
+    place = place.rstrip("`").lstrip(".")
+    prefix = f"{place}: " if place else ""
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
+        key = match[1]
+        tables = _TABLES[re.sub(r"\[.*?\]", "", place)]
+        known = sorted({field for table in tables for field in table.__struct_fields__})
+        known += ["kind"] if len(tables) > 1 else []
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+        return f"{prefix}there is no key {key!r}; the nearest is {near[0]!r}"
+    if match := re.fullmatch(r"Object missing required field `(.*)`", problem, re.DOTALL):
+        return f"{prefix}the key {match[1]!r} is missing"
+    if match := re.fullmatch(r"Invalid value '(.*)'", problem, re.DOTALL):
+        kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in CREDENTIALS)
+        return f"{prefix}there is no kind {match[1]!r}; write one of {kinds}"
+    return prefix + problem[0].lower() + problem[1:].replace("`", "")

@@ -1,0 +1,1 @@
+"""Registries that implement the OCI distribution specification."""

@@ -1,0 +1,92 @@
+"""Read challenges: the kind of login that a registry's 401 response asks for.
+
+Sources: RFC 9110, 11 (challenges); RFC 6750 (Bearer).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.request import parse_http_list
+
+import httpx
+
+from tagsync.errors import MalformedResponse
+from tagsync.escaping import truncate
+from tagsync.registries.hosts import is_loopback
+
+
+class TokenChallenge(NamedTuple):
+    """A challenge for a bearer token.
+
+    Attributes:
+        realm: The URL of the token server.
+        service: Passed on to the token server.
+        scope: Passed on to the token server; names the repository.
+    """
+
+    realm: httpx.URL
+    service: str | None
+    scope: str | None
+
+
+def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
+    """Return the challenges of a response: the parameters by lower-case scheme."""
+    return parse_challenges(response.headers.get_list("WWW-Authenticate"))
+
+
+def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
+    """Return the challenges in ``WWW-Authenticate``: parameters by lower-case scheme.
+
+    If a scheme or a parameter is repeated, the first one counts.
+
+    Args:
+        headers: The values of the header. Each may contain several challenges.
+    """
+    found: dict[str, dict[str, str]] = {}
+    parameters: dict[str, str] = {}
+    for item in (item for header in headers for item in parse_http_list(header)):
+        # A scheme precedes its first parameter: Bearer realm="…",service="…"
+        begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(.*))?", item, re.DOTALL)
+        if begins:
+            parameters = {}
+            found.setdefault(begins[1].lower(), parameters)
+        name, equals, value = ((begins[2] or "") if begins else item).partition("=")
+        if equals:
+            parameters.setdefault(name.strip().lower(), _unquoted(value.strip()))
+    return found
+
+
+def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> TokenChallenge:
+    """Return the challenge for a token, with its token server checked.
+
+    The token server is often another host than the registry. It must use TLS, unless it and the
+    registry are both on this machine's loopback interface.
+
+    Args:
+        parameters: Those of the scheme ``bearer``.
+        endpoint: The URL of the registry.
+
+    Raises:
+        MalformedResponse: If the realm is not a URL, or has no TLS.
+    """
+    text = parameters.get("realm", "")
+    try:
+        realm = httpx.URL(text)
+    except httpx.InvalidURL:
+        realm = httpx.URL()
+    local = is_loopback(realm.host) and is_loopback(endpoint.host)
+    if not realm.host or realm.userinfo or realm.scheme not in {"https", "http"}:
+        raise MalformedResponse(
+            f"{endpoint.host} names {truncate(text)!r} as its token server, which is not a valid"
+            " URL"
+        )
+    if realm.scheme == "http" and not local:
+        raise MalformedResponse(
+            f"{endpoint.host} names {truncate(text)!r} as its token server, which would send"
+            " credentials in the clear: tagsync sends them to https:// only"
+        )
+    return TokenChallenge(realm, parameters.get("service"), parameters.get("scope"))
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -1,0 +1,242 @@
+"""Docker's own logins, from its ``config.json`` and from credential helpers.
+
+Docker stores a login in ``config.json`` under ``auths``, or leaves it to a helper, the program
+``docker-credential-NAME``: ``credHelpers`` names one for a registry, ``credsStore`` one for all
+(Docker's manual, "docker login: credential stores").
+"""
+
+import base64
+import binascii
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tagsync.errors import ConfigError
+from tagsync.registries.hosts import DOCKER_HUB_LOGIN, is_docker_hub
+from tagsync.registries.oci.logins import Login
+from tagsync.secrets import Secret
+
+MAX_CONFIG_BYTES: Final = 2**20
+"""The largest ``config.json``."""
+
+MAX_HELPER_BYTES: Final = 64 * 2**10
+"""The longest output of a credential helper."""
+
+HELPER_TIMEOUT: Final = 30.0
+"""Seconds within which a credential helper has to answer."""
+
+_HUB_KEY: Final = f"https://{DOCKER_HUB_LOGIN}/v1/"
+"""The name of Docker Hub for credential helpers, whatever host its registry has."""
+
+_IDENTITY: Final = "<token>"
+"""The user's name with which a helper marks its secret as an identity token."""
+
+
+class _Auth(msgspec.Struct):
+    auth: str | None = None
+    username: str | None = None
+    password: str | None = None
+    identitytoken: str | None = None
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Auth | None] | None = None
+    cred_helpers: dict[str, str] | None = msgspec.field(default=None, name="credHelpers")
+    creds_store: str | None = msgspec.field(default=None, name="credsStore")
+
+
+class _HelperAnswer(msgspec.Struct):
+    username: str = msgspec.field(name="Username")
+    secret: str = msgspec.field(name="Secret")
+
+
+def find_docker_config(env: Mapping[str, str]) -> Path:
+    """Return the path at which Docker itself looks for its ``config.json``.
+
+    Args:
+        env: The environment. ``$DOCKER_CONFIG`` names the folder, otherwise it is ``~/.docker``.
+
+    Raises:
+        ConfigError: If the user has no home folder.
+    """
+    folder = env.get("DOCKER_CONFIG") or "~/.docker"
+    try:
+        return Path(folder).expanduser() / "config.json"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no home folder for {folder!r}: set $DOCKER_CONFIG to a path without ~, or"
+            " name Docker's config.json by path under [registries.auth]"
+        ) from error
+
+
+def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Login | None:
+    """Return Docker's login for a registry, or None if Docker is not logged in there.
+
+    A helper takes precedence over the file, and a helper for this registry over one for all.
+
+    Args:
+        path: Docker's ``config.json``.
+        host: The host of the registry, with its port if it has one.
+        timeout: Seconds within which a helper has to answer.
+
+    Raises:
+        ConfigError: If the file or a helper cannot be used. The error quotes nothing of either.
+    """
+    config = read_docker_config(path)
+    is_hub = is_docker_hub(host)
+    host = DOCKER_HUB_LOGIN if is_hub else host
+    helpers = {_host_of_key(key): name for key, name in (config.cred_helpers or {}).items()}
+    helper = helpers.get(host) or config.creds_store
+    if helper and (login := _login_of_helper(helper, _HUB_KEY if is_hub else host, timeout)):
+        return login
+    auths = {_host_of_key(key): auth for key, auth in (config.auths or {}).items()}
+    entry = auths.get(host)
+    return _login_of_entry(entry, path, host) if entry else None
+
+
+def read_docker_config(path: Path) -> _Config:
+    """Return the content of Docker's ``config.json``.
+
+    Raises:
+        ConfigError: If it cannot be read, or is something else. The error quotes nothing of it.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"Docker's configuration {path} cannot be read ({error.strerror}): log in with docker,"
+            " or name another file by path"
+        ) from error
+    try:
+        return msgspec.json.decode(text[: MAX_CONFIG_BYTES + 1], type=_Config)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(
+            f"{path} is not a config.json of Docker: name another file by path"
+        ) from None
+
+
+def docker_host(endpoint: str) -> str:
+    """Return Docker's name for a registry: the host of its endpoint, with any port."""
+    return urlsplit(endpoint).netloc
+
+
+def _host_of_key(key: str) -> str:
+    """Return the host in a key of ``config.json``, such as ``https://host/v1/``."""
+    return key.rpartition("://")[2].partition("/")[0]
+
+
+def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
+    if entry.identitytoken:
+        return Login(None, Secret(entry.identitytoken))
+    if entry.username and entry.password:
+        return Login(entry.username, Secret(entry.password))
+    if not entry.auth:
+        return None
+    try:
+        text = base64.b64decode(entry.auth, validate=True).decode()
+    except (binascii.Error, ValueError):
+        text = ""
+    username, colon, password = text.partition(":")
+    if not (username and colon and password):
+        raise ConfigError(
+            f"the auth of {host} in {path} is not user:password in base64: log in with docker again"
+        )
+    # Old files have NUL bytes at the end of the text, written by Docker itself.
+    return Login(username, Secret(password.rstrip("\0")))
+
+
+def _login_of_helper(name: str, server: str, timeout: float) -> Login | None:
+    """Return a credential helper's login for a registry, or None if it has none."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"{name[:64]!r} is not a valid name of a credential helper: correct credHelpers or"
+            " credsStore in Docker's config.json"
+        )
+    program = f"docker-credential-{name}"
+    status, output = _run([program, "get"], server.encode(), timeout)
+    if status:
+        if b"credentials not found" in output:
+            return None
+        raise ConfigError(
+            f"{program} failed for {server} (status {status}): log in with docker again"
+        )
+    try:
+        answer = msgspec.json.decode(output, type=_HelperAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{program} answered for {server} in an unknown form") from None
+    if not answer.secret:
+        return None
+    username = None if answer.username == _IDENTITY else answer.username
+    return Login(username, Secret(answer.secret))
+
+
+def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
+    """Run a program; return its exit status and its standard output.
+
+    It runs in a session of its own, so that a timeout can kill its child processes, too. Its
+    standard error may contain secrets and is discarded.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603  the name is checked, and no shell reads it
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{command[0]}, a credential helper of Docker, cannot be run ({error.strerror})"
+        ) from error
+
+    ends_at = time.monotonic() + timeout
+    assert process.stdin is not None, "a pipe was requested"  # noqa: S101  tells the type checker
+    assert process.stdout is not None, "a pipe was requested"  # noqa: S101  as above
+    try:
+        # suppress comes first, because closing the pipe may still write to it.
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(stdin)
+        with process.stdout:
+            output = _read_until(ends_at, process.stdout.fileno())
+        if len(output) > MAX_HELPER_BYTES:
+            raise ConfigError(f"{command[0]} wrote more than {MAX_HELPER_BYTES} bytes")
+        return process.wait(max(0.0, ends_at - time.monotonic())), output
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise ConfigError(f"{command[0]} did not answer within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _read_until(ends_at: float, pipe: int) -> bytes:
+    """Return the output of a pipe to its end, or its beginning if it is too long.
+
+    The pipe is polled, because a process that the program leaves running can keep it open. The
+    signal that kills the program does not reach a process in a session of its own.
+
+    Raises:
+        TimeoutError: If the pipe is still open at the deadline.
+    """
+    output = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while len(output) <= MAX_HELPER_BYTES:
+            if not selector.select(max(0.0, ends_at - time.monotonic())):
+                raise TimeoutError
+            chunk = os.read(pipe, MAX_HELPER_BYTES + 1)
+            if not chunk:
+                break
+            output += chunk
+    return output

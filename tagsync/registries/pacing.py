@@ -1,0 +1,153 @@
+"""Rate limits: tagsync's own, and those that a registry names in its responses."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from threading import Lock
+from typing import Final
+
+import httpx
+
+from tagsync.clock import Clock, utc_now
+from tagsync.errors import Throttled
+
+_BURST: Final = 0.1
+"""Seconds by which a request may be early, so that a thread that wakes late does not lower the
+rate of all requests."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds to pause after a throttled request without ``Retry-After``; doubled each time."""
+
+_LONGEST_WAIT: Final = 86400.0
+"""The longest ``Retry-After`` that is honoured, in seconds: a server's mistake should not stop the
+polls of a registry for ever."""
+
+_DIGITS: Final = 18
+"""The longest number in a header. Python refuses to parse numbers of thousands of digits."""
+
+_EARLIEST_UNIX_TIME: Final = 1e9
+"""A larger ``RateLimit-Reset`` is a Unix time (2001 or later), not a number of seconds."""
+
+
+def requests_left(headers: httpx.Headers) -> int | None:
+    """Return how many requests the server still allows (``RateLimit-Remaining``).
+
+    Docker Hub appends the length of its window in seconds, ``100;w=21600``, and counts only
+    requests that fetch a manifest.
+
+    Returns:
+        None if the server does not say so.
+    """
+    text = headers.get("RateLimit-Remaining", "").partition(";")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
+
+
+def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
+    """Return the seconds until the server allows more requests (``RateLimit-Reset``).
+
+    The value is a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab, a
+    Unix time.
+
+    Returns:
+        None if the server does not say so.
+    """
+    text = headers.get("RateLimit-Reset", "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        return None
+    seconds = float(text)
+    if seconds > _EARLIEST_UNIX_TIME:
+        seconds = max(0.0, seconds - clock().timestamp())
+    return min(seconds, _LONGEST_WAIT)
+
+
+def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
+    """Return the seconds after which the server asks the client to retry.
+
+    Read from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), otherwise from
+    ``RateLimit-Reset``.
+
+    Returns:
+        None if the server does not say so.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return reset_after(headers, clock)
+    if text.isascii() and text.isdigit():
+        return min(float(text), _LONGEST_WAIT)
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment.astimezone(UTC) - clock()).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_WAIT)
+    except (ValueError, OverflowError):
+        return None
+
+
+class Pacer:
+    """The rate of requests to one registry, with pauses while it throttles."""
+
+    def __init__(
+        self,
+        requests_per_second: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare the pacer; clock and sleep are injected, so that tests control time."""
+        self._spacing = 1 / requests_per_second
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = Lock()
+        self._next = 0.0
+        self._paused_until = 0.0
+        self._pauses = 0
+
+    def wait(self, patience: float) -> None:
+        """Wait until the caller may send a request.
+
+        Args:
+            patience: The most seconds to wait while the registry throttles.
+
+        Raises:
+            Throttled: If the registry asked for a longer pause.
+        """
+        started = self._monotonic()
+        while True:
+            with self._lock:
+                now = self._monotonic()
+                pause = self._paused_until - now
+                if pause <= 0:
+                    turn = max(self._next, now - _BURST)
+                    self._next = turn + self._spacing
+                    break
+            if now + pause > started + patience:
+                raise Throttled(
+                    "the registry asked for a pause that is longer than retry_for; no request is"
+                    " sent before the pause is over",
+                    retry_after=pause,
+                )
+            self._sleep(pause)
+        if turn > now:
+            self._sleep(turn - now)
+
+    def throttled(self, retry_after: float | None) -> None:
+        """Pause all requests to the registry.
+
+        Args:
+            retry_after: Seconds that the registry asked for. None doubles the last pause.
+        """
+        with self._lock:
+            seconds = (
+                min(_FIRST_PAUSE * 2 ** min(self._pauses, 10), _LONGEST_PAUSE)
+                if retry_after is None
+                else retry_after
+            )
+            now = self._monotonic()
+            # Requests that were under way together are throttled together: that is one pause.
+            if now >= self._paused_until:
+                self._pauses += 1
+            self._paused_until = max(self._paused_until, now + seconds)
+
+    def answered(self) -> None:
+        """Reset the length of the next pause, because the registry has answered."""
+        self._pauses = 0

@@ -1,0 +1,207 @@
+"""Responses of all registries: decoded bodies, consistent re-reads, refusals."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+
+from tagsync.errors import (
+    BadRequest,
+    Busy,
+    InconsistentListing,
+    MalformedResponse,
+    RegistryError,
+    Throttled,
+)
+from tagsync.escaping import truncate
+from tagsync.registries.pacing import retry_after
+from tagsync.secrets import Secret, redact
+
+READS: Final = 3
+"""The most times that a listing is read if its pages contradict each other."""
+
+ReadT = TypeVar("ReadT")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A complete response: its body is read to the end and decompressed.
+
+    Attributes:
+        requests: Number of requests that were sent until this response came.
+    """
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    requests: int = 1
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the server asks for a retry, or None."""
+        return retry_after(self.headers)
+
+
+def read_consistently(read: Callable[[], ReadT], name: str) -> ReadT:
+    """Read a list again, at most `READS` times in all, until its pages agree.
+
+    Args:
+        read: Makes one attempt.
+        name: Names the list in an error.
+
+    Raises:
+        InconsistentListing: If the pages contradicted each other in every attempt.
+    """
+    for _ in range(READS - 1):
+        try:
+            return read()
+        except InconsistentListing:
+            continue
+    try:
+        return read()
+    except InconsistentListing as error:
+        raise InconsistentListing(
+            f"{name} was read {READS} times and contradicted itself each time: {error}"
+        ) from error
+
+
+def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str) -> ReadT:
+    """Return the decoded body of an answer whose status is 200.
+
+    Args:
+        decode: The decoder of the requested list.
+        answer: The answer.
+        interface: The API that the endpoint should have, for an error: ``SWR's API``.
+
+    Raises:
+        MalformedResponse: If the body is anything else.
+    """
+    try:
+        answer.body.decode()  # msgspec does not check the encoding of keys that it skips
+        return decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = f"a body that is not the requested list: {error}"
+    except RecursionError:
+        found = "a body that is nested too deeply"
+    if not answer.body:
+        found = "an empty body"
+    elif answer.body.lstrip()[:1] == b"<":
+        found = (
+            f"an HTML page: check that the endpoint is {interface}, and check the proxy if there"
+            " is one"
+        )
+    raise MalformedResponse(f"{answer.url} sent {found}")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A row of `Refusals.rows`: which answers it matches, and what they mean.
+
+    Attributes:
+        error: The error to raise.
+        status: The status that an answer must have. None matches any.
+        code: A regular expression for the whole error code, which is empty if there is none.
+        header: The name of a header that an answer must have. None if it needs none.
+        advice: The end of the sentence, with its punctuation.
+    """
+
+    error: type[RegistryError]
+    status: int | None = None
+    code: str = ".*"
+    header: str | None = None
+    advice: str = ""
+
+    def matches(self, answer: Answer, code: str) -> bool:
+        """Return whether this row describes an answer with this error code."""
+        return (
+            self.status in {None, answer.status}
+            and re.fullmatch(self.code, code, re.DOTALL) is not None
+            and (self.header is None or self.header in answer.headers)
+        )
+
+
+def _no_hint(_: Answer, __: type[RegistryError]) -> str | None:
+    return None
+
+
+class Refusals(msgspec.Struct, frozen=True):
+    """The refusals of one kind of registry, and the errors that they mean.
+
+    Attributes:
+        code_keys: The keys of an error object that may hold its code.
+        message_keys: The keys of an error object that may hold its message.
+        rows: The meaning of answers; the first row that matches counts. Rows for 429, 409, 5xx and
+            redirects are not needed, because they mean the same with every registry.
+        hint: Returns advice that replaces the row's, or None.
+    """
+
+    code_keys: tuple[str, ...]
+    message_keys: tuple[str, ...]
+    rows: tuple[Refusal, ...]
+    hint: Callable[[Answer, type[RegistryError]], str | None] = _no_hint
+
+
+def refusal_error(
+    answer: Answer, refusals: Refusals, secrets: tuple[Secret, ...] = ()
+) -> RegistryError:
+    """Return the error for an answer whose status is not 200, as one sentence.
+
+    Args:
+        answer: The answer. Its body may have any form.
+        refusals: The table of the registry's kind.
+        secrets: Values to remove from the sentence, because a server may repeat them.
+    """
+    content = first_error(answer.body)
+    code = redact(_text_of(content, refusals.code_keys), secrets)
+    message = redact(_text_of(content, refusals.message_keys), secrets)
+    said = ": ".join(filter(None, (truncate(code), truncate(message)))) or "no readable message"
+    row = next((row for row in refusals.rows if row.matches(answer, code)), None)
+    row = row or _common_refusal(answer)
+    advice = refusals.hint(answer, row.error) or row.advice
+    advice = truncate(redact(advice, secrets))
+    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
+    return row.error(
+        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
+    )
+
+
+def transient_error(status: int) -> type[Throttled] | type[Busy] | None:
+    """Return the transient error that a status means with every server, or None."""
+    if status == 429:  # noqa: PLR2004  status codes are best known as numbers
+        return Throttled
+    if status == 409 or status >= 500:  # noqa: PLR2004  as above
+        return Busy
+    return None
+
+
+def first_error(body: bytes) -> dict[Any, Any]:
+    """Return the first error object of a response body, or an empty one.
+
+    OCI registries, SWR and its gateway send a list of errors under ``errors``, the list itself, or
+    one error.
+    """
+    try:
+        content: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    if isinstance(content, dict) and isinstance(content.get("errors"), list):
+        content = content["errors"]
+    if isinstance(content, list):
+        content = content[0] if content else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text_of(content: dict[Any, Any], keys: tuple[str, ...]) -> str:
+    return str(next((content[key] for key in keys if content.get(key)), ""))
+
+
+def _common_refusal(answer: Answer) -> Refusal:
+    if transient := transient_error(answer.status):
+        return Refusal(transient)
+    if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
+        # Leave out the query, which may contain a key, as that of a signed URL does.
+        target = answer.headers.get("Location", "nowhere").partition("?")[0]
+        advice = f"; it points to {target}, and a redirect is never followed"
+        return Refusal(BadRequest, advice=advice)
+    return Refusal(BadRequest)

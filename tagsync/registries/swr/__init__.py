@@ -1,0 +1,1 @@
+"""SWR, the container registry of Huawei Cloud and of Open Telekom Cloud."""

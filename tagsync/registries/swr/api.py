@@ -1,0 +1,353 @@
+"""Software Repository for Containers (SWR) of Huawei and Open Telekom Cloud.
+
+The tag list is "Querying the List of Image Repository Tags" of the vendor's API reference:
+``GET /v2/manage/namespaces/{namespace}/repos/{repository}/tags``.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
+from typing import Annotated, Final
+from urllib.parse import quote
+
+import msgspec
+
+from tagsync import manifests
+from tagsync.clock import Clock, timestamp, utc_now
+from tagsync.errors import (
+    EndpointNotFound,
+    Forbidden,
+    InconsistentListing,
+    MalformedResponse,
+    NamespaceNotFound,
+    NotFound,
+    RegistryError,
+    RepositoryNotFound,
+    Throttled,
+    Unauthorized,
+)
+from tagsync.escaping import truncate
+from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
+from tagsync.registries.client import Client
+from tagsync.registries.responses import Answer, Refusal, Refusals, read_consistently
+from tagsync.registries.swr.paging import PagedRead, decode_list
+
+_ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
+"""A fixed order, so that equal listings are equal bytes. Newest first, so that a push between two
+pages repeats a row, which is detected, instead of skipping one."""
+
+_REPOSITORY_ORDER: Final = {"order_column": "name", "order_type": "asc"}
+
+_NAMESPACES: Final = "/v2/manage/namespaces"
+_REPOSITORIES: Final = "/v2/manage/repos"
+_SHARED: Final = "/v2/manage/shared-repositories"
+
+_LARGEST_CLOCK_SKEW: Final = timedelta(minutes=14)
+"""SWR refuses signatures whose date differs by more than 15 minutes from its clock."""
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A row of the tag list. Real responses omit keys, or send JSON's null for them."""
+
+    Tag: _Name
+    id: _Int64 | None = None
+    repo_id: _Int64 | None = None
+    image_id: str | None = None
+    manifest: str | None = None
+    digest: str | None = None
+    schema: _Int64 | None = None
+    path: str | None = None
+    internal_path: str | None = None
+    size: _Int64 | None = None
+    is_trusted: bool | None = None
+    created: str | None = None
+    updated: str | None = None
+    deleted: str | None = None
+    scanned: bool | None = None
+    tag_type: _Int64 | None = None
+    domain_id: str | None = None
+
+
+class _RepositoryRow(msgspec.Struct, gc=False):
+    """A row of the list of repositories, or of the shared ones."""
+
+    name: _Name
+    namespace: _Name
+
+
+class _Namespace(msgspec.Struct, gc=False):
+    name: _Name
+
+
+class _Namespaces(msgspec.Struct, gc=False):
+    namespaces: list[_Namespace] | None
+
+
+_decode_tags = msgspec.json.Decoder(list[_Row] | None).decode
+_decode_repositories = msgspec.json.Decoder(list[_RepositoryRow] | None).decode
+_decode_namespaces = msgspec.json.Decoder(_Namespaces).decode
+
+
+class Swr:
+    """An SWR endpoint behind the `Registry` protocol."""
+
+    def __init__(self, client: Client, max_listing_bytes: int, clock: Clock = utc_now) -> None:
+        """Prepare the client, which must have been created with `REFUSALS`.
+
+        Args:
+            client: Sends the requests. `close` closes it.
+            max_listing_bytes: The most bytes of all response bodies of one listing.
+            clock: Dates the listings.
+        """
+        self._client = client
+        self._max_bytes = max_listing_bytes
+        self._clock = clock
+
+    def list_tags(
+        self,
+        repository: str,
+        known: str | None = None,
+        scope: Scope = EVERYTHING,  # noqa: ARG002  SWR's list contains digests and manifests
+    ) -> Listing | Unchanged:
+        """Return all tags of a repository. Read again if the pages contradict each other.
+
+        Args:
+            repository: ``namespace/name``. The name may contain slashes.
+            known: Fingerprint of the last recorded listing.
+            scope: Ignored, because SWR's list contains digests and manifests.
+
+        Raises:
+            RepositoryNotFound, NamespaceNotFound: If the repository does not exist.
+            InconsistentListing: If the pages contradicted each other in every attempt.
+            RegistryError: If a complete listing cannot be read for any other reason.
+        """
+        requests = size = 0
+
+        def read() -> Listing | Unchanged:
+            nonlocal requests, size
+            started_at = timestamp(self._clock())
+            pages = PagedRead(
+                self._page_requests(tags_path(repository), _ORDER),
+                _decode_tags,
+                lambda row: None if row.deleted else row.Tag,
+                self._max_bytes,
+                known,
+            )
+            try:
+                pages.read()
+                return self._listing(pages, started_at)
+            finally:
+                requests += pages.requests
+                size += pages.size
+
+        listing = read_consistently(read, repository)
+        return msgspec.structs.replace(listing, requests=requests, size=size)
+
+    def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
+        """Return the repositories that match, read from one organization after another.
+
+        A glob that begins with the whole name of an organization requests only this one. For other
+        globs, every organization is requested whose name may match.
+
+        Args:
+            globs: Patterns over ``namespace/name``. ``*`` also matches slashes.
+            shared: Whether to include repositories that other accounts share with this one.
+
+        Raises:
+            InconsistentListing, RegistryError: As for `list_tags`.
+        """
+        found: set[str] = set()
+        namespaces = self._namespaces(globs) if globs else ()
+        for namespace in namespaces:
+            found |= self._repositories(_REPOSITORIES, {"namespace": namespace})
+        if shared:
+            found |= self._repositories(_SHARED, {"center": "thirdparty"})
+        return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _namespaces(self, globs: Sequence[str]) -> list[str]:
+        """Return the organizations that may match; exact names need no request."""
+        prefixes = [re.split(r"[*?\[]", glob, maxsplit=1)[0] for glob in globs]
+        exact = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
+        beginnings = tuple(prefix for prefix in prefixes if "/" not in prefix)
+        if not beginnings:
+            return sorted(exact)
+        answer = self._client.get(_NAMESPACES, {}, self._max_bytes)
+        rows = decode_list(_decode_namespaces, answer).namespaces or []
+        return sorted(exact | {row.name for row in rows if row.name.startswith(beginnings)})
+
+    def _repositories(self, path: str, query: Mapping[str, str]) -> set[str]:
+        def read() -> set[str]:
+            fetch = self._page_requests(path, {**query, **_REPOSITORY_ORDER})
+            pages = PagedRead(fetch, _decode_repositories, _full_name, self._max_bytes)
+            pages.read()
+            for page in pages.pages:
+                _check_names(page.rows, page.answer.url)
+            return {_full_name(row) for page in pages.pages for row in page.rows}
+
+        try:
+            return read_consistently(read, path)
+        except NamespaceNotFound:
+            return set()
+
+    def _page_requests(
+        self, path: str, parameters: Mapping[str, str]
+    ) -> Callable[[int, int, int], Answer]:
+        """Return the function that requests a page, given offset, limit and maximum size."""
+
+        def fetch(offset: int, limit: int, max_bytes: int) -> Answer:
+            query: dict[str, str | int] = {"offset": offset, "limit": limit, **parameters}
+            try:
+                return self._client.get(path, query, max_bytes)
+            except NotFound as error:
+                if offset == 0:
+                    raise
+                raise InconsistentListing(f"a later page is gone ({error})") from error
+
+        return fetch
+
+    def _listing(self, pages: PagedRead[_Row], started_at: str) -> Listing | Unchanged:
+        finished_at = timestamp(self._clock())
+        if pages.unchanged:
+            return Unchanged(started_at, finished_at, pages.fingerprint, pages.requests, pages.size)
+        tags: dict[str, Tag] = {}
+        images: dict[str, Image] = {}
+        unverified = tuple(
+            row.Tag
+            for page in pages.pages
+            for row in page.rows
+            if not _add_row(row, tags, images, page.answer.url)
+        )
+        return Listing(
+            tags,
+            images,
+            started_at,
+            finished_at,
+            pages.fingerprint,
+            pages=pages.answers,
+            requests=pages.requests,
+            size=pages.size,
+            unverified=unverified,
+            source="swr",
+        )
+
+
+def tags_path(repository: str) -> str:
+    """Return the path of a repository's tag list.
+
+    SWR writes a slash in the name of a repository as ``$``.
+    """
+    namespace, _, name = repository.partition("/")
+    return (
+        f"/v2/manage/namespaces/{quote(namespace, safe='')}"
+        f"/repos/{quote(name.replace('/', '$'), safe='$')}/tags"
+    )
+
+
+def _advice(answer: Answer, error: type[RegistryError]) -> str | None:
+    """Return advice for two mistakes: the Docker registry's host, or a wrong clock."""
+    if "Docker-Distribution-Api-Version" in answer.headers:
+        return ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
+    if error is Unauthorized and (skew := _clock_skew(answer)) > _LARGEST_CLOCK_SKEW:
+        return f": the clocks of this machine and of the registry differ by {skew}; correct them"
+    return None
+
+
+def _clock_skew(answer: Answer) -> timedelta:
+    """Return the difference between the clocks of the server and of this machine."""
+    try:
+        there = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return abs(utc_now().replace(microsecond=0) - there.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return timedelta()
+
+
+REFUSALS: Final = Refusals(
+    code_keys=("errorCode", "error_code"),
+    message_keys=("errorMessage", "error_msg"),
+    rows=(
+        Refusal(Throttled, code=r"SVCSTG\.SWR\.(4031032|4031042)"),
+        Refusal(EndpointNotFound, 404, code=r"APIGW.*", advice=": check the endpoint"),
+        Refusal(NamespaceNotFound, 404, code=r"SVCSTG\.SWR\.(4040058|4041061)"),
+        Refusal(
+            RepositoryNotFound,
+            404,
+            code="",
+            advice=": if the repository exists, check the endpoint",
+        ),
+        Refusal(RepositoryNotFound, 404),
+        Refusal(Unauthorized, 401, advice=": check the credentials"),
+        Refusal(Forbidden, 403, advice=": the credentials are valid but do not permit this"),
+    ),
+    hint=_advice,
+)
+"""Error codes of SWR and of its gateway (``APIGW``)."""
+
+
+def _check_names(rows: Sequence[_RepositoryRow], url: str) -> None:
+    """Check that names can be part of a path without changing its meaning.
+
+    Raises:
+        MalformedResponse: If a name is ``.`` or ``..``, or contains what SWR writes for a slash.
+    """
+    for row in rows:
+        dots = {".", ".."} & {row.namespace, row.name}
+        if dots or "/" in row.namespace or "$" in row.name:
+            raise MalformedResponse(
+                f"{url} listed the repository {truncate(_full_name(row))!r}, a name that cannot be"
+                " part of a path"
+            )
+
+
+def _full_name(row: _RepositoryRow) -> str:
+    return f"{row.namespace}/{row.name}"
+
+
+def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> bool:
+    """Add a row to the listing, unless it describes a deleted tag.
+
+    Returns:
+        False if the row's manifest is not what its digest or image_id claims.
+    """
+    if row.deleted:
+        return True
+    if row.Tag in tags:
+        raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")
+    digest = row.digest or None
+    tags[row.Tag] = Tag(
+        row.Tag,
+        digest,
+        row.image_id,
+        row.schema,
+        row.size,
+        row.path,
+        row.internal_path,
+        row.is_trusted,
+        row.tag_type,
+        row.scanned,
+        row.id,
+        row.repo_id,
+        row.domain_id,
+        row.created,
+        row.updated,
+    )
+    if not digest:
+        return True
+    known = images.get(digest)
+    # Equal bytes are checked once. Of different ones, those that match the digest are kept.
+    if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
+        image = manifests.listed_image(
+            digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
+        )
+        if known is None or image.verified:
+            images[digest] = image
+        known = image
+    return known.verified is not False

@@ -1,0 +1,121 @@
+"""Secrets, and the credentials that they are part of."""
+
+from pathlib import Path
+
+import pytest
+
+from tagsync.config import parse
+from tagsync.config.secret_sources import read_secret, resolve_credential
+from tagsync.config.values import SecretName
+from tagsync.errors import ConfigError
+from tagsync.registries.credentials import DockerCredential, NoCredential, TokenCredential
+from tagsync.registries.oci.docker_login import find_docker_config
+from tests.support.configurations import FOLDER, MINIMAL, OCI, SECRET, parsed, with_token
+
+
+def test_secret_from_the_environment(tmp_path: Path) -> None:
+    """``env:`` reads a variable, and removes the final line break."""
+    secret = read_secret(SecretName("env:SWR_TOKEN"), {"SWR_TOKEN": f" {SECRET}\n"}, tmp_path)
+    assert secret.reveal() == SECRET
+
+
+def test_secret_from_a_file(tmp_path: Path) -> None:
+    """``file:`` reads a file, relative to the configuration's folder."""
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    for name in ("file:token", f"file:{tmp_path / 'token'}"):
+        assert read_secret(SecretName(name), {}, tmp_path).reveal() == SECRET
+
+
+def test_secret_from_systemd(tmp_path: Path) -> None:
+    """``credential:`` reads a file in systemd's folder for credentials."""
+    (tmp_path / "swr").write_text(SECRET)
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert read_secret(SecretName("credential:swr"), env, Path("/nowhere")).reveal() == SECRET
+
+
+def test_credential_contains_the_secret(tmp_path: Path) -> None:
+    """A registry's credential contains the value of its secret."""
+    table = parsed(with_token('"env:SWR_TOKEN"')).registries["swr"]
+    asked_with = resolve_credential(table, {"SWR_TOKEN": SECRET}, tmp_path)
+    assert isinstance(asked_with, TokenCredential)
+    assert asked_with.token.reveal() == SECRET
+    assert resolve_credential(parsed(MINIMAL).registries["swr"], {}, tmp_path) == NoCredential()
+
+
+def test_secret_is_not_shown(tmp_path: Path) -> None:
+    """No text of a secret, or of an object that contains it, shows its value."""
+    secret = read_secret(SecretName("env:T"), {"T": SECRET}, tmp_path)
+    held = TokenCredential(secret)
+    texts = [repr(secret), str(secret), f"{secret}", f"{secret!r}", repr(held), str([held])]
+    assert all(SECRET not in text for text in texts)
+
+
+@pytest.mark.parametrize("env", [{}, {"SWR_TOKEN": ""}, {"SWR_TOKEN": " \n"}])
+def test_missing_variable_is_named(env: dict[str, str], tmp_path: Path) -> None:
+    """The error for a variable that is missing or empty has its name."""
+    with pytest.raises(ConfigError, match="secret env:SWR_TOKEN is missing or empty"):
+        read_secret(SecretName("env:SWR_TOKEN"), env, tmp_path)
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    """The error for a file without a secret has its name and the reason."""
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name, reason in {
+        "missing": "No such file",
+        "empty": "empty",
+        "folder": "Is a directory",
+        "binary": "not UTF-8",
+    }.items():
+        with pytest.raises(ConfigError, match=f"secret file:{name} .*{reason}"):
+            read_secret(SecretName(f"file:{name}"), {}, tmp_path)
+
+
+def test_permission_denied_is_the_reason(tmp_path: Path) -> None:
+    """The error for a file without permission says so."""
+    path = tmp_path / "token"
+    path.write_text(SECRET)
+    path.chmod(0)
+    try:
+        path.read_text()
+    except PermissionError:
+        pass
+    else:
+        pytest.skip("this user may read everything")
+    with pytest.raises(ConfigError, match="secret file:token cannot be read: Permission denied"):
+        read_secret(SecretName("file:token"), {}, tmp_path)
+
+
+def test_credential_needs_systemd(tmp_path: Path) -> None:
+    """Outside systemd, the error says how to get the folder or do without it."""
+    with pytest.raises(ConfigError, match=r"CREDENTIALS_DIRECTORY is not set.*LoadCredential"):
+        read_secret(SecretName("credential:swr"), {}, tmp_path)
+
+
+def test_missing_credential_is_named(tmp_path: Path) -> None:
+    """A credential that systemd's folder does not have is an error."""
+    with pytest.raises(ConfigError, match=r"credential:swr cannot be read: No such file"):
+        read_secret(SecretName("credential:swr"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}, FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("auth", "env", "path"),
+    [
+        ("path = 'x/config.json'", {}, "{folder}/x/config.json"),
+        ("path = '/etc/x.json'", {}, "/etc/x.json"),
+        ("", {"DOCKER_CONFIG": "/etc/docker"}, "/etc/docker/config.json"),
+        ("", {}, "{home}/.docker/config.json"),
+        ("path = '~/x.json'", {"DOCKER_CONFIG": "/etc/docker"}, "{home}/x.json"),
+    ],
+)
+def test_path_of_dockers_configuration(
+    auth: str, env: dict[str, str], path: str, tmp_path: Path
+) -> None:
+    """Docker's configuration is at the given path, or where Docker looks for it."""
+    text = f"{OCI}[registries.auth]\nkind = 'docker'\n{auth}\n"
+    table = parse(text, env, tmp_path).registries["r"]
+    expected = path.replace("{folder}", str(tmp_path)).replace("{home}", str(Path.home()))
+    credential = resolve_credential(table, env, tmp_path)
+    assert isinstance(credential, DockerCredential)
+    assert (credential.path or find_docker_config(env)) == Path(expected)

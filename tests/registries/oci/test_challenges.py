@@ -1,0 +1,83 @@
+"""Challenges of OCI registries, and the token servers that they may name."""
+
+import httpx
+import pytest
+
+from tagsync.errors import (
+    MalformedResponse,
+)
+from tagsync.registries.credentials import (
+    Credential,
+    NoCredential,
+)
+from tagsync.registries.oci.challenges import parse_challenges
+from tests.support.clock import FakeClock
+from tests.support.token_server import USER, Open, TokenRegistry, refusal
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://auth.example.org/token",
+        "http://127.0.0.1:9999/token",
+        "http://169.254.169.254/latest",
+        "ftp://auth.example.org/token",
+        "https://user:x@auth.example.org/token",
+        "https:///token",
+        "/token",
+        "",
+        "https://auth.example.org:x/",
+    ],
+)
+@pytest.mark.parametrize("credential", [USER, NoCredential()])
+def test_unsafe_realm_gets_no_request(realm: str, credential: Credential, opened: Open) -> None:
+    """No request goes to a token server that has no TLS or no host."""
+    sent: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("Authorization"))
+        return httpx.Response(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
+
+    assert isinstance(refusal(opened(handler, credential)), MalformedResponse)
+    assert sent == [None]
+
+
+def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
+    """A registry and a token server on this machine may do without TLS."""
+    fake = TokenRegistry(clock, "http://127.0.0.1:5001/token")
+    opened(fake, endpoint="http://127.0.0.1:5000").list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (
+            ['Bearer realm="https://a/t?x=1,2",service="s",scope="repository:a/b:pull,push"'],
+            {
+                "bearer": {
+                    "realm": "https://a/t?x=1,2",
+                    "service": "s",
+                    "scope": "repository:a/b:pull,push",
+                }
+            },
+        ),
+        (
+            ["Basic realm=here", 'bearer  Realm = "x" , service=y'],
+            {"basic": {"realm": "here"}, "bearer": {"realm": "x", "service": "y"}},
+        ),
+        (
+            ['Bearer realm="x",service="y", Basic realm="z"'],
+            {"bearer": {"realm": "x", "service": "y"}, "basic": {"realm": "z"}},
+        ),
+        (["Negotiate"], {"negotiate": {}}),
+        (['realm="x"'], {}),
+        ([""], {}),
+        ([], {}),
+        (['Bearer realm="unclosed'], {"bearer": {"realm": '"unclosed'}}),
+        (['Bearer realm="a",realm="b"', 'Bearer realm="c"'], {"bearer": {"realm": "a"}}),
+    ],
+)
+def test_challenges_are_parsed(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
+    """All forms of RFC 9110 are parsed; of repeated schemes the first one counts."""
+    assert parse_challenges(headers) == expected

@@ -1,0 +1,358 @@
+"""Pages of SWR's lists, from servers that differ in how they page."""
+
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagsync.emulator import Emulator
+from tagsync.errors import (
+    BadRequest,
+    InconsistentListing,
+    RepositoryNotFound,
+    ResponseTooLarge,
+)
+from tagsync.models import Listing, Unchanged
+from tagsync.registries.responses import READS
+from tagsync.registries.swr.paging import PAGE
+from tests.support.swr import (
+    REPOSITORY,
+    ask,
+    ask_emulator,
+    copies,
+    in_order,
+    listing,
+    response,
+    rows_of,
+    sentence_of,
+)
+
+# Paging, over real connections.
+
+
+def pushed(emulator: Emulator, tags: int) -> set[str]:
+    names = {f"v{number}" for number in range(tags)}
+    emulator.create_repository(REPOSITORY)
+    for name in names:
+        emulator.push(REPOSITORY, name, name)
+    return names
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [response(rows_of(range(10))), response([])],
+        [response(rows_of(range(10))), response(rows_of([10])), response([])],
+    ],
+    ids=["to the probe", "after the probe"],
+)
+def test_listing_without_total_counts_all_answers(
+    answers: Sequence[httpx.Response],
+) -> None:
+    """Without a total, the last answer counts as a page: tags may have moved before."""
+    handler, _ = in_order(*answers)
+    found = listing(ask(handler))
+    assert len(found.tags) == 10
+    assert found.pages == len(answers)
+
+
+@pytest.mark.parametrize("sends_total", [True, False])
+@pytest.mark.parametrize("tags", [0, 1, 99, 100, 101, 200, 250])
+def test_small_pages_are_read_to_the_end(tags: int, sends_total: bool) -> None:
+    """A server that sends 100 rows at a time is read to the end."""
+    with Emulator(max_page=100, sends_total=sends_total) as emulator:
+        names = pushed(emulator, tags)
+        assert listing(ask_emulator(emulator)).tags.keys() == names
+
+
+@pytest.mark.parametrize("tags", [30, 1000, 1500])
+def test_paging_may_be_ignored(tags: int) -> None:
+    """A server that always sends all rows is understood, also with a full page."""
+    with Emulator(ignores_paging=True) as emulator:
+        names = pushed(emulator, tags)
+        found = listing(ask_emulator(emulator))
+        assert found.tags.keys() == names
+        assert found.pages == 1
+        assert len(emulator.requests) <= 2
+
+
+@pytest.mark.parametrize("sends_total", [True, False])
+@pytest.mark.parametrize("tags", [1000, 2000, 2500])
+def test_exact_multiples_of_a_page(tags: int, sends_total: bool) -> None:
+    """All tags are read, also if their number is a multiple of the page."""
+    with Emulator(sends_total=sends_total) as emulator:
+        names = pushed(emulator, tags)
+        assert listing(ask_emulator(emulator)).tags.keys() == names
+
+
+@pytest.mark.parametrize("max_page", [7, 100, 1000])
+@pytest.mark.parametrize("sends_total", [True, False])
+def test_parameters_of_a_page(max_page: int, sends_total: bool) -> None:
+    """Parameters are sent in pairs, and the offset is a multiple of the limit."""
+    with Emulator(max_page=max_page, sends_total=sends_total) as emulator:
+        pushed(emulator, 150)
+        ask_emulator(emulator)
+    for request in emulator.requests:
+        assert request.query.keys() == {"offset", "limit", "order_column", "order_type"}
+        assert int(request.query["offset"]) % int(request.query["limit"]) == 0
+        assert 1 <= int(request.query["limit"]) <= PAGE
+
+
+def test_total_saves_a_request() -> None:
+    """With a total, no request is sent after the last page."""
+    with Emulator(max_page=100) as emulator:
+        pushed(emulator, 200)
+        found = listing(ask_emulator(emulator))
+    assert (found.requests, found.pages, len(emulator.requests)) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("requests_of", ["capped", "no total", "ignoring"])
+def test_unchanged_listing_is_recognized(requests_of: str) -> None:
+    """Equal bytes are `Unchanged`, however the server pages."""
+    emulator = Emulator(
+        max_page=100,
+        sends_total=requests_of == "capped",
+        ignores_paging=requests_of == "ignoring",
+    )
+    with emulator:
+        pushed(emulator, 250)
+        first = listing(ask_emulator(emulator))
+        again = ask_emulator(emulator, first.fingerprint)
+        assert isinstance(again, Unchanged)
+        assert again.fingerprint == first.fingerprint
+        assert isinstance(ask_emulator(emulator, "another"), Listing)
+        emulator.push(REPOSITORY, "v7", "moved")
+        moved = listing(ask_emulator(emulator, first.fingerprint))
+        assert moved.fingerprint != first.fingerprint
+        assert moved.tags["v7"].digest == emulator.tags(REPOSITORY)["v7"]
+
+
+@pytest.mark.parametrize("ignores_paging", [True, False])
+def test_unchanged_page_costs_one_request(ignores_paging: bool) -> None:
+    """An unchanged listing of one page costs one request."""
+    with Emulator(ignores_paging=ignores_paging) as emulator:
+        pushed(emulator, 30)
+        first = listing(ask_emulator(emulator))
+        before = len(emulator.requests)
+        again = ask_emulator(emulator, first.fingerprint)
+    assert isinstance(again, Unchanged)
+    assert again.requests == len(emulator.requests) - before == 1
+    assert again.size > 0
+
+
+@pytest.mark.parametrize("sends_total", [True, False])
+def test_change_on_a_later_page_is_detected(sends_total: bool) -> None:
+    """A change on a later page is detected although the first page is unchanged."""
+    with Emulator(max_page=100, sends_total=sends_total) as emulator:
+        pushed(emulator, 250)
+        first = listing(ask_emulator(emulator))
+        last = list(first.tags)[-1]
+        emulator.set_fields(REPOSITORY, last, is_trusted=True)
+        found = listing(ask_emulator(emulator, first.fingerprint))
+    assert found.tags[last].is_trusted is True
+
+
+@pytest.mark.parametrize("other", [response(rows_of([2]), 1), response(rows_of([1]), 2)])
+def test_fingerprint_includes_bytes_and_total(other: httpx.Response) -> None:
+    """Other bytes of the same length, or another total, are not unchanged."""
+    page = response(rows_of([1]), 1)
+    handler, _ = in_order(*copies([page, other]), response(rows_of([2]), 2))
+    known = listing(ask(handler)).fingerprint
+    assert isinstance(ask(handler, known), Listing)
+
+
+# Pages that contradict each other.
+
+
+def test_repeated_page_is_inconsistent() -> None:
+    """A page that repeats the first one short of the total is a contradiction."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        limit = int(request.url.params["limit"])
+        return response(rows_of(range(1500))[: min(limit, 100)], 1500)
+
+    with pytest.raises(InconsistentListing) as caught:
+        ask(handler)
+    assert REPOSITORY in sentence_of(caught.value)
+
+
+CONTRADICTIONS = {
+    "the total changes": [
+        response(rows_of(range(100)), 150),
+        response(rows_of(range(100, 150)), 151),
+    ],
+    "the total vanishes": [response(rows_of(range(100)), 150), response(rows_of(range(100, 150)))],
+    "the total is too big": [response(rows_of(range(100)), 150), response([], 150)],
+    "the total is too big for none": [response([], 1)],
+    "the total is too small": [response(rows_of(range(100)), 99)],
+    "the last page is too long": [
+        response(rows_of(range(100)), 150),
+        response(rows_of(range(100, 160)), 150),
+    ],
+    "a row on two pages": [
+        response(rows_of(range(100)), 150),
+        response(rows_of(range(99, 149)), 150),
+    ],
+    "a row on two pages, no total": [
+        response(rows_of(range(100))),
+        response(rows_of(range(100, 101))),
+        response(rows_of(range(99, 149))),
+    ],
+    "a short page amid": [
+        response(rows_of(range(100)), 250),
+        response(rows_of(range(100, 150)), 250),
+    ],
+    "a page longer than asked for": [
+        response(rows_of(range(100))),
+        response(rows_of(range(100, 101))),
+        response(rows_of(range(100, 250))),
+    ],
+}
+
+
+@pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
+    """Pages that contradict each other are read again."""
+    whole = response(rows_of(range(150)), 150)
+    handler, requests = in_order(*copies(pages), whole)
+    found = listing(ask(handler))
+    assert len(found.tags) == 150
+    assert found.pages == 1
+    assert found.requests == len(requests) == len(pages) + 1
+    assert found.size == sum(len(page.content) for page in [*pages, whole])
+
+
+@pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_lasting_contradiction_fails_the_poll(pages: Sequence[httpx.Response]) -> None:
+    """After the allowed number of reads, the poll fails."""
+    handler, requests = in_order(*copies(list(pages) * READS))
+    with pytest.raises(InconsistentListing, match=f"read {READS} times") as caught:
+        ask(handler)
+    assert REPOSITORY in sentence_of(caught.value)
+    assert len(requests) == READS * len(pages)
+
+
+def test_missing_later_page_is_inconsistent() -> None:
+    """Only a 404 for the first page means that the repository is gone."""
+    first, gone = response(rows_of(range(100)), 150), httpx.Response(404)
+    handler, _ = in_order(*copies([first, gone, first]), response(rows_of(range(100, 150)), 150))
+    assert len(listing(ask(handler)).tags) == 150
+    handler, _ = in_order(*copies([first, gone] * READS))
+    with pytest.raises(InconsistentListing, match="a later page is gone") as caught:
+        ask(handler)
+    sentence_of(caught.value)
+    handler, _ = in_order(*copies([first, gone, gone]))
+    with pytest.raises(RepositoryNotFound):
+        ask(handler)
+
+
+def test_failed_page_fails_the_poll() -> None:
+    """A page that cannot be read fails the poll."""
+    handler, _ = in_order(response(rows_of(range(100)), 150), httpx.Response(400))
+    with pytest.raises(BadRequest):
+        ask(handler)
+
+
+def test_body_size_is_bounded() -> None:
+    """One body may be as large as the limit, and no larger."""
+    page = response(rows_of(range(30)), 30)
+    size = len(page.content)
+    handler, _ = in_order(*copies([page, page]))
+    assert listing(ask(handler, bound=size)).size == size
+    with pytest.raises(ResponseTooLarge) as caught:
+        ask(handler, bound=size - 1)
+    sentence_of(caught.value)
+
+
+def test_total_size_is_bounded() -> None:
+    """The limit holds for all pages of a listing together."""
+    pages = [response(rows_of(range(100)), 200), response(rows_of(range(100, 200)), 200)]
+    size = sum(len(page.content) for page in pages)
+    handler, _ = in_order(*copies(pages * 2))
+    assert listing(ask(handler, bound=size)).size == size
+    with pytest.raises(ResponseTooLarge) as caught:
+        ask(handler, bound=size - 1)
+    sentence_of(caught.value)
+
+
+@given(text=st.text(max_size=30))
+def test_any_content_range(text: str) -> None:
+    """A ``Content-Range`` that cannot be parsed is ignored."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        rows = rows_of(range(3)) if request.url.params["offset"] == "0" else []
+        headers = [(b"Content-Range", text.encode())]
+        return httpx.Response(200, json=rows, headers=headers)
+
+    try:
+        assert len(listing(ask(handler)).tags) == 3
+    except InconsistentListing as error:
+        sentence_of(error)
+
+
+@given(
+    first=st.integers(0, 60),
+    cap=st.integers(1, 25),
+    sends_total=st.booleans(),
+    ignores_paging=st.booleans(),
+)
+def test_any_paging_is_read_to_the_end(
+    first: int,
+    cap: int,
+    sends_total: bool,
+    ignores_paging: bool,
+) -> None:
+    """However a server pages, all of its tags are read, each once."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        offset, limit = (int(request.url.params[key]) for key in ("offset", "limit"))
+        rows = rows_of(range(first))
+        if ignores_paging:
+            return response(rows)
+        page = rows[offset : offset + min(limit, cap)]
+        return response(page, first if sends_total else None)
+
+    assert len(listing(ask(handler)).tags) == first
+
+
+def test_ignored_offset_ends_the_read() -> None:
+    """Repeated pages end the read early, however large the limit is."""
+    rows = rows_of(range(30))
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return response(rows[: int(request.url.params["limit"])])
+
+    with pytest.raises(InconsistentListing):
+        ask(handler)
+    assert len(asked) <= 4 * READS
+
+
+def test_change_during_the_probe_is_read_again() -> None:
+    """If a server that ignores paging changes between two answers, it is read again."""
+    answers: list[httpx.Response] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        rows = rows_of(range(30))
+        if not answers:
+            rows[0]["updated"] = "2018-07-06T06:18:55Z"
+        answers.append(response(rows))
+        return answers[-1]
+
+    assert len(listing(ask(handler)).tags) == 30
+    assert len(answers) < 8
+
+
+def test_short_page_is_not_the_end() -> None:
+    """Without a total, only an empty page ends a list of several pages."""
+    pages = {0: range(100), 100: range(100, 150), 200: range(150, 160)}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+        return response(rows_of(list(pages.get(offset, ()))[:limit]))
+
+    with pytest.raises(InconsistentListing):
+        ask(handler)
