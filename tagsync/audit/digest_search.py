@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from tagsync.database.connection import Connection
-from tagsync.database.image_search import images_referencing
+from tagsync.database.digest_index import images_referencing
 from tagsync.errors import UnclearQuestion
 from tagsync.manifests import Role, decode
 

@@ -29,8 +29,8 @@ import msgspec
 from tagsync import manifests
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, empty_database
+from tagsync.database.digest_index import images_referencing, indexed_terms, search_terms
 from tagsync.database.hash_chain import GENESIS, link
-from tagsync.database.image_search import images_referencing, indexed_terms, search_terms
 from tagsync.models import FIELDS, Image
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from tagsync.cli.failures import FAILED, INTERRUPTED, complain, report
+from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain, report
 from tagsync.cli.streams import discard_unwritten, name_streams
 
 _COMMANDS: Final = {

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.failures import FAILED
+from tagsync.cli.exit_status import FAILED
 from tagsync.cli.options import format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import find_config, open_registries, set_up

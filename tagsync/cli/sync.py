@@ -13,7 +13,7 @@ import msgspec
 
 from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
-from tagsync.cli.failures import FAILED, HELD
+from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.options import format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_registries, require_watches, set_up

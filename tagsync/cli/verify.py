@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.failures import FAILED
+from tagsync.cli.exit_status import FAILED
 from tagsync.cli.options import format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit

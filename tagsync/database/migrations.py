@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from tagsync.database import schema
-from tagsync.database.image_search import has_fts5
+from tagsync.database.digest_index import has_fts5
 from tagsync.errors import UnusableDatabase
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from tagsync.database.connection import Connection
+from tagsync.database.digest_index import index_images
 from tagsync.database.hash_chain import GENESIS, Head, link, read_head
-from tagsync.database.image_search import index_images
 from tagsync.database.observations import observe, poll_time
 from tagsync.database.outcomes import (
     NO_LINES,

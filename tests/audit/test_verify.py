@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from tagsync.audit.queries import Audit
+from tagsync.database.digest_index import search_terms
 from tagsync.database.hash_chain import GENESIS, link
-from tagsync.database.image_search import search_terms
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.manifests import listed_image

@@ -23,7 +23,7 @@ from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database import hash_chain
 from tagsync.database.connection import connect
-from tagsync.database.image_search import index_images
+from tagsync.database.digest_index import index_images
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 250

@@ -10,7 +10,7 @@ import httpx
 import stamina
 
 from tagsync import manifests
-from tagsync.database.image_search import search_terms
+from tagsync.database.digest_index import search_terms
 from tagsync.errors import RegistryError
 from tagsync.models import Listing
 from tagsync.registries.client import Client, Limits

@@ -16,7 +16,7 @@ from tagsync.registries.client import Client, Limits
 from tagsync.registries.credentials import AgencyCredential, PasswordCredential
 from tagsync.registries.oci.auth import ChallengedAuth
 from tagsync.registries.oci.challenges import parse_challenges
-from tagsync.registries.oci.logins import Login
+from tagsync.registries.oci.shared_login import Login
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.renewal import RegistryAuth
 from tagsync.registries.swr.api import REFUSALS

@@ -31,7 +31,7 @@ from tagsync.registries.oci.docker_login import (
     find_docker_config,
     read_docker_config,
 )
-from tagsync.registries.oci.logins import (
+from tagsync.registries.oci.shared_login import (
     Login,
     LoginFlow,
     LoginSource,

@@ -23,7 +23,7 @@ import msgspec
 
 from tagsync.errors import ConfigError
 from tagsync.registries.hosts import DOCKER_HUB_LOGIN, is_docker_hub
-from tagsync.registries.oci.logins import Login
+from tagsync.registries.oci.shared_login import Login
 from tagsync.secrets import Secret
 
 MAX_CONFIG_BYTES: Final = 2**20

@@ -15,7 +15,7 @@ from tagsync.clock import Clock
 from tagsync.errors import Forbidden, MalformedResponse, RegistryError, Unauthorized
 from tagsync.escaping import truncate
 from tagsync.registries.oci.challenges import TokenChallenge, challenges_of, token_challenge
-from tagsync.registries.oci.logins import Login, LoginFlow, SharedLogin, basic_credentials
+from tagsync.registries.oci.shared_login import Login, LoginFlow, SharedLogin, basic_credentials
 from tagsync.registries.renewal import (
     Fetch,
     FixedAuth,

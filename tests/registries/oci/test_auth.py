@@ -18,7 +18,7 @@ from tagsync.registries.credentials import (
     TokenCredential,
 )
 from tagsync.registries.oci.auth import ChallengedAuth, auth_for
-from tagsync.registries.oci.logins import Login
+from tagsync.registries.oci.shared_login import Login
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.token_server import (

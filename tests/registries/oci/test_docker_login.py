@@ -13,7 +13,7 @@ import pytest
 
 from tagsync.errors import ConfigError
 from tagsync.registries.oci.docker_login import MAX_HELPER_BYTES, docker_host, docker_login
-from tagsync.registries.oci.logins import Login
+from tagsync.registries.oci.shared_login import Login
 
 pytestmark = pytest.mark.processes
 

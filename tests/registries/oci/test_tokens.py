@@ -20,7 +20,7 @@ from tagsync.registries.credentials import (
     NoCredential,
 )
 from tagsync.registries.oci.auth import MAX_TOKENS, ChallengedAuth, auth_for
-from tagsync.registries.oci.logins import Login
+from tagsync.registries.oci.shared_login import Login
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.token_server import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tagsync.database import image_search, migrations
+from tagsync.database import digest_index, migrations
 from tagsync.database.connection import Connection, connect
 from tagsync.errors import UnusableDatabase
 
@@ -28,24 +28,24 @@ def db(database: Path) -> Iterator[Connection]:
 )
 def test_only_verified_manifests_are_indexed(verified: int | None, expected: set[str]) -> None:
     """An unverified manifest adds no terms; the image_id of the list always does."""
-    assert image_search.search_terms(MANIFEST, CONFIG, verified) == expected
+    assert digest_index.search_terms(MANIFEST, CONFIG, verified) == expected
 
 
 def test_image_is_found_once_its_manifest_is_indexed(db: Connection) -> None:
     """An image that is indexed again with its manifest is found by all its digests."""
-    image_search.index_images(db, [(1, None, CONFIG, None)])
-    assert list(image_search.images_referencing(db, "a" * 12)) == []
-    image_search.index_images(db, [(1, MANIFEST, CONFIG, 1)])
+    digest_index.index_images(db, [(1, None, CONFIG, None)])
+    assert list(digest_index.images_referencing(db, "a" * 12)) == []
+    digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
     for digits in ("a" * 12, "a" * 64, CONFIG, "c" * 6):
-        assert [row[0] for row in image_search.images_referencing(db, digits)] == ["sha256:1"]
+        assert [row[0] for row in digest_index.images_referencing(db, digits)] == ["sha256:1"]
 
 
 def test_terms_can_be_read_without_writing(db: Connection, database: Path) -> None:
     """The terms of the index are readable on a read-only connection."""
-    image_search.index_images(db, [(1, MANIFEST, CONFIG, 1)])
+    digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
     with (
         closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader,
-        image_search.indexed_terms(reader) as entries,
+        digest_index.indexed_terms(reader) as entries,
     ):
         assert sorted(entries) == [("a" * 64, 1), (CONFIG, 1)]
 

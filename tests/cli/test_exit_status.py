@@ -14,7 +14,7 @@ import pytest
 
 from tagsync import cli
 from tagsync.cli import output
-from tagsync.cli.failures import BUG, FAILED, REFUSED, report
+from tagsync.cli.exit_status import BUG, FAILED, REFUSED, report
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError, Forbidden, StoreError, TagsyncError, UnusableDatabase
 
