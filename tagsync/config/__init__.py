@@ -1,7 +1,7 @@
 """Load and validate the configuration file.
 
-`parse` reads no other files. A secret is read when its registry is opened, so that commands that
-only read the database need none.
+Secrets are not read here. A secret is read when its registry is opened, so that commands that only
+read the database need no secrets.
 """
 
 import re
@@ -26,7 +26,7 @@ from tagsync.errors import ConfigError
 from tagsync.models import Repository, Watch
 
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
-"""Where to look for the configuration if none is named."""
+"""Where to look for the configuration file if ``--config`` and ``$TAGSYNC_CONFIG`` are not set."""
 
 _INTERVAL: Final = timedelta(minutes=5)
 _JITTER: Final = timedelta(seconds=10)
@@ -39,8 +39,8 @@ class Config(msgspec.Struct, frozen=True):
         database: Path of the database.
         registries: By name.
         watches: In file order. A repository belongs to the first watch that matches it.
-        listen: Host and port of the daemon's metrics. None if they are not served.
-        folder: The folder of the file; relative paths in it are relative to this folder.
+        listen: Host and port at which the daemon serves metrics. None if it does not serve them.
+        folder: The folder of the configuration file. Relative paths in the file start there.
     """
 
     database: Path
@@ -58,7 +58,7 @@ def find(given: str | None, env: Mapping[str, str]) -> Path:
         env: The environment.
 
     Raises:
-        ConfigError: If no file is named, and there is none in the usual places.
+        ConfigError: If no file is named, and none of `SEARCHED` exists.
     """
     if named := given or env.get("TAGSYNC_CONFIG"):
         return Path(named)
@@ -72,7 +72,7 @@ def find(given: str | None, env: Mapping[str, str]) -> Path:
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
-    """Return the configuration in a file.
+    """Read and validate a configuration file.
 
     Raises:
         ConfigError: If the file cannot be read, or its content is invalid.
@@ -92,15 +92,16 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
 
 
 def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
-    """Return the configuration that a text contains.
+    """Parse and validate the text of a configuration file. No other file is read.
 
     Args:
-        text: TOML.
-        env: The environment, for ``$STATE_DIRECTORY``.
-        folder: The folder that relative paths are relative to.
+        text: The text of the file, in TOML.
+        env: The environment. ``$STATE_DIRECTORY`` is the default folder of the database.
+        folder: The folder where relative paths start.
 
     Raises:
-        ConfigError: If the text is not TOML, or something in it is unknown, missing or impossible.
+        ConfigError: If the text is not TOML, if a key is unknown or missing, or if a value is
+            invalid.
     """
     try:
         content = tomllib.loads(text)
@@ -149,7 +150,8 @@ def _times(
 ) -> tuple[timedelta, str | None, timedelta]:
     """Return the interval, cron expression and jitter of a watch.
 
-    An interval or a cron expression in the watch replaces both in the schedule.
+    If the watch has an interval or a cron expression, the schedule's interval and cron expression
+    are both ignored.
     """
     for table, name in ((watch, f"a watch of {registry!r}"), (schedule, "schedule")):
         if table.interval and table.cron:
@@ -162,7 +164,7 @@ def _times(
     if own.cron is None and jitter > interval / 2:
         raise ConfigError(
             f"a watch of {registry!r} has a jitter of more than half its interval, which would"
-            " cause gaps in coverage: shorten it"
+            " cause gaps in coverage: shorten the jitter"
         )
     return interval, own.cron, jitter
 
@@ -183,5 +185,5 @@ def _database(store: StoreTable, env: Mapping[str, str], folder: Path) -> Path:
                 "store.path is empty or contains a NUL character: name a file, or remove the key"
             )
         return folder / store.path
-    # systemd separates several folders by colons; the first is tagsync's.
+    # systemd lists the state folders of a unit separated by colons. tagsync uses the first one.
     return Path(env.get("STATE_DIRECTORY", "").split(":")[0] or folder) / "tagsync.db"

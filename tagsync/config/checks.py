@@ -1,4 +1,4 @@
-"""Checks of the decoded tables: names, URLs, and whether keys fit together."""
+"""Check the decoded tables: names, URLs, and whether their keys are compatible."""
 
 import re
 from collections import Counter
@@ -31,10 +31,10 @@ _DOCKER_HUB_URL: Final = f"https://{DOCKER_HUB}"
 
 
 def check_registries(registries: list[RegistryTable]) -> None:
-    """Check all registries, except for their watches.
+    """Check the keys of all registries, except for their watches.
 
     Raises:
-        ConfigError: If something does not fit.
+        ConfigError: If a value is invalid, or two values are not compatible.
     """
     names = Counter(registry.name for registry in registries)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -86,7 +86,7 @@ def _check_endpoint(registry: RegistryTable) -> None:
     if isinstance(auth, PasswordCredential):
         _check_url(f"the iam_endpoint of {name!r}", auth.iam_endpoint, auth)
     if isinstance(auth, AgencyCredential):
-        # No credential is sent to it, and it has no TLS.
+        # The metadata service receives no credential, and it has no TLS, so http:// is allowed.
         metadata = f"the metadata_endpoint of {name!r}"
         _check_url(metadata, auth.metadata_endpoint, NoCredential())
 
@@ -110,10 +110,10 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
 
 
 def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
-    """Check that the keys of a watch fit its registry's kind, and its tags.
+    """Check the tag globs of a watch, and that its registry's kind allows its keys.
 
     Raises:
-        ConfigError: If something does not fit.
+        ConfigError: If a key is for another kind of registry, or a glob matches no possible tag.
     """
     if registry.kind == "swr" and (watch.tags != ("*",) or watch.manifests):
         raise ConfigError(
@@ -137,7 +137,7 @@ def check_repository(registry: RegistryTable, name: str) -> None:
     """Check the name of a repository. A glob is always valid.
 
     Raises:
-        ConfigError: If the registry's kind cannot have a repository of this name.
+        ConfigError: If a registry of this kind cannot have a repository with this name.
     """
     if is_glob(name):
         return

@@ -14,7 +14,7 @@ from tagsync.secrets import Secret
 
 
 def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
-    """Return a registry's credential with its secrets.
+    """Read a registry's secrets, and return its credential.
 
     Args:
         registry: The registry's table.
@@ -22,7 +22,8 @@ def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: 
         folder: The folder of the configuration file, for relative paths.
 
     Raises:
-        ConfigError: If a secret is missing.
+        ConfigError: If a secret is missing or cannot be read, or if a path begins with ``~`` but
+            the user has no home folder.
     """
     table = registry.auth
     resolved: dict[str, Any] = {
@@ -37,15 +38,15 @@ def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: 
 
 
 def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
-    """Return a secret, without white space around it.
+    """Read a secret, and remove white space around it.
 
     Args:
-        name: The place of the secret.
+        name: The place where the secret is stored.
         env: The environment.
         folder: The folder of the configuration file, for relative paths.
 
     Raises:
-        ConfigError: If the secret is missing or empty.
+        ConfigError: If the secret is missing or empty, or cannot be read.
     """
     scheme, _, place = name.partition(":")
     if scheme == "env":

@@ -26,17 +26,17 @@ _Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A table. Keys that it does not have are errors."""
+    """The base class of all tables. An unknown key in a table is an error."""
 
 
 class StoreTable(_Table):
-    """``[store]``."""
+    """The table ``[store]``."""
 
     path: str | None = None
 
 
 class ScheduleTable(_Table):
-    """``[schedule]``."""
+    """The table ``[schedule]``."""
 
     interval: Duration | None = None
     cron: Crontab | None = None
@@ -45,7 +45,7 @@ class ScheduleTable(_Table):
 
 
 class MetricsTable(_Table):
-    """``[metrics]``."""
+    """The table ``[metrics]``."""
 
     listen: str | None = None
 
@@ -59,11 +59,11 @@ CredentialTable = (
     | BasicCredential[SecretName]
     | DockerCredential
 )
-"""``[registries.auth]``: a credential with the names of its secrets."""
+"""The table ``[registries.auth]``: a credential, with the places of its secrets."""
 
 
 class WatchTable(_Table):
-    """``[[registries.watch]]``."""
+    """A table ``[[registries.watch]]``."""
 
     repositories: list[str]
     exclude: list[str] = []
@@ -77,7 +77,7 @@ class WatchTable(_Table):
 
 
 class RegistryTable(_Table):
-    """``[[registries]]``."""
+    """A table ``[[registries]]``."""
 
     name: str
     endpoint: str
@@ -94,7 +94,7 @@ class RegistryTable(_Table):
 
 
 class File(_Table):
-    """The whole file."""
+    """The whole configuration file."""
 
     store: StoreTable = msgspec.field(default_factory=StoreTable)
     schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
@@ -111,11 +111,11 @@ _TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
     "registries.auth": CREDENTIALS,
     "registries.watch": (WatchTable,),
 }
-"""The tables by their place in the file."""
+"""The structs that can describe a table, by the table's place in the file."""
 
 
 def decode(content: dict[str, Any]) -> File:
-    """Return the tables of a parsed TOML file.
+    """Convert the content of a parsed TOML file to tables.
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value is invalid.
@@ -137,7 +137,13 @@ def _decode_value(kind: type, value: object) -> Any:
 
 
 def _explain(error: str) -> str:
-    """Return msgspec's message as a sentence, with the place and the nearest key."""
+    """Return a sentence for an error of msgspec, with the place in the file.
+
+    For an unknown key, the sentence names the most similar key.
+
+    Args:
+        error: The text of the error.
+    """
     problem, _, place = error.rpartition(" - at `$")
     if not problem:
         problem, place = place, ""

@@ -1,4 +1,4 @@
-"""Values that the configuration writes as text: durations, sizes, cron, secrets."""
+"""Types of values that are text in the configuration file, such as durations."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,10 +15,10 @@ class Duration(timedelta):
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Return the duration that a text means.
+        """Parse a duration.
 
         Raises:
-            ValueError: If the text is not a duration, or is not positive.
+            ValueError: If the text is not a duration, or not one between 1 ms and a year.
         """
         parts = re.findall(r"(\d{1,9})(ms|s|m|h|d)", text) if isinstance(text, str) else []
         if not parts or "".join(map("".join, parts)) != text:
@@ -34,10 +34,10 @@ class Size(int):
 
     @classmethod
     def parse(cls, text: object) -> "Size":
-        """Return the size that a text means.
+        """Parse a size.
 
         Raises:
-            ValueError: If the text is not a size, or is not positive.
+            ValueError: If the text is not a size, or the size is 0.
         """
         match = re.fullmatch(r"(\d{1,9})(KiB|MiB|GiB)", text) if isinstance(text, str) else None
         if not match or not int(match[1]):
@@ -46,22 +46,22 @@ class Size(int):
 
 
 class Crontab(str):
-    """The first five fields of a crontab line, as Debian's cron reads them, in UTC."""
+    """The five time fields of a crontab line, in the syntax of Debian's cron, in UTC."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: object) -> "Crontab":
-        """Return the fields, checked.
+        """Check the fields, and return them unchanged.
 
         Raises:
-            ValueError: If the text does not have five valid fields, or never matches.
+            ValueError: If the text does not have five valid fields, or no time matches them.
         """
         advice = 'write minute, hour, day, month and weekday like "*/10 8-18 * * 1-5"'
         if not isinstance(text, str) or len(text.split()) != 5:  # noqa: PLR2004  a crontab's five
             raise ValueError(f"invalid cron expression {text!r}; {advice}")
         try:
-            # Search backwards, too: the interval of a schedule is measured between past matches.
+            # Search the past, too: the interval of a schedule is measured between past matches.
             for reverse in (False, True):
                 next(CronSim(text, datetime.now(UTC), reverse=reverse))
         except CronSimError as error:
@@ -78,11 +78,11 @@ class SecretName(str):
 
     @classmethod
     def parse(cls, text: object) -> "SecretName":
-        """Return the name, checked.
+        """Check the name of a place, and return it unchanged.
 
         Raises:
-            ValueError: If the text is not such a name. The error does not quote the text, because
-                it may be the secret itself.
+            ValueError: If the text does not name a place. The error does not quote the text,
+                because the text may be the secret itself.
         """
         if not isinstance(text, str) or not re.fullmatch(r"(env|file|credential):.+", text):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Read tags from container registries, all behind the protocol `Registry`."""
+"""Read tags from container registries, all through the protocol `Registry`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
 from tagsync.registries.credentials import Credential
 
 RegistryKind = Literal["swr", "oci"]
-"""The API that a registry has."""
+"""The API of a registry: SWR's own, or that of the OCI distribution specification."""
 
 
 class Registry(Protocol):
@@ -21,12 +21,11 @@ class Registry(Protocol):
 
         Args:
             repository: ``namespace/name``.
-            known: Fingerprint of the last recorded listing. If the registry sends the same listing
-                again, the result is `Unchanged`.
-            scope: Which tags to resolve, and whether to fetch manifests.
+            known: Fingerprint of the last recorded listing, or None to always return a `Listing`.
+            scope: Which tags to resolve to digests, and whether to fetch manifests.
 
         Returns:
-            A listing that is complete and consistent.
+            A complete and consistent listing, or `Unchanged` if its fingerprint is ``known``.
 
         Raises:
             tagsync.errors.NotFound: If the registry answers that the repository does not exist.
@@ -36,11 +35,12 @@ class Registry(Protocol):
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
         """Return the repositories that match one of the globs over ``namespace/name``.
 
-        A glob that begins with literal characters limits what is requested from the registry.
+        If a glob begins with literal characters, the client may request only a part of the
+        registry's list.
 
         Args:
             globs: Patterns in which ``*`` also matches slashes.
-            shared: Whether to include repositories that other accounts share.
+            shared: Whether to include repositories that other accounts share with this one.
 
         Raises:
             tagsync.errors.RegistryError: If the list could not be read in full.
@@ -62,22 +62,22 @@ def open_registry(
     kind: RegistryKind = "swr",
     ca_file: Path | None = None,
 ) -> Registry:
-    """Return the client of an endpoint. No request is sent yet.
+    """Return a client for the registry at an endpoint. No request is sent yet.
 
     Args:
         endpoint: URL of the registry's API, without a path.
-        credential: How to log in.
-        timeout: Seconds for one request.
-        retry_for: Seconds within which a transient error is retried.
-        max_listing_bytes: The most bytes of all response bodies of one listing.
-        requests_per_second: The rate of all requests together.
-        connections: The most requests at once.
-        kind: The API that the registry has.
-        ca_file: Certificates (PEM) to trust in addition to the usual ones.
+        credential: How to log in to the registry.
+        timeout: Maximum time for one request, in seconds.
+        retry_for: How long a request is retried after transient errors, in seconds.
+        max_listing_bytes: Maximum size of the response bodies of one listing together.
+        requests_per_second: Maximum rate of all requests to the registry together.
+        connections: Maximum number of requests at the same time.
+        kind: The API of the registry.
+        ca_file: A file with certificates (PEM) to trust in addition to the default ones.
 
     Raises:
-        ConfigError: If the credential is for another kind of registry, or the credential or the
-            file of certificates cannot be used.
+        ConfigError: If this kind of registry does not accept the credential, or if the credential
+            or the ``ca_file`` cannot be used.
     """
     # Imported lazily: httpx takes 0.1 s, and most commands send no request to a registry.
     from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above

@@ -1,8 +1,8 @@
 """Credentials: one struct for each way to log in to a registry.
 
-A struct is also the table ``[registries.auth]`` of its kind: its attributes are the keys that
-people write. In the table a secret is the name of a place, in a credential it is the `Secret`
-itself, so the type of secrets is a parameter.
+Each struct is used twice. As a table ``[registries.auth]`` of the configuration file, its
+attributes are the keys, and a secret is a `SecretName`: the place where the secret is stored. As a
+credential, it holds the `Secret` itself. The type of secrets is therefore a type parameter.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ METADATA_ENDPOINT: Final = "http://169.254.169.254"
 """The metadata service of a cloud host, reachable only from the host itself."""
 
 SecretT = TypeVar("SecretT")
-"""`Secret`, or in a table of the configuration the name of its place."""
+"""`Secret` in a credential, `SecretName` in a table of the configuration file."""
 
 
 class BaseCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """The base class; each subclass has its ``kind`` as its tag."""
+    """The base class. The tag of a subclass is its value of the key ``kind``."""
 
 
 class NoCredential(BaseCredential, frozen=True, tag="none"):
@@ -28,7 +28,7 @@ class NoCredential(BaseCredential, frozen=True, tag="none"):
 
 
 class TokenCredential(BaseCredential, Generic[SecretT], frozen=True, tag="token"):
-    """A token of the vendor's identity service (IAM) that another program renews."""
+    """A token of the vendor's identity service (IAM), which another program renews."""
 
     token: SecretT
 
@@ -37,7 +37,8 @@ class KeyCredential(BaseCredential, Generic[SecretT], frozen=True, tag="aksk"):
     """An access key (AK/SK); a temporary one has a security token.
 
     Attributes:
-        project_id: Sent as ``X-Project-Id``.
+        security_token: None for a permanent access key.
+        project_id: The project's id, sent as ``X-Project-Id``. None sends no such header.
     """
 
     access_key: SecretT
@@ -63,7 +64,11 @@ class PasswordCredential(BaseCredential, Generic[SecretT], frozen=True, tag="pas
 
 
 class AgencyCredential(BaseCredential, frozen=True, tag="ecs"):
-    """The agency of the cloud host (ECS) that tagsync runs on."""
+    """The agency of the cloud host that runs tagsync: a role with temporary keys.
+
+    Attributes:
+        metadata_endpoint: URL of the host's metadata service, without a path.
+    """
 
     metadata_endpoint: str = METADATA_ENDPOINT
 
@@ -79,7 +84,7 @@ class DockerCredential(BaseCredential, frozen=True, tag="docker"):
     """Docker's own logins, from its ``config.json`` and from credential helpers.
 
     Attributes:
-        path: The ``config.json``. None for the one that Docker itself uses.
+        path: The path of ``config.json``. None for the file that Docker itself uses.
     """
 
     path: Path | None = None
@@ -94,7 +99,7 @@ Credential = (
     | BasicCredential[Secret]
     | DockerCredential
 )
-"""Any of these, with its secrets."""
+"""Any credential, with its secrets."""
 
 CREDENTIALS: Final[tuple[type[BaseCredential], ...]] = (
     NoCredential,
@@ -105,4 +110,4 @@ CREDENTIALS: Final[tuple[type[BaseCredential], ...]] = (
     BasicCredential,
     DockerCredential,
 )
-"""The struct of each kind."""
+"""The structs of all kinds of credentials."""

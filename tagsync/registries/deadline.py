@@ -1,7 +1,8 @@
 """A deadline for a whole request, enforced in the network layer.
 
-httpx limits the time of each read. A server that regularly sends a byte of a header, an interim
-response or an empty compressed block stays within this limit and can block a thread for days.
+httpx limits only the time of each read. A server that regularly sends a byte of a header, an
+interim response or an empty compressed block never exceeds this limit. Without a deadline, it could
+block a thread for days.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +18,16 @@ _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a r
 
 @contextmanager
 def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
-    """Limit the time of everything that this thread sends and reads inside the block.
+    """Limit the total time of all requests that this thread makes inside the block.
+
+    Only a client that was prepared by `bounded` respects the limit.
 
     Args:
-        seconds: For all requests inside the block together.
-        monotonic: Seconds of a clock that never goes back.
+        seconds: Maximum time of all requests inside the block together.
+        monotonic: Returns the seconds of a clock that never goes back.
 
     Raises:
-        httpx.TimeoutException: If the time is over. Only a client that was passed to `bounded`
-            raises it.
+        httpx.TimeoutException: If the time is over before a request is complete.
     """
     end = monotonic() + seconds
     token = _left.set(lambda: end - monotonic())
@@ -36,8 +38,11 @@ def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
 
 
 def bounded(client: httpx.Client) -> httpx.Client:
-    """Return a client whose connections, direct or by proxy, respect `within`."""
-    # httpcore accepts a network backend, but httpx has no parameter for it: so set it afterwards.
+    """Make all connections of a client respect `within`, and return the client.
+
+    This includes connections through a proxy.
+    """
+    # httpx has no parameter for httpcore's network backend, so it is replaced afterwards.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001  see above
         if isinstance(transport, httpx.HTTPTransport):
             pool = transport._pool  # noqa: SLF001  see above
@@ -46,7 +51,11 @@ def bounded(client: httpx.Client) -> httpx.Client:
 
 
 def _capped(timeout: float | None) -> float | None:
-    """Return the smaller of a timeout and the remaining time of the request."""
+    """Return the timeout, or the time left in the `within` block if this is shorter.
+
+    Raises:
+        httpcore.ReadTimeout: If no time remains.
+    """
     left = _left.get(lambda: float("inf"))()
     if left <= 0:
         raise httpcore.ReadTimeout("the time for the whole request is over")
@@ -54,7 +63,7 @@ def _capped(timeout: float | None) -> float | None:
 
 
 class _Network(httpcore.NetworkBackend):
-    """A network backend whose connections respect the deadline."""
+    """A network backend whose connections respect the deadline set by `within`."""
 
     def __init__(self, network: httpcore.NetworkBackend) -> None:
         self._network = network
@@ -73,7 +82,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that respects the deadline of the thread that is using it."""
+    """A connection that respects the deadline of the thread that currently uses it."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

@@ -21,8 +21,8 @@ def is_loopback(host: str) -> bool:
     """Return whether a host name or an IP address means this machine itself.
 
     Args:
-        host: Without a port, and without the final dot of an absolute name: not every resolver
-            maps ``localhost.`` to this machine.
+        host: A name or an address, without a port. ``localhost.`` with a final dot does not count,
+            because not every resolver maps it to this machine.
     """
     try:
         return ip_address(host).is_loopback

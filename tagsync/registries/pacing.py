@@ -13,47 +13,50 @@ from tagsync.clock import Clock, utc_now
 from tagsync.errors import Throttled
 
 _BURST: Final = 0.1
-"""Seconds by which a request may be early, so that a thread that wakes late does not lower the
-rate of all requests."""
+"""Seconds by which a request may be sent early. Without this, each thread that wakes up late would
+lower the rate of all requests."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds to pause after a throttled request without ``Retry-After``; doubled each time."""
+"""Seconds to pause after a throttled request whose response names no time. Each further pause is
+twice as long as the one before, up to the longest pause."""
 
 _LONGEST_WAIT: Final = 86400.0
-"""The longest ``Retry-After`` that is honoured, in seconds: a server's mistake should not stop the
-polls of a registry for ever."""
+"""The longest pause that a server can ask for, in seconds. Without a limit, a server's mistake
+could stop the polls of a registry for years."""
 
-_DIGITS: Final = 18
-"""The longest number in a header. Python refuses to parse numbers of thousands of digits."""
+_MAX_DIGITS: Final = 17
+"""A number with more digits in a ``RateLimit`` header is ignored. Python's ``int`` raises an error
+for numbers with thousands of digits."""
 
 _EARLIEST_UNIX_TIME: Final = 1e9
-"""A larger ``RateLimit-Reset`` is a Unix time (2001 or later), not a number of seconds."""
+"""A value of ``RateLimit-Reset`` above this one is a Unix time (2001 or later). A value below it is
+a number of seconds."""
 
 
 def requests_left(headers: httpx.Headers) -> int | None:
     """Return how many requests the server still allows (``RateLimit-Remaining``).
 
-    Docker Hub appends the length of its window in seconds, ``100;w=21600``, and counts only
-    requests that fetch a manifest.
+    Docker Hub counts only requests that fetch a manifest. It appends the length of the period for
+    which it counts, in seconds: ``100;w=21600``.
 
     Returns:
-        None if the server does not say so.
+        None if the header is missing or invalid.
     """
     text = headers.get("RateLimit-Remaining", "").partition(";")[0].strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Return the seconds until the server allows more requests (``RateLimit-Reset``).
 
-    The value is a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab, a
-    Unix time.
+    The header holds a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab,
+    a Unix time.
 
     Returns:
-        None if the server does not say so.
+        None if the header is missing or invalid.
     """
     text = headers.get("RateLimit-Reset", "").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         return None
     seconds = float(text)
     if seconds > _EARLIEST_UNIX_TIME:
@@ -64,11 +67,11 @@ def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
 def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Return the seconds after which the server asks the client to retry.
 
-    Read from ``Retry-After`` in either of its forms (RFC 9110, 10.2.3), otherwise from
-    ``RateLimit-Reset``.
+    ``Retry-After`` holds a number of seconds or a date (RFC 9110, 10.2.3). If this header is
+    missing, ``RateLimit-Reset`` is used instead.
 
     Returns:
-        None if the server does not say so.
+        None if both headers are missing, or the one in use is invalid.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:
@@ -84,7 +87,7 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
 
 
 class Pacer:
-    """The rate of requests to one registry, with pauses while it throttles."""
+    """A rate limiter for the requests to one registry, with pauses while it throttles."""
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class Pacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare the pacer; clock and sleep are injected, so that tests control time."""
+        """Prepare the pacer. Tests pass their own clock and sleep to control the time."""
         self._spacing = 1 / requests_per_second
         self._monotonic = monotonic
         self._sleep = sleep
@@ -106,10 +109,10 @@ class Pacer:
         """Wait until the caller may send a request.
 
         Args:
-            patience: The most seconds to wait while the registry throttles.
+            patience: Maximum seconds to wait for the end of a pause.
 
         Raises:
-            Throttled: If the registry asked for a longer pause.
+            Throttled: If the pause ends later than that.
         """
         started = self._monotonic()
         while True:
@@ -134,7 +137,8 @@ class Pacer:
         """Pause all requests to the registry.
 
         Args:
-            retry_after: Seconds that the registry asked for. None doubles the last pause.
+            retry_after: Seconds to pause, if the registry named them. If None, the first pause
+                takes a second, and each further one twice as long as the one before.
         """
         with self._lock:
             seconds = (
@@ -143,11 +147,11 @@ class Pacer:
                 else retry_after
             )
             now = self._monotonic()
-            # Requests that were under way together are throttled together: that is one pause.
+            # Several requests that are in flight together may all be throttled. This is one pause.
             if now >= self._paused_until:
                 self._pauses += 1
             self._paused_until = max(self._paused_until, now + seconds)
 
     def answered(self) -> None:
-        """Reset the length of the next pause, because the registry has answered."""
+        """Make the next pause as short as the first, because the registry has answered."""
         self._pauses = 0

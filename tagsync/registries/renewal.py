@@ -1,4 +1,4 @@
-"""Credentials that expire: one renewal for all threads.
+"""Authentication whose credential is shared by all threads and renewed in time.
 
 ::
 
@@ -10,11 +10,13 @@
     │   ├── swr.iam.PasswordAuth    an IAM token for a user's password
     │   ├── swr.ecs.AgencyAuth      temporary keys from a host's metadata service
     │   └── oci.tokens.BearerAuth   a token for one repository
-    └── oci.auth.ChallengedAuth whatever an OCI registry challenges for
+    └── oci.auth.ChallengedAuth chosen by the challenge of an OCI registry
 
-Each is an `httpx.Auth`: a generator that yields requests and receives their responses, without
-network access of its own. So the client must not follow redirects, because httpx would repeat
-``X-Auth-Token`` to any other host, and must be synchronous, because a thread lock guards renewals.
+Each class is an `httpx.Auth`. Its flow is a generator: it yields requests, httpx sends them, and
+the generator receives the responses. The flow itself has no network access. The client must
+
+* not follow redirects, because httpx would send ``X-Auth-Token`` to the other host, too;
+* be synchronous, because a thread lock guards renewals.
 """
 
 from abc import ABC, abstractmethod
@@ -41,35 +43,40 @@ from tagsync.registries.responses import transient_error
 from tagsync.secrets import Secret
 
 RENEW_BEFORE: Final = timedelta(minutes=10)
-"""How long before it expires a credential is renewed."""
+"""How long before its expiry time a credential is renewed."""
 
 MIN_LIFETIME: Final = timedelta(minutes=1)
-"""The shortest use of a new credential, even if this machine's clock says that it has expired.
+"""The minimum time that a new credential is used, whatever its expiry time is.
 
-If the credential has really expired, the registry answers 401 and it is renewed. Without this, a
-clock that is wrong by a day would double the number of requests.
+If this machine's clock is wrong by a day, a new credential seems to have expired. Without a minimum
+time, each request would then fetch another credential, which doubles the number of requests. If the
+credential has really expired, the registry answers 401 and the credential is renewed.
 """
 
 REPEAT_REFUSAL_FOR: Final = timedelta(minutes=5)
-"""How long a refusal is repeated without another attempt.
+"""How long a refused login is not attempted again. The same error is raised instead.
 
-Identity services lock an account after a few wrong passwords in a row, and a pass over a thousand
-repositories would try a wrong one a thousand times.
+Identity services lock an account after a few wrong passwords in a row. Without this pause, a pass
+over a thousand repositories would send a wrong password a thousand times.
 """
 
 MAX_ANSWER_BYTES: Final = 64 * 2**10
-"""The largest response that carries a credential. Tokens have a few KiB."""
+"""Maximum size of a response that carries a credential. A token has a few KiB."""
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=30)
-"""The longest time to read such a response; httpx limits only the time of each read."""
+"""Maximum time to read a response that carries a credential.
+
+httpx limits only the time of each read.
+"""
 
 SIGN_IN_TIMEOUT: Final = httpx.Timeout(ANSWER_TIMEOUT.total_seconds())
+"""The timeout of a sign-in if the request that needs it has no timeout."""
 
 AuthFlow = Generator[httpx.Request, httpx.Response, None]
-"""Yields requests, and receives the response to each."""
+"""A generator that yields requests and receives the response to each."""
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time as RFC 3339 writes it, with a time zone. More than six fractional digits are rounded."""
+"""A time with a time zone, in the format of RFC 3339. It is rounded to microseconds."""
 
 _T = TypeVar("_T")
 ErrorT = TypeVar("ErrorT", bound=RegistryError)
@@ -81,17 +88,24 @@ class RegistryAuth(httpx.Auth, ABC):
     @property
     @abstractmethod
     def secrets(self) -> tuple[Secret, ...]:
-        """The secrets in use, to be removed from whatever a server repeats."""
+        """The secrets in use.
+
+        They are removed from error messages, because a server may repeat them.
+        """
 
 
 class FixedAuth(RegistryAuth):
     """A credential that never changes."""
 
-    requires_request_body = True  # a signature covers it
+    requires_request_body = True  # a signature covers the body
 
     @abstractmethod
     def authenticate(self, request: httpx.Request) -> None:
-        """Put the credential on a request whose body is read, replacing any older one."""
+        """Add the credential to a request, or replace an older credential in it.
+
+        Args:
+            request: A request whose body has been read.
+        """
 
     def auth_flow(self, request: httpx.Request) -> AuthFlow:
         """Send the request with the credential."""
@@ -114,23 +128,24 @@ class Failure(NamedTuple):
 
 
 Fetch = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
-"""Yields requests; returns a credential and when it expires."""
+"""A generator like `AuthFlow` that returns a credential and the time when it expires."""
 
 _LeaseFlow = Generator[httpx.Request, httpx.Response, _Lease]
 
 
 class RenewedAuth(RegistryAuth):
-    """A credential that expires, fetched and renewed once for all threads.
+    """A credential that expires, which one thread fetches and renews for all threads.
 
-    It is fetched on first use, and renewed before it expires. One thread fetches it and holds a
-    lock until it has read the response or httpx closes the generator. The other threads wait, and
-    share its success as well as its failure. If the registry answers 401, the credential is
-    renewed, unless another thread has renewed it meanwhile, and the request is sent once more; a
-    second 401 is returned to the caller.
+    The credential is fetched on first use, and renewed before it expires. The thread that fetches
+    it holds a lock until it has read the response or httpx closes the generator. The other threads
+    wait, and share the new credential or the error.
 
-    A response that carries a credential is read here, up to `MAX_ANSWER_BYTES` and within
-    `ANSWER_TIMEOUT`. A 401 that is followed by another attempt is discarded unread. The response
-    for the caller is left unread.
+    If the registry answers 401, the credential is renewed, unless another thread has just renewed
+    it. Then the request is sent once more. A second 401 is returned to the caller.
+
+    This class reads a response that carries a credential, up to `MAX_ANSWER_BYTES` and within
+    `ANSWER_TIMEOUT`. It discards a first 401 unread. It leaves the final response unread, because
+    the caller reads it.
     """
 
     _issuer: str
@@ -146,15 +161,25 @@ class RenewedAuth(RegistryAuth):
         self._failure: Failure | None = None
 
     def update_challenge(self, response: httpx.Response) -> None:
-        """Update the challenge from a 401 response. Does nothing by default."""
+        """Update the challenge from a 401 response. Does nothing by default.
+
+        The challenge is the part of a response that names the login that the server accepts.
+        """
 
     @abstractmethod
     def fetch(self, request: httpx.Request) -> Fetch:
-        """Fetch the credential and the time when it expires, on behalf of a request."""
+        """Fetch a new credential and the time when it expires.
+
+        Args:
+            request: The request that needs the credential.
+        """
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Secrets of the current credential, and of its predecessor, still in use."""
+        """The secrets of the current credential, and of the last one.
+
+        Other threads may still use the last one.
+        """
         leases = (lease for lease in (self._lease, self._replaced) if lease is not None)
         return tuple(secret for lease in leases for secret in lease.auth.secrets)
 
@@ -165,7 +190,7 @@ class RenewedAuth(RegistryAuth):
             Unauthorized: If the login was refused, now or within `REPEAT_REFUSAL_FOR`.
             Throttled: If the issuer of the credential throttles.
             Busy: If the issuer of the credential is temporarily unavailable.
-            MalformedResponse: If the issuer's response is not a credential.
+            MalformedResponse: If the issuer's response contains no valid credential.
             Unreachable: If the issuer responds too slowly, or another thread could not connect.
         """
         request.read()
@@ -181,7 +206,12 @@ class RenewedAuth(RegistryAuth):
         yield request
 
     def _current_lease(self, request: httpx.Request, refused: _Lease | None = None) -> _LeaseFlow:
-        """Return the shared credential; renew it if missing, due, or just refused."""
+        """Return the shared credential. Renew it first if this is necessary.
+
+        Args:
+            request: The request that needs the credential.
+            refused: The credential that the registry has just refused, which must be renewed.
+        """
         failure_before = self._failure
         if (lease := self._usable_lease(refused)) is not None:
             return lease
@@ -198,7 +228,14 @@ class RenewedAuth(RegistryAuth):
         return lease
 
     def _repeat_failure(self, failure_before: Failure | None) -> None:
-        """Raise a failure that happened while this thread waited, or a recent refusal."""
+        """Raise the last failure again if another attempt would be useless.
+
+        That is the case if another thread failed while this one waited for the lock, or if the
+        login was refused less than `REPEAT_REFUSAL_FOR` ago.
+
+        Args:
+            failure_before: The last failure before this thread waited for the lock.
+        """
         if (failure := self._failure) is None:
             return
         age = abs(self._clock() - failure.at)
@@ -207,7 +244,8 @@ class RenewedAuth(RegistryAuth):
             raise without_traceback(failure.error)
 
     def _renew(self, request: httpx.Request) -> _LeaseFlow:
-        # If the connection breaks, httpx closes the generator without raising anything in it.
+        # If the connection breaks, httpx closes the generator without raising an error in it, so
+        # the failure is assumed first and cleared on success.
         failure: RegistryError | None = TimedOut(f"{self._issuer} sent no credentials in time")
         try:
             auth, expires_at = yield from self.fetch(request)
@@ -218,7 +256,8 @@ class RenewedAuth(RegistryAuth):
         finally:
             now = self._clock()
             self._failure = None if failure is None else Failure(without_traceback(failure), now)
-        # Subtract last: the earliest date, which a server may send, has no earlier one.
+        # Subtract last: a server may send the earliest possible date, from which nothing can be
+        # subtracted.
         early = self._renew_before
         renew_at = max(expires_at, now + MIN_LIFETIME + early) - early
         self._replaced, self._lease = self._lease, _Lease(auth, renew_at)
@@ -226,24 +265,36 @@ class RenewedAuth(RegistryAuth):
 
 
 def without_traceback(error: ErrorT) -> ErrorT:
-    """Return a copy without traceback: threads that share an error mix theirs."""
+    """Return a copy of an error without its traceback.
+
+    If several threads raised the same error object, their tracebacks would be mixed.
+    """
     return type(error)(
         str(error), retry_after=error.retry_after, status=error.status, code=error.code
     )
 
 
 def decode_credentials(response: httpx.Response, kind: type[_T], issuer: str, clock: Clock) -> _T:
-    """Return the decoded body of a response with a credential, read within bounds.
+    """Read and decode a response that carries a credential.
+
+    The limits of `read_body` apply.
+
+    Args:
+        response: A response whose body is unread.
+        kind: The type of the decoded body.
+        issuer: The host that issues the credential, for an error.
+        clock: Returns the time, to measure how long the body takes.
 
     Raises:
-        MalformedResponse: If the body has another form. The error does not quote it.
+        MalformedResponse: If the body has another form. The error does not quote the body.
+        ResponseTooLarge: If the body is too large.
         Unreachable: If the body arrives too slowly.
     """
     body = read_body(response, issuer, clock)
     try:
         return msgspec.json.decode(body, type=kind, dec_hook=_decode_secret)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Raise without a cause: a body that cannot be decoded may be the secret itself.
+        # Raise without a cause: the decoder's error may quote the body, which may be a secret.
         raise MalformedResponse(
             f"{issuer} sent credentials in an undocumented form",
             status=response.status_code,
@@ -259,7 +310,7 @@ def _decode_secret(kind: type, value: object) -> Secret:
 def is_header_value(value: str) -> bool:
     """Return whether an HTTP header can carry a value.
 
-    h11 quotes values that it cannot send in its errors, so they must be refused earlier.
+    Secrets must be checked before they are sent: if h11 cannot send a value, its error quotes it.
     """
     return value.isascii() and value.isprintable() and value == value.strip() != ""
 
@@ -278,12 +329,12 @@ def check_header_value(key: str, value: str) -> None:
 
 
 def check_secret(key: str, secret: Secret) -> None:
-    """Check that a configured secret can be encoded.
+    """Check that a configured secret is UTF-8 text and is not empty.
 
     Raises:
-        ConfigError: If it cannot, or is empty.
+        ConfigError: If it is not. The error does not quote the secret.
     """
-    # Python decodes bytes of the environment that are not UTF-8 as surrogates.
+    # If a variable of the environment is not UTF-8, Python decodes its invalid bytes to surrogates.
     value = secret.reveal()
     if not value or any("\ud800" <= char <= "\udfff" for char in value):
         raise ConfigError(f"{key} is empty or not UTF-8 text: check the place that it is read from")
@@ -305,7 +356,11 @@ def endpoint_url(key: str, endpoint: str, path: str) -> httpx.URL:
 
 
 def raise_if_transient(response: httpx.Response, issuer: str, clock: Clock) -> None:
-    """Raise the error for a response that means that a later sign-in may succeed."""
+    """Raise a transient error if a response to a sign-in means one.
+
+    Raises:
+        Throttled, Busy: If a later sign-in may succeed, by the response's status.
+    """
     status = response.status_code
     error = transient_error(status)
     if error is None:
@@ -317,17 +372,26 @@ def raise_if_transient(response: httpx.Response, issuer: str, clock: Clock) -> N
 
 
 def raise_unless_success(response: httpx.Response, issuer: str, to_check: str) -> None:
-    """Raise an error for a response that is neither success nor refusal."""
+    """Raise an error if a response is not a success. The caller has handled refusals.
+
+    Args:
+        response: The response to a sign-in.
+        issuer: The host that issues the credential, for the error.
+        to_check: The setting that the user should check, for the error.
+
+    Raises:
+        MalformedResponse: If the response has another status, such as that of a redirect.
+    """
     if not response.is_success:
         raise MalformedResponse(
             f"{issuer} answered with status {response.status_code}, which is neither a credential"
-            f" nor a refusal, and a redirect is never followed: check {to_check}",
+            f" nor a refusal, and tagsync does not follow redirects: check {to_check}",
             status=response.status_code,
         )
 
 
 def sign_in_headers(request: httpx.Request) -> dict[str, str]:
-    """Return the headers of a sign-in on behalf of another request."""
+    """Return the headers of a sign-in that another request needs."""
     return {
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
@@ -335,10 +399,10 @@ def sign_in_headers(request: httpx.Request) -> dict[str, str]:
 
 
 def sign_in_extensions(request: httpx.Request) -> dict[str, object]:
-    """Return the extensions of a sign-in: the timeout of the other request.
+    """Return the httpx extensions of a sign-in: the timeout of the original request.
 
-    httpx sets the client's timeout only on the request that it was given. Without a timeout, a
-    server that never responds would block every thread.
+    httpx sets the client's timeout only on the original request, which needs the sign-in. Without a
+    timeout, a server that never responds would block every thread.
     """
     return {"timeout": request.extensions.get("timeout", SIGN_IN_TIMEOUT.as_dict())}
 
@@ -372,22 +436,25 @@ class _BoundedStream(httpx.SyncByteStream):
 
 
 def read_body(response: httpx.Response, issuer: str, clock: Clock) -> bytes:
-    """Return the body of a response that carries a credential, read within bounds.
+    """Read the body of a response that carries a credential, with limits.
 
     Raises:
-        ResponseTooLarge, Unreachable: If the body is too large or arrives too slowly.
+        ResponseTooLarge: If the body is larger than `MAX_ANSWER_BYTES`.
+        Unreachable: If reading the body takes longer than `ANSWER_TIMEOUT`.
     """
-    # No compression was requested, and a body that is not decompressed cannot grow.
+    # A sign-in requests no compression. Without the header, httpx does not decompress the body,
+    # so that a small response cannot become a large one.
     response.headers.pop("Content-Encoding", None)
     response.stream = _BoundedStream(_sync_stream(response), issuer, clock)
     return response.read()
 
 
 def discard_body(response: httpx.Response) -> None:
-    """Close a response that another request will follow.
+    """Close a response unread, because the flow sends another request next.
 
-    httpx would read it to its end, however long. While it is open it also occupies a connection,
-    which the sign-in may need: with all connections occupied, threads would wait for each other.
+    Otherwise httpx would read the body to its end, however long it is. An open response also
+    occupies a connection that the sign-in may need: if all connections were occupied, the threads
+    would wait for each other.
     """
     _sync_stream(response).close()
     response.stream = httpx.ByteStream(b"")

@@ -1,4 +1,7 @@
-"""Responses of all registries: decoded bodies, consistent re-reads, refusals."""
+"""Decode responses, repeat inconsistent reads, and turn refusals into errors.
+
+Shared by the clients of all kinds of registries.
+"""
 
 import re
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from tagsync.registries.pacing import retry_after
 from tagsync.secrets import Secret, redact
 
 READS: Final = 3
-"""The most times that a listing is read if its pages contradict each other."""
+"""Maximum number of times that a list is read if its pages contradict each other."""
 
 ReadT = TypeVar("ReadT")
 
@@ -29,7 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
     """A complete response: its body is read to the end and decompressed.
 
     Attributes:
-        requests: Number of requests that were sent until this response came.
+        requests: Number of requests that this response took, retries included.
     """
 
     url: str
@@ -40,16 +43,16 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which the server asks for a retry, or None."""
+        """Seconds after which the server asks for a retry, or None if it names no time."""
         return retry_after(self.headers)
 
 
 def read_consistently(read: Callable[[], ReadT], name: str) -> ReadT:
-    """Read a list again, at most `READS` times in all, until its pages agree.
+    """Read a list, at most `READS` times, until its pages are consistent.
 
     Args:
-        read: Makes one attempt.
-        name: Names the list in an error.
+        read: Reads the list once. Raises InconsistentListing if the pages contradict each other.
+        name: The name of the list, for an error.
 
     Raises:
         InconsistentListing: If the pages contradicted each other in every attempt.
@@ -63,20 +66,21 @@ def read_consistently(read: Callable[[], ReadT], name: str) -> ReadT:
         return read()
     except InconsistentListing as error:
         raise InconsistentListing(
-            f"{name} was read {READS} times and contradicted itself each time: {error}"
+            f"{name} was read {READS} times, and each time its pages contradicted each other:"
+            f" {error}"
         ) from error
 
 
 def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str) -> ReadT:
-    """Return the decoded body of an answer whose status is 200.
+    """Decode the body of an answer whose status is 200.
 
     Args:
         decode: The decoder of the requested list.
         answer: The answer.
-        interface: The API that the endpoint should have, for an error: ``SWR's API``.
+        interface: The name of the expected API, for an error: ``SWR's API``.
 
     Raises:
-        MalformedResponse: If the body is anything else.
+        MalformedResponse: If the body is not the requested list.
     """
     try:
         answer.body.decode()  # msgspec does not check the encoding of keys that it skips
@@ -96,14 +100,16 @@ def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A row of `Refusals.rows`: which answers it matches, and what they mean.
+    """A row of `Refusals.rows`: some answers, and the error that they mean.
 
     Attributes:
         error: The error to raise.
-        status: The status that an answer must have. None matches any.
-        code: A regular expression for the whole error code, which is empty if there is none.
-        header: The name of a header that an answer must have. None if it needs none.
-        advice: The end of the sentence, with its punctuation.
+        status: The status that an answer must have. None matches every status.
+        code: A regular expression that the whole error code must match. An answer without an error
+            code is matched as if its code were empty.
+        header: The name of a header that an answer must have. None requires no header.
+        advice: The end of the error's sentence, with the punctuation before it:
+            ``: check the endpoint``.
     """
 
     error: type[RegistryError]
@@ -126,14 +132,14 @@ def _no_hint(_: Answer, __: type[RegistryError]) -> str | None:
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """The refusals of one kind of registry, and the errors that they mean.
+    """How one kind of registry reports errors, and which error each answer means.
 
     Attributes:
         code_keys: The keys of an error object that may hold its code.
         message_keys: The keys of an error object that may hold its message.
-        rows: The meaning of answers; the first row that matches counts. Rows for 429, 409, 5xx and
-            redirects are not needed, because they mean the same with every registry.
-        hint: Returns advice that replaces the row's, or None.
+        rows: The first row that matches an answer decides its error. Statuses 429, 409, 5xx and
+            redirects need no row, because they mean the same for every registry.
+        hint: Returns advice that replaces the advice of the row, or None to keep it.
     """
 
     code_keys: tuple[str, ...]
@@ -145,12 +151,12 @@ class Refusals(msgspec.Struct, frozen=True):
 def refusal_error(
     answer: Answer, refusals: Refusals, secrets: tuple[Secret, ...] = ()
 ) -> RegistryError:
-    """Return the error for an answer whose status is not 200, as one sentence.
+    """Return an error, with one sentence as its text, for an answer that is not a 200.
 
     Args:
         answer: The answer. Its body may have any form.
-        refusals: The table of the registry's kind.
-        secrets: Values to remove from the sentence, because a server may repeat them.
+        refusals: The table for this kind of registry.
+        secrets: Values to remove from the error's text, because a server may repeat them.
     """
     content = first_error(answer.body)
     code = redact(_text_of(content, refusals.code_keys), secrets)
@@ -167,7 +173,10 @@ def refusal_error(
 
 
 def transient_error(status: int) -> type[Throttled] | type[Busy] | None:
-    """Return the transient error that a status means with every server, or None."""
+    """Return the transient error that a status means, or None for other statuses.
+
+    These statuses mean the same for every registry and every issuer of credentials.
+    """
     if status == 429:  # noqa: PLR2004  status codes are best known as numbers
         return Throttled
     if status == 409 or status >= 500:  # noqa: PLR2004  as above
@@ -176,10 +185,10 @@ def transient_error(status: int) -> type[Throttled] | type[Busy] | None:
 
 
 def first_error(body: bytes) -> dict[Any, Any]:
-    """Return the first error object of a response body, or an empty one.
+    """Return the first error object of a response body, or an empty dict.
 
-    OCI registries, SWR and its gateway send a list of errors under ``errors``, the list itself, or
-    one error.
+    Registries differ: a body is one error object, a list of them, or an object that holds this list
+    under ``errors``.
     """
     try:
         content: Any = msgspec.json.decode(body)
@@ -200,8 +209,8 @@ def _common_refusal(answer: Answer) -> Refusal:
     if transient := transient_error(answer.status):
         return Refusal(transient)
     if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
-        # Leave out the query, which may contain a key, as that of a signed URL does.
+        # Leave out the query: in a signed URL it contains a key.
         target = answer.headers.get("Location", "nowhere").partition("?")[0]
-        advice = f"; it points to {target}, and a redirect is never followed"
+        advice = f"; it redirects to {target}, and tagsync does not follow redirects"
         return Refusal(BadRequest, advice=advice)
     return Refusal(BadRequest)

@@ -381,6 +381,6 @@ def test_redirect_loop_is_one_request() -> None:
             b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/list\r\nContent-Length: 0\r\n\r\n"
         )
 
-    with server(talk) as host, pytest.raises(RegistryError, match="it points to /v2/list"):
+    with server(talk) as host, pytest.raises(RegistryError, match="it redirects to /v2/list"):
         get(client_of(None, url=f"http://{host}"))
     assert len(asked) == 1

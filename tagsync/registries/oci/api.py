@@ -1,6 +1,7 @@
 """Registries with the API of the OCI distribution specification (Docker API v2).
 
-Names come from ``GET /v2/{name}/tags/list``, each digest from ``HEAD /v2/{name}/manifests/{tag}``.
+The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of each tag comes from
+``HEAD /v2/{name}/manifests/{tag}``.
 """
 
 import re
@@ -28,7 +29,8 @@ from tagsync.registries.oci.resolve import ManifestFetch, Resolver
 from tagsync.registries.responses import Refusal, Refusals, read_consistently
 
 _FINGERPRINT_VERSION: Final = b"oci 1\n"
-"""Part of each fingerprint. Change it when tagsync takes more from the same answers than before."""
+"""Part of each fingerprint. Change it when tagsync starts to record more of an answer, so that a
+listing that was recorded before counts as changed and is recorded again."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """Valid tags (OCI distribution specification, "Pulling manifests")."""
@@ -38,8 +40,8 @@ REFUSALS: Final = Refusals(
     message_keys=("message",),
     rows=(
         Refusal(Throttled, code="TOOMANYREQUESTS"),
-        # A proxy, or a host that is not a registry, answers 404 to any path. A registry's own 404
-        # has a code of the specification's form, or the header.
+        # A proxy, or a host that is not a registry, also answers 404. A registry's own 404 has an
+        # error code as the specification writes it, or the header below.
         Refusal(RepositoryNotFound, 404, code=r"[A-Z_]+"),
         Refusal(RepositoryNotFound, 404, header="Docker-Distribution-Api-Version"),
         Refusal(EndpointNotFound, 404, advice=": check the endpoint"),
@@ -52,7 +54,7 @@ REFUSALS: Final = Refusals(
         Refusal(Forbidden, 403, advice=": the credentials do not permit this"),
     ),
 )
-"""Error codes of the specification ("Error codes")."""
+"""The meaning of the error codes of the specification (section "Error codes")."""
 
 
 class _Tags(msgspec.Struct):
@@ -68,7 +70,7 @@ _decode_catalog = msgspec.json.Decoder(_Catalog).decode
 
 
 class Oci:
-    """An OCI registry behind the `Registry` protocol."""
+    """An OCI registry. It implements the protocol `Registry`."""
 
     def __init__(
         self,
@@ -77,13 +79,15 @@ class Oci:
         concurrency: int,
         clock: Clock = utc_now,
     ) -> None:
-        """Prepare the client, which must have been created with `REFUSALS`.
+        """Prepare the registry. No request is sent yet.
 
         Args:
-            client: Sends the requests. `close` closes it.
-            max_listing_bytes: The most bytes of all response bodies of one listing.
-            concurrency: The most requests at once, for all repositories together.
-            clock: Dates the listings.
+            client: Sends the requests. It must have been created with `REFUSALS`. `close` closes
+                it.
+            max_listing_bytes: Maximum size of the response bodies of one listing together.
+            concurrency: Maximum number of requests for manifests at the same time, for all
+                repositories together.
+            clock: Returns the time at which a listing starts and finishes.
         """
         self._client = client
         self._max_bytes = max_listing_bytes
@@ -93,16 +97,16 @@ class Oci:
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
     ) -> Listing | Unchanged:
-        """Return all tags of a repository, with digests as the scope asks for them.
+        """Return all tags of a repository, with digests for the tags in the scope.
 
-        A tag that is listed and whose manifest is answered with 404 has no digest, and is in
-        `Listing.missing`. A manifest that cannot be fetched does not make the listing fail. It is
-        left for the next poll, and the listing's fingerprint is None.
+        If the registry lists a tag but answers 404 for its manifest, the tag has no digest and is
+        in `Listing.missing`. If a manifest cannot be fetched, the listing is valid nevertheless:
+        the manifest is left for the next poll, and the listing's fingerprint is None.
 
         Args:
             repository: The name of the repository in the registry.
             known: Fingerprint of the last recorded listing.
-            scope: Which tags to resolve, and whether to fetch manifests.
+            scope: Which tags to resolve to digests, and whether to fetch manifests.
 
         Raises:
             RepositoryNotFound: If the repository does not exist.
@@ -145,14 +149,15 @@ class Oci:
         *,
         shared: bool = False,  # noqa: ARG002  a catalogue lists all repositories
     ) -> set[str]:
-        """Return the repositories that match, from the registry's catalogue.
+        """Return the repositories of the registry's catalogue that match one of the globs.
 
         Args:
             globs: Patterns over names. ``*`` also matches slashes.
             shared: Ignored, because a catalogue lists all repositories that the user may see.
 
         Raises:
-            RegistryError: If the registry has no catalogue, or it could not be read in full.
+            RegistryError: If the registry has no catalogue, or the catalogue could not be read in
+                full.
         """
         if not globs:
             return set()
@@ -189,7 +194,12 @@ class Oci:
     def _resolve(
         self, repository: str, names: Sequence[str], scope: Scope, cost: Cost
     ) -> tuple[dict[str, Tag], dict[str, Image], tuple[str, ...]]:
-        """Return the tags, their images by digest, and the tags without a manifest."""
+        """Resolve the tags that the scope includes; the other tags have no digest.
+
+        Returns:
+            All tags by name, the images of the tags that were resolved here, by digest, and the
+            tags whose manifest the registry does not have.
+        """
         unresolved = [name for name in names if scope.has(name) and name not in scope.seen]
         tags = {name: scope.seen.get(name, Tag(name)) for name in names}
         images: dict[str, Image] = {}
@@ -204,7 +214,7 @@ class Oci:
 
 
 def _fingerprint(tags: dict[str, Tag], missing: Sequence[str], scope: Scope) -> str:
-    """Return a hash of all names and digests, and of whether manifests are fetched."""
+    """Return a hash of all tags, their digests, and whether manifests are fetched."""
     absent = frozenset(missing)
     lines = (
         f"{name} {'404' if name in absent else tag.digest or ''}\n" for name, tag in tags.items()

@@ -1,10 +1,10 @@
-"""Authenticate requests to OCI registries, in the way that they challenge for.
+"""Authenticate requests to OCI registries, by the login that a challenge names.
 
 ::
 
-    ChallengedAuth          one for a registry
-    ├── _BasicAuth          one for a registry that challenges for a user and a password
-    └── BearerAuth          one for each repository of a registry that challenges for tokens
+    ChallengedAuth          one per registry
+    ├── _BasicAuth          one per registry, if it challenges for a user and a password
+    └── BearerAuth          one per repository, if the registry challenges for a token
 
 Sources: RFC 9110, 11 (challenges); RFC 7617 (Basic); RFC 6750 (Bearer).
 """
@@ -43,16 +43,16 @@ from tagsync.registries.renewal import AuthFlow, RegistryAuth, check_secret, dis
 from tagsync.secrets import Secret
 
 MAX_TOKENS: Final = 256
-"""The most repositories whose tokens are stored, so that memory does not grow with the number of
-repositories. With more repositories, some tokens are fetched again."""
+"""Maximum number of repositories whose tokens are stored, so that memory does not grow with the
+number of repositories. If there are more repositories, some tokens are fetched again."""
 
 
 class ChallengedAuth(RegistryAuth):
-    """Authentication in the way that the registry's first 401 response asks for.
+    """Authentication by the login that the registry's first 401 response asks for.
 
     The first request is sent without credentials. The challenge in the 401 response asks either for
-    a user and a password, which are then sent with every request, or for a token for this one
-    repository. Credential helpers of Docker run within this flow, when the login is first needed.
+    a user and a password, which are then sent with every request, or for a token, which is valid
+    for one repository only. Docker's credential helpers run when a login is first needed.
     """
 
     def __init__(self, endpoint: str, source: LoginSource, clock: Clock) -> None:
@@ -60,8 +60,8 @@ class ChallengedAuth(RegistryAuth):
 
         Args:
             endpoint: The URL of the registry.
-            source: Returns the login. Without one, tokens are requested anonymously.
-            clock: Decides when tokens are renewed.
+            source: Returns the login. If it returns None, tokens are requested anonymously.
+            clock: Returns the time, which decides when tokens are renewed.
         """
         self._endpoint = httpx.URL(endpoint)
         self._login = SharedLogin(source, clock)
@@ -72,21 +72,22 @@ class ChallengedAuth(RegistryAuth):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The login, and every token in use."""
+        """The secrets of the login, and every token in use."""
         with self._lock:
             bearers = tuple(self._bearers.values())
         return (*self._login.secrets, *(token for each in bearers for token in each.secrets))
 
     def sync_auth_flow(self, request: httpx.Request) -> AuthFlow:
-        """Send the request with a credential of the kind that the registry wants.
+        """Send the request with the credential that the registry asks for.
 
-        If the kind is not known yet, the first request is sent without a credential to find out.
+        If no challenge has been received yet, the request is first sent without a credential, and
+        the registry answers it with a challenge.
 
         Raises:
-            Unauthorized: If the login was refused, now or recently, or there is none.
+            Unauthorized: If the login was refused, now or recently, or is missing.
             Forbidden: If the token server refuses a token for this repository.
-            MalformedResponse: If the challenge is invalid, or its token server has no TLS.
-            RegistryError: As for `RenewedAuth`.
+            MalformedResponse: If the challenge is invalid, or names a token server without TLS.
+            RegistryError: As for `RenewedAuth.sync_auth_flow`.
         """
         request.read()
         repository = _repository_of(request.url.path)
@@ -152,17 +153,17 @@ class _BasicAuth(RegistryAuth):
 
 
 def _repository_of(path: str) -> str:
-    """Return the repository of a request's path, or an empty text for the catalogue."""
+    """Return the repository in a request's path, or an empty string for the catalogue."""
     match = re.search(r"/v2/(.+)/(?:tags|manifests)/[^/]+$", path)
     return match[1] if match else ""
 
 
 def auth_for(credential: Credential, endpoint: str, clock: Clock = utc_now) -> ChallengedAuth:
-    """Return the authentication of requests with a credential.
+    """Return the authentication for a credential.
 
     Raises:
-        ConfigError: If the credential is for another kind of registry, or cannot be sent, or
-            Docker's configuration cannot be read.
+        ConfigError: If an OCI registry does not accept this kind of credential, if a value in it is
+            invalid, or if Docker's configuration cannot be read.
     """
     match credential:
         case NoCredential():

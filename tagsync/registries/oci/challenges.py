@@ -1,4 +1,4 @@
-"""Read challenges: the kind of login that a registry's 401 response asks for.
+"""Parse challenges: the parts of a 401 response that name the login it asks for.
 
 Sources: RFC 9110, 11 (challenges); RFC 6750 (Bearer).
 """
@@ -20,8 +20,8 @@ class TokenChallenge(NamedTuple):
 
     Attributes:
         realm: The URL of the token server.
-        service: Passed on to the token server.
-        scope: Passed on to the token server; names the repository.
+        service: The registry's name for itself, to be sent to the token server.
+        scope: The repository and the permissions, to be sent to the token server.
     """
 
     realm: httpx.URL
@@ -30,22 +30,25 @@ class TokenChallenge(NamedTuple):
 
 
 def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
-    """Return the challenges of a response: the parameters by lower-case scheme."""
+    """Return the challenges of a response, in the form of `parse_challenges`."""
     return parse_challenges(response.headers.get_list("WWW-Authenticate"))
 
 
 def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
-    """Return the challenges in ``WWW-Authenticate``: parameters by lower-case scheme.
+    """Return the challenges in ``WWW-Authenticate``.
 
     If a scheme or a parameter is repeated, the first one counts.
 
     Args:
-        headers: The values of the header. Each may contain several challenges.
+        headers: The values of the header. Each value may contain several challenges.
+
+    Returns:
+        The parameters of each challenge, by its scheme in lower case.
     """
     found: dict[str, dict[str, str]] = {}
     parameters: dict[str, str] = {}
     for item in (item for header in headers for item in parse_http_list(header)):
-        # A scheme precedes its first parameter: Bearer realm="…",service="…"
+        # The scheme stands before the first parameter: Bearer realm="…",service="…"
         begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(.*))?", item, re.DOTALL)
         if begins:
             parameters = {}
@@ -57,17 +60,17 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
 
 
 def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> TokenChallenge:
-    """Return the challenge for a token, with its token server checked.
+    """Return a challenge for a token, and check the URL of its token server.
 
     The token server is often another host than the registry. It must use TLS, unless it and the
     registry are both on this machine's loopback interface.
 
     Args:
-        parameters: Those of the scheme ``bearer``.
+        parameters: The parameters of the scheme ``bearer``.
         endpoint: The URL of the registry.
 
     Raises:
-        MalformedResponse: If the realm is not a URL, or has no TLS.
+        MalformedResponse: If the URL of the token server is invalid, or does not use TLS.
     """
     text = parameters.get("realm", "")
     try:
@@ -82,8 +85,8 @@ def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> Token
         )
     if realm.scheme == "http" and not local:
         raise MalformedResponse(
-            f"{endpoint.host} names {truncate(text)!r} as its token server, which would send"
-            " credentials in the clear: tagsync sends them to https:// only"
+            f"{endpoint.host} names {truncate(text)!r} as its token server, to which credentials"
+            " would be sent in the clear: tagsync sends them to https:// only"
         )
     return TokenChallenge(realm, parameters.get("service"), parameters.get("scope"))
 

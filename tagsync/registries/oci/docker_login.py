@@ -1,8 +1,10 @@
 """Docker's own logins, from its ``config.json`` and from credential helpers.
 
-Docker stores a login in ``config.json`` under ``auths``, or leaves it to a helper, the program
-``docker-credential-NAME``: ``credHelpers`` names one for a registry, ``credsStore`` one for all
-(Docker's manual, "docker login: credential stores").
+Docker stores a login in ``config.json`` under ``auths``, or lets a credential helper store it: the
+program ``docker-credential-NAME``. In ``config.json``, ``credHelpers`` names the helper of one
+registry, and ``credsStore`` names the helper of all registries.
+
+Source: Docker's manual, "docker login: credential stores".
 """
 
 import base64
@@ -27,19 +29,19 @@ from tagsync.registries.oci.shared_login import Login
 from tagsync.secrets import Secret
 
 MAX_CONFIG_BYTES: Final = 2**20
-"""The largest ``config.json``."""
+"""Maximum size of ``config.json``."""
 
 MAX_HELPER_BYTES: Final = 64 * 2**10
-"""The longest output of a credential helper."""
+"""Maximum size of a credential helper's output."""
 
 HELPER_TIMEOUT: Final = 30.0
-"""Seconds within which a credential helper has to answer."""
+"""Maximum seconds that a credential helper may take to answer."""
 
 _HUB_KEY: Final = f"https://{DOCKER_HUB_LOGIN}/v1/"
-"""The name of Docker Hub for credential helpers, whatever host its registry has."""
+"""The name under which credential helpers store the login for Docker Hub."""
 
 _IDENTITY: Final = "<token>"
-"""The user's name with which a helper marks its secret as an identity token."""
+"""A helper answers with this instead of a user's name if its secret is an identity token."""
 
 
 class _Auth(msgspec.Struct):
@@ -64,7 +66,7 @@ def find_docker_config(env: Mapping[str, str]) -> Path:
     """Return the path at which Docker itself looks for its ``config.json``.
 
     Args:
-        env: The environment. ``$DOCKER_CONFIG`` names the folder, otherwise it is ``~/.docker``.
+        env: The environment. ``$DOCKER_CONFIG`` names the folder; the default is ``~/.docker``.
 
     Raises:
         ConfigError: If the user has no home folder.
@@ -82,15 +84,17 @@ def find_docker_config(env: Mapping[str, str]) -> Path:
 def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Login | None:
     """Return Docker's login for a registry, or None if Docker is not logged in there.
 
-    A helper takes precedence over the file, and a helper for this registry over one for all.
+    A helper takes precedence over a login in the file, and the helper of this registry over the
+    helper of all registries.
 
     Args:
         path: Docker's ``config.json``.
         host: The host of the registry, with its port if it has one.
-        timeout: Seconds within which a helper has to answer.
+        timeout: Maximum seconds that a helper may take to answer.
 
     Raises:
-        ConfigError: If the file or a helper cannot be used. The error quotes nothing of either.
+        ConfigError: If the file or a helper cannot be used. The error does not quote any text of
+            the file or of the helper, because the text may contain secrets.
     """
     config = read_docker_config(path)
     is_hub = is_docker_hub(host)
@@ -108,7 +112,8 @@ def read_docker_config(path: Path) -> _Config:
     """Return the content of Docker's ``config.json``.
 
     Raises:
-        ConfigError: If it cannot be read, or is something else. The error quotes nothing of it.
+        ConfigError: If the file cannot be read, or is not a ``config.json``. The error does not
+            quote the file, because it may contain secrets.
     """
     try:
         with path.open("rb") as file:
@@ -116,18 +121,18 @@ def read_docker_config(path: Path) -> _Config:
     except OSError as error:
         raise ConfigError(
             f"Docker's configuration {path} cannot be read ({error.strerror}): log in with docker,"
-            " or name another file by path"
+            " or set path to another file"
         ) from error
     try:
         return msgspec.json.decode(text[: MAX_CONFIG_BYTES + 1], type=_Config)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError(
-            f"{path} is not a config.json of Docker: name another file by path"
+            f"{path} is not a config.json of Docker: set path to another file"
         ) from None
 
 
 def docker_host(endpoint: str) -> str:
-    """Return Docker's name for a registry: the host of its endpoint, with any port."""
+    """Return Docker's name for a registry: the host of its endpoint, with its port."""
     return urlsplit(endpoint).netloc
 
 
@@ -152,12 +157,12 @@ def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
         raise ConfigError(
             f"the auth of {host} in {path} is not user:password in base64: log in with docker again"
         )
-    # Old files have NUL bytes at the end of the text, written by Docker itself.
+    # Docker itself once wrote NUL bytes at the end of the text. Old files still contain them.
     return Login(username, Secret(password.rstrip("\0")))
 
 
 def _login_of_helper(name: str, server: str, timeout: float) -> Login | None:
-    """Return a credential helper's login for a registry, or None if it has none."""
+    """Return a credential helper's login for a registry, or None if it has no login."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ConfigError(
             f"{name[:64]!r} is not a valid name of a credential helper: correct credHelpers or"
@@ -182,10 +187,13 @@ def _login_of_helper(name: str, server: str, timeout: float) -> Login | None:
 
 
 def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
-    """Run a program; return its exit status and its standard output.
+    """Run a program, and return its exit status and its standard output.
 
-    It runs in a session of its own, so that a timeout can kill its child processes, too. Its
-    standard error may contain secrets and is discarded.
+    The program runs in a session of its own, so that its child processes can be killed with it
+    after the timeout. Its standard error is discarded, because it may contain secrets.
+
+    Raises:
+        ConfigError: If the program cannot be run, does not end in time, or writes too much.
     """
     try:
         process = subprocess.Popen(  # noqa: S603  the name is checked, and no shell reads it
@@ -204,7 +212,7 @@ def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
     assert process.stdin is not None, "a pipe was requested"  # noqa: S101  tells the type checker
     assert process.stdout is not None, "a pipe was requested"  # noqa: S101  as above
     try:
-        # suppress comes first, because closing the pipe may still write to it.
+        # `suppress` must also enclose the closing of the pipe, which may still write to it.
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(stdin)
         with process.stdout:
@@ -221,10 +229,14 @@ def _run(command: list[str], stdin: bytes, timeout: float) -> tuple[int, bytes]:
 
 
 def _read_until(ends_at: float, pipe: int) -> bytes:
-    """Return the output of a pipe to its end, or its beginning if it is too long.
+    """Read a pipe until it is closed, or until its output exceeds `MAX_HELPER_BYTES`.
 
-    The pipe is polled, because a process that the program leaves running can keep it open. The
-    signal that kills the program does not reach a process in a session of its own.
+    Each read waits only until the deadline, because a background process of the program may keep
+    the pipe open. If this process has a session of its own, killing the program does not end it.
+
+    Args:
+        ends_at: The deadline, in seconds of the monotonic clock.
+        pipe: The file descriptor of the pipe.
 
     Raises:
         TimeoutError: If the pipe is still open at the deadline.

@@ -1,4 +1,4 @@
-"""Read a list of names page by page; each page names the next one in ``Link``."""
+"""Read a list of names page by page; a page's header ``Link`` names the next one."""
 
 import re
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from tagsync.registries.client import Client
 from tagsync.registries.responses import Answer, decode_body
 
 PAGE: Final = 1000
-"""Names to request at a time. Some registries send fewer, and some ignore it."""
+"""Number of names to request per page. Some registries send fewer, some ignore the number."""
 
 MAX_PAGES: Final = 1000
-"""The most pages of a list."""
+"""Maximum number of pages of a list."""
 
 _INTERFACE: Final = "the registry's API"
 
 
 class Cost:
-    """Requests and bytes of one listing so far. Safe to use from many threads at once."""
+    """A count of the requests and bytes of one listing. Safe to use from many threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self._lock = Lock()
@@ -36,7 +36,7 @@ class Cost:
         return max(0, self._max_bytes - self.size)
 
     def add(self, answer: Answer) -> Answer:
-        """Add the cost of an answer, and return the answer."""
+        """Add the requests and bytes of an answer, and return the answer."""
         with self._lock:
             self.requests += answer.requests
             self.size += len(answer.body)
@@ -56,8 +56,8 @@ class PagedNames:
 
         Args:
             client: Sends the requests.
-            cost: Limits and counts what is read.
-            valid: The form that every name must have.
+            cost: Counts and limits the bytes that are read.
+            valid: A regular expression that every name must match.
         """
         self._client = client
         self._cost = cost
@@ -74,8 +74,8 @@ class PagedNames:
 
         Raises:
             InconsistentListing: If a name is listed twice, or a later page is gone.
-            MalformedResponse: If a name is invalid, or the pages lead to another host, in a circle
-                or on without end.
+            MalformedResponse: If a name is invalid, if the next page is on another host or has been
+                read before, or if the list has more than `MAX_PAGES` pages.
             RegistryError: If a page cannot be read.
         """
         url: str | None = path

@@ -1,4 +1,4 @@
-"""Resolve tags to digests and fetch manifests, with several threads a registry."""
+"""Resolve tags to digests and fetch manifests, with several threads per registry."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,38 +26,38 @@ from tagsync.registries.pacing import requests_left
 from tagsync.registries.responses import Answer
 
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
-"""The largest manifest, which is the size that the specification asks registries to accept."""
+"""Maximum size of a manifest. By the specification, registries should accept this size."""
 
 DEPTH: Final = 3
-"""How deep indexes within indexes are followed."""
+"""Maximum number of levels below a manifest that are fetched: an index may reference indexes."""
 
 _ACCEPT: Final = ", ".join(manifests.MEDIA_TYPES)
 
 _MANIFEST_LIMIT_TEXT: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
 
 _MISSING: Final = (NotFound, EndpointNotFound)
-"""Errors for a missing manifest: the response to a HEAD request has no body that would tell a
-missing manifest from a wrong endpoint."""
+"""The errors that a missing manifest can cause. The response to a HEAD request has no body, so a
+missing manifest and a wrong endpoint look the same."""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """A tag and its image. The image is None if the registry lacks its manifest."""
+    """A tag and its image. The image is None if the registry lacks the tag's manifest."""
 
     tag: str
     image: Image | None
 
 
 class ManifestFetch:
-    """The manifests of one listing, while many threads fetch them.
+    """The results of fetching the manifests of one listing, shared by several threads.
 
     Attributes:
-        images: The images that were fetched, by digest.
-        forged: Digests whose bytes do not hash to them.
-        failure: The first reason why a manifest could not be fetched.
-        stopped: Whether the other manifests are left for the next poll.
+        images: The images whose manifests were fetched, by digest.
+        forged: Digests for which the registry sent a manifest with another hash.
+        failure: The first error. None if every manifest was fetched.
+        stopped: Whether all remaining manifests are left for the next poll.
     """
 
     def __init__(self, repository: str, scope: Scope, cost: Cost) -> None:
@@ -70,7 +70,7 @@ class ManifestFetch:
         self.stopped = False
 
     def note_failure(self, error: RegistryError) -> None:
-        """Record a failure, and stop if the other manifests would fail as well."""
+        """Note a failure, and stop if the remaining manifests would fail as well."""
         self.failure = self.failure or error
         exhausted = isinstance(error, ResponseTooLarge) and (
             self.cost.bytes_left < MAX_MANIFEST_BYTES
@@ -80,14 +80,14 @@ class ManifestFetch:
 
 
 class Resolver:
-    """The manifests of one registry, requested by several threads."""
+    """Several threads that request the manifests of one registry."""
 
     def __init__(self, client: Client, concurrency: int) -> None:
         """Prepare the threads.
 
         Args:
             client: Sends the requests.
-            concurrency: The most requests at once, for all repositories together.
+            concurrency: Maximum number of requests at the same time, for all repositories together.
         """
         self._client = client
         self._concurrency = concurrency
@@ -95,11 +95,11 @@ class Resolver:
         self._manifests_left: int | None = None
 
     def close(self) -> None:
-        """Cancel the requests that have not begun."""
+        """Cancel the requests that have not started yet."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def resolve(self, repository: str, tags: Iterable[str], cost: Cost) -> list[Resolved]:
-        """Return the image of each tag, without its manifest.
+        """Return the image of each tag: its digest and media type, without its manifest.
 
         Raises:
             RegistryError: If a tag cannot be resolved for any other reason than a missing manifest.
@@ -109,9 +109,10 @@ class Resolver:
     def fetch_manifests(
         self, repository: str, digests: Sequence[str], scope: Scope, cost: Cost
     ) -> ManifestFetch:
-        """Fetch manifests that are not recorded yet, with those that they reference.
+        """Fetch manifests that are not recorded yet, and the manifests they reference.
 
-        A failure does not raise an error: `ManifestFetch.failure` has it.
+        If a manifest cannot be fetched, no error is raised. `ManifestFetch.failure` holds the first
+        error instead.
         """
         fetch = ManifestFetch(repository, scope, cost)
         recorded = scope.recorded(digests)
@@ -129,9 +130,10 @@ class Resolver:
     def _map(
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]
     ) -> Iterator[ResultT]:
-        """Yield the results in order, while threads work a few items ahead.
+        """Yield the results in the items' order, while threads work a few items ahead.
 
-        Only a few, so that other repositories that are polled at the same time get their turns.
+        The threads do not work further ahead, so that repositories that are polled at the same time
+        do not have to wait until all items are done.
         """
         ahead: deque[Future[ResultT]] = deque()
         try:
@@ -169,10 +171,16 @@ class Resolver:
         return self._client.get(path, {}, max_bytes, accept=_ACCEPT, limit_text=limit_text)
 
     def _fetch_tree(self, fetch: ManifestFetch, digest: str, depth: int) -> None:
-        """Fetch a manifest; an index is complete only with what it references.
+        """Fetch a manifest and, if it is an index, first the manifests that it references.
 
-        Once an index is recorded, its children are not requested again. A child that the registry
-        does not have is skipped: many registries keep only some platforms of an index.
+        The index is added last, because tagsync does not request the children of a recorded index
+        again. A child that the registry does not have is skipped: many registries store only some
+        platforms of an index.
+
+        Args:
+            fetch: Receives the images.
+            digest: The digest of the manifest.
+            depth: How many levels of children to fetch.
         """
         if digest in fetch.images:
             return
@@ -201,5 +209,5 @@ class Resolver:
         return image
 
     def _note_rate_limit(self, answer: Answer) -> None:
-        """Store how many manifests may still be fetched, if the registry says so."""
+        """Note how many manifests the registry still allows. None if it does not say so."""
         self._manifests_left = requests_left(answer.headers)

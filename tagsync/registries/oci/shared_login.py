@@ -1,4 +1,4 @@
-"""A registry's login, shared by all threads and protected against lock-outs."""
+"""A registry's login, shared by all threads, which avoids account lock-outs."""
 
 import base64
 from collections.abc import Callable, Generator
@@ -20,14 +20,14 @@ again."""
 ResultT = TypeVar("ResultT")
 
 LoginFlow = Generator[httpx.Request, httpx.Response, ResultT]
-"""Yields requests and receives their responses, then returns a result."""
+"""A generator that yields requests, receives the response to each, and returns a result."""
 
 
 class Login(NamedTuple):
-    """A user and the password, or an identity token to exchange for tokens (OAuth 2).
+    """A user and a password, or an identity token to exchange for tokens (OAuth 2).
 
     Attributes:
-        username: None with an identity token.
+        username: The user's name. None if the secret is an identity token.
         secret: The password, or the identity token.
     """
 
@@ -40,7 +40,7 @@ LoginSource = Callable[[], Login | None]
 
 
 def basic_credentials(login: Login) -> str:
-    """Return a user and a password as Basic authentication sends them (RFC 7617)."""
+    """Return a user and a password in the form of Basic authentication (RFC 7617)."""
     return base64.b64encode(f"{login.username}:{login.secret.reveal()}".encode()).decode()
 
 
@@ -48,12 +48,13 @@ class SharedLogin:
     """A registry's login, and whether it was accepted when it was last used.
 
     Registries and their token servers lock an account after a few wrong passwords, and a pass over
-    a thousand repositories would try a wrong one a thousand times. Therefore:
+    a thousand repositories would send a wrong password a thousand times. Therefore:
 
-    * Until a login has been accepted, one thread at a time uses it.
-    * A refusal is repeated for `REPEAT_REFUSAL_FOR` without a request. So is the failure to read
-      the login.
-    * The first refusal after a success is not repeated, because it may concern one repository only.
+    * Until a login has been accepted, only one thread at a time uses it.
+    * For `REPEAT_REFUSAL_FOR` after a refusal, the same error is raised again and no request is
+      sent. The same applies if the login cannot be read.
+    * The first refusal after a success does not stop further attempts, because it may concern only
+      one repository.
     """
 
     def __init__(self, source: LoginSource, clock: Clock) -> None:
@@ -67,7 +68,7 @@ class SharedLogin:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The password or token, and the form in which a password is sent."""
+        """The password or identity token, and the encoded form of a password."""
         login = self._login
         if login is None:
             return ()
@@ -79,7 +80,7 @@ class SharedLogin:
         """Run a flow with the login, or with None for an anonymous user.
 
         Args:
-            flow: Sends requests with the login. It raises Unauthorized if the login is refused.
+            flow: Sends requests with the login. Raises Unauthorized if the login is refused.
 
         Raises:
             Unauthorized: If the login was refused, now or recently, or cannot be read.
@@ -101,7 +102,7 @@ class SharedLogin:
         try:
             self._login = self._source()
         except ConfigError as error:
-            # Store this failure, too: otherwise every repository waits for a helper that hangs.
+            # Store this failure, too: otherwise each repository would wait for a helper that hangs.
             self._refusal = Failure(Unauthorized(str(error)), self._clock())
             raise Unauthorized(str(error)) from error
         self._read_at = self._clock()
@@ -119,7 +120,7 @@ class SharedLogin:
         except Unauthorized as error:
             if not self._accepted:
                 self._refusal = Failure(without_traceback(error), self._clock())
-            # Read the login again: a helper may have renewed it since it was read.
+            # The next use reads the login again, because a helper may have renewed it meanwhile.
             self._accepted, self._read_at = False, None
             raise
         self._accepted, self._refusal = True, None

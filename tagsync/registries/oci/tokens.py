@@ -29,10 +29,10 @@ from tagsync.registries.renewal import (
 from tagsync.secrets import Secret
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=60)
-"""The lifetime of a token without ``expires_in``, by the specification."""
+"""The lifetime of a token if the response does not name it, by the specification."""
 
 RENEW_BEFORE: Final = timedelta(seconds=10)
-"""How long before it expires a token is renewed. Tokens live for minutes."""
+"""How long before its expiry time a token is renewed. Tokens are valid for minutes only."""
 
 _CLIENT_ID: Final = "tagsync"
 
@@ -52,7 +52,7 @@ class _TokenAuth(FixedAuth):
 
 
 class BearerAuth(RenewedAuth):
-    """Tokens for one repository, from the token server in the challenge."""
+    """Tokens for one repository, from the token server that the challenge names."""
 
     _renew_before = RENEW_BEFORE
 
@@ -76,7 +76,10 @@ class BearerAuth(RenewedAuth):
             self._challenge = token_challenge(challenges["bearer"], self._endpoint)
 
     def fetch(self, request: httpx.Request) -> Fetch:
-        """Fetch a token, with the login if there is one."""
+        """Fetch a token, and the time when it expires.
+
+        The token is requested with the login, or anonymously without one.
+        """
 
         def fetch_with(login: Login | None) -> LoginFlow[tuple[FixedAuth, datetime]]:
             sent_at = self._clock()
@@ -110,7 +113,7 @@ class BearerAuth(RenewedAuth):
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
-    """The body of a token server's response. OAuth 2 names the token ``access_token``."""
+    """The body of a token server's response. OAuth 2 calls a token ``access_token``."""
 
     token: Secret | None = None
     access_token: Secret | None = None
@@ -124,7 +127,11 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 def _token_request(
     challenge: TokenChallenge, login: Login | None, on_behalf_of: httpx.Request
 ) -> httpx.Request:
-    """Return the request for a token; an identity token is sent in a form."""
+    """Return the request for a token.
+
+    A user and a password are sent in a header of a GET request, an identity token is sent in the
+    form of a POST request.
+    """
     optional = {"service": challenge.service, "scope": challenge.scope}
     parameters = {name: value for name, value in optional.items() if value is not None}
     headers = sign_in_headers(on_behalf_of)

@@ -35,8 +35,9 @@ from tagsync.registries.responses import Answer, Refusal, Refusals, read_consist
 from tagsync.registries.swr.paging import PagedRead, decode_list
 
 _ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
-"""A fixed order, so that equal listings are equal bytes. Newest first, so that a push between two
-pages repeats a row, which is detected, instead of skipping one."""
+"""A fixed order, so that equal listings have equal bytes. The newest tag is first: if a tag is
+pushed between the requests for two pages, the second page repeats a row of the first, which tagsync
+detects. In another order, the second page could skip a row."""
 
 _REPOSITORY_ORDER: Final = {"order_column": "name", "order_type": "asc"}
 
@@ -45,14 +46,15 @@ _REPOSITORIES: Final = "/v2/manage/repos"
 _SHARED: Final = "/v2/manage/shared-repositories"
 
 _LARGEST_CLOCK_SKEW: Final = timedelta(minutes=14)
-"""SWR refuses signatures whose date differs by more than 15 minutes from its clock."""
+"""A larger difference of the clocks is reported as the likely cause of a refused login. SWR refuses
+signatures whose date differs by more than 15 minutes from its clock."""
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Row(msgspec.Struct, gc=False):
-    """A row of the tag list. Real responses omit keys, or send JSON's null for them."""
+    """A row of the tag list. Real responses omit some keys, or send JSON's null."""
 
     Tag: _Name
     id: _Int64 | None = None
@@ -74,7 +76,7 @@ class _Row(msgspec.Struct, gc=False):
 
 
 class _RepositoryRow(msgspec.Struct, gc=False):
-    """A row of the list of repositories, or of the shared ones."""
+    """A row of the list of own repositories, or of the list of shared ones."""
 
     name: _Name
     namespace: _Name
@@ -94,15 +96,16 @@ _decode_namespaces = msgspec.json.Decoder(_Namespaces).decode
 
 
 class Swr:
-    """An SWR endpoint behind the `Registry` protocol."""
+    """An SWR endpoint. It implements the protocol `Registry`."""
 
     def __init__(self, client: Client, max_listing_bytes: int, clock: Clock = utc_now) -> None:
-        """Prepare the client, which must have been created with `REFUSALS`.
+        """Prepare the registry. No request is sent yet.
 
         Args:
-            client: Sends the requests. `close` closes it.
-            max_listing_bytes: The most bytes of all response bodies of one listing.
-            clock: Dates the listings.
+            client: Sends the requests. It must have been created with `REFUSALS`. `close` closes
+                it.
+            max_listing_bytes: Maximum size of the response bodies of one listing together.
+            clock: Returns the time at which a listing starts and finishes.
         """
         self._client = client
         self._max_bytes = max_listing_bytes
@@ -114,7 +117,9 @@ class Swr:
         known: str | None = None,
         scope: Scope = EVERYTHING,  # noqa: ARG002  SWR's list contains digests and manifests
     ) -> Listing | Unchanged:
-        """Return all tags of a repository. Read again if the pages contradict each other.
+        """Return all tags of a repository.
+
+        If the pages of the list contradict each other, the list is read again.
 
         Args:
             repository: ``namespace/name``. The name may contain slashes.
@@ -149,10 +154,11 @@ class Swr:
         return msgspec.structs.replace(listing, requests=requests, size=size)
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
-        """Return the repositories that match, read from one organization after another.
+        """Return the repositories that match one of the globs.
 
-        A glob that begins with the whole name of an organization requests only this one. For other
-        globs, every organization is requested whose name may match.
+        SWR lists the repositories of one organization at a time. A glob that begins with the whole
+        name of an organization (``team-a/*``) needs only the list of this organization. For other
+        globs, the list of every organization whose name may match is requested.
 
         Args:
             globs: Patterns over ``namespace/name``. ``*`` also matches slashes.
@@ -174,7 +180,10 @@ class Swr:
         self._client.close()
 
     def _namespaces(self, globs: Sequence[str]) -> list[str]:
-        """Return the organizations that may match; exact names need no request."""
+        """Return the organizations whose repositories may match.
+
+        If every glob begins with the whole name of an organization, no request is sent.
+        """
         prefixes = [re.split(r"[*?\[]", glob, maxsplit=1)[0] for glob in globs]
         exact = {prefix.partition("/")[0] for prefix in prefixes if "/" in prefix}
         beginnings = tuple(prefix for prefix in prefixes if "/" not in prefix)
@@ -201,7 +210,7 @@ class Swr:
     def _page_requests(
         self, path: str, parameters: Mapping[str, str]
     ) -> Callable[[int, int, int], Answer]:
-        """Return the function that requests a page, given offset, limit and maximum size."""
+        """Return a function that requests a page, given offset, limit and maximum size."""
 
         def fetch(offset: int, limit: int, max_bytes: int) -> Answer:
             query: dict[str, str | int] = {"offset": offset, "limit": limit, **parameters}
@@ -253,7 +262,7 @@ def tags_path(repository: str) -> str:
 
 
 def _advice(answer: Answer, error: type[RegistryError]) -> str | None:
-    """Return advice for two mistakes: the Docker registry's host, or a wrong clock."""
+    """Return advice if the endpoint is the Docker registry, or if a clock is wrong."""
     if "Docker-Distribution-Api-Version" in answer.headers:
         return ": this is the Docker registry; SWR's API is on a host that begins with swr-api"
     if error is Unauthorized and (skew := _clock_skew(answer)) > _LARGEST_CLOCK_SKEW:
@@ -262,7 +271,10 @@ def _advice(answer: Answer, error: type[RegistryError]) -> str | None:
 
 
 def _clock_skew(answer: Answer) -> timedelta:
-    """Return the difference between the clocks of the server and of this machine."""
+    """Return the difference between the clocks of the server and of this machine.
+
+    It is zero if the answer has no valid date.
+    """
     try:
         there = parsedate_to_datetime(answer.headers.get("Date", ""))
         return abs(utc_now().replace(microsecond=0) - there.astimezone(UTC))
@@ -289,14 +301,15 @@ REFUSALS: Final = Refusals(
     ),
     hint=_advice,
 )
-"""Error codes of SWR and of its gateway (``APIGW``)."""
+"""The meaning of the error codes of SWR and of its gateway (``APIGW``)."""
 
 
 def _check_names(rows: Sequence[_RepositoryRow], url: str) -> None:
     """Check that names can be part of a path without changing its meaning.
 
     Raises:
-        MalformedResponse: If a name is ``.`` or ``..``, or contains what SWR writes for a slash.
+        MalformedResponse: If a name is ``.`` or ``..``, if a namespace contains a slash, or if the
+            name of a repository contains ``$``, which means a slash in a path.
     """
     for row in rows:
         dots = {".", ".."} & {row.namespace, row.name}
@@ -315,7 +328,7 @@ def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str
     """Add a row to the listing, unless it describes a deleted tag.
 
     Returns:
-        False if the row's manifest is not what its digest or image_id claims.
+        False if the row's manifest does not match its digest or its image_id.
     """
     if row.deleted:
         return True
@@ -342,7 +355,8 @@ def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str
     if not digest:
         return True
     known = images.get(digest)
-    # Equal bytes are checked once. Of different ones, those that match the digest are kept.
+    # Several tags may list the same digest. If their manifests are equal, check only the first. If
+    # they differ, keep the one that matches the digest.
     if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
         image = manifests.listed_image(
             digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size

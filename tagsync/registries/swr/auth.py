@@ -17,10 +17,10 @@ from tagsync.registries.swr.signing import SigningAuth
 
 
 def auth_for(credential: Credential, clock: Clock = utc_now) -> RegistryAuth | None:
-    """Return the authentication with a credential, or None for anonymous requests.
+    """Return the authentication for a credential, or None for anonymous requests.
 
     Raises:
-        ConfigError: If the credential is for another kind of registry, or cannot be sent.
+        ConfigError: If SWR does not accept this kind of credential, or a value in it is invalid.
     """
     match credential:
         case NoCredential():

@@ -36,7 +36,7 @@ _TO_CHECK: Final = "that this is an ECS host"
 
 
 class AgencyAuth(RenewedAuth):
-    """Temporary keys of the host's agency, which sign each request."""
+    """Temporary keys that sign each request, given to the host through its agency."""
 
     def __init__(
         self, agency: AgencyCredential, clock: Clock, *, project_id: str | None = None
@@ -44,9 +44,9 @@ class AgencyAuth(RenewedAuth):
         """Check the credential. No request is sent yet.
 
         Args:
-            agency: The metadata service.
-            clock: Dates the requests, and decides when to renew the keys.
-            project_id: Sent as ``X-Project-Id``.
+            agency: Names the metadata service.
+            clock: Returns the time, which dates the signatures and decides when to renew the keys.
+            project_id: The project's id, sent as ``X-Project-Id``. None sends no such header.
 
         Raises:
             ConfigError: If ``metadata_endpoint`` is not a URL, or an HTTP header cannot carry the
@@ -62,7 +62,7 @@ class AgencyAuth(RenewedAuth):
         self._project_id = project_id
 
     def fetch(self, request: httpx.Request) -> Fetch:
-        """Fetch temporary keys."""
+        """Fetch temporary keys and the time when they expire."""
         headers = sign_in_headers(request)
         token = yield from self._metadata_token(headers)
         if token is not None:
@@ -81,7 +81,11 @@ class AgencyAuth(RenewedAuth):
     def _metadata_token(
         self, headers: Mapping[str, str]
     ) -> Generator[httpx.Request, httpx.Response, Secret | None]:
-        """Fetch the token that hardened hosts require. None if the service lacks tokens."""
+        """Return the token that some hosts require before they give keys.
+
+        Returns:
+            None if the metadata service of this host has no tokens.
+        """
         response = yield _metadata_request(
             "PUT", self._token_url, {**headers, "X-Metadata-Token-Ttl-Seconds": "21600"}
         )
@@ -123,7 +127,7 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 class _KeysAnswer(msgspec.Struct, frozen=True):
-    """The body of the response of ``securitykey``."""
+    """The body of a response of the path ``securitykey``."""
 
     credential: _Keys
 

@@ -52,15 +52,17 @@ class TokenAuth(FixedAuth):
 class PasswordAuth(RenewedAuth):
     """A token with the scope of one project, issued for a user's password.
 
-    ``POST {iam}/v3/auth/tokens?nocatalog=true`` answers with the token in ``X-Subject-Token``. It
-    is valid for 24 hours, or less if the user's password or permissions change.
+    ``POST {iam}/v3/auth/tokens?nocatalog=true`` answers with the token in the header
+    ``X-Subject-Token``. The token is valid for 24 hours, or less if the user's password or
+    permissions change.
     """
 
     def __init__(self, user: PasswordCredential[Secret], clock: Clock) -> None:
         """Check the credential. No request is sent yet.
 
         Raises:
-            ConfigError: If ``iam_endpoint`` is not a URL, or the password is not text.
+            ConfigError: If ``iam_endpoint`` is not a URL, or the password is empty or not UTF-8
+                text.
         """
         super().__init__(clock)
         check_secret("password", user.password)
@@ -75,7 +77,7 @@ class PasswordAuth(RenewedAuth):
         return (self._user.password, *super().secrets)
 
     def fetch(self, request: httpx.Request) -> Fetch:
-        """Sign in."""
+        """Sign in to fetch a token and the time when it expires."""
         response = yield self._sign_in_request(request)
         raise_if_transient(response, self._issuer, self._clock)
         if response.is_client_error:
@@ -121,6 +123,6 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
-    """The body of the response to a sign-in: when the token expires."""
+    """The body of the response to a sign-in. The token itself is in a header."""
 
     token: _Token

@@ -1,4 +1,4 @@
-"""Read a list of SWR page by page, from servers that differ in how they page."""
+"""Read a list of SWR page by page. SWR's servers differ in how they divide a list."""
 
 import re
 from collections.abc import Callable
@@ -14,16 +14,19 @@ from tagsync.escaping import truncate
 from tagsync.registries.responses import Answer, decode_body
 
 PAGE: Final = 1000
-"""Rows to request at a time: the most that the vendor documents."""
+"""Number of rows to request per page: the maximum that the vendor documents."""
 
 MAX_ROWS: Final = 1_000_000
-"""The most rows of a list: a small row takes twenty times its transferred bytes in memory."""
+"""Maximum number of rows of a list. In memory, a small row takes twenty times the bytes that it
+takes in a response."""
 
 MAX_PAGES: Final = 10_000
-"""The most pages of a list: the limit of bytes alone would allow millions of pages of one row."""
+"""Maximum number of pages of a list. With the limit of bytes alone, millions of pages with one row
+each would be read."""
 
 _FINGERPRINT_VERSION: Final = b"swr 1\n"
-"""Part of each fingerprint. Change it when tagsync takes more from the same bytes than before."""
+"""Part of each fingerprint. Change it when tagsync starts to record more of a response, so that a
+list that was recorded before counts as changed and is recorded again."""
 
 _INTERFACE: Final = "SWR's API"
 
@@ -32,10 +35,10 @@ ReadT = TypeVar("ReadT")
 
 
 class Page(Generic[RowT]):
-    """One answer of a list. Its rows are decoded on first use."""
+    """One page of a list. Its rows are decoded on first use."""
 
     def __init__(self, answer: Answer, decode: Callable[[bytes], list[RowT] | None]) -> None:
-        # Drop the headers: each of a thousand pages may have 100 KiB of them.
+        # Drop the headers: each page may have 100 KiB of them, and a list thousands of pages.
         self.answer = msgspec.structs.replace(answer, headers=httpx.Headers())
         self.content_range = answer.headers.get("Content-Range", "")
         self._decode = decode
@@ -43,14 +46,17 @@ class Page(Generic[RowT]):
 
     @property
     def rows(self) -> list[RowT]:
-        """The rows. SWR sends an empty list as ``[]`` or ``null``."""
+        """The rows of the page. SWR sends an empty list as ``[]`` or ``null``."""
         if self._rows is None:
             self._rows = decode_list(self._decode, self.answer) or []
         return self._rows
 
     @property
     def total(self) -> int | None:
-        """Rows of all pages (``Content-Range: {offset}-{count}/{total}``), or None."""
+        """Number of rows of the whole list, or None if the server does not send it.
+
+        The server sends it in the header ``Content-Range: {offset}-{count}/{total}``.
+        """
         match = re.fullmatch(r"(?:\w+ )?\d+-\d+/(\d{1,18})", self.content_range.strip())
         return int(match[1]) if match else None
 
@@ -63,7 +69,7 @@ class PagedRead(Generic[RowT]):
         answers: Number of responses that the list was read from, including an empty last page.
         requests: Number of requests, retries included.
         size: Bytes of all response bodies.
-        unchanged: Whether the list is the recorded one.
+        unchanged: Whether the list is the same as the recorded one.
     """
 
     def __init__(
@@ -77,11 +83,12 @@ class PagedRead(Generic[RowT]):
         """Prepare the read. No request is sent yet.
 
         Args:
-            fetch: Requests a page, given its offset, its limit and the most bytes to accept.
+            fetch: Requests a page, given its offset, limit and maximum size in bytes.
             decode: Decodes the body of a page.
-            name_of: Returns the name of a row, which must be unique. None exempts the row.
-            max_bytes: The most bytes of all response bodies.
-            known: Fingerprint of the recorded list.
+            name_of: Returns the name of a row, which must be unique in the list. It returns None
+                for a row that need not be unique.
+            max_bytes: Maximum size of all response bodies together.
+            known: Fingerprint of the recorded list, or None.
         """
         self._fetch = fetch
         self._decode = decode
@@ -99,14 +106,14 @@ class PagedRead(Generic[RowT]):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all pages so far."""
+        """Hash of all pages that have been read so far."""
         return self._hash.hexdigest()
 
     def read(self) -> None:
-        """Request pages until the list is complete, or is known to be the recorded one.
+        """Request pages until the list is complete, or is found to be the recorded one.
 
-        Some servers ignore ``offset`` and ``limit``, some limit the page to fewer rows than
-        requested, some send no total. With any of them, a part must not pass for the whole list.
+        Some servers ignore ``offset`` and ``limit``, some send fewer rows per page than requested,
+        and some send no total. The method must never take a part of such a list for the whole.
 
         Raises:
             InconsistentListing: If the pages contradict each other.
@@ -142,15 +149,16 @@ class PagedRead(Generic[RowT]):
         step = len(first.rows)
         if step == 0 or step > PAGE:
             return
-        # Request the row after the first page. There is none if the list is complete. If the
-        # server ignores paging, the answer is the first page again.
+        # Request one row after the first page (the probe). If the list is complete, the answer is
+        # empty. A server that ignores paging sends the first page again.
         before = self._hash.copy()
         probe = self._page(step, 1)
         self.pages.pop()
         if not probe.rows or self.unchanged:
             return
         if list(map(self._name_of, probe.rows)) == list(map(self._name_of, first.rows)):
-            # Leave the probe out of the fingerprint: the next poll then needs the first page only.
+            # Leave the probe out of the fingerprint, so that the next poll can compare the
+            # fingerprint after the first page.
             self._hash = before
             self.answers -= 1
             return
@@ -167,11 +175,13 @@ class PagedRead(Generic[RowT]):
             ended = len(page.rows) < step
 
     def _check_rows(self, page: Page[RowT]) -> None:
-        """Check that no row was on an earlier page: rows may move, pages may repeat.
+        """Check that no row was also on an earlier page.
+
+        A row may move to a later page while the list is read, and a server may repeat a page.
 
         Raises:
-            InconsistentListing: If a row was on an earlier page.
-            ResponseTooLarge: If there are too many rows.
+            InconsistentListing: If a row was also on an earlier page.
+            ResponseTooLarge: If the list has more than `MAX_ROWS` rows.
         """
         self._rows += len(page.rows)
         if self._rows > MAX_ROWS:
@@ -197,13 +207,14 @@ class PagedRead(Generic[RowT]):
 
 
 def decode_list(decode: Callable[[bytes], ReadT], answer: Answer) -> ReadT:
-    """Return a decoded list; its rows are counted before they take memory.
+    """Decode a list. The rows are counted first, because decoding needs much memory.
 
     Raises:
         MalformedResponse: If the body is not the requested list.
-        ResponseTooLarge: If it has too many rows.
+        ResponseTooLarge: If the list has more than `MAX_ROWS` rows.
     """
-    # A row has at least ten bytes and begins with {", whose quote is escaped within strings.
+    # A row has at least ten bytes and begins with {". JSON escapes the quote in a string, so this
+    # does not count text.
     if len(answer.body) > 10 * MAX_ROWS:
         rows = sum(1 for _ in islice(re.finditer(rb'\{\s*"', answer.body), MAX_ROWS + 1))
         if rows > MAX_ROWS:

@@ -1,4 +1,4 @@
-"""Sign requests with an access key (AK/SK), by the vendor's ``SDK-HMAC-SHA256``.
+"""Sign requests with an access key (AK/SK), by the algorithm ``SDK-HMAC-SHA256``.
 
 Source: the vendor's "API signing guide".
 """
@@ -20,26 +20,27 @@ from tagsync.secrets import Secret
 _ALGORITHM: Final = "SDK-HMAC-SHA256"
 
 _SIGNED: Final = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
-"""The headers to sign, if the request has them."""
+"""The headers to sign, as far as a request has them."""
 
 
 def canonical_path(path: bytes) -> str:
-    """Return the path to sign: segments quoted by RFC 3986, with a final slash.
+    """Return the path to sign: percent-encoded by RFC 3986, with a slash at the end.
 
     Args:
         path: The path as it is sent.
     """
-    # Quote bytes instead of text, so that an escape that is not UTF-8 keeps its value.
+    # Encode bytes instead of text: a percent-encoded byte may be invalid as UTF-8.
     parts = unquote_to_bytes(path).split(b"/")
     quoted = "/".join(quote(part, safe="~") for part in parts)
     return quoted if quoted.endswith("/") else quoted + "/"
 
 
 def canonical_query(query: bytes) -> str:
-    """Return the query to sign and to send: sorted, and quoted by RFC 3986.
+    """Return the query to sign and to send: sorted, and percent-encoded by RFC 3986.
 
     Args:
-        query: The query in any encoding. ``+`` is a space, because httpx writes spaces so.
+        query: The query in any encoding. ``+`` means a space, because httpx encodes a space as
+            ``+``.
     """
     fields = (field.replace(b"+", b" ").partition(b"=") for field in query.split(b"&") if field)
     pairs = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in fields)
@@ -72,7 +73,7 @@ def canonical_request(
 
 
 def string_to_sign(date: str, canonical: str) -> str:
-    """Return the text that the secret key signs.
+    """Return the text to sign with the secret key.
 
     Args:
         date: The request's ``X-Sdk-Date``.
@@ -82,28 +83,29 @@ def string_to_sign(date: str, canonical: str) -> str:
 
 
 def signature(secret_key: Secret, text: str) -> str:
-    """Return the signature of `string_to_sign` in hexadecimal."""
+    """Sign `text`, a result of `string_to_sign`, and return the hexadecimal signature."""
     return hmac.new(secret_key.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 class SigningAuth(FixedAuth):
     """An access key, which signs each request.
 
-    The query is sent in the order and the encoding in which it is signed. The path is sent as it
-    was built, with ``$`` as ``$``; the signature covers its canonical form, as in the vendor's SDK.
+    The query is sent in the same form in which it is signed. The path is sent unchanged, with ``$``
+    as ``$``, but is signed in its canonical form. The vendor's SDK does the same.
     """
 
     def __init__(self, keys: KeyCredential[Secret], clock: Clock) -> None:
         """Check the keys.
 
         Args:
-            keys: The access key is sent, and treated as a secret nevertheless. The secret key is
-                never sent. The security token is sent and signed.
-            clock: Dates the requests. The registry accepts a difference of 15 minutes.
+            keys: The secret key signs each request and is never sent. The access key and the
+                security token are sent; both are treated as secrets, too.
+            clock: Returns the date of a request. The registry accepts a difference of 15 minutes
+                from its own clock.
 
         Raises:
-            ConfigError: If the secret key is not text, or an HTTP header cannot carry one of the
-                other values.
+            ConfigError: If the secret key is empty or not UTF-8 text, or if an HTTP header cannot
+                carry one of the other values.
         """
         check_header_value("access_key", keys.access_key.reveal())
         check_secret("secret_key", keys.secret_key)
@@ -122,7 +124,7 @@ class SigningAuth(FixedAuth):
         return (keys.access_key, keys.secret_key, *token)
 
     def authenticate(self, request: httpx.Request) -> None:
-        """Date and sign a request that is about to be sent."""
+        """Set the date and the signature of a request that is about to be sent."""
         keys, headers = self._keys, request.headers
         date = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         headers["X-Sdk-Date"] = date
@@ -133,7 +135,7 @@ class SigningAuth(FixedAuth):
         query = canonical_query(request.url.query).encode()
         request.url = request.url.copy_with(query=query or None)
         signed = {name: headers[name] for name in _SIGNED if name in headers}
-        # Sign the path as httpx has normalised it, because httpx sends it so.
+        # httpx has normalised the path. Sign this form, because it is the one that is sent.
         path = request.url.raw_path.partition(b"?")[0]
         canonical = canonical_request(request.method, path, query, signed, request.content)
         headers["Authorization"] = (

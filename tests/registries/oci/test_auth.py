@@ -168,7 +168,7 @@ def test_redirect_gets_no_credentials(opened: Open) -> None:
             return httpx.Response(401, headers={"WWW-Authenticate": "Basic realm=x"})
         return httpx.Response(302, headers={"Location": f"https://evil.example.com/?{BASIC}"})
 
-    assert "never followed" in str(refusal(opened(handler)))
+    assert "does not follow redirects" in str(refusal(opened(handler)))
     assert {request.url.host for request in requests} == {"registry.example.com"}
 
 

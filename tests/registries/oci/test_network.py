@@ -170,7 +170,7 @@ def test_redirect_target_gets_no_request(tmp_path: Path) -> None:
     with serving(registry) as (thief, stolen), serving(elsewhere) as (host, asked):
         done = sync(tmp_path, f"http://{host}", AUTH)
     assert done.returncode == 1
-    assert "never followed" in done.stdout
+    assert "does not follow redirects" in done.stdout
     assert [request.authorization for request in asked] == [None, f"Basic {BASIC}"]
     assert stolen == []
     assert PASSWORD not in done.stdout + done.stderr

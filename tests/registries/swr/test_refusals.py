@@ -144,7 +144,7 @@ def test_unknown_path_means_a_wrong_endpoint() -> None:
 def test_redirect_names_its_target() -> None:
     """The error for a redirect names its target without the query."""
     error = refusal(302, b"", {"Location": "https://example.com/login?key=made-up"})
-    assert "it points to https://example.com/login" in str(error)
+    assert "it redirects to https://example.com/login" in str(error)
     assert "made-up" not in str(error)
 
 
