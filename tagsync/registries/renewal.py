@@ -230,7 +230,7 @@ class RenewedAuth(RegistryAuth):
     def _repeat_failure(self, failure_before: Failure | None) -> None:
         """Raise the last failure again if another attempt would be useless.
 
-        That is the case if another thread failed while this one waited for the lock, or if the
+        This applies if another thread failed while this one waited for the lock, or if the
         login was refused less than `REPEAT_REFUSAL_FOR` ago.
 
         Args:
