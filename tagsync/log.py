@@ -16,10 +16,12 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class _LineLogger:
-    """Writes lines to the current standard error, which a progress bar may have replaced.
+    """Writes lines to standard error.
 
-    A full disk must not stop tagsync from recording. Methods therefore return False if the line
-    could not be written, so that the caller can retry later.
+    A progress bar may replace standard error, so it is looked up for each line.
+
+    A full disk must not stop tagsync from recording. If the line could not be written, methods
+    therefore raise no error. They return False, so that the caller can retry later.
     """
 
     def __init__(self) -> None:
@@ -71,7 +73,7 @@ def configure(log_format: Format, level: str) -> None:
 
 
 def _escape_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters in all texts of an event. Only a traceback keeps its lines."""
+    """Escape control characters in all texts of an event. A traceback keeps its lines."""
     return {
         key: _escape_traceback(value) if key == "exception" else _escape(value)
         for key, value in event.items()
@@ -83,7 +85,7 @@ def _escape(value: object) -> object:
 
 
 def _escape_traceback(text: str) -> str:
-    # Indented, so that no line of it can pass for a line of the log.
+    # Indent each line, so that it cannot look like a line of the log.
     return "\n".join(f"    {escape_control_characters(line)}" for line in text.split("\n"))
 
 

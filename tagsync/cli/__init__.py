@@ -15,10 +15,10 @@ from tagsync.cli.streams import discard_unwritten, name_streams
 
 _COMMANDS: Final = {
     "check": "Check the configuration, then each registry.",
-    "coverage": "Show when tagsync was looking, and the gaps.",
+    "coverage": "Show when tagsync was looking, and the gaps in between.",
     "demo": "Show what tagsync does, on an emulated registry.",
     "diff": "Show the net difference between two times.",
-    "find": "Show every tag that leads to a digest, or ever did.",
+    "find": "Show every tag that leads to a digest, now or earlier.",
     "log": "Show the changes, oldest first.",
     "run": "Poll every repository on its own schedule, until SIGTERM or Ctrl-C.",
     "status": "Show how fresh the record of each repository is.",
@@ -27,7 +27,7 @@ _COMMANDS: Final = {
     "verify": "Check that the record has not been altered.",
     "web": "Show the record in a browser.",
 }
-"""Each command, and the first sentence of its help, so that ``--help`` need not import it."""
+"""Each command with the first sentence of its help; ``--help`` imports no command."""
 
 
 class Settings(NamedTuple):
@@ -59,7 +59,7 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            # click ends quietly at every broken pipe, which is right for standard output only.
+            # click exits quietly after any broken pipe. This is right only for standard output.
             if error.filename is None:
                 raise RuntimeError("the other end of a pipe or socket was closed") from error
             raise
@@ -117,9 +117,9 @@ def main() -> None:
     except SystemExit:
         # click exits quietly if the reader of standard output is gone.
         status = FAILED
-    except Exception as error:  # noqa: BLE001  a bug is reported too
+    except Exception as error:  # noqa: BLE001  bugs are reported as well
         status = report(error)
     if not discard_unwritten(streams):
-        # Lines of the log are lost, and the status is the only way left to say so.
+        # Lines of the log are lost, and only the exit status can still report this.
         status = status or FAILED
     sys.exit(status)

@@ -39,7 +39,7 @@ def check(settings: Settings, output_format: str) -> int:
 
     Prints a row for each registry: whether tagsync can reach it, whether it accepts the credential,
     how many repositories match, and what one listing cost. Records nothing. If something is wrong,
-    detail says what to do, and the exit status is 1.
+    the column detail says what to do, and the exit status is 1.
 
     \b
     Example:
@@ -62,9 +62,9 @@ def check(settings: Settings, output_format: str) -> int:
 
 
 def _check_registry(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str, object]:
-    """Return the row of a registry: discover its repositories, and list the first of them.
+    """Discover a registry's repositories, list the first one, and return the results.
 
-    The cost of that listing is about the cost of every poll.
+    A poll of a repository costs about as much as this listing.
     """
     row: dict[str, object] = dict.fromkeys(COLUMNS) | {"registry": name}
     discovered, failures = discover(watches, {name: registry})
@@ -79,18 +79,18 @@ def _check_registry(name: str, registry: Registry, watches: Sequence[Watch]) -> 
         detail = "no repository matches: check the names under [[registries.watch]]"
         return {**row, "reachable": bool(watches) or None, "detail": detail}
     watch = watch_of(matched[0], watches)
-    assert watch is not None, "repositories without a watch were left out above"  # noqa: S101  tells the type checker
+    assert watch is not None, "`matched` contains only repositories of a watch"  # noqa: S101  tells the type checker
     return {**row, **_list_once(registry, matched[0], Scope(watch.tags))}
 
 
 def _list_once(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:
-    """Return the columns that one listing gives: its cost, or why it failed."""
+    """List a repository once, and return the columns with the cost or the error."""
     began = monotonic()
     try:
         listing = registry.list_tags(repository.name, scope=scope)
     except RegistryError as error:
         return {**_diagnosis(error), "listed": repository.full_name, "detail": str(error)}
-    assert isinstance(listing, Listing), "without a fingerprint, no listing is unchanged"  # noqa: S101  tells the type checker
+    assert isinstance(listing, Listing), "without a fingerprint to compare, there is no `Unchanged`"  # noqa: S101  tells the type checker
     return {
         "reachable": True,
         "accepted": True,
@@ -102,7 +102,10 @@ def _list_once(registry: Registry, repository: Repository, scope: Scope) -> Mapp
 
 
 def _diagnosis(error: RegistryError | None) -> Mapping[str, object]:
-    """Return what an error means for ``reachable`` and ``accepted``; None if it does not say."""
+    """Return the columns ``reachable`` and ``accepted`` that follow from an error.
+
+    A column is None or left out if the error does not tell its value.
+    """
     if isinstance(error, Unreachable | Untrusted):
         return {"reachable": False}
     if isinstance(error, NotFound) and error.code:

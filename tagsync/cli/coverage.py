@@ -1,4 +1,4 @@
-"""``coverage``: when tagsync was looking, and the gaps."""
+"""``coverage``: when tagsync was looking, and the gaps in between."""
 
 from typing import Final
 
@@ -27,12 +27,13 @@ def coverage(
     until: str | None,
     output_format: str,
 ) -> None:
-    """Show when tagsync was looking, and the gaps.
+    """Show when tagsync was looking, and the gaps in between.
 
     state is "looking" for a run of complete listings, "failed" for a run of polls that failed,
     "held" for a run of listings that were held, and "hole" for a gap without any poll. Without
-    --until the last row is the last poll. PATTERN is a glob over registry/namespace/repository,
-    TIME is ISO 8601 (UTC unless it says otherwise) or an age such as 2h or 3d.
+    --until, the rows of a repository end with its last poll. PATTERN is a glob over
+    registry/namespace/repository. TIME is ISO 8601 (UTC unless it says otherwise) or an age such as
+    2h or 3d.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``demo``: what tagsync does, on an emulated registry, within seconds."""
+"""``demo``: show within seconds what tagsync does, on an emulated registry."""
 
 import shlex
 import sys
@@ -61,7 +61,7 @@ def demo(settings: Settings, directory: Path | None) -> None:
     Example:
       tagsync demo
     """
-    # On a terminal the tables show the same changes, and the lines of the log would hide them.
+    # On a terminal, log lines between the tables would only repeat the changes in the tables.
     quiet = settings.log_level == "info" and sys.stderr.isatty()
     level = "warning" if quiet else settings.log_level
     log.configure(settings.log_format, level)  # type: ignore[arg-type]  # click checked it
@@ -116,7 +116,7 @@ def _fill(swr: Emulator) -> None:
 
 
 def _make_folder(directory: Path | None) -> Path:
-    """Create a new folder: the given one, or ``tagsync-demo`` with the first free number."""
+    """Create the given folder, or ``tagsync-demo`` with the first free number."""
     numbered = (Path(f"tagsync-demo{n}") for n in ("", *map("-{}".format, range(2, 1000))))
     for folder in [directory] if directory else numbered:
         try:

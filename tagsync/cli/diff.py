@@ -38,9 +38,11 @@ def diff(
     """Show the net difference between two times.
 
     A change that was undone in between is not shown. PATTERN is a glob over
-    registry/namespace/repository, TIME is ISO 8601 (UTC unless it says otherwise) or an age such
-    as 2h or 3d. certainty is the lower of those that tagsync tags --at shows for the two times. A
-    row without a tag means that tagsync was not looking at the repository at one of them.
+    registry/namespace/repository. TIME is ISO 8601 (UTC unless it says otherwise) or an age such
+    as 2h or 3d.
+
+    tagsync tags --at shows a certainty for each of the two times; certainty here is the lower one.
+    A row without a tag means that tagsync was not looking at the repository at one of the times.
 
     \b
     Example:

@@ -1,6 +1,6 @@
 """Errors as users see them: one sentence on standard error, and an exit status.
 
-Only errors that tagsync expects become a sentence alone. Any other exception is a bug, and is
+An error that tagsync expects is reported as one sentence. Any other exception is a bug, and is
 reported with its traceback.
 """
 
@@ -19,7 +19,10 @@ from tagsync.errors import (
 )
 
 FAILED: Final = 1
-"""Exit status: a repository, the database or an output failed, or ``verify`` found a fault."""
+"""Exit status: a repository, the database or an output failed.
+
+Also the exit status of ``verify`` if it found a fault.
+"""
 
 REFUSED: Final = 2
 """Exit status: the command line, the configuration or a secret is wrong."""
@@ -61,12 +64,16 @@ def complain(sentence: str) -> None:
 
 
 def _explain(error: OSError) -> str | None:
-    """Return a sentence that names the file or stream that failed; None if the error does not."""
+    """Return a sentence that names the file or stream that failed.
+
+    Returns:
+        None if the error names neither a file nor a stream.
+    """
     if is_stream(error.filename):
         return f"{error.filename} cannot be written: {error.strerror}"
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]
     if not paths and _working_directory_is_gone():
-        # os.getcwd does not name it.
+        # The error of os.getcwd does not name the directory.
         paths = ["the working directory"]
     return f"{' and '.join(paths)} cannot be used: {error.strerror}" if paths else None
 
@@ -77,14 +84,17 @@ def _is_path(name: object) -> bool:
 
 def _working_directory_is_gone() -> bool:
     try:
-        os.getcwd()  # noqa: PTH109  the error of pathlib's is the same
+        os.getcwd()  # noqa: PTH109  pathlib's function calls the same
     except OSError:
         return True
     return False
 
 
 def _report_bug(error: Exception) -> None:
-    """Print the traceback, and below it, where a terminal shows it, the request to report it."""
+    """Print the traceback, and below it a request to report the bug.
+
+    A terminal shows the last lines, so the request comes last.
+    """
     from traceback import format_exception  # noqa: PLC0415  bugs only
 
     from tagsync.escaping import escape_control_characters  # noqa: PLC0415
@@ -95,7 +105,7 @@ def _report_bug(error: Exception) -> None:
 
 
 def _print(text: str) -> None:
-    # If standard error is broken, the exit status still tells what happened.
+    # If standard error is broken, the exit status still reports the failure.
     try:
         click.echo(text, err=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""``find``: every tag that leads to a digest, or ever did."""
+"""``find``: every tag that leads to a digest, now or earlier."""
 
 from itertools import chain
 from typing import Final
@@ -21,15 +21,16 @@ COLUMNS: Final = (
 @format_option
 @click.pass_obj
 def find(settings: Settings, digest: str, output_format: str) -> None:
-    """Show every tag that leads to a digest, or ever did.
+    """Show every tag that leads to a digest, now or earlier.
 
     DIGEST is the digest of a manifest, a configuration (image_id) or a layer, with or without
-    sha256:. A unique prefix of at least 6 digits is enough. Indexes are searched too; platform
-    names the platform in the index.
+    sha256:. A unique prefix of at least 6 digits is enough. A tag leads to the manifest that it
+    points to and to the configuration and layers of that manifest. If it points to an index, it
+    also leads to the images in the index, and platform names the platform of such an image.
 
-    The tag began to point to the digest after not_before and no later than valid_from. It still did
-    at still_at, and had stopped by valid_to. If valid_to is empty, the last listing still had it.
-    If no tag leads to DIGEST, a message on standard error says so.
+    The tag began to lead to the digest after not_before and no later than valid_from. It still did
+    at still_at, and no longer did at valid_to. If valid_to is empty, it still did in the last
+    listing. If no tag leads to DIGEST, a message on standard error says so.
 
     \b
     Example:

@@ -44,11 +44,11 @@ def log(
 
     A change happened after not_before and no later than observed_at. If not_before is empty, the
     tag existed when its repository was first listed. PATTERN is a glob over
-    registry/namespace/repository, TIME is ISO 8601 (UTC unless it says otherwise) or an age such
+    registry/namespace/repository. TIME is ISO 8601 (UTC unless it says otherwise) or an age such
     as 2h or 3d.
 
-    --since and --until show every change that may have happened between them. A change close to one
-    of them may therefore have happened outside.
+    With --since and --until, every change is shown that may have happened between these times. A
+    change near one of them may therefore have happened before --since or after --until.
 
     \b
     Example:

@@ -9,7 +9,7 @@ from tagsync.errors import UnclearQuestion
 
 
 def parse_moment(text: str, now: datetime) -> str:
-    """Return the time that a text means, as `tagsync.clock.timestamp` writes it.
+    """Return the time that a text means, in the format of `tagsync.clock.timestamp`.
 
     Args:
         text: ISO 8601, in UTC unless it says otherwise; a date alone means 00:00. Or an age such
@@ -17,7 +17,7 @@ def parse_moment(text: str, now: datetime) -> str:
         now: The current time.
 
     Raises:
-        UnclearQuestion: If the text is neither, or the time is in the future.
+        UnclearQuestion: If the text is neither a time nor an age, or the time is in the future.
     """
     try:
         moment = _ago(text, now) if re.fullmatch(r"(\d+[a-z]+)+", text) else _iso(text)
@@ -38,7 +38,7 @@ def parse_moment(text: str, now: datetime) -> str:
 def parse_span(
     since: str | None, until: str | None, now: datetime
 ) -> tuple[str | None, str | None]:
-    """Return the start and the end of a period, each None if it is open.
+    """Return the start and the end of a period. None means that a side is open.
 
     Raises:
         UnclearQuestion: If a text is not a time, or the end is before the start.

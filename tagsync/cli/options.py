@@ -29,13 +29,13 @@ def format_option(command: Command) -> Command:
 
 def since_option(command: Command) -> Command:
     """Add the option ``--since``."""
-    return click.option("--since", metavar="TIME", help="Leave out what ended before this time.")(
-        command
-    )
+    return click.option(
+        "--since", metavar="TIME", help="Leave out rows that end before this time."
+    )(command)
 
 
 def until_option(command: Command) -> Command:
     """Add the option ``--until``."""
-    return click.option("--until", metavar="TIME", help="Leave out what began after this time.")(
-        command
-    )
+    return click.option(
+        "--until", metavar="TIME", help="Leave out rows that begin after this time."
+    )(command)

@@ -1,4 +1,7 @@
-"""Print rows as a table, JSON, JSON lines or CSV, escaped for terminals and spreadsheets."""
+"""Print rows as a table, JSON, JSON lines or CSV.
+
+Text is escaped for terminals, and in CSV also for spreadsheets.
+"""
 
 import csv
 import json
@@ -21,7 +24,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
     """Print rows on standard output.
 
     Args:
-        rows: Each has at least the columns.
+        rows: The rows. Each has at least the columns to print.
         columns: The columns to print, in this order.
         output_format: One of `FORMATS`.
     """
@@ -33,7 +36,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
         "csv": _csv,
     }
     printers[output_format](picked, columns)
-    # A broken pipe must raise here, where it is handled, and not when Python exits.
+    # Flush, so that a broken pipe raises its error here and not when Python exits.
     sys.stdout.flush()
 
 
@@ -68,8 +71,9 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
 def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
     """Return a value of a row, shortened for a terminal.
 
-    Digests lose all but their first 12 digits, and times their milliseconds. Of ``fields`` only the
-    names are left, and nothing if the tag was added or deleted, because then all fields differ.
+    A digest is shortened to its first 12 digits, and a time to whole seconds. ``fields`` is
+    shortened to the names of the fields. It is empty if the tag was added or deleted, because then
+    all fields differ.
     """
     value = row[column]
     if not isinstance(value, str):
@@ -97,7 +101,7 @@ def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _structured(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with ``fields``, which the database stores as JSON text, decoded."""
+    """Return the row with ``fields`` decoded, which the database stores as JSON text."""
     if isinstance(row.get("fields"), str):
         return {**row, "fields": json.loads(row["fields"])}
     return row

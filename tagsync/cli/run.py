@@ -30,7 +30,8 @@ from tagsync.registries.credentials import Credential
 def run(settings: Settings) -> None:
     """Poll every repository on its own schedule, until SIGTERM or Ctrl-C.
 
-    SIGHUP reloads the configuration; if the new one is wrong, the daemon keeps the current one.
+    SIGHUP reloads the configuration. If the new configuration is wrong, the daemon keeps the
+    current one.
     Under systemd, the daemon reports its state to the service manager.
 
     \b
@@ -52,7 +53,7 @@ def run(settings: Settings) -> None:
 
 
 class _PlanLoader:
-    """Turns configurations into plans. Registries that did not change stay open."""
+    """Turns configurations into plans. A registry that did not change stays open."""
 
     def __init__(self, path: Path, config: Config, env: Mapping[str, str]) -> None:
         self.metrics = Metrics(version("tagsync"))
@@ -68,7 +69,8 @@ class _PlanLoader:
         """Load the configuration again and return its plan.
 
         Raises:
-            ConfigError: If it is wrong, or names another database. Nothing was changed.
+            ConfigError: If the configuration is wrong, or names another database. Nothing is
+                changed then.
         """
         config = load(self._path, self._env)
         if config.database != self._database:
@@ -79,7 +81,7 @@ class _PlanLoader:
         return self.plan(config)
 
     def plan(self, config: Config) -> Plan:
-        """Return the plan of a configuration, and open the registries that are new in it.
+        """Open the registries that are new in a configuration, and return its plan.
 
         Raises:
             ConfigError: If a secret is missing, no repository is configured, or the daemon cannot
@@ -95,7 +97,7 @@ class _PlanLoader:
                 self.serve(config, self._daemon)
             stack.pop_all()
         self._opened = opened
-        return Plan({name: source for name, (*_, source) in opened.items()}, config.watches)
+        return Plan({name: handle for name, (*_, handle) in opened.items()}, config.watches)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
         """Serve ``/metrics`` and ``/healthz`` on the configured address.
@@ -122,5 +124,5 @@ class _PlanLoader:
             return opened
         registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        source = RegistryHandle(registry, table.concurrency, table.requests_per_second)
-        return without_watches, credential, source
+        handle = RegistryHandle(registry, table.concurrency, table.requests_per_second)
+        return without_watches, credential, handle

@@ -1,4 +1,4 @@
-"""Open what commands need: the configuration, the log, the database and the registries."""
+"""Open the configuration, the log, the database and the registries for commands."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ def set_up(settings: Settings) -> Config:
     Raises:
         ConfigError: If the configuration is missing or wrong.
     """
-    # Importing structlog takes a third of the time of a query, so only commands that log do it.
-    from tagsync import log  # noqa: PLC0415  see above
+    # Import it here: importing structlog takes a third of the time of a command that only queries.
+    from tagsync import log  # noqa: PLC0415  see the comment above
 
     log.configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # click checked it
     return load_config(settings)
@@ -41,7 +41,7 @@ def find_config(settings: Settings) -> Path:
     """Return the path of the configuration file.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If no configuration file is found.
     """
     return find(settings.config, os.environ)
 
@@ -61,10 +61,10 @@ def open_audit(settings: Settings) -> Iterator[Audit]:
 
 
 def require_watches(config: Config) -> None:
-    """Raise an error if the configuration watches no repository.
+    """Check that the configuration watches at least one repository.
 
     Raises:
-        ConfigError: If it has no ``[[registries.watch]]``.
+        ConfigError: If the configuration has no ``[[registries.watch]]``.
     """
     if not config.watches:
         raise ConfigError(
@@ -81,9 +81,9 @@ def open_registries(
     All secrets are read before the first request, so that a missing one is reported at once.
 
     Args:
-        config: The registries to open.
+        config: The configuration of the registries.
         env: Environment variables that secrets may refer to.
-        stack: Closes the registries when it is left.
+        stack: Closes the registries when the caller leaves it.
 
     Raises:
         ConfigError: If a secret is missing or a file of certificates cannot be used.
@@ -97,12 +97,12 @@ def open_registries(
 
 
 def open_configured(table: RegistryTable, credential: Credential, folder: Path) -> Registry:
-    """Open one registry as its table of the configuration says. The caller closes it.
+    """Open the registry of a ``[[registries]]`` table. The caller closes it.
 
     Args:
         table: The registry's table.
-        credential: As resolved from the table.
-        folder: Paths in the table are relative to it.
+        credential: The credential of the table, with its secrets.
+        folder: The folder that paths in the table are relative to.
 
     Raises:
         ConfigError: If the credential or the file of certificates cannot be used.
@@ -121,7 +121,7 @@ def open_configured(table: RegistryTable, credential: Credential, folder: Path) 
 
 
 def display_path(path: Path) -> str:
-    """Return the path relative to the working directory if it is below, else unchanged."""
+    """Return a path relative to the working directory, or unchanged if it is outside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

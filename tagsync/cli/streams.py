@@ -1,4 +1,4 @@
-"""Standard output and standard error, whose errors say which of the two failed."""
+"""Standard output and standard error, with errors that name the failed stream."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STREAMS: Final = {"stdout": "standard output", "stderr": "standard error"}
-"""Attributes of `sys`, and the names that users read."""
+"""Attributes of `sys`, and the names of the streams in messages."""
 
 
 class NamedOutput(FileIO):
-    """A file descriptor that puts a name into the ``filename`` of its write errors.
+    """An output stream whose write errors have the stream's name as ``filename``.
 
-    Without the name, an error of standard output cannot be told from one of a file or a socket.
+    Without the name, an error of standard output looks like an error of a file or a socket.
     """
 
     def __init__(self, descriptor: int, title: str) -> None:
@@ -25,7 +25,7 @@ class NamedOutput(FileIO):
         self._title = title
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes, like any raw stream."""
+        """Write bytes. If that fails, add the stream's name to the error."""
         try:
             return super().write(data)
         except OSError as error:
@@ -34,22 +34,22 @@ class NamedOutput(FileIO):
 
 
 def is_stream(name: object) -> bool:
-    """Return whether the ``filename`` of an error means standard output or standard error."""
+    """Return whether the ``filename`` of an error names one of the two streams."""
     return name in _STREAMS.values()
 
 
 def name_streams() -> list[TextIO]:
-    """Make standard output and standard error name themselves in errors, and return both.
+    """Replace standard output and standard error by named ones, and return both.
 
-    Characters that a terminal's encoding does not have are written as escapes. A stream that was
-    closed when the process started is replaced by one that discards everything.
+    Characters that a terminal's encoding does not have are written as escapes. If a stream was
+    closed when the process started, its replacement discards everything.
     """
     streams: list[TextIO] = []
     for attribute, title in _STREAMS.items():
         stream = getattr(sys, attribute)
         if stream is None:
-            stream = Path(os.devnull).open("w")  # noqa: SIM115  until the end
-        # Streams that replace the process's own, as in tests, may have no descriptor.
+            stream = Path(os.devnull).open("w")  # noqa: SIM115  open until the process ends
+        # Tests replace the streams of the process. Such a stream may have no descriptor.
         elif stream is getattr(sys, f"__{attribute}__"):
             stream = _named(stream, title)
         if isinstance(stream, TextIOWrapper):
@@ -61,7 +61,7 @@ def name_streams() -> list[TextIO]:
 
 def _named(stream: TextIOWrapper, title: str) -> TextIOWrapper:
     output = NamedOutput(stream.fileno(), title)
-    # python -u omits the buffer.
+    # With python -u, the streams have no buffer.
     unbuffered = isinstance(stream.buffer, RawIOBase)
     return TextIOWrapper(
         output if unbuffered else BufferedWriter(output),
@@ -72,12 +72,12 @@ def _named(stream: TextIOWrapper, title: str) -> TextIOWrapper:
 
 
 def discard_unwritten(streams: Iterable[TextIO]) -> bool:
-    """Flush streams, and redirect those that fail to ``os.devnull``.
+    """Flush streams, and redirect each stream that fails to ``os.devnull``.
 
-    Otherwise Python would flush them again at exit, and print an error.
+    Otherwise Python would flush the stream again at exit, and print an error.
 
     Returns:
-        Whether all could be flushed.
+        Whether all streams could be flushed.
     """
     flushed = True
     for stream in streams:

@@ -68,7 +68,7 @@ def run_pass(
     """Poll each matching repository once.
 
     Args:
-        config: Registries and watches.
+        config: The registries and watches.
         patterns: Globs over full names. Without any, all repositories are polled.
         options: Options of the pass.
         env: Environment variables that secrets may refer to.
@@ -86,10 +86,11 @@ def run_pass(
         with Store.open_for_reading(config.database) as recorded:
             known |= set(recorded.repositories())
         watches, failures = _find_watches(config, patterns, known, registries)
-        # After a failed discovery, a pattern may mean a repository that was not discovered.
+        # After a failed discovery, a pattern without a match is not an error: its repository may
+        # exist, but was not discovered.
         select = selected if failures else matching
         repositories = select(sorted(watches), patterns)
-        # The database is opened last, so that a command that is refused creates no file.
+        # Open the database last, so that a wrong command line creates no file.
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
         now = utc_now()
@@ -97,7 +98,7 @@ def run_pass(
             Job.of(each, watches[each], registries[each.registry], now) for each in repositories
         ]
         concurrency = {name: config.registries[name].concurrency for name in registries}
-        # Keep the garbage collector off imported modules: an idle pass is 4 % faster.
+        # The garbage collector then skips imported modules. An idle pass is 4 % faster.
         gc.freeze()
         with _progress_bar(len(jobs)) as on_poll:
             return [*failures, *run_once(jobs, store, concurrency, options, on_poll)]
@@ -127,7 +128,7 @@ def _find_watches(
     known: set[Repository],
     registries: Mapping[str, Registry],
 ) -> tuple[dict[Repository, Watch], list[Poll]]:
-    """Return the watch of each known or discovered repository, and failures of discovery.
+    """Return the watch of each known or discovered repository, and failed discoveries.
 
     If every pattern is the full name of a known repository, discovery is skipped.
     """
@@ -144,7 +145,7 @@ def _find_watches(
 
 
 def to_row(poll: Poll) -> dict[str, object]:
-    """Return the row that shows a poll."""
+    """Return a poll as a row of the output."""
     return {**msgspec.structs.asdict(poll), "repository": poll.repository.full_name}
 
 

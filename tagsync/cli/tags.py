@@ -24,15 +24,17 @@ COLUMNS_AT: Final = (*COLUMNS, "present", "certainty", "unsure_from", "unsure_un
 def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_format: str) -> None:
     """Show what each tag points to, now or at an earlier time.
 
-    PATTERN is a glob over registry/namespace/repository, TIME is ISO 8601 (UTC unless it says
+    PATTERN is a glob over registry/namespace/repository. TIME is ISO 8601 (UTC unless it says
     otherwise) or an age such as 2h or 3d.
 
     With --at, certainty is "certain" if the listings before and after TIME agree. It is "uncertain"
-    if the tag changed between them: then there is a row for each state that it may have been in,
-    and present is "no" in the row in which it did not exist. It is "not observed" if tagsync was
-    not looking at TIME: the row is the last known state, with a second row for the next known state
-    if that differs. It is "unknown" before the first listing. Between unsure_from and unsure_until
-    nothing more certain is known.
+    if the tag changed between these listings. There is then a row for each state that the tag may
+    have had; in the state without the tag, present is "no".
+
+    certainty is "not observed" if tagsync was not looking at TIME. The first row then shows the
+    last known state, and a second row shows the next known state if it differs. certainty is
+    "unknown" before the first listing. From unsure_from to unsure_until, nothing more certain is
+    known.
 
     \b
     Example:

@@ -30,8 +30,8 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
     """Check that the record has not been altered.
 
     Recomputes the hash chain of changes and the hash of every manifest, replays all changes and
-    compares the result with the mirror, and compares each change with the observations. If a check
-    fails, its row names the first fault, and the exit status is 1.
+    compares the result with the current tags, and compares each change with the observations. If a
+    check fails, its row names the first fault, and the exit status is 1.
 
     \b
     Example:

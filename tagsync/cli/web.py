@@ -36,8 +36,8 @@ def web(settings: Settings, host: str, port: int) -> None:
     Example:
       tagsync web --port 0
     """
-    # Datasette prefers pysqlite3 if it is installed, but then it cannot use our connections, which
-    # are of Python's own sqlite3. None makes the import fail.
+    # If pysqlite3 is installed, Datasette uses it, and cannot use our connections of sqlite3. With
+    # None in `sys.modules`, importing pysqlite3 fails, and Datasette uses sqlite3.
     sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # as Python documents it
     try:
         from tagsync.web import serve  # noqa: PLC0415  an extra, and slow to import

@@ -20,7 +20,7 @@ def make_application(metrics: Metrics, health: Callable[[], Sequence[str]]) -> A
 
     Args:
         metrics: Answers ``/metrics``.
-        health: Returns what is wrong, one sentence for each problem, for ``/healthz``.
+        health: Returns one sentence for each problem, for ``/healthz``.
     """
     exposition = metrics.exposition()
 
@@ -42,7 +42,7 @@ class Endpoint:
     """An HTTP server that runs in its own thread until it is closed."""
 
     def __init__(self, address: tuple[str, int], application: Application) -> None:
-        """Listen at once.
+        """Start to listen.
 
         Args:
             address: Host and port. Port 0 selects a free one.
@@ -65,7 +65,7 @@ class Endpoint:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return int(self._server.server_address[1])
 
     def close(self) -> None:

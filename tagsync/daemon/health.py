@@ -13,7 +13,7 @@ HEARTBEAT: Final = timedelta(seconds=10)
 """Longest time between two heartbeats of a scheduler that works."""
 
 _REPORTED: Final = 20
-"""Number of stale repositories that an answer of ``/healthz`` names."""
+"""Maximum number of stale repositories that an answer of ``/healthz`` names."""
 
 
 class Census(msgspec.Struct, frozen=True):
@@ -22,7 +22,8 @@ class Census(msgspec.Struct, frozen=True):
     Attributes:
         failing: Repositories whose last poll failed.
         stale: Repositories without a complete listing for three intervals.
-        oldest: The oldest of the last complete listings. None if there is none.
+        oldest: Each repository has a last complete listing; this is the time of the oldest. None if
+            no repository was ever listed completely.
     """
 
     registry: str
@@ -60,7 +61,7 @@ def summarize(counts: Sequence[Census], rejected: str | None) -> str:
 
     Args:
         counts: The counts of each registry.
-        rejected: Why the last reload was rejected. None if it was not.
+        rejected: The error of the last reload. None if it succeeded, or before the first reload.
     """
     failing = sum(each.failing for each in counts)
     stale = sum(each.stale for each in counts)

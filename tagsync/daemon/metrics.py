@@ -38,7 +38,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         """Create all metrics."""
         # The creation time of each series is not useful here and doubles the size of a scrape.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's omission
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         Info("tagsync_build", "The version of tagsync.", registry=self._registry).info(
@@ -70,7 +70,7 @@ class Metrics:
         self._reload.set(1)
 
     def add_registry(self, registry: str) -> None:
-        """Export a registry's counters as zero, so that its first failure is an increase."""
+        """Create a registry's counters at zero, so that its first failure is an increase."""
         for outcome in get_args(PollOutcome):
             self._polls.labels(registry, outcome)
         for kind in get_args(Kind):
@@ -108,7 +108,7 @@ class Metrics:
         self._reload.set(not failed)
 
     def collect_from(self, census: Callable[[], Sequence[Census]]) -> None:
-        """Set the function that returns the state of the repositories on each scrape."""
+        """Set the function that each scrape calls to count the repositories."""
         self._registry.register(_CensusCollector(census))
 
     def exposition(self) -> Application:
@@ -150,8 +150,8 @@ class _CensusCollector(Collector):
             "tagsync_failing_repositories": "Repositories whose last poll failed.",
             "tagsync_stale_repositories": "Repositories without a complete listing for three"
             " intervals.",
-            "tagsync_oldest_complete_listing_timestamp_seconds": "The oldest of the repositories'"
-            " last complete listings. Repositories that were never listed are counted as stale"
-            " instead.",
+            "tagsync_oldest_complete_listing_timestamp_seconds": "Time of the oldest among"
+            " the repositories' last complete listings. Repositories that were never listed are not"
+            " included; they are counted as stale.",
         }
         return [GaugeMetricFamily(*each, labels=["registry"]) for each in described.items()]

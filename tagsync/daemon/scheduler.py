@@ -24,19 +24,20 @@ from apscheduler.triggers.base import BaseTrigger
 from tagsync.clock import Clock, utc_now
 
 NextDue = Callable[[datetime], datetime]
-"""Returns when a job is due next, strictly after a given time.
+"""A function that takes a time, and returns a job's next due time after it.
 
-It must not wait for a lock of the caller: the scheduler calls it while it holds its own.
+The scheduler holds its own lock during the call. The function must therefore not wait for a lock
+that a thread may hold while it calls the scheduler.
 """
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A run of a job that returned.
+    """A finished run of a job.
 
     Attributes:
-        job: Its name.
+        job: The job's name.
         due_at: When this run was due.
         result: The job's return value.
     """
@@ -49,8 +50,8 @@ class Finished(msgspec.Struct, frozen=True):
 class Scheduler(Protocol):
     """The interface between the daemon and its scheduler. All methods are thread-safe.
 
-    A late run is not skipped: the job runs once, as soon as possible, however many of its runs were
-    missed. A job is never started while its last run is queued or under way in the same pool.
+    If one or more runs of a job were missed, the job runs once, as soon as possible. A job is never
+    started while its last run is queued or under way in the same pool.
     """
 
     def start(
@@ -72,14 +73,14 @@ class Scheduler(Protocol):
         """Start no more jobs. Does not wait for those that are under way."""
 
     def open_pool(self, pool: str, threads: int) -> None:
-        """Add a thread pool, or replace the one of this name.
+        """Add a thread pool, or replace the pool of this name.
 
-        The jobs of a pool that is replaced use the new one from now on; runs that are queued or
-        under way end in the old one.
+        If a pool is replaced, its jobs use the new pool from now on. Runs that are queued or under
+        way end in the old pool.
         """
 
     def close_pool(self, pool: str) -> None:
-        """Remove a pool that no job uses any more, without waiting for what runs in it."""
+        """Remove a pool that no job uses any more. Does not wait for runs under way."""
 
     def add(
         self, job: str, run: Callable[[], object], next_due: NextDue, pool: str, first: datetime
@@ -89,22 +90,22 @@ class Scheduler(Protocol):
         Args:
             job: A unique name.
             run: The work.
-            next_due: Decides when the job runs after its first run.
-            pool: The pool whose threads run it.
-            first: When it runs for the first time.
+            next_due: Returns when the job is due after its first run.
+            pool: Name of the pool whose threads run the job.
+            first: When the job is due for the first time.
         """
 
     def remove(self, job: str) -> None:
         """Remove a job. A run that is queued or under way is not cancelled."""
 
     def reschedule(self, job: str) -> None:
-        """Call the job's ``next_due`` again, because it would now return another time."""
+        """Call a job's ``next_due`` again, because its result has changed."""
 
     def run_at(self, job: str, at: datetime) -> None:
-        """Run a job at a given time instead of when it would be due next."""
+        """Run a job at a given time, instead of at the time when it is due next."""
 
     def postpone(self, job: str, until: datetime) -> None:
-        """Run a job no earlier than at a given time. No effect if it is due later anyway."""
+        """Delay a job's next run to a given time. No effect if it is due later anyway."""
 
 
 def every(interval: timedelta) -> NextDue:
@@ -116,10 +117,10 @@ class ThreadScheduler:
     """The scheduler of a real daemon: APScheduler with one executor for each pool."""
 
     def __init__(self, clock: Clock = utc_now) -> None:
-        """Start no thread yet.
+        """Create a scheduler that does not run yet.
 
         Args:
-            clock: The clock that all times passed to and from this class refer to.
+            clock: The clock of all times that this class takes and returns.
         """
         self._clock = clock
         self._pools: dict[str, _Pool] = {}
@@ -145,7 +146,7 @@ class ThreadScheduler:
         _forward_errors()
         self._scheduler.add_listener(finished, EVENT_JOB_EXECUTED)
         self._scheduler.add_listener(overrun, EVENT_JOB_MAX_INSTANCES)
-        # Paused, because otherwise each of thousands of new jobs would wake the scheduler.
+        # Start paused. Otherwise each of thousands of new jobs would wake the scheduler.
         self._scheduler.start(paused=True)
 
     def resume(self) -> None:
@@ -205,8 +206,11 @@ class ThreadScheduler:
             self._scheduler.modify_job(job, next_run_time=earliest)
 
     def _lead(self) -> timedelta:
-        """Return how far the system clock, which APScheduler reads, is ahead of ours."""
-        # In this order, so that a job never runs before its time by our clock.
+        """Return how far the system clock is ahead of the clock given to this class.
+
+        APScheduler reads the system clock, so this is added to all times that it gets.
+        """
+        # Read our clock first: then the result is never too small, and no job runs too early.
         now = self._clock()
         return utc_now() - now
 
@@ -216,21 +220,21 @@ class ThreadScheduler:
 
 
 class _Pool(NamedTuple):
-    """A thread pool, and the name by which APScheduler knows it."""
+    """A thread pool, and its name in APScheduler."""
 
     alias: str
     executor: ThreadPoolExecutor
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Asks a `NextDue`. Missed runs are skipped, not queued."""
+    """An APScheduler trigger that calls a `NextDue`. Its times are never in the past."""
 
     def __init__(self, next_due: NextDue, lead: Callable[[], timedelta]) -> None:
         self._next_due = next_due
         self._lead = lead
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        """Return the next time after ``now`` by APScheduler's clock."""
+        """Return when the job is due next after ``now``, by APScheduler's clock."""
         lead = self._lead()
         return self._next_due(max(previous or now, now) - lead) + lead
 
@@ -239,7 +243,10 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
 
 
 class _ErrorForwarder(logging.Handler):
-    """Logs APScheduler's errors with their traceback. Its warnings come as events."""
+    """Logs APScheduler's errors with their traceback.
+
+    It ignores APScheduler's warnings, because listeners receive the same facts as events.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         log.error("daemon.failed", error=record.getMessage(), exc_info=record.exc_info)

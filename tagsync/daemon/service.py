@@ -1,8 +1,9 @@
 """The polling service: poll every repository on its own schedule until stopped.
 
-`Daemon` connects the parts. The scheduler starts polls and discoveries in threads, a pool for each
-registry, so that a slow or broken registry delays no other. The watchlist has the state of each
-repository, and decides what follows from a poll or a reload. The daemon carries that out.
+`Daemon` connects two parts. The scheduler runs polls and discoveries in threads. Each registry has
+its own thread pool, so a slow or broken registry does not delay the others. The watchlist holds the
+state of each repository, and decides what has to change after a poll or a reload. The daemon then
+makes these changes.
 
 The main thread only waits for requests. SIGTERM and SIGINT stop the daemon, SIGHUP reloads the
 configuration.
@@ -50,25 +51,28 @@ Request = Literal["stop", "reload"]
 
 _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
-"""The daemon's own jobs, and their pools. No registry can have such a name."""
+"""Names of the daemon's own jobs and of their pools. No registry has such a name."""
 
 _POLLS_TIMEOUT: Final = 2.5
-"""Seconds that a stop waits for polls that are under way."""
+"""How long `Daemon.stop` waits for polls that are under way, in seconds."""
 
 _CLOSE_TIMEOUT: Final = 1.5
-"""Seconds that it then waits for the last transaction."""
+"""How long `Daemon.stop` then waits for the last transaction, in seconds."""
 
 _CLOCK_CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the clock."""
 
 _CLOCK_STEP: Final = timedelta(seconds=5)
-"""If the clock goes back by more than this, it was set back, not corrected."""
+"""A longer step back means that the clock was set back.
+
+A shorter step is a correction, for example by NTP, and is ignored.
+"""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 class Daemon:
-    """The service: polls the repositories of a plan until it is stopped."""
+    """The service. It polls the repositories of a plan until it is stopped."""
 
     def __init__(
         self,
@@ -83,18 +87,19 @@ class Daemon:
         monotonic: Callable[[], float] = time.monotonic,
         random: Random | None = None,
     ) -> None:
-        """Start nothing yet.
+        """Create a daemon that does not run yet.
 
         Args:
             plan: The plan to start with.
-            reload: Returns a new plan. If it raises a `TagsyncError`, the old one stays in force.
-            store: Where polls are recorded. The daemon closes it when it stops.
+            reload: Loads the configuration again and returns its plan. If it raises a
+                `TagsyncError`, the daemon keeps the current plan.
+            store: The database in which polls are recorded. `stop` closes it.
             metrics: Counts the polls.
             manager: The service manager to notify.
             scheduler: Runs the jobs. None for threads and real time.
             clock: Returns the current time.
             monotonic: Returns seconds that a change of the system clock does not affect.
-            random: Source of the jitter.
+            random: Random numbers for the jitter.
         """
         self._first_plan = plan
         self._reload_plan = reload
@@ -104,9 +109,9 @@ class Daemon:
         self._scheduler = scheduler or ThreadScheduler(clock)
         self._clock = clock
         self._monotonic = monotonic
-        self._random = random or Random()  # noqa: S311  jitter is no secret
+        self._random = random or Random()  # noqa: S311  jitter may be predictable
         self._requests: SimpleQueue[Request] = SimpleQueue()
-        # Guards all attributes below, and is notified when a poll or a discovery ends.
+        # Guards all attributes below. Waiting threads are notified when a poll or a discovery ends.
         self._changed = Condition()
         self._watchlist = Watchlist()
         self._in_use = _RegistryUse()
@@ -117,10 +122,10 @@ class Daemon:
         self._last_head = 0
 
     def run(self) -> bool:
-        """Run until SIGTERM or SIGINT. Has to be called in the main thread.
+        """Run until SIGTERM or SIGINT. Must be called in the main thread.
 
         Returns:
-            As `stop`.
+            The result of `stop`.
 
         Raises:
             StoreError: If the database cannot be read.
@@ -132,7 +137,7 @@ class Daemon:
         return self.stop()
 
     def start(self) -> None:
-        """Start to poll, in the scheduler's threads.
+        """Start polling in the scheduler's threads.
 
         Raises:
             StoreError: If the database cannot be read.
@@ -154,11 +159,11 @@ class Daemon:
         self._manager.ready(self.summary())
 
     def request(self, what: Request) -> None:
-        """Ask the daemon to stop or reload. May be called in any thread or signal handler."""
+        """Ask the daemon to stop or reload. Any thread or signal handler may call this."""
         self._requests.put(what)
 
     def run_loop(self) -> None:
-        """Handle requests until one is to stop, and check the clock in between."""
+        """Handle requests until one says ``stop``. Check the clock in between."""
         while True:
             try:
                 what = self._requests.get(timeout=_CLOCK_CHECK_INTERVAL)
@@ -170,11 +175,15 @@ class Daemon:
             self._reload()
 
     def stop(self) -> bool:
-        """Wait for the transaction that is under way, and stop within five seconds.
+        """Stop within five seconds.
+
+        Wait for polls that are under way, then for the last transaction, each for a part of this
+        time.
 
         Returns:
-            True if all polls and the last transaction have ended. If False, some threads still wait
-            for a registry that does not answer; their results will not be recorded.
+            True if all polls and the last transaction have ended. False if a poll still waits for a
+            registry that does not answer, or if the last transaction is not complete. The results
+            of the polls that have not ended will not be recorded.
         """
         log.info("daemon.stopping")
         self._manager.stopping()
@@ -184,7 +193,7 @@ class Daemon:
         with self._changed:
             self._changed.wait_for(lambda: not self._in_use.calls, _POLLS_TIMEOUT)
             abandoned = self._in_use.calls
-        # Closing waits for the transaction that is under way; nothing can be written after it.
+        # Closing waits for the transaction that is under way. Nothing can be recorded afterwards.
         closing = Thread(target=self._close_store, daemon=True)
         closing.start()
         closing.join(_CLOSE_TIMEOUT)
@@ -199,7 +208,7 @@ class Daemon:
             return census(self._watchlist, self._clock())
 
     def health(self) -> list[str]:
-        """Return what is wrong, one sentence for each problem."""
+        """Return one sentence for each problem. The list is empty if all is well."""
         with self._changed:
             silent = self._monotonic() - self._last_heartbeat
             return problems(self._watchlist, silent, self._clock())
@@ -217,10 +226,10 @@ class Daemon:
     # --- plans ------------------------------------------------------------------------------------
 
     def apply_plan(self, plan: Plan) -> None:
-        """Replace the plan, without disturbing what both plans contain.
+        """Replace the plan. Repositories and discoveries that both plans have are kept.
 
         Raises:
-            StoreError: If the database cannot be read; the plan before stays in force.
+            StoreError: If the database cannot be read. The current plan then stays in force.
         """
         recorded = self._store.freshness()
         with self._changed:
@@ -275,16 +284,21 @@ class Daemon:
         if added or removed:
             log.debug("daemon.watching", added=added, removed=removed, **self._size())
 
-    def _schedule_soon(self, some: Iterable[WatchedRepository]) -> None:
-        """Poll repositories now, but no faster than their registry may be queried."""
-        for watched, start in self._watchlist.stagger(some, self._clock()):
+    def _schedule_soon(self, repositories: Iterable[WatchedRepository]) -> None:
+        """Poll repositories soon, but no faster than the request rate of their registry."""
+        for watched, start in self._watchlist.stagger(repositories, self._clock()):
             watched.backoff_until = None
             self._scheduler.run_at(watched.name, start)
 
     # --- polls ------------------------------------------------------------------------------------
 
     def _poll(self, watched: WatchedRepository) -> "_FinishedPoll | None":
-        """Poll a repository: the job of the scheduler. Returns None if it was not polled."""
+        """Poll a repository. The scheduler runs this method as a job.
+
+        Returns:
+            None if the repository was not polled, because the daemon is stopping, or because the
+            repository is no longer watched, backs off, or is already being polled.
+        """
         started_at = self._clock()
         with self._changed:
             if self._stopping or not self._watchlist.has(watched):
@@ -309,7 +323,7 @@ class Daemon:
         try:
             return poll(job, self._store, clock=self._clock)
         except StoreError as error:
-            # During a stop, the database is closed while abandoned polls still run.
+            # While the daemon stops, the database is closed before abandoned polls have ended.
             if not self._stopping:
                 repository = job.repository
                 log.error(
@@ -321,7 +335,7 @@ class Daemon:
             return Poll(job.repository, "failed", detail=str(error))
 
     def _on_finished(self, finished: Finished) -> None:
-        """Schedule what follows from a poll. The scheduler may already start the next one."""
+        """Update the schedule after a poll. The repository's next poll may already run."""
         if not isinstance(finished.result, _FinishedPoll):
             return
         watched, result, started_at, recovered = finished.result
@@ -338,20 +352,20 @@ class Daemon:
                 watched.overran = False
                 self._scheduler.run_at(watched.name, self._clock())
             if recovered:
-                # The registry answers again, so those that back off need not wait any longer.
+                # The registry answers again, so its other repositories can stop backing off.
                 registry = watched.repository.registry
                 self._schedule_soon(self._watchlist.backing_off(registry))
 
     def _on_overrun(self, name: str) -> None:
-        """Note that a poll could not start because the one before is still under way."""
+        """Note that a repository was due while its last poll was queued or under way."""
         with self._changed:
             watched = self._watchlist.get(name)
             if self._stopping or watched is None or watched.overran:
                 return
             watched.overran = True
-            # A repository that failed is postponed in any case.
+            # After a failure, the repository is postponed anyway.
             if not watched.polling and not watched.failures:
-                # It has either just finished or is waiting for a thread. Check in a second.
+                # The poll has either just ended or is waiting for a thread. Check in a second.
                 self._scheduler.run_at(name, self._clock() + timedelta(seconds=1))
         registry = watched.repository.registry
         self._metrics.count_overrun(registry)
@@ -360,7 +374,7 @@ class Daemon:
     # --- discovery --------------------------------------------------------------------------------
 
     def _discover(self, discovery: Discovery) -> None:
-        """Expand the globs of a watch: the job of the scheduler."""
+        """Expand the globs of a watch. The scheduler runs this method as a job."""
         watch = discovery.watch
         with self._changed:
             if self._stopping or not self._watchlist.runs(discovery):
@@ -373,7 +387,7 @@ class Daemon:
             with self._changed:
                 self._in_use.end(registry)
                 self._changed.notify_all()
-        # Read before taking the lock: the database may be locked by another process.
+        # Read before taking the lock, because another process may have locked the database.
         recorded = self._read_recorded(watch.registry)
         failed = bool(failures) or recorded is None
         self._metrics.count_discovery(watch.registry, failed=failed)
@@ -399,7 +413,8 @@ class Daemon:
     def check_clock(self) -> None:
         """Poll everything soon if the clock was set back since the last check.
 
-        A scheduler that goes by the clock would not run anything until the clock has caught up.
+        The scheduler compares due times with the clock. Without this check it would run nothing
+        until the clock has caught up.
         """
         before, self._clock_offset = self._clock_offset, self._read_clock_offset()
         step = before - self._clock_offset
@@ -415,16 +430,16 @@ class Daemon:
                 self._scheduler.run_at(job, now)
 
     def _read_clock_offset(self) -> timedelta:
-        """Return the offset between the clock and the monotonic clock."""
+        """Return the clock minus the monotonic clock. It changes if the clock is set."""
         return self._clock() - datetime.fromtimestamp(0, UTC) - timedelta(seconds=self._monotonic())
 
     def _send_heartbeat(self) -> None:
-        """Send a heartbeat. It is a job, so it proves that the scheduler works."""
+        """Send a heartbeat. The scheduler runs this as a job, so it proves that jobs run."""
         self._last_heartbeat = self._monotonic()
         self._manager.heartbeat(self.summary())
 
     def _log_head(self) -> None:
-        """Log the head of the chain if it is new, so that the log is a witness.
+        """Log the head of the hash chain if it is new, so that the log is a witness.
 
         `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
         """
@@ -444,10 +459,10 @@ class Daemon:
 
 
 class _FinishedPoll(NamedTuple):
-    """The result of a poll's job.
+    """The result of a job that polled a repository.
 
     Attributes:
-        recovered: Whether the poll ended a series of failures.
+        recovered: Whether this poll did not fail, but the poll before it did.
     """
 
     watched: WatchedRepository
@@ -457,9 +472,10 @@ class _FinishedPoll(NamedTuple):
 
 
 class _RegistryUse:
-    """Counts the calls of each registry, and closes a retired registry after the last.
+    """The number of calls to each registry that are under way.
 
-    The caller holds a lock.
+    A retired registry is one that the plan no longer uses. It is closed after its last call. The
+    caller holds a lock.
     """
 
     def __init__(self) -> None:
@@ -468,7 +484,7 @@ class _RegistryUse:
 
     @property
     def calls(self) -> int:
-        """Number of calls of all registries."""
+        """Number of calls to all registries."""
         return self._calls.total()
 
     def begin(self, registry: Registry) -> None:
@@ -481,7 +497,7 @@ class _RegistryUse:
             self.retire(())
 
     def retire(self, registries: Iterable[Registry]) -> None:
-        """Close registries as soon as no call uses them."""
+        """Close each of these registries as soon as no call uses it."""
         self._retired.update(registries)
         for registry in [each for each in self._retired if each not in self._calls]:
             self._retired.discard(registry)

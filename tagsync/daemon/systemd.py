@@ -24,7 +24,10 @@ class ServiceManager:
 
     @property
     def watchdog(self) -> timedelta | None:
-        """Longest time between two heartbeats (sd_watchdog(3)). None if none are expected."""
+        """The longest time that the manager allows between heartbeats (sd_watchdog(3)).
+
+        None if it expects no heartbeats.
+        """
         microseconds = self._env.get("WATCHDOG_USEC", "")
         process = self._env.get("WATCHDOG_PID", "")
         if not microseconds.isdigit() or process not in {"", str(os.getpid())}:
@@ -36,9 +39,10 @@ class ServiceManager:
         self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Report that the daemon reads its configuration again, until `ready` is called.
+        """Report that a reload of the configuration begins. `ready` reports its end.
 
-        ``Type=notify-reload`` uses the time to match this message with its own request.
+        With ``Type=notify-reload``, systemd uses the time in this message to match it with the
+        reload that systemd requested.
         """
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
@@ -55,7 +59,7 @@ class ServiceManager:
             return
         # A manager that does not listen must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            # Do not block: heartbeats are sent by a thread of the scheduler.
+            # Do not block, because a thread of the scheduler sends heartbeats.
             channel.setblocking(False)
             text = "\n".join(" ".join(line.splitlines()) for line in lines)
             channel.sendto(text.encode(), self._address)

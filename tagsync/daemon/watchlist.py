@@ -1,8 +1,8 @@
 """The watchlist: which repositories the daemon polls, and the state of each.
 
 This module does no input or output and reads no clock. The caller passes the current time, holds a
-lock, and carries out the differences that `Watchlist` returns. A reload is a set difference, so it
-does not disturb repositories and discoveries that both plans contain.
+lock, and carries out the differences that `Watchlist` returns. A reload compares the old and the
+new plan. It does not disturb repositories and discoveries that both plans contain.
 """
 
 from collections import Counter
@@ -20,18 +20,24 @@ from tagsync.registries import Registry
 from tagsync.schedule import backoff, next_due, spacing, stale
 
 _FIRST_DISCOVERY_BACKOFF: Final = timedelta(seconds=30)
-"""Backoff after a discovery's first failure. It doubles up to its interval."""
+"""Backoff after a discovery's first failure.
+
+It doubles with each further failure, up to the interval between two discoveries.
+"""
 
 Recorded = Mapping[Repository, tuple[str | None, int]]
-"""Recorded repositories, each with its last complete listing and number of tags."""
+"""For each recorded repository: time of the last complete listing, number of tags.
+
+The time is None if the repository was never listed completely.
+"""
 
 
 class RegistryHandle(msgspec.Struct, frozen=True):
     """An open registry and the limits of its use.
 
     Attributes:
-        concurrency: Number of its repositories that may be polled at once.
-        requests_per_second: Rate at which polls that are due together are started.
+        concurrency: How many of the registry's repositories may be polled at the same time.
+        requests_per_second: How many polls are started per second if more are due at once.
     """
 
     registry: Registry
@@ -40,10 +46,10 @@ class RegistryHandle(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The configuration of the daemon: registries and what to watch there.
+    """The daemon's configuration: registries, and which repositories to watch.
 
     Attributes:
-        registries: By configured name. A handle that equals the previous one stays open.
+        registries: By configured name. A registry stays open if its handle equals the previous one.
         watches: A repository belongs to the first watch that covers it.
     """
 
@@ -55,13 +61,13 @@ class WatchedRepository:
     """A repository that is polled, and the results of its polls so far.
 
     Attributes:
-        watch: The watch that covers it. A reload may replace it.
+        watch: The watch that covers the repository. A reload may replace the watch.
         watched_since: When the daemon began to watch it.
         failures: Number of failed polls in a row.
         transient: Whether the last failure was a transient error.
         polling: Whether a poll is under way.
-        overran: Whether it was due again while that poll was queued or under way.
-        backoff_until: Do not poll it before this time. None if the last poll did not fail.
+        overran: Whether the repository was due again while its poll was queued or under way.
+        backoff_until: No poll may begin before this time. None if the last poll did not fail.
     """
 
     def __init__(self, repository: Repository, watch: Watch, now: datetime) -> None:
@@ -79,11 +85,11 @@ class WatchedRepository:
         self.backoff_until: datetime | None = None
 
     def is_stale(self, now: datetime) -> bool:
-        """Return whether the last complete listing is too old; see `stale`."""
+        """Return whether the last complete listing is too old; see `schedule.stale`."""
         return stale(self.watch, self.last_complete_at or self.watched_since, now)
 
     def next_due(self, after: datetime, random: Random) -> datetime:
-        """Return when to poll it next: the time of its schedule plus a random jitter."""
+        """Return when to poll next: the time by the schedule plus a random jitter."""
         jitter = random.uniform(0, self.watch.jitter.total_seconds())
         return next_due(self.watch, self.repository, after) + timedelta(seconds=jitter)
 
@@ -92,12 +98,12 @@ class WatchedRepository:
         return max(spacing(self.watch, now), self._backoff(now))
 
     def begin_poll(self, now: datetime) -> bool:
-        """Note that a poll begins. Return False if none may begin now."""
+        """Note that a poll begins. Return False if no poll may begin now."""
         if self.backoff_until is not None and now < self.backoff_until:
-            # The scheduler started it before it could be postponed.
+            # The scheduler started the poll before it could be postponed.
             return False
         if self.polling:
-            # The poll under way runs in a pool that a reload has replaced. Poll again after it.
+            # A poll is under way in a pool that a reload has replaced. Poll again when it ends.
             self.overran = True
             return False
         self.polling = True
@@ -108,14 +114,14 @@ class WatchedRepository:
         """Note the result of a poll, and how long to back off if it failed.
 
         Returns:
-            Whether this poll ended a series of failures.
+            Whether this poll did not fail, but the poll before it did.
         """
         self.detail = poll.detail
         if poll.outcome == "failed":
             self.failures += 1
             self.transient = poll.error is not None and poll.error.transient
-            asked = timedelta(seconds=(poll.error.retry_after if poll.error else None) or 0)
-            self.backoff_until = now + max(asked, self._backoff(now))
+            retry_after = timedelta(seconds=(poll.error.retry_after if poll.error else None) or 0)
+            self.backoff_until = now + max(retry_after, self._backoff(now))
             return False
         recovered = self.failures > 0
         self.failures = 0
@@ -123,12 +129,12 @@ class WatchedRepository:
         if poll.outcome == "ok":
             self.tags = poll.tags or 0
         if poll.outcome != "held":
-            # A listing is dropped because another process has just recorded a newer one.
+            # If this listing was dropped, another process has just recorded a newer one.
             self.last_complete_at = timestamp(now)
         return recovered
 
     def _backoff(self, now: datetime) -> timedelta:
-        """Return how long to back off after its failures. Zero after the first one."""
+        """Return how long to back off. Zero if only the last poll failed."""
         if self.failures <= 1:
             return timedelta()
         return backoff(self.failures, spacing(self.watch, now))
@@ -143,7 +149,11 @@ class Discovery:
         self.failures = 0
 
     def note_result(self, *, failed: bool) -> timedelta | None:
-        """Note the result, and return after which time to retry if it failed."""
+        """Note whether a discovery failed, and return how long to wait before a retry.
+
+        Returns:
+            None if it did not fail.
+        """
         if not failed:
             self.failures = 0
             return None
@@ -153,10 +163,10 @@ class Discovery:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Changes of the watchlist.
+    """The repositories that a change of the watchlist concerns.
 
     Attributes:
-        rescheduled: Repositories that stay, and are due at other times than before.
+        rescheduled: Repositories that stay on the watchlist, but are due at other times.
     """
 
     added: tuple[WatchedRepository, ...] = ()
@@ -168,12 +178,12 @@ class PlanDifference(msgspec.Struct, frozen=True):
     """Everything that a new plan changes.
 
     Attributes:
-        opened: Names of registries that are new, or that have another handle.
+        opened: Names of registries that are new, or whose handle has changed.
         closed: Names of registries that have left the plan.
-        retired: Registries that the plan has stopped using, because they were closed or replaced.
+        retired: Open registries that the new plan no longer uses. The caller closes them.
         started: Discoveries of new watches, and of all watches of registries that were opened.
         stopped: Discoveries that have left the plan or were replaced.
-        repositories: Changes of the watchlist.
+        repositories: The repositories that are added, removed or rescheduled.
     """
 
     opened: frozenset[str]
@@ -188,7 +198,7 @@ class Watchlist:
     """The repositories and discoveries of the plan that is in force."""
 
     def __init__(self) -> None:
-        """Begin with a plan that contains nothing."""
+        """Create a watchlist with an empty plan."""
         self.plan = Plan({}, ())
         self._watched: dict[str, WatchedRepository] = {}
         self._discovered: set[Repository] = set()
@@ -228,7 +238,7 @@ class Watchlist:
         return members
 
     def apply_plan(self, plan: Plan, recorded: Recorded, now: datetime) -> PlanDifference:
-        """Replace the plan and return what that changes."""
+        """Replace the plan and return the differences from the old one."""
         before, self.plan = self.plan, plan
         opened = frozenset(
             name
@@ -248,14 +258,15 @@ class Watchlist:
     def add_discovered(
         self, found: Iterable[Repository], recorded: Recorded, now: datetime
     ) -> Difference:
-        """Watch the repositories that a discovery has found, and return what that changes."""
+        """Watch the repositories that a discovery has found, and return the difference."""
         self._discovered.update(found)
         return self._update(recorded, now)
 
     def forget_if_gone(self, watched: WatchedRepository, poll: Poll) -> bool:
-        """Stop watching a repository whose registry says that it does not exist.
+        """Stop watching a repository if its registry says that it does not exist.
 
-        One that the configuration names exactly stays, so that it is reported as missing.
+        A repository that the configuration names without a glob is still watched, so that it is
+        reported as missing.
 
         Returns:
             Whether the repository was removed.
@@ -277,23 +288,26 @@ class Watchlist:
         ]
 
     def stagger(
-        self, some: Iterable[WatchedRepository], now: datetime
+        self, repositories: Iterable[WatchedRepository], now: datetime
     ) -> list[tuple[WatchedRepository, datetime]]:
-        """Return a start time for each repository, at the rate of its registry."""
-        places: Counter[str] = Counter()
+        """Return a start time for each repository.
+
+        The start times for one registry are as far apart as its request rate requires.
+        """
+        earlier: Counter[str] = Counter()
         starts = []
-        for watched in some:
+        for watched in repositories:
             registry = watched.repository.registry
             rate = self.plan.registries[registry].requests_per_second
-            starts.append((watched, now + timedelta(seconds=places[registry] / rate)))
-            places[registry] += 1
+            starts.append((watched, now + timedelta(seconds=earlier[registry] / rate)))
+            earlier[registry] += 1
         return starts
 
     def _is_named(self, repository: Repository) -> bool:
         return any(repository in watch.named for watch in self.plan.watches)
 
     def _update(self, recorded: Recorded, now: datetime) -> Difference:
-        """Watch named, discovered and recorded repositories that a watch covers."""
+        """Watch every named, discovered or recorded repository that a watch covers."""
         watches = self.plan.watches
         candidates = {repository for watch in watches for repository in watch.named}
         candidates |= self._discovered | recorded.keys()
@@ -320,7 +334,7 @@ class Watchlist:
     def _update_discoveries(
         self, opened: frozenset[str]
     ) -> tuple[tuple[Discovery, ...], tuple[Discovery, ...]]:
-        """Return the discoveries that start, and those that stop."""
+        """Replace the discoveries. Return those that start, and those that stop."""
         before = self._discoveries
         self._discoveries = {
             watch: before[watch]

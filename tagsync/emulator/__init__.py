@@ -13,14 +13,15 @@ One address serves all paths:
 ``GET /v2/manage/namespaces``                                the organizations
 ``GET /v2/manage/repos``                                     the repositories
 ``GET /v2/manage/shared-repositories``                       the repositories of other accounts
-``POST /v3/auth/tokens``                                     a token, for `Emulator`'s ``users``
-``PUT /meta-data/latest/api/token``                          the metadata service of an ECS host,
-``GET /openstack/latest/securitykey``                        for `Emulator`'s ``agency``
+``POST /v3/auth/tokens``                                     a token for one of the ``users``
+``PUT /meta-data/latest/api/token``                          a token of the metadata service
+``GET /openstack/latest/securitykey``                        the temporary keys of the ``agency``
 ===========================================================  =======================================
 
 The tag list follows the vendor's "Querying the List of Image Repository Tags", and the other lists
-follow their pages in the same reference. Some real servers are known to differ from the reference;
-the arguments of `Emulator` reproduce these differences. `Faults` makes the emulator misbehave.
+follow their pages in the same reference. ``users`` and ``agency`` are arguments of `Emulator`.
+Other arguments reproduce known differences between real servers and the reference. `Faults` makes
+the emulator misbehave.
 """
 
 from tagsync.emulator.access import AGENCY_ACCESS_KEY, User

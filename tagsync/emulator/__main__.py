@@ -110,7 +110,8 @@ def _seconds(text: str) -> float:
     number = _number(text)
     if not 0 < number < _DAY_SECONDS:
         raise ArgumentTypeError(
-            f"invalid number of seconds {text!r}: give one above 0 and below {_DAY_SECONDS} (a day)"
+            f"invalid number of seconds {text!r}: give a number above 0 and below {_DAY_SECONDS}"
+            " (a day)"
         )
     return number
 

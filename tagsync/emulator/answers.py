@@ -13,7 +13,7 @@ TEXT: Final[Mapping[str, str]] = {"Content-Type": "text/plain"}
 
 
 class Refusal(Exception):
-    """Raised to stop handling a request and to send this answer."""
+    """Raised to stop the handling of a request and to send ``answer`` instead."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -33,7 +33,7 @@ def json_answer(
 
 
 def registry_error(status: int, code: str, message: str) -> Answer:
-    """Return an error in the form of the registry."""
+    """Return an error in the format of the registry."""
     error = {"errorCode": code, "errorMessage": message, "detail": HTTPStatus(status).phrase}
     return json_answer({"errors": [error]}, status=status)
 
@@ -44,13 +44,13 @@ def bad_request(message: str) -> Answer:
 
 
 def gateway_error(status: int, code: str, message: str) -> Answer:
-    """Return an error in the form of the gateway in front of the registry."""
+    """Return an error in the format of the gateway in front of the registry."""
     request_id = sha256(f"{status} {code}".encode()).hexdigest()[:32]
     body = {"error_msg": message, "error_code": code, "request_id": request_id}
     return json_answer(body, status=status)
 
 
 def identity_error(status: int, message: str) -> Answer:
-    """Return an error in the form of the identity service."""
+    """Return an error in the format of the identity service."""
     error = {"code": status, "message": message, "title": HTTPStatus(status).phrase}
     return json_answer({"error": error}, status=status)

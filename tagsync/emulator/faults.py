@@ -1,10 +1,10 @@
-"""Faults of the emulated registry, on request or at random with a fixed seed.
+"""Faults of the emulated registry: requested ones, and random ones from a seed.
 
 ::
 
     faults = Faults({"latency": 0.2, "drop": 0.05}, seed=7)
     with Emulator(faults=faults) as swr:
-        faults.next("half_sent")   # the next answer breaks off, whatever the rates are
+        faults.next("half_sent")   # the next answer breaks off
         faults.on = False          # the registry behaves correctly again
     print(faults.counts)
 """
@@ -26,7 +26,7 @@ from tagsync.emulator.http import COMPLETE, Answer, Delivery
 
 
 class Fault(StrEnum):
-    """Everything that can go wrong.
+    """The kinds of faults: mishaps and lies.
 
     Mishaps can happen to any request:
 
@@ -45,11 +45,12 @@ class Fault(StrEnum):
     ``server_error``       a 5xx of the registry, or of a proxy in front of it
     ``busy``               409, which asks the client to retry
     ``expired``            401, and every token of the identity service becomes invalid
-    ``skewed``             the clock is far off, for signatures and in the ``Date`` of the answer
+    ``skewed``             the server's clock is 16 min to 10 h off, also in the answer's ``Date``
     =====================  =========================================================================
 
     Lies make a tag list wrong. A client can detect each of them, or recover when it reads the list
-    again. For example, no lie removes some of the tags from a list that has only one page:
+    again. No lie leaves out a part of a list that has only one page, because a client could not
+    detect that:
 
     =====================  =========================================================================
     ``shifted``            a later page starts a row too early or too late, as after a push
@@ -115,15 +116,15 @@ _PROXY_PAGE: Final = b"<html><h1>Bad Gateway</h1></html>"
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """The effects of a fault on one request.
+    """The effects of a mishap on one request.
 
     Attributes:
         refusal: The answer to send instead of handling the request.
         revokes_tokens: Whether every token of the identity service becomes invalid.
-        skew: The error of the clock.
+        skew: How far the server's clock is ahead.
         delay: The delay of the answer, in seconds.
-        body: The body to send instead of the right one.
-        body_share: The share of the body that is sent.
+        body: The body to send instead of the correct one.
+        body_share: How much of the body is sent, from 0.0 to 1.0.
         delivery: How the answer is sent to the client.
     """
 
@@ -136,7 +137,7 @@ class Mishap:
     delivery: Delivery = COMPLETE
 
     def apply(self, answer: Answer, now: datetime) -> Answer:
-        """Return the answer with the mishap's effects. The body of an error is unchanged."""
+        """Return an answer with the mishap's effects. The body of an error stays as it is."""
         body = answer.body
         if answer.status < 300:  # noqa: PLR2004  the first status that is not a success
             body = body if self.body is None else self.body
@@ -148,19 +149,19 @@ class Mishap:
 
 
 NO_MISHAP: Final = Mishap()
-"""The mishap without effects."""
+"""A mishap without effects: the request is handled correctly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """The differences between one page of a tag list and the truth.
+    """The differences between a page as it is sent and the correct page.
 
     Attributes:
         hidden: The tags that are left out of the list.
         shift: The number of rows by which the page starts too late.
         cap: The maximum number of rows of the page, if it is lower than usual.
         total_error: The number of rows by which the total is too high.
-        vanished: Whether the answer is that the repository does not exist.
+        vanished: Whether the server answers that the repository does not exist.
     """
 
     hidden: frozenset[str] = frozenset()
@@ -171,11 +172,11 @@ class Lie:
 
 
 TRUTH: Final = Lie()
-"""The lie without differences."""
+"""A lie without differences: the correct page is sent."""
 
 
 class RecordedLie(NamedTuple):
-    """A page that was wrong because of a lie."""
+    """The record of a page that was wrong because of a lie."""
 
     at: datetime
     repository: str
@@ -224,11 +225,11 @@ class _LastLie:
 
 
 class Faults:
-    """The rates of random faults, and the faults requested for the next requests.
+    """Random faults, and faults that are requested for the next requests.
 
-    The seed alone decides the sequence of random faults, and the order of the requests decides
-    which request meets which fault. With a client that sends one request at a time, each run has
-    the same faults.
+    Only the seed decides the sequence of random faults. The order of the requests decides which
+    request gets which fault. If a client sends one request at a time, each run of a program
+    therefore has the same faults.
 
     Attributes:
         on: Whether faults happen. It may be set at any time.
@@ -246,28 +247,31 @@ class Faults:
         clock: Clock = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Set the rates of random faults, by default none.
+        """Set the probabilities of random faults.
 
         Args:
-            rates: The probability of each `Fault`: for a mishap per request, for a lie per page
-                of a tag list.
+            rates: The probability of each `Fault`. For a mishap, this is the probability per
+                request, and for a lie, per page of a tag list. Other faults are never random.
             seed: The seed of the random faults.
             latency: The maximum delay of an answer, in seconds.
-            honest: The number of listings of a repository without a random lie after one with it,
-                because a client that gets the same lie twice in a row has to believe it. `None`
-                means all listings until `renew` is called.
+            honest: After a listing with a lie, the number of listings of the same repository that
+                have no random lie. They are needed because a client that reads the same lie twice
+                in a row has to believe it. `None` means all listings until `renew` is called.
             clock: The clock for the times of `lies` and for ``Retry-After`` as a date.
-            sleep: The function that delays an answer, in seconds.
+            sleep: The function that delays an answer by a number of seconds.
 
         Raises:
-            ValueError: If a fault is unknown, or the rates of the mishaps or those of the lies are
-                not probabilities that add up to at most 1.
+            ValueError: If a fault is unknown, a rate is negative, or the rates of all mishaps or of
+                all lies add up to more than 1.
         """
         self._rates = {Fault(kind): rate for kind, rate in (rates or {}).items()}
         for group in (MISHAPS, LIES):
             chances = [self._rates.get(kind, 0.0) for kind in group]
             if min(chances) < 0 or sum(chances) > 1 + 1e-9:
-                raise ValueError("rates of faults must be probabilities that add up to at most 1")
+                raise ValueError(
+                    "the rates of all mishaps, and the rates of all lies, must be probabilities"
+                    " that add up to at most 1"
+                )
         self.on = True
         self.counts: Counter[Fault] = Counter()
         self.lies: list[RecordedLie] = []
@@ -282,7 +286,7 @@ class Faults:
 
     @classmethod
     def evenly(cls, rate: float, *, seed: int | str = 0) -> Self:
-        """Return faults in which all mishaps are equally likely, and all lies.
+        """Return faults with equally likely mishaps and equally likely lies.
 
         Args:
             rate: The probability that any mishap happens to a request, and also the probability
@@ -296,7 +300,7 @@ class Faults:
         return cls(rates, seed=seed)
 
     def next(self, kind: str, *, times: int = 1) -> None:
-        """Let a fault happen to the next possible requests, whatever the rates are.
+        """Make a fault happen to the next requests to which it can happen.
 
         Raises:
             ValueError: If the fault is unknown.
@@ -305,7 +309,7 @@ class Faults:
             self._requested += [Fault(kind)] * times
 
     def renew(self, repository: str, before: datetime) -> None:
-        """Allow random lies about a repository again if its last lie was before that time."""
+        """Allow random lies about a repository again if its last lie was before a time."""
         with self._lock:
             last = self._last_lies.get(repository)
             if last is not None and last.at < before:
@@ -317,7 +321,7 @@ class Faults:
         """Return the mishap of the next request.
 
         Args:
-            public: Whether the request needs no credential, so that none can have expired.
+            public: Whether the request needs no credential. Then the mishap cannot be ``expired``.
         """
         with self._lock:
             kind = self._draw(MISHAPS, lambda kind: not (public and kind is Fault.EXPIRED))
@@ -359,7 +363,7 @@ class Faults:
         *,
         allow_random: bool = True,
     ) -> Fault | None:
-        """Return the first requested fault that is possible, else a random one or `None`."""
+        """Return the first possible fault that was requested, else a random one or `None`."""
         if not self.on:
             return None
         for kind in self._requested:
@@ -425,7 +429,7 @@ def _make_refusal(kind: Fault, random: Random, now: datetime) -> Answer:
 
 
 def _is_possible(kind: Fault, page: Page) -> bool:
-    """Return whether a client can detect the lie about this page, or recover from it."""
+    """Return whether a client can detect such a lie about a page, or recover from it."""
     match kind:
         case Fault.SHIFTED | Fault.REPEATED:
             return page.size is not None and page.offset > 0
@@ -464,9 +468,10 @@ def _make_lie(kind: Fault, page: Page, random: Random) -> Lie:
 
 
 def _possible_total_errors(page: Page) -> list[int]:
-    """Return the possible errors of a page's total.
+    """Return by how many rows the total that is sent with a page may be wrong.
 
-    A first page whose wrong total equals its number of rows would look like the complete list.
+    On a first page, a total that equals the number of rows of the page is not possible: a client
+    would take the page for the complete list.
     """
     right = len(page.tags)
     return [

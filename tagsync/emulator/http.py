@@ -16,7 +16,7 @@ _MAX_BODY_BYTES: Final = 1 << 20
 
 
 class Headers(Mapping[str, str]):
-    """The headers of a request. Lookup ignores case; iteration gives names as sent.
+    """The headers of a request. Lookup ignores case, iteration yields names as sent.
 
     If a header was sent more than once, its value is all values joined by ``", "``.
     """
@@ -68,7 +68,7 @@ class Delivery(NamedTuple):
     """How an answer is sent to the client.
 
     Attributes:
-        sent_share: The share of the answer's bytes, headers and body, that is sent.
+        sent_share: How much of the answer (headers and body) is sent, from 0.0 to 1.0.
         stalls: Whether the connection then stays open until the client closes it.
     """
 
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
 
 
 class Server(ThreadingHTTPServer):
-    """An HTTP server with a thread for each connection. It can close them all."""
+    """An HTTP server with a thread for each connection. It can close all connections."""
 
     # A client that keeps its connection open must not delay the end of the emulator.
     daemon_threads = True
@@ -103,7 +103,7 @@ class Server(ThreadingHTTPServer):
 
         Args:
             address: The host and the port. Port 0 means any free port.
-            respond: The function that answers requests, in the thread of their connection.
+            respond: Called in the thread of a connection to answer each of its requests.
             clock: The clock for the ``Date`` of answers.
         """
         super().__init__(address, _Handler)
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send(Answer(400, b"", {}))
             return
-        # The base class shortens leading slashes in `path`, and signatures cover them all.
+        # Not `self.path`: there the base class merges leading slashes, which a signature covers.
         target = self.requestline.split()[1]
         request = Request(self.command, target, Headers(self.headers.items()), body)
         self.send(self.server.respond(request))
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body if len(body) == size else None
 
     def send(self, answer: Answer) -> None:
-        """Send an answer, or the share of it that its delivery allows."""
+        """Send an answer, completely or as far as its delivery says."""
         own_length = any(name.lower() == "content-length" for name in answer.headers)
         self.close_connection |= own_length
         bodiless = answer.status in {204, 304} or self.command == "HEAD"
@@ -199,4 +199,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's own name
-        """Log nothing: standard error belongs to the demonstration or the test."""
+        """Log nothing, because the demonstration or test uses standard error itself."""

@@ -12,7 +12,7 @@ from tagsync.emulator.repositories import EmulatedRepository, Repositories, TagR
 _RowT = TypeVar("_RowT", TagRow, EmulatedRepository)
 _SortKeys = Mapping[str, Callable[[_RowT], Any]]
 
-# Sort keys by the value of `order_column`. The first one is the default, in descending order.
+# The sort key for each value of `order_column`. The first is the default, in descending order.
 _TAG_SORT_KEYS: Final[_SortKeys[TagRow]] = {
     "updated_at": lambda row: str(row.fields["updated"] or ""),
     "tag": lambda row: str(row.fields["Tag"]),
@@ -98,7 +98,7 @@ class Lists:
         center = request.query.get("center")
         if center not in {"self", "thirdparty"}:
             raise Refusal(bad_request("center must be self or thirdparty"))
-        # `self` lists what the account shares with others, and the emulated account shares nothing.
+        # `self` lists the account's repositories that are shared with others. Here it has none.
         rows = list(self._repositories) if center == "thirdparty" else []
         return self._repository_list(request, rows, shared=True)
 

@@ -30,14 +30,14 @@ _CONSTANT_FIELDS: Final[Mapping[str, Any]] = {
     "domain_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "scanned": False,
 }
-"""Fields of a tag's row that a push does not change."""
+"""Fields of a tag's row that have the same values after every push."""
 
 
 class TagRow(NamedTuple):
     """A row of the tag list.
 
-    The row is encoded when it is created, so that a field that is not JSON raises an error in the
-    caller and not in the server.
+    The row is encoded as JSON when it is created. A field that cannot be encoded therefore raises
+    an error in the caller and not in the server.
     """
 
     fields: Mapping[str, Any]
@@ -78,7 +78,7 @@ class EmulatedRepository:
         return f"{self.namespace}/{self.name}"
 
     def pull_paths(self, tag: str = "") -> dict[str, str]:
-        """Return the ``docker pull`` paths, from outside and from inside the cluster."""
+        """Return the paths for ``docker pull`` from outside and from inside the cluster."""
         image = f"{self.full_name}:{tag}" if tag else self.full_name
         return {
             "path": f"swr.example.com/{image}",
@@ -86,7 +86,7 @@ class EmulatedRepository:
         }
 
     def fields(self, total: int) -> dict[str, Any]:
-        """Return the repository's row in a list of `total` repositories."""
+        """Return the repository's row in a list that has ``total`` rows."""
         sizes = (row.fields.get("size") for row in self.rows.values())
         return {
             "id": self.id,
@@ -109,7 +109,8 @@ class Repositories:
     The class is not thread-safe: `Emulator` holds its lock during each call.
 
     Attributes:
-        organizations: The id of each organization, by name. Shared repositories have none.
+        organizations: The id of each organization, by name. The namespace of a shared repository
+            belongs to another account and is not included.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -126,7 +127,7 @@ class Repositories:
         return self._repositories.get(full_name)
 
     def find(self, full_name: str, tag: str | None = None) -> EmulatedRepository:
-        """Return a repository, which must also contain the tag if one is given.
+        """Return a repository. If a tag is given, check that the repository contains it.
 
         Raises:
             LookupError: If the repository or the tag does not exist.
@@ -145,7 +146,7 @@ class Repositories:
         )
 
     def create(self, full_name: str, *, shared: bool = False) -> EmulatedRepository:
-        """Return a repository, and create it and its organization if it does not exist.
+        """Return a repository. If it does not exist, create it and its organization.
 
         Raises:
             ValueError: If the name has no namespace.
@@ -170,8 +171,8 @@ class Repositories:
         Args:
             full_name: The repository, ``namespace/name``.
             tag: The tag's name.
-            image: The fields of the row that follow from the image; see `image_fields`.
-            fields: Other fields to set in the row, whatever the push would give them.
+            image: The fields of the row that depend on the image; see `image_fields`.
+            fields: Fields that replace those of the row.
         """
         repository = self.create(full_name)
         now = _format_time(self._clock())
@@ -222,11 +223,11 @@ class Repositories:
 
 
 def image_fields(content: str | Image) -> dict[str, Any]:
-    """Return the fields of a tag's row that follow from its image.
+    """Return the fields of a tag's row that depend on its image.
 
     Args:
-        content: Text, from which an image with a manifest of two layers is made, or an image,
-            which is not checked.
+        content: Text or an image. From text, an image with a manifest of two layers is made. An
+            image is not checked.
     """
     if isinstance(content, Image):
         return {
@@ -250,7 +251,7 @@ def _manifest_fields(config: dict[str, Any], layers: list[dict[str, Any]]) -> di
     content = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}
     manifest = json.dumps(content, separators=(",", ":"))
     return {
-        # Unlike the digest it has no algorithm, as in the reference's example.
+        # Without the algorithm, unlike a digest, as in the reference's example.
         "image_id": config["digest"].removeprefix("sha256:"),
         "manifest": manifest,
         "digest": _digest(manifest.encode()),
@@ -293,5 +294,5 @@ def _digest(content: bytes) -> str:
 
 
 def _format_time(moment: datetime) -> str:
-    """Return the time as in the reference's example: UTC, in whole seconds."""
+    """Format a time as in the reference's example: in UTC and whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,9 +26,9 @@ _SHUTDOWN_POLL_SECONDS: Final = 0.01
 class Emulator:
     """A server on a loopback port that runs from ``__enter__`` to ``__exit__``.
 
-    All methods are thread-safe and may be called before, while and after the server runs. Without
+    All methods are thread-safe. They may also be called before and after the server runs. Without
     ``token``, ``keys``, ``users`` and ``agency`` the server accepts every request. With any of
-    them, it accepts only requests with a credential that one of them allows.
+    them, it accepts only requests that have one of these credentials.
 
     Attributes:
         requests: All requests so far, in the order of arrival.
@@ -55,17 +55,17 @@ class Emulator:
 
         Args:
             token: A token that is accepted as ``X-Auth-Token``.
-            keys: By access key, the keys whose signatures (``SDK-HMAC-SHA256``) are accepted.
-            users: By name, the users that get a token from ``POST /v3/auth/tokens``.
+            keys: The keys whose signatures (``SDK-HMAC-SHA256``) are accepted, by access key.
+            users: The users that can get a token from ``POST /v3/auth/tokens``, by name.
             agency: The temporary keys that ``/openstack/latest/securitykey`` issues together with
                 `AGENCY_ACCESS_KEY`. They are accepted until they expire.
             metadata_tokens: Whether the metadata service requires a token of its own. If not, it
-                answers 405 to a request for such a token, like hosts that do not have them.
+                answers 405 to a request for such a token, like hosts without this feature.
             token_lifetime: The lifetime of the tokens of ``users`` and of the keys of ``agency``.
             max_page: The maximum number of rows of a page, whatever the request's ``limit`` is.
             default_page: The number of rows of a page if the request has no ``limit``.
             sends_total: Whether answers have a ``Content-Range``.
-            ignores_paging: Whether every list has all rows and no total, as in older regions.
+            ignores_paging: Whether every answer has all rows and no total, as in older regions.
             faults: The faults to inject. By default there are none.
             port: The port to listen on. 0 means any free port.
             clock: The clock for the times of rows, answers and tokens, and for the check of
@@ -99,7 +99,9 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The endpoint, such as ``http://127.0.0.1:40123``, also after ``__exit__``.
+        """The address to use as an endpoint, such as ``http://127.0.0.1:40123``.
+
+        It does not change when the server stops.
 
         Raises:
             RuntimeError: If the server has not been started.
@@ -150,9 +152,9 @@ class Emulator:
         Args:
             repository: ``namespace/name``. It is created if it does not exist.
             tag: Any text.
-            content: Text to make an image from, by default the tag's name. Equal text gives an
-                equal image, which has a real manifest of two layers. Or an image, which is served
-                without any check.
+            content: Text or an image. From text, an image with a real manifest of two layers is
+                made; equal texts give equal images. An image is served without any check. The
+                default is the tag's name as text.
             **fields: Values that replace fields of the row.
 
         Returns:
@@ -218,7 +220,7 @@ class Emulator:
             return {tag: row.fields["digest"] for tag, row in rows.items()}
 
     def revoke_tokens(self) -> None:
-        """Invalidate every token of the identity service, as a change of password does."""
+        """Invalidate every token of the identity service, as after a change of password."""
         with self._lock:
             self._identity.tokens.revoke()
 
@@ -231,17 +233,17 @@ class Emulator:
         times: int = 1,
         matching: str = "",
     ) -> None:
-        """Replace the answers to the next requests, whether or not they have a credential.
+        """Set the answer to the next requests. Their credentials are not checked.
 
         Args:
             status: The status of each of these answers.
-            body: Bytes and text are sent unchanged, anything else as JSON.
-            headers: Headers to add, or to replace those of the same name. After an answer with a
-                ``Content-Length`` given here the connection is closed, so that a length beyond the
-                body makes an incomplete answer.
+            body: Bytes and text are sent unchanged, other values as JSON.
+            headers: Headers to add, or to replace those of the same name. If they contain a
+                ``Content-Length``, the connection is closed after the answer. A length that is
+                larger than the body therefore makes the answer incomplete.
             times: The number of requests to answer.
-            matching: Only requests whose path and query, as they were sent, contain this text are
-                answered.
+            matching: Only requests whose path and query contain this text get the answer. The path
+                and query are compared as they were sent.
 
         Raises:
             TypeError: If the body is not JSON.
@@ -315,14 +317,14 @@ class Emulator:
 
 
 class _CannedAnswer(NamedTuple):
-    """An answer to the next request whose target contains the text `matching`."""
+    """An answer to the next request whose path and query contain ``matching``."""
 
     answer: Answer
     matching: str
 
 
 class _Route(NamedTuple):
-    """The handler of a method and a path. A public route requires no credential."""
+    """A method and a path, and their handler. A public route requires no credential."""
 
     method: str
     path: re.Pattern[str]

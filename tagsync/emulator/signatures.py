@@ -53,7 +53,7 @@ def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -
         now: The time to compare the request's date with, with a time zone.
 
     Returns:
-        A clause that contains no secret, or `None` if the signature is right.
+        The reason, as a clause that contains no secret. `None` if the signature is right.
     """
     match = _AUTHORIZATION.fullmatch(request.headers.get("Authorization", ""))
     if match is None:
@@ -119,13 +119,13 @@ def _canonical_request(request: Request, names: Sequence[str]) -> str:
 
 
 def _canonical_path(path: str) -> str:
-    """Return the re-encoded path. Its final slash is signed although it is not sent."""
+    """Encode a path again and end it with a slash, which is signed even if not sent."""
     encoded = "/".join(_encode(part) for part in unquote(path).split("/"))
     return encoded if encoded.endswith("/") else f"{encoded}/"
 
 
 def _canonical_query(query: str) -> str:
-    # `unquote` keeps a plus as it is, because the vendor requires %20 for a space.
+    # `unquote` does not decode a plus as a space, and the vendor requires %20 for a space.
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     decoded = sorted((unquote(name), unquote(value)) for name, _, value in pairs)
     return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in decoded)
@@ -136,7 +136,7 @@ def _encode(text: str) -> str:
 
 
 def secrets_equal(given: str, expected: str) -> bool:
-    """Compare two secrets in a time that does not depend on how much of them is equal."""
+    """Compare two secrets in a time that does not depend on their contents."""
     return compare_digest(
         given.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass")
     )

@@ -1,7 +1,8 @@
 """``tagsync web``: Datasette on the database, with pages for auditors.
 
-Needs the extra ``web``. The pages cannot change anything: the database is opened for reading only,
-only GET and HEAD are answered, and no page may run a script (see `tagsync.web.guard`).
+This package needs tagsync's extra ``web``. The pages cannot change anything: the database is opened
+for reading only, only GET and HEAD are answered, and no page may run a script (see
+`tagsync.web.guard`).
 """
 
 import signal
@@ -40,16 +41,16 @@ _SETTINGS: Final = {
 }
 
 _GRACE_PERIOD: Final = 3
-"""Seconds that running requests have to finish after a signal to stop."""
+"""Seconds in which running requests may finish after a signal to stop."""
 
 
 def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve the pages until SIGINT or SIGTERM.
 
     Args:
-        database: The file. It is neither created nor changed.
+        database: The database file. It is neither created nor changed.
         host: A loopback address, or ``localhost``.
-        port: 0 for any free port.
+        port: The port to listen on. 0 means any free port.
         ready: Called with the address of the pages as soon as they can be requested.
 
     Raises:
@@ -128,8 +129,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _ignoring_repeated_signals() -> Iterator[None]:
     """Ignore SIGINT and SIGTERM outside of uvicorn.
 
-    uvicorn handles the first signal. After its shutdown it raises the signal again, for the handler
-    that was installed before.
+    uvicorn handles the first signal. After its shutdown, uvicorn raises the signal again for the
+    handler that was installed before uvicorn's. The earlier handler has to do nothing.
     """
 
     def ignore(_number: int, _frame: FrameType | None) -> None:

@@ -18,21 +18,21 @@ from tagsync.errors import StoreError
 Result = TypeVar("Result")
 
 Query = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
-"""Runs a query with its named parameters, and returns its rows as dictionaries."""
+"""A function that runs SQL with named parameters and returns rows as dictionaries."""
 
 TIME_LIMIT: Final = 30.0
-"""Seconds that a query may take."""
+"""The longest time that a query may take, in seconds."""
 
 _COUNT_TIME_LIMIT: Final = 1000
-"""Milliseconds for Datasette's own queries that count all rows of a table or view."""
+"""Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
     """A database file that is opened anew, for reading only, for each answer.
 
-    Datasette would keep a connection for each of its threads. A connection that was opened without
-    a writer never looks at the file again (see `tagsync.database.connection.reading`), and would
-    go on with the old file after a restore. Opening takes about a millisecond.
+    Datasette's own class keeps a connection open for each thread. If no process writes when a
+    connection is opened, it treats the file as immutable (see `tagsync.database.connection`), and
+    would not see later changes or a restored file. Opening takes about a millisecond.
     """
 
     def __init__(self, datasette: Datasette, path: Path) -> None:
@@ -43,7 +43,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         self._lock = Lock()
 
     async def execute_fn(self, fn: Callable[[Any], Result]) -> Result:
-        """Call a function with a connection, in one of Datasette's threads.
+        """Call a function with a new connection, in one of Datasette's threads.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read.
@@ -62,17 +62,18 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     async def execute(
         self, sql: str, *args: Any, custom_time_limit: int | None = None, **kwargs: Any
     ) -> Results:
-        """Run a query as Datasette does, but do not print users' SQL errors on standard error."""
+        """Run a query as Datasette does, but do not print SQL errors on standard error."""
         if sql.startswith("select count(*) from"):
             custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
     async def consistently(self, fn: Callable[[Query], Result]) -> Result:
-        """Call a function whose queries all see the same state of the record.
+        """Call a function with a `Query`. All queries see the same state of the record.
 
         Raises:
-            tagsync.errors.StoreError: If the database cannot be read, or not in time.
+            tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer
+                than `TIME_LIMIT`.
         """
 
         def with_connection(connection: Any) -> Result:
@@ -109,7 +110,8 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             finally:
                 with self._lock:
                     self._open_connections.remove(db)
-        # Raised outside `reading`, which would report an error in a user's SQL as one of the file.
+        # Not raised inside `reading`, which would report an error in a user's SQL as a fault of the
+        # database file.
         if failure:
             raise failure
         return result

@@ -15,10 +15,10 @@ _DISPLAY: Final[dict[str, dict[str, Any]]] = {
     "change_log": {"facets": ["kind", "moved"], "sort_desc": "id"},
     "image_platforms": {"facets": ["platform"]},
 }
-"""For some tables and views, the columns to count by, and the order of rows."""
+"""For some tables and views: facets (columns to count by), and the order of rows."""
 
 _HIDDEN: Final = ("_sqlite_migrations", schema.SEARCH_TABLE)
-"""Tables without anything for people. Datasette itself hides the shadow tables of FTS5."""
+"""Internal tables. Datasette itself hides the shadow tables of FTS5."""
 
 TABLES: Final[dict[str, dict[str, Any]]] = {
     name: {"description": description, "columns": columns, **_DISPLAY.get(name, {})}
@@ -28,7 +28,9 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 
 
 def metadata(database: str) -> dict[str, Any]:
-    """Return Datasette's metadata: descriptions, facets, and the questions as canned queries.
+    """Return Datasette's metadata: descriptions, facets, and the saved questions.
+
+    Datasette shows each question as a "canned query".
 
     Args:
         database: Name of the database in Datasette.

@@ -1,4 +1,4 @@
-"""Checks before every page: which requests are answered, and what a browser may do."""
+"""Checks of every request: whether it is answered, and what a browser may do."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADERS: Final = (
-    # No script at all, not even our own, so that data of a registry can only be text.
+    # No script may run, not even our own, so that text from a registry cannot run as code.
     (
         b"content-security-policy",
         (
@@ -33,8 +33,8 @@ HEADERS: Final = (
 class Guard:
     """ASGI middleware that refuses unsafe requests and makes every response safe.
 
-    * The request must name a loopback address or ``localhost``. The name of another site that
-      resolves to this machine (DNS rebinding) is refused.
+    * The ``Host`` of a request must be a loopback address or ``localhost``. The name of another
+      site is refused, even if it resolves to this machine (DNS rebinding).
     * Only GET and HEAD are answered, so that a request cannot change anything.
     * Every response has `HEADERS`, and formulas in the cells of a CSV file are escaped.
     """
@@ -65,7 +65,7 @@ class Guard:
 
 
 def _refusal(scope: Scope) -> tuple[int, str] | None:
-    """Return status and text of the refusal; None if the request may be answered."""
+    """Return the status and text of a refusal. None if the request may be answered."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
         return 421, "These pages answer only at localhost and at loopback addresses."
@@ -75,14 +75,14 @@ def _refusal(scope: Scope) -> tuple[int, str] | None:
 
 
 def _host_name(header: str) -> str:
-    """Return the host of a ``Host`` header, without its port and the final dot of a name."""
+    """Return the host in a ``Host`` header, without the port and a final dot."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0].lower().rstrip(".")
 
 
 def _is_text(start: Message) -> bool:
-    """Return whether a response is CSV, or plain text, as which Datasette may send CSV."""
+    """Return whether a response may be CSV. Datasette also sends CSV as plain text."""
     return any(
         bytes(name).lower() == b"content-type"
         and bytes(value).startswith((b"text/plain", b"text/csv"))
@@ -97,7 +97,7 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
 
 
 def _escape_csv(body: bytes) -> bytes:
-    """Escape the formulas in a part of a CSV file, of which Datasette sends whole rows."""
+    """Escape formulas in a part of a CSV file. Datasette sends parts of whole rows."""
     rows = csv.reader(io.StringIO(body.decode(), newline=""))
     written = io.StringIO(newline="")
     csv.writer(written).writerows([escape_formulas(cell) for cell in row] for row in rows)

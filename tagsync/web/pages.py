@@ -30,10 +30,10 @@ STALE_AFTER: Final = 3600.0
 """Seconds without a complete listing after which a page shows a warning."""
 
 _LONGEST_TEXT: Final = 300
-"""Number of characters of a text that a cell shows."""
+"""Maximum number of characters that a cell shows."""
 
 _NO_CHANGE: Final = 2**62
-"""Larger than the id of every change."""
+"""A number that is larger than the id of every change."""
 
 _BUG: Final = 500
 """HTTP status of an exception that tagsync does not expect."""
@@ -44,7 +44,7 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def hookimpl(function: Function) -> Function:
-    """Return Datasette's decorator of a function, with a type."""
+    """Mark a function as a hook of a Datasette plugin, and keep its type."""
     hook: Function = _hookimpl(function)
     return hook
 
@@ -57,10 +57,10 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
 
 async def front(datasette: Datasette, request: Request) -> Response:
     """Answer ``/``: freshness of the record, latest changes, and repositories."""
-    needle, after = request.args.get("q") or "", request.args.get("after") or ""
-    context = await _query(datasette, lambda query: queries.front(query, needle, after))
+    search, after = request.args.get("q") or "", request.args.get("after") or ""
+    context = await _query(datasette, lambda query: queries.front(query, search, after))
     return await _page(
-        datasette, request, "front.html", {**context, "needle": needle, "after": after}
+        datasette, request, "front.html", {**context, "search": search, "after": after}
     )
 
 
@@ -80,7 +80,7 @@ async def repository(datasette: Datasette, request: Request) -> Response:
 
 
 async def tag(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/tag?repository=&tag=``: the digests that a tag pointed to, and its changes."""
+    """Answer ``/tag?repository=&tag=``: a tag's digests and its changes."""
     name, tag_name = request.args.get("repository") or "", request.args.get("tag") or ""
     context = await _query(datasette, lambda query: queries.tag(query, name, tag_name))
     if context is None:
@@ -117,7 +117,7 @@ def prepare_jinja2_environment(env: Environment) -> None:
 
 @hookimpl
 def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
-    """Render a cell of Datasette's own pages: escape text, and link repositories and tags."""
+    """Render a cell of Datasette's own pages. Link repositories and tags to our pages."""
     if not isinstance(value, str) or not value:
         return None
     shown = _escaped(value)
@@ -132,7 +132,7 @@ def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
 ) -> Generator[None, Any, None]:
-    """Answer with one sentence, instead of Datasette's handler, which prints a traceback."""
+    """Answer with one sentence. Datasette's own handler would print a traceback."""
     outcome = yield
     outcome.force_result([_error_response(datasette, request, exception)])
 
@@ -157,7 +157,7 @@ def _explain(path: str, exception: Exception) -> tuple[int, str]:
                 400,
                 f"The query took longer than {TIME_LIMIT:.0f} s and was interrupted: narrow it.",
             )
-        # Datasette's default is 500, also for a wrong URL.
+        # Datasette's default is 500, even for a wrong URL.
         status = exception.status if exception.status < _BUG else 400
         return status, str(exception.message)
     if isinstance(exception, Base400):
@@ -172,14 +172,14 @@ def _explain(path: str, exception: Exception) -> tuple[int, str]:
         "This is a bug in tagsync: please report it with the traceback in the log of tagsync web."
     )
     if path not in _PAGES:
-        # Datasette raises other exceptions than its own for some wrong URLs.
+        # For some wrong URLs, Datasette raises exceptions that are not its own.
         sentence = f"Datasette cannot answer this URL. If a page links to it: {sentence}"
     return _BUG, sentence
 
 
 def _change_id(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
-        raise BadRequest("invalid before: give the number of a change")
+        raise BadRequest("invalid parameter before: give the number of a change")
     return int(text)
 
 
@@ -204,7 +204,7 @@ def _link(url: str, text: str) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    """Return a text with control characters escaped, truncated to the length of a cell."""
+    """Return a text for a cell, with control characters escaped, truncated if long."""
     truncated = escape_control_characters(text[:_LONGEST_TEXT])
     return f"{truncated}…" if len(text) > _LONGEST_TEXT else truncated
 
@@ -219,7 +219,7 @@ def _age(now: datetime) -> Callable[[str], float]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration as people write it: ``40 s``, ``5 min``, ``2.7 h``, ``27 days``."""
+    """Format a duration for people: ``40 s``, ``5 min``, ``2.7 h``, ``27 days``."""
     for unit, size, least in (("days", 86400, 2 * 86400), ("h", 3600, 5400), ("min", 60, 90)):
         if seconds >= least:
             return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
@@ -227,7 +227,7 @@ def _duration(seconds: float) -> str:
 
 
 def _short_digest(digest: str | None) -> str:
-    """Return the first 12 digits of a digest, and an ellipsis for the rest."""
+    """Return the first 12 digits of a digest, followed by an ellipsis."""
     short = short_digest(digest or "")
     return _escaped(short) if short == digest else f"{short}…" if short else ""
 

@@ -1,4 +1,4 @@
-"""Queries to the record, one function for each page."""
+"""The queries of the pages: one function returns the data of one page."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from tagsync.web.datasette_database import Query
 Row = dict[str, Any]
 
 LATEST: Final = 20
-"""Number of changes on the front page."""
+"""Maximum number of changes on the front page."""
 
 PAGE: Final = 100
-"""Number of repositories, tags or changes on a page."""
+"""Maximum number of repositories, tags or changes on a page."""
 
 HISTORY: Final = 1000
-"""Number of changes and of intervals on the page of a tag."""
+"""Maximum number of changes, and of intervals, on the page of a tag."""
 
 _NEVER: Final = "9999"
-"""Later than every time."""
+"""A text that sorts after every recorded time."""
 
 _GAPS_SQL: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
 
@@ -55,19 +55,19 @@ _INTERVALS_SQL: Final = """
 """
 
 
-def front(query: Query, needle: str, after: str) -> Row:
-    """Return the front page: freshness of the record, latest changes, and repositories.
+def front(query: Query, search: str, after: str) -> Row:
+    """Return the data of the front page: freshness, latest changes, and repositories.
 
     Args:
-        query: Queries the record.
-        needle: Only repositories whose full names contain this text, in any case.
-        after: Only repositories after this full name, in alphabetical order.
+        query: Runs queries.
+        search: Return only repositories whose full names contain this text; case is ignored.
+        after: Return only repositories that come after this full name in alphabetical order.
     """
     (summary,) = query(_SUMMARY_SQL, {})
     repositories = query(
-        f"{_REPOSITORIES_SQL} WHERE instr(lower(repository), lower(:needle))"
+        f"{_REPOSITORIES_SQL} WHERE instr(lower(repository), lower(:search))"
         " AND repository > :after ORDER BY repository LIMIT :limit",
-        {"needle": needle, "after": after, "limit": PAGE + 1},
+        {"search": search, "after": after, "limit": PAGE + 1},
     )
     latest = query(
         f"{_CHANGES_SQL} WHERE not_before IS NOT NULL ORDER BY id DESC LIMIT :limit",
@@ -82,12 +82,12 @@ def front(query: Query, needle: str, after: str) -> Row:
 
 
 def repository(query: Query, name: str, before: int) -> Row | None:
-    """Return a repository's page: its current tags and its timeline.
+    """Return the data of a repository's page: its current tags and its timeline.
 
     Args:
-        query: Queries the record.
+        query: Runs queries.
         name: Full name of the repository.
-        before: Only the part of the timeline before the change with this id.
+        before: Return only the part of the timeline before the change with this id.
 
     Returns:
         None if the repository was never polled.
@@ -128,7 +128,7 @@ def repository(query: Query, name: str, before: int) -> Row | None:
 
 
 def tag(query: Query, name: str, tag_name: str) -> Row | None:
-    """Return a tag's page: the digests that it pointed to, its changes, and gaps in coverage.
+    """Return the data of a tag's page: its digests, its changes, and gaps in coverage.
 
     Returns:
         None if no change of the tag is recorded.
@@ -161,12 +161,12 @@ def tag(query: Query, name: str, tag_name: str) -> Row | None:
 
 
 def coverage_gaps(query: Query, name: str) -> list[Row]:
-    """Return the gaps in a repository's coverage, newest first, as the saved question does."""
+    """Return the gaps in a repository's coverage, newest first, by the saved question."""
     return query(_GAPS_SQL, {"repository": name, "minutes": None})
 
 
 def summarize(change: Row) -> str:
-    """Return a change in a few words: added, deleted, moved, or the fields that changed."""
+    """Describe a change: added, deleted, moved, or the names of the changed fields."""
     if change["kind"] != "updated":
         return str(change["kind"])
     if change["moved"]:
@@ -175,7 +175,7 @@ def summarize(change: Row) -> str:
 
 
 def state(row: Row) -> str:
-    """Return how a repository's last poll ended: ok, gone, held, failing or never listed."""
+    """Return a repository's state: ok, gone, held, failing or never listed."""
     if row["outcome"] == "failed":
         return "failing" if row["last_complete_at"] else "never listed"
     if row["outcome"] == "held":
@@ -189,11 +189,11 @@ def timeline(
     """Merge a repository's changes and the gaps in its coverage, newest first.
 
     Args:
-        changes: Newest first, without those of the first listing.
-        gaps: As `coverage_gaps` returns them.
+        changes: The changes of this page, newest first, without those of the first listing.
+        gaps: All gaps, as `coverage_gaps` returns them.
         baseline: When the repository was first listed and how many tags it had. None if the first
             listing is on a later page.
-        until: Time of the change above the first one of this page. None on the first page.
+        until: Time of the last change on the page before this one. None on the first page.
 
     Returns:
         Rows whose key ``entry`` is ``change``, ``gap`` or ``first listing``.

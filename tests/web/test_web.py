@@ -294,7 +294,7 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     second, first = cells(browser)
     assert second[1].startswith("after ")
     assert second[2] == "still"
-    assert first[1].startswith("there when first listed")
+    assert first[1].startswith("existed when first listed")
     assert second[0] in browser.find_element(By.TAG_NAME, "main").text.split("Digests")[0]
     assert [row[3] for row in cells(browser, 1)] == ["moved", "added"]
     assert [row[3] for row in cells(browser, 2)] == ["no polls"] * 2
@@ -571,7 +571,7 @@ def test_a_missing_page(client: httpx.Client, site: str) -> None:
     for number in ("y", "-1", "9" * 19, "9" * 5000):
         wrong = client.get(f"{site}{page_of('repository', name='swr/team/api', before=number)}")
         assert wrong.status_code == 400, number
-        assert "invalid before" in wrong.text
+        assert "invalid parameter before" in wrong.text
     assert client.get(f"{site}/tagsync.db").status_code == 403
 
 
