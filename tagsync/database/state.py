@@ -14,7 +14,7 @@ from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Repository, Tag
 
 TAG_COLUMNS: Final = ("tag", *FIELDS)
-"""The columns of ``tags`` that a listing determines: the attributes of `Tag`."""
+"""The columns of ``tags`` whose values come from a listing: the attributes of `Tag`."""
 
 _STATE: Final = """
     SELECT id, last_attempt_at, last_complete_at, listing_hash, not_before, unlogged_from, version,
@@ -35,7 +35,7 @@ _TAGS: Final = f"""
 
 _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
-_DOES_NOT_DECODE: Final = (
+_DECODING_ERRORS: Final = (
     *(ArithmeticError, LookupError, RecursionError, TypeError, ValueError),
     msgspec.MsgspecError,
 )
@@ -44,13 +44,15 @@ _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "sca
 
 
 class RepositoryState(msgspec.Struct, frozen=True):
-    """A repository's row, and the size of its last recorded listing.
+    """A row of ``repositories``, and the number of tags in the last recorded listing.
+
+    The other attributes are columns of ``repositories``.
 
     Attributes:
         id: None if the repository was never polled.
         version: Number of complete listings, recorded or held. If it has not changed since a poll
-            began, no other listing was recorded meanwhile (optimistic check).
-        tags: Number of tags in the last recorded listing.
+            began, no other listing was recorded or held meanwhile (optimistic check).
+        tags: Number of tags in the last recorded listing. None if no listing was recorded.
     """
 
     id: int | None = None
@@ -65,11 +67,12 @@ class RepositoryState(msgspec.Struct, frozen=True):
 
 
 class HeldRun(NamedTuple):
-    """The newest listings of a repository, if they were held for the same deletions.
+    """The newest consecutive listings that were held for the same deletions.
 
     Attributes:
         reason_key: Fingerprint of the deletions. None if the newest listing was not held.
-        polls: Number of listings. Failed polls between them do not count: they have no listing.
+        polls: Number of these listings. Failed polls between them do not count, because they have
+            no listing.
     """
 
     reason_key: str | None = None
@@ -77,10 +80,10 @@ class HeldRun(NamedTuple):
 
 
 def read_state(db: Connection, repository: Repository) -> RepositoryState:
-    """Return what is recorded of a repository.
+    """Return the recorded state of a repository; empty if it was never polled.
 
     Raises:
-        DamagedRecord: If a value is not of the form that tagsync writes.
+        DamagedRecord: If a value does not have the form in which tagsync writes it.
     """
     row = db.execute(_STATE, (repository.registry, repository.name)).fetchone()
     if row is None:
@@ -94,7 +97,7 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
 
 
 def read_held_run(db: Connection, repository: Repository) -> HeldRun:
-    """Return how many of the newest listings of a repository were held for the same deletions."""
+    """Return a repository's newest listings that were held for the same deletions."""
     key, count = None, 0
     rows = db.execute(_HELD, (repository.registry, repository.name))
     for outcome, reason_key, polls in rows:
@@ -105,7 +108,7 @@ def read_held_run(db: Connection, repository: Repository) -> HeldRun:
 
 
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
-    """Return the stored tags of a repository by name, each as the last recorded listing had it."""
+    """Return a repository's tags by name, as the last recorded listing had them."""
     rows = db.execute(_TAGS, (repository.registry, repository.name))
     with decoding(f"the tags of {repository.full_name}"):
         return {row[0]: _tag(row) for row in rows}
@@ -113,29 +116,29 @@ def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
 
 @contextmanager
 def decoding(what: str) -> Iterator[None]:
-    """Report a value that does not decode as a damaged record.
+    """Raise `DamagedRecord` if a value of a row cannot be decoded in the block.
 
     SQLite keeps no checksums, so a damaged disk may return values that tagsync never wrote. Only
-    the decoding of rows belongs in this block: elsewhere the same exceptions are bugs.
+    code that decodes rows belongs in the block: in other code the same exceptions are bugs.
 
     Args:
-        what: The row, for the message.
+        what: The name of the row, for the message.
 
     Raises:
-        DamagedRecord: If the block raises what decoding a wrong value raises.
+        DamagedRecord: If the block raises one of the exceptions that a wrong value causes.
     """
     try:
         yield
-    except _DOES_NOT_DECODE as error:
+    except _DECODING_ERRORS as error:
         raise DamagedRecord(f"{what}: {truncate(str(error))}") from error
 
 
 def check_timestamp(text: str | None) -> str | None:
-    """Return the same text.
+    """Return the argument, which has to be a timestamp written by tagsync, or None.
 
     Raises:
-        ValueError: If it is not a timestamp written by tagsync.
-        TypeError: If it is not text.
+        ValueError: If the text is not such a timestamp.
+        TypeError: If the argument is of another type.
     """
     if text is not None:
         if not _TIMESTAMP.fullmatch(text):
@@ -145,9 +148,9 @@ def check_timestamp(text: str | None) -> str | None:
 
 
 def _tag(row: Sequence[Any]) -> Tag:
-    """Return the tag of a row. SQLite stores booleans as 0 and 1; the history shows booleans."""
+    """Return the tag of a row. SQLite stores booleans as 0 and 1."""
     if not isinstance(row[0], str):
-        raise TypeError(f"{row[0]!r} is not a name")
+        raise TypeError(f"{row[0]!r} is not the name of a tag")
     values = list(row)
     for index in _BOOLEANS:
         if values[index] is not None:

@@ -287,7 +287,7 @@ def test_folder_instead_of_a_database_is_rejected(
 ) -> None:
     """A folder in place of the database file is rejected and called a folder."""
     (tmp_path / "kept").touch()
-    with pytest.raises(UnusableDatabase, match="is a folder: let store"), opened(tmp_path):
+    with pytest.raises(UnusableDatabase, match="is a folder: set store"), opened(tmp_path):
         pass
 
 
