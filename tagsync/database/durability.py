@@ -16,9 +16,9 @@ def flush_to_disk(database: Path) -> None:
         StoreError: If the disk reports an error.
     """
     try:
-        # The WAL first: a commit is in the WAL until a checkpoint has copied it into the database,
-        # and a checkpoint syncs both files itself.
-        for path in (Path(f"{database}-wal"), database, database.parent):
+        # Never the database file itself: closing a second descriptor of it would release SQLite's
+        # locks (https://sqlite.org/howtocorrupt.html, 2.2), and a checkpoint syncs it anyway.
+        for path in (Path(f"{database}-wal"), database.parent):
             _sync(path)
     except OSError as error:
         raise StoreError(f"{database} cannot be written to the disk: {error.strerror}") from error

@@ -18,6 +18,7 @@ from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DatabaseLocked, UnusableDatabase
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
+from tests.support.record import assert_history_is_whole
 from tests.support.registries import Scripted
 
 OTHER_PROCESS = """
@@ -108,16 +109,35 @@ def test_a_reader_creates_no_lock(database: Path) -> None:
 def test_a_durable_head_is_synced_first(
     job: Job, scripted: Scripted, store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head is returned after the WAL, the database and its folder were synced, in this order."""
+    """A head is returned after the WAL and the folder were synced, in this order."""
     scripted.then("a")
     poll(job, store)
     synced: list[Path] = []
     monkeypatch.setattr(durability, "_sync", synced.append)
     assert store.durable_head() == store.head()
-    assert synced == [Path(f"{database}-wal"), database, database.parent]
+    assert synced == [Path(f"{database}-wal"), database.parent]
+
+
+def test_a_durable_head_keeps_the_locks_of_sqlite(
+    job: Job, scripted: Scripted, store: Store, database: Path
+) -> None:
+    """After a sync another process that closes the database still sees that it is open here.
+
+    Otherwise it would remove the WAL, and with it everything that is recorded later.
+    """
+    read = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT 1 FROM tags').close()"
+    for tags in ("a", "ab", "abc"):
+        scripted.then(*tags)
+        poll(job, store)
+        store.durable_head()
+        subprocess.run([sys.executable, "-c", read, str(database)], check=True)
+        assert Path(f"{database}-wal").exists()
+    assert_history_is_whole(database)
+    assert store.head().change_id == 3
 
 
 def test_a_missing_wal_is_nothing_to_sync(database: Path) -> None:
-    """After a checkpoint has removed the WAL, the database alone is synced."""
+    """After a checkpoint has removed the WAL, there is nothing to sync but the folder."""
     Store.open(database).close()
     flush_to_disk(database)
+    assert not Path(f"{database}-wal").exists()
