@@ -17,9 +17,6 @@ OCI_REPOSITORY: Final = re.compile(
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
 
-ObservedOutcome = Literal["ok", "failed", "held"]
-"""The outcome of a poll, as the table ``observations`` stores it."""
-
 
 class Repository(msgspec.Struct, frozen=True, order=True):
     """A repository of a configured registry.
