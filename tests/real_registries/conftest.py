@@ -1,36 +1,19 @@
 """Fixtures of the tests against real registries, each of which is started once per module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tagsync.registries import Registry
 from tests.support.real_registries import (
-    CRANE,
-    IMPLEMENTATIONS,
     PASSWORD,
     USER,
-    Access,
-    Implementation,
+    WAYS,
     Server,
+    Way,
     serve,
 )
 from tests.support.token_service import Authority, TokenService, make_authority
-
-Way = tuple[Implementation, Access]
-
-WAYS: list[Way] = [(each, access) for each in IMPLEMENTATIONS for access in each.accesses]
-"""Each registry with each of its access controls."""
-
-
-def ways(condition: Callable[[Way], bool], *fails: pytest.MarkDecorator) -> pytest.MarkDecorator:
-    """Run a test with the ways that meet a condition; crane's gets the marks."""
-    chosen = [
-        pytest.param(way, marks=fails if way[0] is CRANE else (), id=f"{way[0].name}-{way[1]}")
-        for way in WAYS
-        if condition(way)
-    ]
-    return pytest.mark.parametrize("way", chosen, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="package")

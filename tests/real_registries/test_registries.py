@@ -13,10 +13,9 @@ from tagsync.models import Listing, Repository, Scope
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
-from tests.real_registries.conftest import ways
 from tests.support.docker_registry import require
 from tests.support.polls import counts
-from tests.support.real_registries import CRANE, Access, Server
+from tests.support.real_registries import CRANE, Access, Server, ways
 from tests.support.record import assert_history_is_whole
 from tests.support.skopeo import Layout, skopeo, skopeo_tags
 

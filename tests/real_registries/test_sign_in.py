@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from tagsync.errors import Untrusted
-from tests.real_registries.conftest import ways
 from tests.support.docker_registry import require
-from tests.support.real_registries import BASIC, BASIC_TOML, PASSWORD, USER, Access, Server
+from tests.support.real_registries import BASIC, BASIC_TOML, PASSWORD, USER, Access, Server, ways
 from tests.support.skopeo import skopeo
 from tests.support.token_service import TokenService
 

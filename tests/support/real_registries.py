@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
+import pytest
 
 from tagsync.registries import Registry, open_registry
 from tagsync.registries.credentials import BasicCredential, NoCredential
@@ -173,3 +174,18 @@ CRANE: Final = Implementation(
     "crane", _run_crane, (Access.OPEN,), deletes_tags=True, deletes_tags_of_digest=False
 )
 IMPLEMENTATIONS: Final = (DOCKER_REGISTRY, DISTRIBUTION, CRANE)
+
+Way = tuple[Implementation, Access]
+
+WAYS: Final[list[Way]] = [(each, access) for each in IMPLEMENTATIONS for access in each.accesses]
+"""Each registry with each of its access controls."""
+
+
+def ways(condition: Callable[[Way], bool], *of_crane: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Run a test with the ways that meet a condition; crane's test gets further marks."""
+    chosen = [
+        pytest.param(way, marks=of_crane if way[0] is CRANE else (), id=f"{way[0].name}-{way[1]}")
+        for way in WAYS
+        if condition(way)
+    ]
+    return pytest.mark.parametrize("way", chosen, indirect=True, scope="module")
