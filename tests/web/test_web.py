@@ -651,7 +651,11 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
         stack.callback(tmp_path.chmod, 0o755)
         site, _ = stack.enter_context(serving(arguments, tmp_path))
         assert "Nothing has been recorded yet" in client.get(site).text
-        assert sorted(found.name for found in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        assert sorted(found.name for found in tmp_path.iterdir()) == [
+            "config.toml",
+            "tagsync.db",
+            "tagsync.db.writer-lock",
+        ]
         path.chmod(0o644)
         tmp_path.chmod(0o755)
         writer = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
@@ -669,7 +673,11 @@ def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path
     Store.open(path).close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
         assert client.get(site).status_code == 200
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "config.toml",
+            "tagsync.db",
+            "tagsync.db.writer-lock",
+        ]
         path.unlink()
         for page in PAGES:
             gone = client.get(f"{site}{page}")
