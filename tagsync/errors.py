@@ -119,8 +119,8 @@ class RegistryError(TagsyncError):
         transient: Whether the same request may succeed a little later.
         reason: The word for this error in the column ``observations.reasons``.
         retry_after: Seconds to wait before the next request. None if the registry did not say.
-        status: HTTP status of the response. None if there was no response.
-        code: The registry's own error code. None if the registry sent no code.
+        status: HTTP status of the response. None if the registry sent no response.
+        code: The registry's own error code. None if the response has no such code.
     """
 
     transient: ClassVar[bool] = False

@@ -158,12 +158,12 @@ class ListingCoverage:
 
     @property
     def first(self) -> str | None:
-        """The time of the first complete listing, or None if there is no listing."""
+        """The time of the first complete listing. It is None without any listing."""
         return self._runs[0][0] if self._runs else None
 
     @property
     def last(self) -> str | None:
-        """The time of the last complete listing, or None if there is no listing."""
+        """The time of the last complete listing. It is None without any listing."""
         return self._runs[-1][1] if self._runs else None
 
     def at(self, moment: str) -> Certainty:

@@ -41,8 +41,8 @@ TAGS_OF_DIGEST_SQL: Final = """
 """A query for every interval in which a tag pointed to one of several images.
 
 The parameter is a JSON list with a pair for each image. The first element of a pair is the image's
-digest. The second element is the digest of a manifest if the image is an index that leads to the
-searched digest through this manifest. Otherwise it is null.
+digest. If the image is an index that leads to the searched digest through one of its manifests, the
+second element is the digest of this manifest. Otherwise, the second element is JSON's null.
 """
 
 Row = dict[str, Any]
