@@ -22,7 +22,7 @@
         │   ├── RepositoryNotFound  the registry has no such repository
         │   └── NamespaceNotFound   the registry has no such organization
         ├── EndpointNotFound        the gateway has no such path: the endpoint is wrong
-        ├── BadRequest              the registry refused the request for another reason
+        ├── BadRequest              a refusal that no other error covers
         ├── MalformedResponse       the response does not follow the registry's interface
         │   └── ResponseTooLarge    the response exceeds the configured limit
         └── InconsistentListing     the pages contradict each other in every read
@@ -70,9 +70,9 @@ class StoreError(TagsyncError):
 
 
 class UnusableDatabase(StoreError):
-    """The database file is missing, or tagsync cannot use it. The file was not changed.
+    """The database file is missing, or tagsync cannot use it.
 
-    The file may belong to another program or to another version of tagsync.
+    The file may belong to another program or to another version of tagsync. It was not changed.
     """
 
 
@@ -101,7 +101,7 @@ class DamagedRecord(StoreError):
 
 
 class UnknownRepository(StoreError):
-    """A pattern matches no repository; the message names the nearest one."""
+    """A pattern matches no repository; the message names the nearest repository."""
 
     def __init__(self, pattern: str, known: Sequence[str]) -> None:
         near = get_close_matches(pattern, known, n=1, cutoff=0)
@@ -204,7 +204,7 @@ class EndpointNotFound(RegistryError):
 
 
 class BadRequest(RegistryError):
-    """The registry refused the request for another reason."""
+    """The registry refused the request for a reason that no other error covers."""
 
 
 class MalformedResponse(RegistryError):

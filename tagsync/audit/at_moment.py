@@ -52,7 +52,7 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
     that has no tag and shows only the certainty.
 
     Args:
-        db: A connection that may read.
+        db: A connection to the database.
         repository: A recorded repository.
         moment: The time, as `tagsync.clock.timestamp` writes it.
 
@@ -83,7 +83,7 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
     the certainty.
 
     Args:
-        db: A connection that may read.
+        db: A connection to the database.
         repository: A recorded repository.
         start: The first moment, as `tagsync.clock.timestamp` writes it.
         end: The second moment in the same form. None means the time of the last complete listing,

@@ -78,7 +78,7 @@ _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def tag_states(changes: Iterable[ChangeRow]) -> list[TagState]:
-    """Return the states of a tag in time order: before its first change, and after each.
+    """Return the states of a tag: before its first change, and after each change.
 
     Args:
         changes: All changes of the tag, oldest first.

@@ -62,7 +62,7 @@ def find(db: Connection, text: str) -> Iterator[Row]:
     manifest. Otherwise ``platform`` is None.
 
     Args:
-        db: A connection that `tagsync.database.migrations.check_current` accepts.
+        db: A connection to a database that `tagsync.database.migrations.check_current` accepts.
         text: A digest or a unique prefix of a digest, with or without ``sha256:``.
 
     Raises:
@@ -134,12 +134,12 @@ def _recorded(db: Connection, beginnings: Iterable[str]) -> list[str]:
 
 
 def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dict[str, _Usage]:
-    """Return the digests that images reference and that begin with one of some texts.
+    """Return the referenced digests that begin with one of the given texts.
 
     Args:
         db: The connection.
-        digits: The first hexadecimal digits of the digests.
-        beginnings: The same digits after each possible algorithm and a colon.
+        digits: The hexadecimal digits with which the digests begin, without an algorithm.
+        beginnings: The texts: an algorithm, a colon and the digits.
 
     Returns:
         The usage of each digest, by digest.

@@ -67,7 +67,7 @@ class Audit:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Open the database. All queries see its state at this moment.
+        """Open the database. All queries see the same state of the database.
 
         Opening creates no file and does not migrate the database.
 
@@ -267,7 +267,9 @@ class Audit:
 
 
 def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
-    """Return the repositories that match one of the globs, or all if ``patterns`` is empty.
+    """Return the repositories that match at least one of the globs.
+
+    If ``patterns`` is empty, every repository matches.
 
     Raises:
         UnknownRepository: If a pattern matches no repository.

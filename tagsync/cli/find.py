@@ -1,4 +1,4 @@
-"""The command ``find``, which shows every tag that leads to a digest, now or earlier."""
+"""The command ``find``, which shows every tag that leads, or led, to a digest."""
 
 from itertools import chain
 from typing import Final

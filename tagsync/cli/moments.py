@@ -38,7 +38,7 @@ def parse_moment(text: str, now: datetime) -> str:
 def parse_span(
     since: str | None, until: str | None, now: datetime
 ) -> tuple[str | None, str | None]:
-    """Return the start and the end of a period. A side that is None has no limit.
+    """Return the start and the end of a period. None means no start or no end.
 
     Raises:
         UnclearQuestion: If a text is not a time, or the end is before the start.

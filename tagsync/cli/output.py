@@ -45,7 +45,7 @@ def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Print a table for files and pipes, which is as wide as its values and shortens nothing."""
+    """Print a table for files and pipes: as wide as its values, with whole digests."""
     cells = [[escape_control_characters(_text(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
@@ -101,7 +101,7 @@ def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _structured(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with decoded ``fields``. The database stores ``fields`` as JSON text."""
+    """Return a row with ``fields`` decoded from the JSON text in the database."""
     if isinstance(row.get("fields"), str):
         return {**row, "fields": json.loads(row["fields"])}
     return row

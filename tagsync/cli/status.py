@@ -34,8 +34,8 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
     """Show how fresh the record of each repository is.
 
     A repository is stale if it has had no complete listing for three poll intervals. If tagsync has
-    not polled any of the repositories for that long, a message on standard error says so. PATTERN
-    is a glob over registry/namespace/repository.
+    not polled any of the repositories for three poll intervals, a message on standard error says
+    so. PATTERN is a glob over registry/namespace/repository.
 
     \b
     Example:

@@ -34,7 +34,7 @@ class NamedOutput(FileIO):
 
 
 def is_stream(name: object) -> bool:
-    """Return whether the ``filename`` of an error is the name of one of the two streams."""
+    """Return whether an error's ``filename`` is the name of one of the two streams."""
     return name in _STREAMS.values()
 
 

@@ -6,7 +6,7 @@
         swr.push("team/api", "v1", "first build")
         ...  # use swr.url as the endpoint of a registry
 
-All paths have the same address:
+The emulator answers these requests, all at the same address:
 
 ===========================================================  =======================================
 ``GET /v2/manage/namespaces/{namespace}/repos/{name}/tags``  the tags of a repository

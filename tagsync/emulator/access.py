@@ -36,7 +36,7 @@ class User:
 
 
 class _Tokens:
-    """Tokens that were issued. Each is valid until it expires or all tokens are revoked."""
+    """Issued tokens. A token is valid until it expires or all tokens are revoked."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class IdentityService:
         self.tokens = _Tokens(clock)
 
     def sign_in(self, request: Request) -> Answer:
-        """Answer a request for a token that contains a user's name and password.
+        """Answer a request in which a user asks for a token with a name and a password.
 
         Raises:
             Refusal: If the body is malformed, or the name, password, account or project is wrong.

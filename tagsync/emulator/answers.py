@@ -13,7 +13,7 @@ TEXT: Final[Mapping[str, str]] = {"Content-Type": "text/plain"}
 
 
 class Refusal(Exception):
-    """An exception that ends the handling of a request. The server then sends ``answer``."""
+    """An exception that makes the server send ``answer`` as the answer to a request."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)

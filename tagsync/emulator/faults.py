@@ -137,7 +137,7 @@ class Mishap:
     delivery: Delivery = COMPLETE
 
     def apply(self, answer: Answer, now: datetime) -> Answer:
-        """Return an answer with this mishap's effects. The body of an error is not changed."""
+        """Apply this mishap to an answer. The body of an error is not changed."""
         body = answer.body
         if answer.status < 300:  # noqa: PLR2004  the first status that is not a success
             body = body if self.body is None else self.body
@@ -261,9 +261,9 @@ class Faults:
                 each page of a tag list. A fault without a probability never happens at random.
             seed: The seed of the random faults.
             latency: The maximum delay of an answer, in seconds.
-            honest: The number of listings without a random lie that follow after a listing with a
-                lie, in the same repository. They are needed because a client cannot detect a lie
-                that it reads twice in a row. None means all listings until `renew` is called.
+            honest: After a listing with a lie, this number of listings of the same repository have
+                no random lie. They are needed because a client cannot detect a lie that it reads
+                twice in a row. None means all listings until `renew` is called.
             clock: The clock for the times of `lies` and for dates in ``Retry-After``.
             sleep: The function that delays an answer by a number of seconds.
 
@@ -335,7 +335,7 @@ class Faults:
     # --- used by the emulator ---------------------------------------------------------------------
 
     def draw_mishap(self, *, public: bool) -> Mishap:
-        """Return the mishap of the next request.
+        """Return the mishap of the next request, or `NO_MISHAP`.
 
         Args:
             public: Whether the request needs no credential. If so, the mishap is never ``expired``.
@@ -348,7 +348,7 @@ class Faults:
             return _make_mishap(kind, self._random, self._latency, self._clock())
 
     def draw_lie(self, page: Page) -> Lie:
-        """Return the lie about the next page of a tag list."""
+        """Return the lie about the next page of a tag list, or `TRUTH`."""
         with self._lock:
             last = self._last_lies.get(page.repository)
             if last is not None and page.offset == 0:
@@ -382,8 +382,8 @@ class Faults:
     ) -> Fault | None:
         """Choose the fault of the next request or page.
 
-        The result is the first requested fault of the group that is possible. If there is no such
-        fault, the result is a random fault of the group, or None for no fault.
+        If requested faults of the group are possible, the result is the first of them. Otherwise,
+        the result is a random fault of the group, or None for no fault.
         """
         if not self.on:
             return None
@@ -450,7 +450,7 @@ def _make_refusal(kind: Fault, random: Random, now: datetime) -> Answer:
 
 
 def _is_possible(kind: Fault, page: Page) -> bool:
-    """Return whether a client can detect a lie of this kind about a page, or recover from it."""
+    """Return whether a client can detect such a lie about a page, or recover from it."""
     match kind:
         case Fault.SHIFTED | Fault.REPEATED:
             return page.size is not None and page.offset > 0

@@ -61,7 +61,7 @@ class Request(NamedTuple):
 
     @property
     def query(self) -> dict[str, str]:
-        """The decoded parameters of the query. Of a repeated one, the last value counts."""
+        """The decoded parameters of the query. The last value of a repeated name counts."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
 

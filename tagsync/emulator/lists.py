@@ -31,7 +31,7 @@ class Paging(NamedTuple):
     Attributes:
         max_page: The maximum number of rows of a page.
         default_page: The number of rows of a page if the request has no ``limit``.
-        sends_total: Whether answers have a ``Content-Range``.
+        sends_total: Whether an answer has the header ``Content-Range``.
         ignored: Whether the server ignores ``offset`` and ``limit`` and sends all rows.
     """
 
@@ -42,7 +42,7 @@ class Paging(NamedTuple):
 
 
 class Lists:
-    """The handlers of the list requests."""
+    """The handlers of requests for lists."""
 
     def __init__(self, repositories: Repositories, faults: Faults, paging: Paging) -> None:
         self._repositories = repositories

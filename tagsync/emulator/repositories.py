@@ -140,7 +140,7 @@ class Repositories:
         return found
 
     def has_namespace(self, namespace: str) -> bool:
-        """Return whether an organization exists, in this account or as owner of a repository."""
+        """Return whether an organization exists in this account or owns a repository."""
         return namespace in self.organizations or any(
             repository.namespace == namespace for repository in self
         )

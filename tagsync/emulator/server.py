@@ -131,9 +131,9 @@ class Emulator:
 
         Args:
             repository: ``namespace/name``. The name may contain slashes.
-            shared: Whether another account owns the repository and shares it with this one. It is
-                then listed by ``/v2/manage/shared-repositories?center=thirdparty`` and not among
-                the account's own repositories.
+            shared: Whether another account owns the repository and shares it with this account.
+                It is then listed by ``/v2/manage/shared-repositories?center=thirdparty`` and not
+                among the account's own repositories.
 
         Raises:
             ValueError: If the name has no namespace.
@@ -220,7 +220,7 @@ class Emulator:
             return {tag: row.fields["digest"] for tag, row in rows.items()}
 
     def revoke_tokens(self) -> None:
-        """Invalidate every token of the identity service, as after a change of password."""
+        """Invalidate every token of the identity service, as a change of password does."""
         with self._lock:
             self._identity.tokens.revoke()
 

@@ -1,4 +1,4 @@
-"""Check signatures (``SDK-HMAC-SHA256``) of requests, as the vendor's gateway does."""
+"""Check the signatures of requests, as the vendor's gateway does."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _AUTHORIZATION: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The secret key of an access key, and the headers that its requests must have.
+    """The secret key of an access key, and headers that its requests must contain.
 
     Attributes:
         secret_key: The key that signs requests.
@@ -42,7 +42,7 @@ class Keys:
 
 
 def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -> str | None:
-    """Return the reason why the signature of a request is wrong, or None if it is right.
+    """Return the reason why a request's signature is wrong, or None if it is right.
 
     The check follows the vendor's API signing guide and, where the guide is unclear, the vendor's
     SDKs. It shares no code with tagsync's own signing, so that a test can compare the two.

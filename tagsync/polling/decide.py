@@ -63,7 +63,7 @@ def decide(
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
-    """Return the changes from some old tags to some new tags, sorted by tag.
+    """Return the changes from the tags in ``old`` to those in ``new``, sorted by tag.
 
     `apply` with ``old`` and the result gives ``new``. If ``old`` and ``new`` are equal, the result
     is empty.
@@ -76,7 +76,7 @@ def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
 
 
 def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
-    """Return the tags after some changes. This function is the inverse of `diff`."""
+    """Apply changes to some tags and return the new tags: the inverse of `diff`."""
     tags = dict(old)
     for change in changes:
         if change.kind == "deleted":

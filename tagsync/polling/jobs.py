@@ -73,7 +73,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """The result of one poll. In a dry run, it is the result that a real poll would have.
+    """The result of one poll, or in a dry run the result that a real poll would have.
 
     Attributes:
         repository: The repository that was polled.

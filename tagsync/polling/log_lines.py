@@ -14,7 +14,9 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def write_changes(repository: Repository, pending: PendingLog) -> bool:
-    """Write the pending log lines of committed changes, including those of earlier polls.
+    """Write the pending log lines of committed changes.
+
+    Lines that earlier polls could not write are also pending.
 
     Returns:
         True if there were pending lines and all of them were written. The caller then acknowledges

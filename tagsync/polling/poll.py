@@ -13,7 +13,7 @@ changes are not lost: the next poll finds the same differences again.
 
 **If the log cannot be written**, the lines stay pending in the database. The changes are already
 committed, and the next poll of the repository writes the lines. Each line is therefore written at
-least once. It is written again if it was written and then could not be acknowledged.
+least once. If a line was written but could not be acknowledged, it is written again.
 
 **Retries** do not happen here. A request that fails with a transient error is retried by the
 registry's client, for a bounded time. If the retries fail too, the poll is ``failed``, and the next
@@ -102,7 +102,7 @@ def read_listing(
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
             return listing
-        # The second read does not resolve the tags again that the first read has resolved.
+        # The second read skips the requests for tags that the first read has resolved.
         seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
         again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
     except NotFound:
@@ -116,7 +116,10 @@ def read_listing(
 def _record_unless_dry_run(
     job: Job, store: Store, outcome: Outcome, state: RepositoryState, options: Options
 ) -> PendingLog | None:
-    """Record an outcome and return the pending log lines, or None if it was dropped."""
+    """Record an outcome. Return the pending log lines, or None if it was dropped.
+
+    In a dry run, nothing is recorded and no line is pending.
+    """
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)

@@ -65,7 +65,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     ) -> Results:
         """Run a query as Datasette does, but print no SQL errors on standard error.
 
-        Datasette's counts of all rows have a time limit of their own.
+        If Datasette counts all rows of a table or view, the query has a shorter time limit.
         """
         if sql.startswith("select count(*) from"):
             custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
@@ -73,7 +73,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
     async def consistently(self, fn: Callable[[Query], Result]) -> Result:
-        """Call a function with a `Query`. All its queries see the same state of the record.
+        """Call a function with a `Query` that always sees the same state of the record.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer

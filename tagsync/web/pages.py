@@ -117,9 +117,10 @@ def prepare_jinja2_environment(env: Environment) -> None:
 
 @hookimpl
 def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
-    """Render a cell of Datasette's own pages. Link repositories and tags to tagsync's pages.
+    """Render a cell of Datasette's own pages.
 
-    If the result is None, Datasette renders the cell in its own way.
+    Repositories and tags become links to tagsync's pages. If the result is None, Datasette renders
+    the cell in its own way.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -210,7 +211,7 @@ def _link(url: str, text: str) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    """Return a text for a cell: control characters are escaped, a long text is truncated."""
+    """Escape the control characters of a cell's text, and truncate a long text."""
     shown = escape_control_characters(text[:_LONGEST_TEXT])
     return f"{shown}…" if len(text) > _LONGEST_TEXT else shown
 
@@ -234,7 +235,7 @@ def _duration(seconds: float) -> str:
 
 
 def _short_digest(digest: str | None) -> str:
-    """Return the first 12 digits of a digest with an ellipsis. Other text stays whole."""
+    """Shorten a digest to 12 digits and an ellipsis. Escape a text of another form."""
     short = short_digest(digest or "")
     return _escaped(short) if short == digest else f"{short}…" if short else ""
 

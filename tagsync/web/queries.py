@@ -128,7 +128,7 @@ def repository(query: Query, name: str, before: int) -> Row | None:
 
 
 def tag(query: Query, name: str, tag_name: str) -> Row | None:
-    """Return the data of a tag's page: the digests, the changes, and the gaps in coverage.
+    """Return the data of a tag's page: digests, changes, and gaps in coverage.
 
     Args:
         query: The function that runs the queries.
@@ -174,7 +174,7 @@ def coverage_gaps(query: Query, name: str) -> list[Row]:
 
 
 def summarize(change: Row) -> str:
-    """Return a word for a change, or the names of the fields that it changed."""
+    """Return ``added``, ``deleted``, ``moved``, or the names of the changed fields."""
     if change["kind"] != "updated":
         return str(change["kind"])
     if change["moved"]:
