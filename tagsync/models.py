@@ -20,9 +20,6 @@ It is that of the OCI distribution specification, "Pulling manifests".
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
 
-ObservedOutcome = Literal["ok", "failed", "held"]
-"""The outcome of a poll, as the table ``observations`` stores it."""
-
 
 class Repository(msgspec.Struct, frozen=True, order=True):
     """A repository of a configured registry.

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from tagsync.audit.certainty import (
     CERTAIN,
     Certainty,
-    ChangeRow,
     ListingCoverage,
+    TagChange,
     TagState,
     certainty_of,
     least_certain,
@@ -19,7 +19,7 @@ from tagsync.audit.certainty import (
     tag_states,
 )
 from tagsync.database.connection import Connection
-from tagsync.database.state import decoding
+from tagsync.database.decoding import Timestamp, decode, decode_fields
 from tagsync.models import FIELDS, Repository
 
 Row = dict[str, Any]
@@ -108,8 +108,8 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
 
 def _coverage(db: Connection, repository: Repository) -> ListingCoverage:
     rows = db.execute(_COVERED_SQL, (repository.registry, repository.name))
-    with decoding(f"the observations of {repository.full_name}"):
-        return ListingCoverage(msgspec.convert(rows.fetchall(), list[tuple[str, str]]))
+    what = f"the observations of {repository.full_name}"
+    return ListingCoverage(decode(rows.fetchall(), list[tuple[Timestamp, Timestamp]], what))
 
 
 def _histories(
@@ -118,9 +118,17 @@ def _histories(
     """Yield each tag, and the states that the tag may have reached before a moment."""
     rows = db.execute(HISTORIES_SQL, (repository.registry, repository.name, moment))
     for tag, changes in groupby(rows, key=itemgetter(0)):
-        with decoding(f"the changes of {repository.full_name} tag {tag!r}"):
-            history = tag_states(msgspec.convert(change[1:], ChangeRow) for change in changes)
-        yield tag, history
+        what = f"the changes of {repository.full_name} tag {tag!r}"
+        yield tag, tag_states(_tag_change(change[1:], what) for change in changes)
+
+
+def _tag_change(row: Sequence[Any], what: str) -> TagChange:
+    kind, text, not_before, observed_at = decode(row, _ChangeRow, what)
+    return TagChange(kind, decode_fields(text, what), not_before, observed_at)
+
+
+_ChangeRow = tuple[Literal["added", "updated", "deleted"], str, Timestamp | None, Timestamp]
+"""The columns of `HISTORIES_SQL`, without the tag."""
 
 
 def _state_row(

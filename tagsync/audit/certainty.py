@@ -13,7 +13,7 @@ The functions of this module are pure: they do not read the database.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -65,33 +65,27 @@ CERTAIN: Final = Certainty()
 """A certain answer, which has no interval."""
 
 
-class ChangeRow(msgspec.Struct, frozen=True, array_like=True):
-    """The columns of ``changes`` that determine the state of a tag."""
+class TagChange(NamedTuple):
+    """The decoded columns of ``changes`` that determine the state of a tag."""
 
-    kind: Literal["added", "updated", "deleted"]
-    fields: str
+    kind: str
+    fields: Mapping[str, tuple[Any, Any]]
     not_before: str | None
     observed_at: str
 
 
-_decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
-
-
-def tag_states(changes: Iterable[ChangeRow]) -> list[TagState]:
+def tag_states(changes: Iterable[TagChange]) -> list[TagState]:
     """Return the states of a tag: before its first change, and after each change.
 
     Args:
         changes: All changes of the tag, oldest first.
-
-    Raises:
-        msgspec.DecodeError: If the fields of a change are not a JSON object of pairs.
     """
     found = [TagState(None)]
     for change in changes:
         fields: dict[str, Any] | None = None
         if change.kind != "deleted":
             fields = dict(found[-1].fields or ())
-            for name, (_, new) in _decode(change.fields).items():
+            for name, (_, new) in change.fields.items():
                 if new is None:
                     fields.pop(name, None)
                 else:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import check_values
 from tagsync.database.digest_index import images_referencing
 from tagsync.errors import UnclearQuestion
 from tagsync.manifests import Role, decode
@@ -66,6 +67,7 @@ def find(db: Connection, text: str) -> Iterator[Row]:
         text: A digest or a unique prefix of a digest, with or without ``sha256:``.
 
     Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
         UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
     """
     found = _digest_for(db, text)
@@ -74,6 +76,7 @@ def find(db: Connection, text: str) -> Iterator[Row]:
     digest, usage = found
     paths = sorted(_paths(db, [digest, *usage.images]), key=str)
     for row in db.query(TAGS_OF_DIGEST_SQL, (json.dumps(paths),)):
+        check_values(row, "a tag of the digest")
         yield {
             "repository": row["repository"],
             "tag": row["tag"],

@@ -13,7 +13,13 @@ import msgspec
 from tagsync.audit import at_moment, digest_search, verify
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
-from tagsync.database.state import check_timestamp, decoding
+from tagsync.database.decoding import (
+    Timestamp,
+    check_timestamp,
+    check_values,
+    decode,
+    decode_fields,
+)
 from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
 from tagsync.schedule import stale
@@ -53,8 +59,6 @@ _NEVER_POLLED: Final[Row] = {
     "last_error": None,
 }
 
-_decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
-
 
 class Audit:
     """A read-only view of the database. Safe to use while another process writes."""
@@ -91,7 +95,8 @@ class Audit:
             UnknownRepository: If a pattern matches no repository.
         """
         rows = self._db.execute("SELECT registry, name FROM repositories ORDER BY registry, name")
-        return matching([Repository(*row) for row in rows], patterns)
+        names = decode(rows.fetchall(), list[tuple[str, str]], "repositories")
+        return matching([Repository(*name) for name in names], patterns)
 
     def status(self, watches: Mapping[Repository, Watch | None], now: datetime) -> list[Row]:
         """Return how fresh the record of each repository is.
@@ -109,9 +114,9 @@ class Audit:
         """
         rows = self._db.query(_STATUS_SQL)
         recorded = {Repository(row.pop("registry"), row.pop("name")): row for row in rows}
-        with decoding("repositories"):
-            for row in recorded.values():
-                check_timestamp(row["last_complete_at"])
+        for repository, row in recorded.items():
+            check_values(row, f"repository {repository.full_name}")
+            check_timestamp(row["last_complete_at"], f"repository {repository.full_name}")
         return [
             {
                 "repository": repository.full_name,
@@ -129,20 +134,26 @@ class Audit:
         Raises:
             DamagedRecord: If a row is not what tagsync wrote.
         """
-        rows = self._db.execute("SELECT registry, name, last_attempt_at FROM repositories")
         wanted = set(repositories)
-        with decoding("repositories"):
-            attempts = (check_timestamp(row[2]) for row in rows if Repository(*row[:2]) in wanted)
-            return max(filter(None, attempts), default=None)
+        rows = self._db.execute("SELECT registry, name, last_attempt_at FROM repositories")
+        attempts = (
+            check_timestamp(attempt, f"repository {name}")
+            for registry, name, attempt in rows
+            if Repository(registry, name) in wanted
+        )
+        return max(filter(None, attempts), default=None)
 
     def tags(self, patterns: Sequence[str]) -> Iterator[Row]:
         """Yield each tag of the last complete listing, and the image that it points to.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
+            DamagedRecord: If a row is not what tagsync wrote.
         """
         for repository in self.repositories(patterns):
-            yield from self._db.query(_TAGS_SQL, (repository.full_name,))
+            for row in self._db.query(_TAGS_SQL, (repository.full_name,)):
+                check_values(row, f"a tag of {repository.full_name}")
+                yield row
 
     def tags_at(self, patterns: Sequence[str], moment: str) -> Iterator[Row]:
         """Yield the image that each tag pointed to; see `at_moment.tags_at`.
@@ -213,10 +224,10 @@ class Audit:
             f"{_LOG_SQL} WHERE {where} ORDER BY id", [value for _, value in conditions]
         )
         for row in rows:
-            with decoding(f"change {row['id']}"):
-                _decode_fields(row["fields"])
-                matches = tag is None or fnmatchcase(row["tag"], tag)
-            if matches:
+            what = f"change {row['id']}"
+            check_values(row, what)
+            decode_fields(row["fields"], what)
+            if tag is None or fnmatchcase(row["tag"], tag):
                 yield row
 
     def coverage(
@@ -240,8 +251,7 @@ class Audit:
         for repository in self.repositories(patterns):
             name = repository.full_name
             rows = self._db.execute(_OBSERVATIONS_SQL, (name,)).fetchall()
-            with decoding(f"the observations of {name}"):
-                observations = msgspec.convert(rows, list[_Observation])
+            observations = decode(rows, list[_Observation], f"the observations of {name}")
             for row in _timeline(observations, since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
                     yield {"repository": name, **row}
@@ -293,8 +303,8 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``observations``. Each attribute is the column of the same name."""
 
     outcome: str
-    first_at: str
-    last_at: str
+    first_at: Timestamp
+    last_at: Timestamp
     polls: int
     detail: str | None
     clock_said: str | None

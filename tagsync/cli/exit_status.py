@@ -4,6 +4,7 @@ An error that tagsync expects is reported as one sentence. Any other exception i
 reported with its traceback.
 """
 
+import errno
 import os
 from typing import Final
 
@@ -67,11 +68,13 @@ def complain(sentence: str) -> None:
 
 
 def _explain(error: OSError) -> str | None:
-    """Return a sentence that names the file or stream that failed.
+    """Return a sentence that names the file or stream that failed, or the exceeded limit.
 
     Returns:
-        The sentence, or None if the error names neither a file nor a stream.
+        The sentence, or None if the error names neither a file nor a stream nor a limit.
     """
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return f"tagsync has too many open files and sockets ({error.strerror}): raise ulimit -n"
     if is_stream(error.filename):
         return f"{error.filename} cannot be written: {error.strerror}"
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]
