@@ -68,7 +68,7 @@ def complain(sentence: str) -> None:
 
 
 def _explain(error: OSError) -> str | None:
-    """Return a sentence that names the file or stream that failed, or the exceeded limit.
+    """Return a sentence that names the file, stream or limit that caused an error.
 
     Returns:
         The sentence, or None if the error names neither a file nor a stream nor a limit.
