@@ -1,4 +1,4 @@
-"""The database for Datasette: read-only, and opened anew for each answer."""
+"""The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -29,11 +29,12 @@ _COUNT_TIME_LIMIT: Final = 1000
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
-    """A database file that is opened anew, for reading only, for each answer.
+    """A database file that is opened again, for reading only, for each answer.
 
-    Datasette's own class keeps a connection open for each thread. If no process writes when a
-    connection is opened, it treats the file as immutable (see `tagsync.database.connection`), and
-    would not see later changes or a restored file. Opening takes about a millisecond.
+    Datasette's own class keeps a connection open for each thread. If no process has the database
+    open, tagsync opens the file as immutable (see `tagsync.database.connection`). If such a
+    connection stayed open, it would not see later changes or a restored file. Opening a connection
+    takes about a millisecond.
     """
 
     def __init__(self, datasette: Datasette, path: Path) -> None:
@@ -44,7 +45,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         self._lock = Lock()
 
     async def execute_fn(self, fn: Callable[[Any], Result]) -> Result:
-        """Call a function with a new connection, in one of Datasette's threads.
+        """Call a function with a new connection in one of Datasette's threads.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read.
@@ -53,7 +54,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         return await loop.run_in_executor(self.ds.executor, self._with_connection, fn)
 
     async def execute_write_fn(self, fn: Callable[[Any], object], block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002  Datasette's signature
-        """Raise an error, because nothing may be written.
+        """Raise an error, because Datasette may not write to the database.
 
         Raises:
             Forbidden: Always.
@@ -63,14 +64,17 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     async def execute(
         self, sql: str, *args: Any, custom_time_limit: int | None = None, **kwargs: Any
     ) -> Results:
-        """Run a query as Datasette does, but do not print SQL errors on standard error."""
+        """Run a query as Datasette does, but print no SQL errors on standard error.
+
+        If Datasette counts all rows of a table or view, the query has a shorter time limit.
+        """
         if sql.startswith("select count(*) from"):
             custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
     async def consistently(self, fn: Callable[[Query], Result]) -> Result:
-        """Call a function with a `Query`. All queries see the same state of the record.
+        """Call a function with a `Query` that always sees the same state of the record.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer
@@ -93,7 +97,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         return await self.execute_fn(with_connection)
 
     def interrupt(self) -> None:
-        """Interrupt running queries and refuse further ones, so that the process can end."""
+        """Interrupt the running queries and refuse new ones, so that the process can end."""
         with self._lock:
             self._closing = True
             for connection in self._open_connections:
@@ -114,8 +118,8 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             finally:
                 with self._lock:
                     self._open_connections.remove(db)
-        # Not raised inside `reading`, which would report an error in a user's SQL as a fault of the
-        # database file.
+        # Raise the error outside `reading`, which would report an error in a user's SQL as an error
+        # of the database file.
         if failure:
             raise failure
         return result
