@@ -144,6 +144,8 @@ class Listing(msgspec.Struct, frozen=True):
             is not a consistent snapshot.
         missing: Names of the tags that the registry lists although it has no manifest for them.
         unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
+        bad_fields: The fields of each tag that the registry sent in another type than documented.
+            They are None in the tag.
         source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
 
@@ -161,6 +163,7 @@ class Listing(msgspec.Struct, frozen=True):
     steady: bool = True
     missing: tuple[str, ...] = ()
     unfetched: str | None = None
+    bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
 
 
