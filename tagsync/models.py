@@ -102,6 +102,7 @@ class Scope(msgspec.Struct, frozen=True):
 
     Attributes:
         tags: Globs over tag names. A tag that matches no glob is listed without a digest.
+        exclude_tags: Globs over tag names. A tag that matches one is listed without a digest, too.
         manifests: Whether to fetch manifests, also those that an index references.
         recorded: A function that receives digests and returns those of them whose manifest is
             recorded. These manifests are not fetched again.
@@ -110,12 +111,15 @@ class Scope(msgspec.Struct, frozen=True):
     """
 
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""
+        if any(fnmatchcase(name, glob) for glob in self.exclude_tags):
+            return False
         return any(fnmatchcase(name, glob) for glob in self.tags)
 
 
@@ -249,6 +253,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
             deletion is recorded.
         shared: Whether to discover repositories that other accounts share.
         tags: Globs over the tags to resolve, see `Scope`.
+        exclude_tags: Globs over the tags not to resolve, see `Scope`.
         manifests: Whether to fetch manifests, see `Scope`.
     """
 
@@ -262,6 +267,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     agreeing_listings: int = 2
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @cached_property

@@ -23,6 +23,7 @@ class Job(msgspec.Struct, frozen=True):
             coverage.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
         tags: Globs over the names of the tags to resolve.
+        exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
     """
 
@@ -31,6 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     interval: timedelta
     agreeing_listings: int = 2
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @classmethod
@@ -49,6 +51,7 @@ class Job(msgspec.Struct, frozen=True):
             spacing(watch, at),
             watch.agreeing_listings,
             watch.tags,
+            watch.exclude_tags,
             watch.manifests,
         )
 
