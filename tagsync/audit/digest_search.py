@@ -34,9 +34,10 @@ TAGS_OF_DIGEST_SQL: Final = """
     LEFT JOIN images AS i ON i.digest = h.digest
     ORDER BY h.repository, h.tag, h.valid_from
 """
-"""Every interval in which a tag pointed to one of some images. The parameter is a JSON list of
-pairs: the image's digest, and null or, if the image is an index, the digest of the manifest through
-which the index leads to the query."""
+"""Every interval in which a tag pointed to one of some images.
+
+The parameter is a JSON list of pairs: the image's digest, and the digest of the manifest through
+which an index leads to the query, which is null (in JSON) if the image is not an index."""
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ writes finished.
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, TypeVar, cast
@@ -51,10 +51,19 @@ class _Write:
 class GroupCommit:
     """Runs writes from many threads on one connection, several in each transaction."""
 
-    def __init__(self, db: Connection, path: Path) -> None:
-        """Take over a connection for writing."""
+    def __init__(
+        self, db: Connection, path: Path, writer_lock: AbstractContextManager[object]
+    ) -> None:
+        """Use an open connection.
+
+        Args:
+            db: Open for writing.
+            path: The file, for messages.
+            writer_lock: Held during each transaction and while the connection is closed.
+        """
         self._db: Final = db
         self._path: Final = path
+        self._writer_lock: Final = writer_lock
         self._queue: Final[deque[_Write]] = deque()
         # Re-entrant: if KeyboardInterrupt is raised between acquire and release, the same thread
         # still has to be able to close the connection.
@@ -80,13 +89,17 @@ class GroupCommit:
     def close(self) -> None:
         """Wait for the running transaction, then close the connection."""
         with self._lock:
+            # The connection that is closed last checkpoints the WAL. Without the lock it is closed
+            # all the same.
+            with suppress(StoreError), self._writer_lock:
+                self._db.close()
             self._db.close()
 
     def _run_queue(self) -> None:
         """Run all writes in the queue in one transaction."""
         batch: list[_Write] = []
         try:
-            with translate_sqlite_errors(self._path):
+            with self._writer_lock, translate_sqlite_errors(self._path):
                 # Within `try`, because an interrupt may come right after the transaction began.
                 self._db.execute("BEGIN IMMEDIATE")
                 batch = self._take_all()

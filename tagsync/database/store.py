@@ -7,7 +7,7 @@ Threads use the read connection one after the other; their writes share transact
 
 import json
 from collections.abc import Callable, Collection, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from threading import RLock
@@ -22,6 +22,7 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
+from tagsync.database.durability import flush_to_disk
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Head, read_head
 from tagsync.database.outcomes import Outcome, PendingLog
@@ -35,6 +36,7 @@ from tagsync.database.state import (
     read_state,
     read_tags,
 )
+from tagsync.database.writer_lock import WriterLock
 from tagsync.models import Repository, Tag
 
 ResultT = TypeVar("ResultT")
@@ -59,14 +61,20 @@ _FRESHNESS: Final = f"""
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, reader: Connection, writer: Connection, path: Path) -> None:
+    def __init__(
+        self,
+        reader: Connection,
+        writer: Connection,
+        path: Path,
+        writer_lock: AbstractContextManager[object],
+    ) -> None:
         """Use two open connections. Other modules call `open` or `open_for_reading`."""
         self._reader: Final = reader
         self._path: Final = path
         # Re-entrant: if KeyboardInterrupt is raised between acquire and release, close() still has
         # to work in the same thread.
         self._reading: Final = RLock()
-        self._group_commit: Final = GroupCommit(writer, path)
+        self._group_commit: Final = GroupCommit(writer, path, writer_lock)
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -81,12 +89,11 @@ class Store:
                 newer tagsync, or if this SQLite lacks FTS5.
             StoreError: If the file cannot be read or written.
         """
-        writer = connect(path, busy_timeout)
-        try:
-            return cls(connect_beside(path, busy_timeout), writer, path)
-        except BaseException:
-            writer.close()
-            raise
+        with ExitStack() as stack:
+            writer = stack.enter_context(closing(connect(path, busy_timeout)))
+            reader = stack.enter_context(closing(connect_beside(path, busy_timeout)))
+            stack.pop_all()
+        return cls(reader, writer, path, WriterLock(path, busy_timeout))
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
@@ -99,7 +106,7 @@ class Store:
         """
         exists = path.exists() and path.stat().st_size
         connection = connect_for_reading(path) if exists else empty_database()
-        return cls(connection, connection, path)
+        return cls(connection, connection, path, nullcontext())
 
     def close(self) -> None:
         """Wait for the running transactions, then close the database."""
@@ -133,6 +140,18 @@ class Store:
         """Return the head of the hash chain: the newest change of all repositories."""
         with self._read() as db:
             return read_head(db)
+
+    def durable_head(self) -> Head:
+        """Return the head of the hash chain once it is safe from a power cut.
+
+        A head that is logged is a promise: `tagsync verify --head` must find it ever after.
+
+        Raises:
+            StoreError: If the database cannot be read, or the disk reports an error.
+        """
+        head = self.head()
+        flush_to_disk(self._path)
+        return head
 
     def state(self, repository: Repository) -> RepositoryState:
         """Return the recorded state of a repository, without its tags."""

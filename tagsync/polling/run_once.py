@@ -97,7 +97,7 @@ def _poll_or_report_damage(job: Job, store: Store, options: Options) -> Poll:
 
 def _log_pass(polls: Collection[Poll], store: Store) -> None:
     """Log the end of the pass, with the head of the hash chain for witnesses."""
-    head = store.head()
+    head = store.durable_head()
     outcomes = Counter(poll.outcome for poll in polls)
     log.info(
         "pass.finished",
