@@ -41,7 +41,7 @@ _CRON_NAMES: Final = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-"""The fields that a name stands for, as in crontab(5)."""
+"""The fields that each name means, as in crontab(5)."""
 
 
 class Duration(timedelta):
@@ -143,7 +143,7 @@ class Crontab(str):
     def parse(cls, value: object) -> "Crontab":
         """Check the fields, and return them in the form that `tagsync.schedule.firings` takes.
 
-        Names such as ``@hourly`` become the fields that they stand for.
+        Names such as ``@hourly`` become the fields that they mean.
 
         Raises:
             ValueError: If the text does not have five valid fields, if the time zone is unknown, or

@@ -27,7 +27,7 @@ def test_secret_from_a_file(tmp_path: Path) -> None:
 
 
 def test_secret_of_a_windows_editor(tmp_path: Path) -> None:
-    """A byte order mark and CRLF are no part of a secret."""
+    """A byte order mark and the end of a line are removed from a secret."""
     (tmp_path / "token").write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     for name in ("file:token", "credential:token"):
