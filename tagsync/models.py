@@ -103,6 +103,7 @@ class Scope(msgspec.Struct, frozen=True):
 
     Attributes:
         tags: Globs over tag names. A tag that matches no glob is listed without a digest.
+        exclude_tags: Globs over tag names. A tag that matches one is listed without a digest, too.
         manifests: Whether to fetch manifests, also those that an index references.
         recorded: A function that receives digests and returns the digests whose manifests are
             recorded. These manifests are not fetched again.
@@ -111,12 +112,15 @@ class Scope(msgspec.Struct, frozen=True):
     """
 
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""
+        if any(fnmatchcase(name, glob) for glob in self.exclude_tags):
+            return False
         return any(fnmatchcase(name, glob) for glob in self.tags)
 
 
@@ -147,7 +151,9 @@ class Listing(msgspec.Struct, frozen=True):
         steady: False if two identical requests may return different tags, so that even one page
             is not a consistent snapshot.
         missing: Names of the tags that the registry lists although it has no manifest for them.
-        unfetched: The reason why some manifests could not be fetched. None if all were fetched.
+        unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
+        bad_fields: The fields of each tag that the registry sent in another type than documented.
+            They are None in the tag.
         source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
 
@@ -165,6 +171,7 @@ class Listing(msgspec.Struct, frozen=True):
     steady: bool = True
     missing: tuple[str, ...] = ()
     unfetched: str | None = None
+    bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
 
 
@@ -252,8 +259,9 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         agreeing_listings: Number of consecutive listings that have to agree before a suspicious
             deletion is recorded.
         shared: Whether to discover repositories that other accounts share.
-        tags: Globs over the names of the tags to resolve; see `Scope`.
-        manifests: Whether to fetch manifests; see `Scope`.
+        tags: Globs over the tags to resolve, see `Scope`.
+        exclude_tags: Globs over the tags not to resolve, see `Scope`.
+        manifests: Whether to fetch manifests, see `Scope`.
     """
 
     registry: str
@@ -266,6 +274,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     agreeing_listings: int = 2
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @cached_property

@@ -50,8 +50,7 @@ def parse_span(
 
 
 def _ago(text: str, now: datetime) -> datetime:
-    # Durations in the configuration have no weeks; an age may have them.
-    return now - Duration.parse(re.sub(r"(\d+)w", lambda week: f"{7 * int(week[1])}d", text))
+    return now - Duration.parse(text)
 
 
 def _iso(text: str) -> datetime:

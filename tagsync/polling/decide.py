@@ -124,6 +124,7 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         steady=second.steady,
         missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
         unfetched=first.unfetched or second.unfetched,
+        bad_fields={**first.bad_fields, **second.bad_fields},
         source=second.source,
     )
 
@@ -162,7 +163,19 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
     if listing.unfetched:
         reasons.append("unfetched")
         sentences.append("some manifests could not be fetched yet")
+    odd_fields = [f"{name} {field}" for name, many in listing.bad_fields.items() for field in many]
+    if odd_fields:
+        reasons.append("bad_field")
+        name, fields = min(listing.bad_fields.items())
+        others = (
+            f" (and of {len(listing.bad_fields) - 1} more)" if len(listing.bad_fields) > 1 else ""
+        )
+        sentences.append(
+            f"the registry sent {', '.join(fields)} of {name[:_SHOWN]}{others} in another type than"
+            " documented, so it is recorded as null"
+        )
     about = (*sorted(listing.unverified), "", *sorted(listing.missing))
+    about += ("", *sorted(odd_fields)) if odd_fields else ()
     return tuple(reasons), about, "; ".join(sentences) or None
 
 

@@ -29,6 +29,7 @@ class Job(msgspec.Struct, frozen=True):
         agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
             is recorded.
         tags: Globs over the names of the tags to resolve.
+        exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
     """
 
@@ -37,6 +38,7 @@ class Job(msgspec.Struct, frozen=True):
     interval: timedelta
     agreeing_listings: int = 2
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @classmethod
@@ -55,6 +57,7 @@ class Job(msgspec.Struct, frozen=True):
             spacing(watch, at),
             watch.agreeing_listings,
             watch.tags,
+            watch.exclude_tags,
             watch.manifests,
         )
 

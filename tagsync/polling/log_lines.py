@@ -69,6 +69,8 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
             )
         for name in listing.missing:
             log.warning("tag.unresolved", **about, tag=name)
+        for name, fields in listing.bad_fields.items():
+            log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
         if listing.unfetched:
             log.warning("manifests.unfetched", **about, error=listing.unfetched)
     last = state.last_attempt_at

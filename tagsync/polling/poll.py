@@ -96,7 +96,7 @@ def read_listing(
     """
     began = timestamp(clock())
     try:
-        scope = Scope(tags=job.tags, manifests=job.manifests, recorded=store.with_manifest)
+        scope = Scope(job.tags, job.exclude_tags, job.manifests, recorded=store.with_manifest)
         listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing

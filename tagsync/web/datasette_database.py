@@ -1,6 +1,8 @@
 """The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
+import sqlite3
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -23,6 +25,16 @@ Query = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
 
 TIME_LIMIT: Final = 30.0
 """The longest time that a query may take, in seconds."""
+
+MEMORY_LIMIT: Final = 256 * 2**20
+"""The most memory that SQLite may use for all queries together, in bytes, and the maximum size of
+the rows of one query."""
+
+THREADS: Final = 3
+"""Maximum number of queries at the same time."""
+
+_LONGEST_PATTERN: Final = 1000
+"""Maximum length of a pattern of LIKE and GLOB. SQLite cannot interrupt one comparison."""
 
 _COUNT_TIME_LIMIT: Final = 1000
 """Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
@@ -107,12 +119,18 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         failure: Exception | None = None
         with reading(self._file) as db:
             self.ds._prepare_connection(db, self.name)  # noqa: SLF001  as Database does
+            _limit_memory(db)
             with self._lock:
                 if self._closing:
                     raise StoreError("tagsync web is stopping: start it again and reload the page")
                 self._open_connections.add(db)
             try:
                 result = fn(db)
+            except MemoryError:
+                limit = MEMORY_LIMIT // 2**20
+                failure = sqlite3.OperationalError(
+                    f"the query needs more than {limit} MiB of memory"
+                )
             except Exception as error:  # noqa: BLE001  raised below
                 failure = error
             finally:
@@ -123,3 +141,29 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         if failure:
             raise failure
         return result
+
+
+def _limit_memory(connection: Any) -> None:
+    """Let a query fail with a MemoryError if it needs more than `MEMORY_LIMIT`."""
+    # This limit belongs to the whole process. Setting it again has no effect.
+    connection.execute(f"PRAGMA hard_heap_limit = {MEMORY_LIMIT}").close()
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
+    connection.row_factory = _RowsWithLimit()
+
+
+class _RowsWithLimit:
+    """Creates the rows of a connection until they have `MEMORY_LIMIT` bytes together."""
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def __call__(self, cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> sqlite3.Row:
+        """Return a row.
+
+        Raises:
+            MemoryError: If this row exceeds the limit.
+        """
+        self._size += sum(map(sys.getsizeof, values))
+        if self._size > MEMORY_LIMIT:
+            raise MemoryError
+        return sqlite3.Row(cursor, values)
