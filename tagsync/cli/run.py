@@ -1,7 +1,6 @@
 """``run``: the daemon."""
 
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -46,9 +45,8 @@ def run(settings: Settings) -> None:
     )
     loader.serve(config, daemon)
     if not daemon.run():
-        # A normal exit would wait for threads, which may be waiting for a registry that hangs.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # A normal exit would wait for threads, which may be waiting for a registry that hangs, and
+        # for the log, whose reader may have stopped reading.
         os._exit(0)
 
 

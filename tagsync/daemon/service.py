@@ -13,12 +13,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from random import Random
-from threading import Condition, Thread
+from threading import Condition
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from tagsync.clock import Clock, utc_now
 from tagsync.daemon.health import HEARTBEAT, Census, census, problems, summarize
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
+from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.watchlist import (
     Difference,
@@ -39,6 +41,7 @@ from tagsync.daemon.watchlist import (
     WatchedRepository,
     Watchlist,
 )
+from tagsync.database.hash_chain import Head
 from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
 from tagsync.polling.discovery import discover
@@ -53,11 +56,14 @@ _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
 """Names of the daemon's own jobs and of their pools. No registry has such a name."""
 
-_POLLS_TIMEOUT: Final = 2.5
+_POLLS_TIMEOUT: Final = 2.2
 """How long `Daemon.stop` waits for polls that are under way, in seconds."""
 
 _CLOSE_TIMEOUT: Final = 1.5
 """How long `Daemon.stop` then waits for the last transaction, in seconds."""
+
+_STEP_TIMEOUT: Final = 0.2
+"""How long `Daemon.stop` waits for each line of the log and for the scheduler, in seconds."""
 
 _CLOCK_CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the clock."""
@@ -124,6 +130,8 @@ class Daemon:
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT. Must be called in the main thread.
 
+        If the daemon has not stopped a few seconds after the signal, the process is ended.
+
         Returns:
             The result of `stop`.
 
@@ -132,6 +140,7 @@ class Daemon:
         """
         for number, what in _SIGNALS.items():
             signal.signal(number, lambda *_, what=what: self.request(what))
+        end_after_signal([number for number, what in _SIGNALS.items() if what == "stop"])
         self.start()
         self.run_loop()
         return self.stop()
@@ -164,41 +173,69 @@ class Daemon:
 
     def run_loop(self) -> None:
         """Handle requests until one says ``stop``. Check the clock in between."""
-        while True:
-            try:
-                what = self._requests.get(timeout=_CLOCK_CHECK_INTERVAL)
-            except Empty:
+        while self.handle_request():
+            pass
+
+    def handle_request(self) -> bool:
+        """Wait for a request for a moment and handle it. Without one, check the clock.
+
+        Returns:
+            Whether to go on. False after a request to stop.
+        """
+        match self._next_request():
+            case "stop":
+                return False
+            case "reload":
+                self._reload()
+            case None:
                 self.check_clock()
-                continue
-            if what == "stop":
-                return
-            self._reload()
+        return True
+
+    def _next_request(self) -> Request | None:
+        """Return the most urgent of the requests that wait, and drop the others.
+
+        One reload serves all requests to reload that came before it. A request to stop does not
+        wait for any of them.
+
+        Returns:
+            None if no request comes within `_CLOCK_CHECK_INTERVAL`.
+        """
+        waiting: set[Request] = set()
+        with suppress(Empty):
+            waiting.add(self._requests.get(timeout=_CLOCK_CHECK_INTERVAL))
+            while True:
+                waiting.add(self._requests.get_nowait())
+        if "stop" in waiting:
+            return "stop"
+        return "reload" if waiting else None
 
     def stop(self) -> bool:
         """Stop within five seconds.
 
         Wait for polls that are under way, then for the last transaction, each for a part of this
-        time.
+        time. A log that takes no more lines delays the stop only for a moment.
 
         Returns:
-            True if all polls and the last transaction have ended. False if a poll still waits for a
-            registry that does not answer, or if the last transaction is not complete. The results
-            of the polls that have not ended will not be recorded.
+            True if all polls and the last transaction have ended, and the log is written. False if
+            a poll still waits for a registry that does not answer, if the last transaction is not
+            complete, or if the log does not take the lines. The results of the polls that have not
+            ended will not be recorded.
         """
-        log.info("daemon.stopping")
         self._manager.stopping()
         with self._changed:
             self._stopping = True
-        self._scheduler.stop()
+        said = ends_within(_STEP_TIMEOUT, lambda: log.info("daemon.stopping"))
+        # The scheduler's thread may be writing to the log, too.
+        ended = ends_within(_STEP_TIMEOUT, self._scheduler.stop)
         with self._changed:
             self._changed.wait_for(lambda: not self._in_use.calls, _POLLS_TIMEOUT)
             abandoned = self._in_use.calls
         # Closing waits for the transaction that is under way. Nothing can be recorded afterwards.
-        closing = Thread(target=self._close_store, daemon=True)
-        closing.start()
-        closing.join(_CLOSE_TIMEOUT)
-        log.info("daemon.stopped", abandoned_polls=abandoned)
-        return not abandoned and not closing.is_alive()
+        closed = ends_within(_CLOSE_TIMEOUT, self._close_store)
+        said &= ends_within(
+            _STEP_TIMEOUT, lambda: log.info("daemon.stopped", abandoned_polls=abandoned)
+        )
+        return said and ended and closed and not abandoned
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -443,19 +480,26 @@ class Daemon:
 
         `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
         """
+        self._log_if_new(self._read_head())
+
+    def _read_head(self) -> Head | None:
         try:
-            head = self._store.head()
+            return self._store.head()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
-            return
-        if head.change_id != self._last_head:
+            return None
+
+    def _log_if_new(self, head: Head | None) -> None:
+        if head is not None and head.change_id != self._last_head:
             self._last_head = head.change_id
             log.info("history.extended", head=head.hash, change_id=head.change_id)
 
     def _close_store(self) -> None:
-        self._log_head()
+        head = self._read_head()
+        # Log last, because a log that takes no more lines must not keep the database open.
         self._store.close()
+        self._log_if_new(head)
 
 
 class _FinishedPoll(NamedTuple):

@@ -555,11 +555,10 @@ def test_a_rejected_reload_keeps_the_plan(
     assert (reloaded["registries"], reloaded["repositories"]) == (1, 1)
 
 
-def handle(daemon: Daemon, *requests: service.Request) -> None:
-    """Lets the daemon handle requests, as its main thread does."""
-    for what in (*requests, "stop"):
-        daemon.request(what)
-    daemon.run_loop()
+def handle(daemon: Daemon, request: service.Request) -> None:
+    """Lets the daemon handle a request, as its main thread does."""
+    daemon.request(request)
+    assert daemon.handle_request()
 
 
 def test_a_reload_without_a_readable_database_is_rejected(
@@ -575,6 +574,47 @@ def test_a_reload_without_a_readable_database_is_rejected(
 
 
 # --- stop -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_last", [True, False])
+def test_requests_that_wait_are_one_reload_and_a_stop_comes_first(
+    start: Start, registry: FakeRegistry, logged: Log, stop_last: bool
+) -> None:
+    """However many reloads wait, the daemon reloads once, and not at all if it has to stop."""
+    first = plan(watch("team/api"), a=registry)
+    requests: list[service.Request] = ["reload"] * 400
+
+    def reload() -> Plan:
+        daemon.request("stop")
+        return first
+
+    daemon = start(first, reload=reload)
+    if stop_last:
+        requests.append("stop")
+    for what in requests:
+        daemon.request(what)
+    daemon.run_loop()
+    assert len(events(logged, "config.reloaded")) == (0 if stop_last else 1)
+
+
+def test_a_stop_does_not_wait_for_a_log_that_is_full(
+    start: Start,
+    registry: FakeRegistry,
+    store: Store,
+    gate: Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the log takes no more lines, the database is closed, and the stop is not complete."""
+
+    class FullLog:
+        def __getattr__(self, _level: str) -> Callable[..., Any]:
+            return lambda *_, **__: gate.wait(10)
+
+    daemon = start(plan(watch("team/api"), a=registry))
+    monkeypatch.setattr(service, "log", FullLog())
+    assert not daemon.stop()
+    with pytest.raises(StoreError):
+        store.head()
 
 
 def test_a_stop_abandons_a_poll_that_hangs(
