@@ -7,6 +7,7 @@
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
     ├── StoreError                  the database could not be read or written
     │   ├── UnusableDatabase        the file is not tagsync's, or is from a newer tagsync
+    │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
     │   ├── DatabaseLocked          another process holds the lock for too long
     │   ├── DamagedRecord           a row is not what tagsync wrote
     │   └── UnknownRepository       a pattern matches no repository
@@ -67,6 +68,10 @@ class StoreError(TagsyncError):
 
 class UnusableDatabase(StoreError):
     """The file is not a database of tagsync's, or is from a newer one; it was left unchanged."""
+
+
+class ReplacedDatabase(StoreError):
+    """The open database was deleted, replaced or restored; nothing more is written into it."""
 
 
 class DatabaseLocked(StoreError):

@@ -98,7 +98,7 @@ class _PlanLoader:
         return Plan({name: handle for name, (*_, handle) in opened.items()}, config.watches)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
-        """Serve ``/metrics`` and ``/healthz`` on the configured address.
+        """Serve ``/metrics``, ``/healthz`` and ``/livez`` on the configured address.
 
         Raises:
             ConfigError: If the daemon cannot listen there. The current address stays in use.
@@ -106,7 +106,7 @@ class _PlanLoader:
         self._daemon = daemon
         if config.listen == self._listen:
             return
-        application = make_application(self.metrics, daemon.health)
+        application = make_application(self.metrics, daemon.health, daemon.liveness)
         endpoint = Endpoint(config.listen, application) if config.listen else None
         if self._endpoint is not None:
             self._endpoint.close()

@@ -39,30 +39,45 @@ def census(watchlist: Watchlist, now: datetime) -> list[Census]:
     return [_count(name, some, now) for name, some in watchlist.by_registry().items()]
 
 
-def problems(watchlist: Iterable[WatchedRepository], silent: float, now: datetime) -> list[str]:
-    """Return one sentence for each problem. The list is empty if all is well.
+def faults(silent: float, database: str | None) -> list[str]:
+    """Return one sentence for each fault of the daemon itself, which a restart may repair.
+
+    Args:
+        silent: Seconds since the last heartbeat.
+        database: The error if the database was deleted, replaced or restored.
+    """
+    sentences = []
+    if silent > 3 * HEARTBEAT.total_seconds():
+        sentences.append(f"the scheduler has not run any job for {silent:.0f} s")
+    if database is not None:
+        sentences.append(database)
+    return sentences
+
+
+def problems(watchlist: Iterable[WatchedRepository], now: datetime) -> list[str]:
+    """Return one sentence for each problem with what is watched. Empty if there is none.
 
     Args:
         watchlist: The repositories.
-        silent: Seconds since the last heartbeat.
         now: The current time.
     """
     stale = sorted(_describe(watched) for watched in watchlist if watched.is_stale(now))
     sentences = stale[:_REPORTED]
     if len(stale) > _REPORTED:
         sentences.append(f"{len(stale) - _REPORTED} more repositories are stale")
-    if silent > 3 * HEARTBEAT.total_seconds():
-        sentences.insert(0, f"the scheduler has not run any job for {silent:.0f} s")
     return sentences
 
 
-def summarize(counts: Sequence[Census], rejected: str | None) -> str:
+def summarize(counts: Sequence[Census], rejected: str | None, database: str | None = None) -> str:
     """Return the status line for ``systemctl status``.
 
     Args:
         counts: The counts of each registry.
         rejected: The error of the last reload. None if it succeeded, or before the first reload.
+        database: The error if the database was deleted, replaced or restored.
     """
+    if database is not None:
+        return f"Nothing is recorded: {database}."
     failing = sum(each.failing for each in counts)
     stale = sum(each.stale for each in counts)
     troubles = [f"{failing} failing"] * bool(failing) + [f"{stale} stale"] * bool(stale)

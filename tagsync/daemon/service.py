@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from tagsync.clock import Clock, utc_now
-from tagsync.daemon.health import HEARTBEAT, Census, census, problems, summarize
+from tagsync.daemon.health import HEARTBEAT, Census, census, faults, problems, summarize
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.stopping import end_after_signal, ends_within
@@ -43,7 +43,7 @@ from tagsync.daemon.watchlist import (
 )
 from tagsync.database.hash_chain import Head
 from tagsync.database.store import Store
-from tagsync.errors import StoreError, TagsyncError
+from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
 from tagsync.polling.discovery import discover
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
@@ -123,6 +123,7 @@ class Daemon:
         self._in_use = _RegistryUse()
         self._stopping = False
         self._rejected: str | None = None
+        self._database_error: str | None = None
         self._last_heartbeat = monotonic()
         self._clock_offset = self._read_clock_offset()
         self._last_head = 0
@@ -246,13 +247,19 @@ class Daemon:
 
     def health(self) -> list[str]:
         """Return one sentence for each problem. The list is empty if all is well."""
+        causes = self.liveness()
         with self._changed:
-            silent = self._monotonic() - self._last_heartbeat
-            return problems(self._watchlist, silent, self._clock())
+            return causes + problems(self._watchlist, self._clock())
+
+    def liveness(self) -> list[str]:
+        """Return one sentence for each problem that a restart may solve."""
+        self._has_database()
+        silent = self._monotonic() - self._last_heartbeat
+        return faults(silent, self._database_error)
 
     def summary(self) -> str:
         """Return the status line for ``systemctl status``."""
-        return summarize(self.census(), self._rejected)
+        return summarize(self.census(), self._rejected, self._database_error)
 
     def _size(self) -> dict[str, int]:
         return {
@@ -333,9 +340,12 @@ class Daemon:
         """Poll a repository. The scheduler runs this method as a job.
 
         Returns:
-            None if the repository was not polled, because the daemon is stopping, or because the
-            repository is no longer watched, backs off, or is already being polled.
+            None if the repository was not polled, because the daemon is stopping or has lost its
+            database, or because the repository is no longer watched, backs off, or is already being
+            polled.
         """
+        if not self._has_database():
+            return None
         started_at = self._clock()
         with self._changed:
             if self._stopping or not self._watchlist.has(watched):
@@ -359,6 +369,9 @@ class Daemon:
     def _record_poll(self, job: Job) -> Poll:
         try:
             return poll(job, self._store, clock=self._clock)
+        except ReplacedDatabase as error:
+            self._lose_database(error)
+            return Poll(job.repository, "failed", detail=str(error))
         except StoreError as error:
             # While the daemon stops, the database is closed before abandoned polls have ended.
             if not self._stopping:
@@ -413,6 +426,8 @@ class Daemon:
     def _discover(self, discovery: Discovery) -> None:
         """Expand the globs of a watch. The scheduler runs this method as a job."""
         watch = discovery.watch
+        if not self._has_database():
+            return
         with self._changed:
             if self._stopping or not self._watchlist.runs(discovery):
                 return
@@ -444,6 +459,31 @@ class Daemon:
         except StoreError as error:
             log.error("discovery.failed", registry=registry, error=str(error))
             return None
+
+    # --- the database -----------------------------------------------------------------------------
+
+    def _has_database(self) -> bool:
+        """Return whether the database is still the file that was opened.
+
+        Once it is not, the daemon polls no more, because it could record nothing.
+        """
+        if self._database_error is None:
+            try:
+                self._store.check_files()
+            except ReplacedDatabase as error:
+                self._lose_database(error)
+            except StoreError:
+                # The file system gives an error. A poll tries to record, and logs the error.
+                return True
+        return self._database_error is None
+
+    def _lose_database(self, error: ReplacedDatabase) -> None:
+        """Log that the database was deleted, replaced or restored, once."""
+        with self._changed:
+            if self._database_error is not None:
+                return
+            self._database_error = str(error)
+        log.error("daemon.database_lost", error=self._database_error)
 
     # --- the clock, heartbeats, the head ----------------------------------------------------------
 
@@ -483,6 +523,9 @@ class Daemon:
         self._log_if_new(self._read_head())
 
     def _read_head(self) -> Head | None:
+        """Return the head. None if it cannot be read, or if the database is another one now."""
+        if not self._has_database():
+            return None
         try:
             return self._store.head()
         except StoreError as error:

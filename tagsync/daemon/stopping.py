@@ -36,7 +36,7 @@ def end_after_signal(signals: Collection[signal.Signals], seconds: float = STOP_
         while numbers.isdisjoint(os.read(reading, 4096)):
             pass
         time.sleep(seconds)
-        # Everything that was recorded is committed. What is pending is logged after the next start.
+        # All changes are committed. The next start writes the log lines that are pending.
         os._exit(0)
 
     Thread(target=await_signal, daemon=True, name="stop").start()

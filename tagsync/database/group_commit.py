@@ -13,6 +13,8 @@ from threading import RLock
 from typing import Any, Final, TypeVar, cast
 
 from tagsync.database.connection import Connection
+from tagsync.database.file_identity import FileIdentity
+from tagsync.database.hash_chain import read_head
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -50,10 +52,17 @@ class _Write:
 class GroupCommit:
     """Runs writes on one connection, many to a transaction."""
 
-    def __init__(self, db: Connection, path: Path) -> None:
-        """Take over a connection for writing."""
+    def __init__(self, db: Connection, path: Path, identity: FileIdentity | None = None) -> None:
+        """Take over a connection for writing.
+
+        Args:
+            db: The connection.
+            path: The file.
+            identity: Checked in each transaction. None for a database that is not a file.
+        """
         self._db: Final = db
         self._path: Final = path
+        self._identity: Final = identity
         self._queue: Final[deque[_Write]] = deque()
         # Re-entrant: KeyboardInterrupt may hit between acquire and release, and then the same
         # thread still has to be able to close the connection.
@@ -87,9 +96,11 @@ class GroupCommit:
                 # An interrupt may come when the transaction has just begun.
                 self._db.execute("BEGIN IMMEDIATE")
                 batch = self._take_all()
+                if self._identity is not None:
+                    self._identity.check(self._db)
                 for write in batch:
                     write.run(self._db, self._path)
-                self._db.execute("COMMIT")
+                self._commit()
         except BaseException as error:
             self._db.rollback()
             # Writes that came while this one waited for another process would wait as long again.
@@ -101,6 +112,14 @@ class GroupCommit:
         finally:
             for write in batch:
                 write.finished = True
+
+    def _commit(self) -> None:
+        if self._identity is None:
+            self._db.execute("COMMIT")
+            return
+        head = read_head(self._db)
+        self._db.execute("COMMIT")
+        self._identity.committed(head)
 
     def _take_all(self) -> list[_Write]:
         taken = []

@@ -7,7 +7,7 @@ Threads take turns on the read connection; their writes share transactions (see
 
 import json
 from collections.abc import Callable, Collection, Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import RLock
@@ -22,6 +22,7 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
+from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Head, read_head
 from tagsync.database.outcomes import Outcome, PendingLog
@@ -59,14 +60,21 @@ _FRESHNESS: Final = f"""
 class Store:
     """The database, open for writing."""
 
-    def __init__(self, reader: Connection, writer: Connection, path: Path) -> None:
+    def __init__(
+        self,
+        reader: Connection,
+        writer: Connection,
+        path: Path,
+        identity: FileIdentity | None = None,
+    ) -> None:
         """Take over two connections; use `open`."""
         self._reader: Final = reader
         self._path: Final = path
         # Re-entrant: KeyboardInterrupt may hit between acquire and release, and close() still has
         # to work in the same thread.
         self._reading: Final = RLock()
-        self._group_commit: Final = GroupCommit(writer, path)
+        self._identity: Final = identity
+        self._group_commit: Final = GroupCommit(writer, path, identity)
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -81,12 +89,13 @@ class Store:
                 newer tagsync.
             StoreError: If it cannot be read or written.
         """
-        writer = connect(path, busy_timeout)
-        try:
-            return cls(connect_beside(path, busy_timeout), writer, path)
-        except BaseException:
-            writer.close()
-            raise
+        with ExitStack() as stack:
+            writer = stack.enter_context(closing(connect(path, busy_timeout)))
+            reader = stack.enter_context(closing(connect_beside(path, busy_timeout)))
+            with translate_sqlite_errors(path):
+                identity = FileIdentity(writer, path)
+            stack.pop_all()
+        return cls(reader, writer, path, identity)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
@@ -111,6 +120,17 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def check_files(self) -> None:
+        """Check that the database is still the file that was opened.
+
+        Raises:
+            ReplacedDatabase: If it was deleted or replaced, or a write has found that another state
+                of the database was restored into the file.
+            StoreError: If the file system gives an error.
+        """
+        if self._identity is not None:
+            self._identity.check_files()
 
     def repositories(self) -> list[Repository]:
         """Return every repository that was polled, except those that no longer exist."""
@@ -160,6 +180,7 @@ class Store:
         """Record the outcome of one poll; see `tagsync.database.recorder.record`.
 
         Raises:
+            ReplacedDatabase: If the database is not any more the file that was opened.
             StoreError: If it could not be recorded; nothing of it was.
         """
         return self._write(

@@ -1,8 +1,11 @@
 """The daemon's logic, in one thread, with a fake scheduler and a fake clock."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from typing import Any
@@ -684,6 +687,59 @@ def test_nothing_is_polled_after_a_stop(
     assert not registry.polls
     assert not registry.discoveries
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_deleted_is_reported_once_and_nothing_is_polled(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path, logged: Log
+) -> None:
+    """``/livez``, ``/healthz``, the status and the log say so within ten seconds."""
+    daemon = start(plan(watch("team/api", "team/x*", interval=HOUR), a=registry))
+    scheduler.advance(minutes=1)
+    assert daemon.liveness() == []
+    for file in database.parent.glob("tagsync.db*"):
+        file.unlink()
+    scheduler.advance(seconds=10)
+    (lost,) = events(logged, "daemon.database_lost")
+    assert lost["log_level"] == "error"
+    assert f"{database} was deleted or moved while tagsync had the database open" in lost["error"]
+    assert daemon.liveness() == daemon.health() == [lost["error"]]
+    assert daemon.summary() == f"Nothing is recorded: {lost['error']}."
+    polls, discoveries = len(registry.polls["team/api"]), len(registry.discoveries)
+    scheduler.advance(hours=2)
+    assert len(registry.polls["team/api"]) == polls
+    assert len(registry.discoveries) == discoveries
+    assert daemon.liveness() == [lost["error"]]
+    daemon.stop()
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == [
+        "daemon.database_lost"
+    ]
+    assert not list(database.parent.glob("tagsync.db*"))
+
+
+def test_a_database_that_is_restored_is_noticed_by_the_next_poll(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path, logged: Log
+) -> None:
+    """If an older state is written into the open file, nothing is added to it."""
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.advance(seconds=10)
+    with (
+        closing(sqlite3.connect(database)) as current,
+        closing(sqlite3.connect(":memory:")) as older,
+    ):
+        current.backup(older)
+        registry.digests["team/api"] = "sha256:2"
+        scheduler.advance(minutes=1)
+        assert len(events(logged, "tag.updated")) == 1
+        older.backup(current)
+    scheduler.advance(minutes=5)
+    (lost,) = events(logged, "daemon.database_lost")
+    assert "no longer has change 2" in lost["error"]
+    assert daemon.liveness() == [lost["error"]]
+    assert not events(logged, "sync.failed")
+    assert len(events(logged, "tag.updated")) == 1
 
 
 # --- heartbeats, head, health ---------------------------------------------------------------------

@@ -132,6 +132,30 @@ def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> N
         )
 
 
+def test_a_database_that_is_deleted_under_the_daemon(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """``/livez`` fails within a poll, no line claims a change, and no file comes back."""
+    port = free_port()
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        listen = f'[metrics]\nlisten = ":{port}"\n'
+        configure(tmp_path, registry("swr", swr.url, "team/api"), more=listen)
+        process = run()
+        process.await_event("repository.baselined")
+        assert get(port, "/livez") == (200, "ok\n")
+        for file in tmp_path.glob("tagsync.db*"):
+            file.unlink()
+        swr.push("team/api", "v1", "two")
+        lost = process.await_event("daemon.database_lost")
+        assert get(port, "/livez") == get(port, "/healthz") == (503, f"{lost['error']}\n")
+        time.sleep(0.5)  # five polls
+        assert process.stop() == 0
+    later = [process.events.get() for _ in range(process.events.qsize())]
+    assert {entry["event"] for entry in later} <= {"daemon.stopping", "daemon.stopped"}
+    assert not list(tmp_path.glob("tagsync.db*"))
+
+
 def run_to_its_end(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tagsync", "run"],
