@@ -142,6 +142,7 @@ def _watches(file: File) -> Iterator[Watch]:
                 shared=watch.shared,
                 tags=watch.tags,
                 manifests=watch.manifests,
+                allow_empty=watch.allow_empty,
             )
 
 

@@ -74,6 +74,7 @@ class WatchTable(_Table):
     discovery_interval: Duration | None = None
     tags: tuple[str, ...] = ("*",)
     manifests: bool = False
+    allow_empty: bool = False
 
 
 class RegistryTable(_Table):

@@ -44,7 +44,7 @@ from tagsync.daemon.watchlist import (
 from tagsync.database.hash_chain import Head
 from tagsync.database.store import Store
 from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
-from tagsync.polling.discovery import discover
+from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
@@ -447,11 +447,16 @@ class Daemon:
             if self._stopping or not self._watchlist.runs(discovery):
                 return
             now = self._clock()
+            discovery.note_found(found, now)
             retry_after = discovery.note_result(failed=failed)
             if retry_after is not None:
                 self._scheduler.run_at(discovery.name, now + retry_after)
             if recorded is not None and not failed:
                 self._change_polls(self._watchlist.add_discovered(found, recorded, now), now)
+            report = not failed and not discovery.logged_empty and discovery.is_empty(now)
+            discovery.logged_empty |= report
+        if report:
+            log_empty(watch)
 
     def _read_recorded(self, registry: str) -> Recorded | None:
         try:

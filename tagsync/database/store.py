@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final, Self, TypeVar
 
 from tagsync.database import recorder
@@ -74,6 +74,9 @@ class Store:
         # to work in the same thread.
         self._reading: Final = RLock()
         self._identity: Final = identity
+        # Closing deletes the WAL, which is no reason for an alarm.
+        self._checking: Final = Lock()
+        self._closing = False
         self._group_commit: Final = GroupCommit(writer, path, identity)
 
     @classmethod
@@ -111,6 +114,8 @@ class Store:
 
     def close(self) -> None:
         """Wait for the running transactions, then close the database for good."""
+        with self._checking:
+            self._closing = True
         with self._reading:
             self._reader.close()
         self._group_commit.close()
@@ -129,8 +134,9 @@ class Store:
                 of the database was restored into the file.
             StoreError: If the file system gives an error.
         """
-        if self._identity is not None:
-            self._identity.check_files()
+        with self._checking:
+            if self._identity is not None and not self._closing:
+                self._identity.check_files()
 
     def repositories(self) -> list[Repository]:
         """Return every repository that was polled, except those that no longer exist."""

@@ -37,8 +37,10 @@ def test_the_census_counts_each_registry() -> None:
         get(made, name).tags = 7
     get(made, "a/t/1").note_result(FAILED, NOON)
     assert census(made, NOON) == [
-        Census("a", repositories=3, tags=14, failing=1, stale=1, oldest=NOON - 10 * MINUTE),
-        Census("b", repositories=1, tags=0, failing=0, stale=0, oldest=None),
+        Census(
+            "a", repositories=3, tags=14, failing=1, stale=1, empty=0, oldest=NOON - 10 * MINUTE
+        ),
+        Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None),
     ]
     assert census(Watchlist(), NOON) == []
 
@@ -79,13 +81,13 @@ def test_faults_are_a_scheduler_without_heartbeat_and_a_database_that_is_lost() 
 
 def test_the_status_line_has_counts_and_the_last_rejected_reload() -> None:
     """The status has counts, and a second sentence after a rejected reload."""
-    good = Census("a", repositories=3, tags=14, failing=0, stale=0, oldest=None)
-    bad = Census("b", repositories=1, tags=0, failing=1, stale=2, oldest=None)
+    good = Census("a", repositories=3, tags=14, failing=0, stale=0, empty=0, oldest=None)
+    bad = Census("b", repositories=1, tags=0, failing=1, stale=2, empty=3, oldest=None)
     assert summarize([good], None) == (
         "Watching 3 repositories in 1 registries with 14 tags: all is well."
     )
     assert summarize([good, bad], "there is no key 'x'") == (
-        "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale."
+        "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale, 3 empty watches."
         " The configuration was not reloaded: there is no key 'x'."
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tagsync.clock import timestamp
 from tagsync.daemon import service
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
@@ -401,6 +402,69 @@ def test_a_discovery_waits_for_a_database_that_cannot_be_read(
     assert watched_names(daemon) == {"a": 1}
 
 
+def test_a_watch_that_matches_nothing_is_reported_after_the_first_discovery(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """The log says so once, ``/healthz``, the gauge and the status as long as it lasts."""
+    metrics = Metrics("test")
+    registry.found = [set(), set(), {"team/new"}, set()]
+    empty, named = watch("team/*", "tools/*"), watch("misc/named")
+    daemon = start(plan(empty, named, a=registry), metrics=metrics)
+    assert daemon.health() == []
+    scheduler.advance(hours=1, minutes=1)
+    (entry,) = events(logged, "watch.empty")
+    assert (entry["log_level"], entry["registry"]) == ("error", "a")
+    assert entry["repositories"] == ["team/*", "tools/*"]
+    assert "set allow_empty = true" in entry["error"]
+    sentence = "the watch of team/*, tools/* in registry a has matched no repository"
+    assert daemon.health() == [f"{sentence} since the daemon started"]
+    assert daemon.liveness() == []
+    assert value(metrics, "tagsync_empty_watches", registry="a") == 1
+    assert "1 empty watches" in daemon.summary()
+
+    scheduler.advance(hours=1)
+    assert daemon.health() == []
+    assert value(metrics, "tagsync_empty_watches", registry="a") == 0
+    scheduler.advance(hours=23, minutes=58)
+    assert daemon.health() == []
+    scheduler.advance(hours=1, minutes=5)
+    matched_at = timestamp(registry.discoveries[2])
+    assert daemon.health() == [f"{sentence} since {matched_at}"]
+    assert len(events(logged, "watch.empty")) == 2
+
+
+def test_a_watch_that_may_match_nothing_is_not_reported(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """``allow_empty`` silences the report, and so does a repository that was listed lately."""
+    registry.found = [{"team/api"}]
+    first = start(plan(watch("team/*"), a=registry))
+    scheduler.advance(minutes=1)
+    registry.found = [set()]
+    silent = Watch("a", ("tools/*",), allow_empty=True)
+    # Another interval makes it another watch, whose discovery begins anew.
+    first.apply_plan(plan(watch("team/*", interval=HOUR), silent, a=registry))
+    scheduler.advance(hours=23)
+    assert first.health() == []
+    assert not events(logged, "watch.empty")
+    scheduler.advance(hours=2)
+    assert len(events(logged, "watch.empty")) == 1
+
+
+def test_a_watch_whose_discovery_fails_matches_nothing(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """``/healthz`` says that the discovery failed; the log has ``discovery.failed`` already."""
+    registry.found = [Unreachable("down"), {"team/api"}]
+    daemon = start(plan(watch("team/*"), a=registry))
+    scheduler.run_due()
+    (sentence,) = daemon.health()
+    assert sentence.endswith("since the daemon started; its last discovery failed")
+    assert not events(logged, "watch.empty")
+    scheduler.advance(minutes=1)
+    assert daemon.health() == []
+
+
 def raises(error: Exception) -> Callable[[], Any]:
     def fail() -> Any:
         raise error
@@ -696,6 +760,7 @@ def test_a_database_that_is_deleted_is_reported_once_and_nothing_is_polled(
     start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path, logged: Log
 ) -> None:
     """``/livez``, ``/healthz``, the status and the log say so within ten seconds."""
+    registry.found = [{"team/xy"}]
     daemon = start(plan(watch("team/api", "team/x*", interval=HOUR), a=registry))
     scheduler.advance(minutes=1)
     assert daemon.liveness() == []

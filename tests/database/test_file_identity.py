@@ -140,3 +140,11 @@ def test_a_file_system_that_fails_is_not_a_replacement(
                 store.check_files()
         assert not isinstance(raised.value, ReplacedDatabase)
         store.check_files()
+
+
+def test_a_closed_database_is_not_checked(database: Path) -> None:
+    """Closing deletes the WAL and the shared memory, which is not a replacement."""
+    store = Store.open(database)
+    store.close()
+    assert not Path(f"{database}-wal").exists()
+    store.check_files()
