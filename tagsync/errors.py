@@ -7,6 +7,7 @@
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
     ├── StoreError                  the database could not be read or written
     │   ├── UnusableDatabase        the file is missing, or tagsync cannot use it
+    │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
     │   ├── DatabaseLocked          another process holds the lock for too long
     │   ├── DamagedRecord           a row is not what tagsync wrote
     │   └── UnknownRepository       a pattern matches no repository
@@ -74,6 +75,10 @@ class UnusableDatabase(StoreError):
 
     The file may belong to another program or to another version of tagsync. It was not changed.
     """
+
+
+class ReplacedDatabase(StoreError):
+    """The open database was deleted, replaced or restored; nothing more is written into it."""
 
 
 class DatabaseLocked(StoreError):

@@ -262,6 +262,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         tags: Globs over the tags to resolve, see `Scope`.
         exclude_tags: Globs over the tags not to resolve, see `Scope`.
         manifests: Whether to fetch manifests, see `Scope`.
+        allow_empty: Whether the globs may match nothing without being reported.
     """
 
     registry: str
@@ -276,6 +277,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
+    allow_empty: bool = False
 
     @cached_property
     def named(self) -> tuple[Repository, ...]:
@@ -294,9 +296,14 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
             return False
         if any(fnmatchcase(repository.name, pattern) for pattern in self.exclude):
             return False
-        return repository in self._named_set or any(
-            fnmatchcase(repository.name, glob) for glob in self.globs
-        )
+        return repository in self._named_set or self._matches(repository)
+
+    def discovers(self, repository: Repository) -> bool:
+        """Return whether this watch covers a repository by one of its globs."""
+        return self.has(repository) and self._matches(repository)
+
+    def _matches(self, repository: Repository) -> bool:
+        return any(fnmatchcase(repository.name, glob) for glob in self.globs)
 
     @cached_property
     def _named_set(self) -> frozenset[Repository]:

@@ -1,7 +1,6 @@
 """``run``: the daemon."""
 
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -46,9 +45,8 @@ def run(settings: Settings) -> None:
     )
     loader.serve(config, daemon)
     if not daemon.run():
-        # A normal exit would wait for threads, which may be waiting for a registry that hangs.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # A normal exit would wait for threads, which may be waiting for a registry that hangs, and
+        # for the log, whose reader may have stopped reading.
         os._exit(0)
 
 
@@ -100,7 +98,7 @@ class _PlanLoader:
         return Plan({name: handle for name, (*_, handle) in opened.items()}, config.watches)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
-        """Serve ``/metrics`` and ``/healthz`` on the configured address.
+        """Serve ``/metrics``, ``/healthz`` and ``/livez`` on the configured address.
 
         Raises:
             ConfigError: If the daemon cannot listen there. The current address stays in use.
@@ -108,7 +106,7 @@ class _PlanLoader:
         self._daemon = daemon
         if config.listen == self._listen:
             return
-        application = make_application(self.metrics, daemon.health)
+        application = make_application(self.metrics, daemon.health, daemon.liveness)
         endpoint = Endpoint(config.listen, application) if config.listen else None
         if self._endpoint is not None:
             self._endpoint.close()

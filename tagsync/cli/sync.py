@@ -17,11 +17,17 @@ from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.options import format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_registries, require_watches, set_up
-from tagsync.clock import utc_now
+from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
 from tagsync.database.store import Store
 from tagsync.models import Repository, Watch, watch_of
-from tagsync.polling.discovery import discover
+from tagsync.polling.discovery import (
+    EMPTY_AFTER,
+    EMPTY_DETAIL,
+    discover,
+    empty_watches,
+    log_empty,
+)
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
@@ -47,8 +53,8 @@ def sync(
     """Poll the configured repositories once.
 
     PATTERN is a glob over registry/namespace/repository; without one, all repositories are polled.
-    The exit status is 1 if a repository failed, 3 if a listing was held and nothing failed, and
-    otherwise 0.
+    The exit status is 1 if a repository failed or a watch matched nothing, 3 if a listing was held
+    and nothing failed, and otherwise 0.
 
     \b
     Example:
@@ -85,7 +91,7 @@ def run_pass(
         known = {repository for watch in config.watches for repository in watch.named}
         with Store.open_for_reading(config.database) as recorded:
             known |= set(recorded.repositories())
-        watches, failures = _find_watches(config, patterns, known, registries)
+        watches, failures, empty = _find_watches(config, patterns, known, registries)
         # After a failed discovery, a pattern without a match is not an error: its repository may
         # exist, but was not discovered.
         select = selected if failures else matching
@@ -101,7 +107,7 @@ def run_pass(
         # The garbage collector then skips imported modules. An idle pass is 4 % faster.
         gc.freeze()
         with _progress_bar(len(jobs)) as on_poll:
-            return [*failures, *run_once(jobs, store, concurrency, options, on_poll)]
+            return [*failures, *empty, *run_once(jobs, store, concurrency, options, on_poll)]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:
@@ -127,21 +133,54 @@ def _find_watches(
     patterns: Sequence[str],
     known: set[Repository],
     registries: Mapping[str, Registry],
-) -> tuple[dict[Repository, Watch], list[Poll]]:
-    """Return the watch of each known or discovered repository, and failed discoveries.
+) -> tuple[dict[Repository, Watch], list[Poll], list[Poll]]:
+    """Return the watch of each known or discovered repository, and the globs that found none.
 
     If every pattern is the full name of a known repository, discovery is skipped.
+
+    Returns:
+        The watches; a failed poll for each glob that could not be expanded; and a failed poll for
+        each glob of a watch that matches nothing.
     """
     discovered: set[Repository] = set()
     failures: list[Poll] = []
+    empty: list[Poll] = []
     if not patterns or not {repository.full_name for repository in known}.issuperset(patterns):
         discovered, failures = discover(config.watches, registries)
+        empty = _find_empty_watches(config, patterns, discovered, failures)
     watches = {
         repository: watch
         for repository in known | discovered
         if (watch := watch_of(repository, config.watches)) is not None
     }
-    return watches, failures
+    return watches, failures, empty
+
+
+def _find_empty_watches(
+    config: Config, patterns: Sequence[str], discovered: set[Repository], failures: list[Poll]
+) -> list[Poll]:
+    """Log the watches that match nothing, and return a failed poll for each of their globs.
+
+    A repository that was listed completely within the last day still counts as a match. With
+    patterns, only globs that a pattern matches are reported.
+    """
+    if not empty_watches(config.watches, discovered, failures):
+        return []
+    since = timestamp(utc_now() - EMPTY_AFTER)
+    with Store.open_for_reading(config.database) as recorded:
+        recent = {
+            repository
+            for repository, (complete_at, _) in recorded.freshness().items()
+            if complete_at is not None and complete_at >= since
+        }
+    polls = []
+    for watch in empty_watches(config.watches, discovered | recent, failures):
+        globs = [Repository(watch.registry, glob) for glob in watch.globs]
+        reported = selected(globs, patterns)
+        if reported:
+            log_empty(watch)
+        polls += [Poll(each, "failed", detail=EMPTY_DETAIL) for each in reported]
+    return polls
 
 
 def to_row(poll: Poll) -> dict[str, object]:

@@ -150,6 +150,7 @@ def _watches(file: File) -> Iterator[Watch]:
                 tags=watch.tags,
                 exclude_tags=watch.exclude_tags,
                 manifests=watch.manifests,
+                allow_empty=watch.allow_empty,
             )
 
 

@@ -75,6 +75,7 @@ class WatchTable(_Table):
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
+    allow_empty: bool = False
 
 
 class RegistryTable(_Table):

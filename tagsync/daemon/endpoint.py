@@ -1,4 +1,4 @@
-"""The HTTP server of the daemon: ``/metrics`` and ``/healthz``."""
+"""The HTTP server of the daemon: ``/metrics``, ``/healthz`` and ``/livez``."""
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +15,17 @@ _CLIENT_TIMEOUT: Final = 10.0
 """Idle timeout for clients, in seconds."""
 
 
-def make_application(metrics: Metrics, health: Callable[[], Sequence[str]]) -> Application:
+def make_application(
+    metrics: Metrics,
+    health: Callable[[], Sequence[str]],
+    liveness: Callable[[], Sequence[str]],
+) -> Application:
     """Return the WSGI application of the daemon.
 
     Args:
         metrics: Answers ``/metrics``.
         health: Returns one sentence for each problem, for ``/healthz``.
+        liveness: The same for ``/livez``, with only those problems that a restart may solve.
     """
     exposition = metrics.exposition()
 
@@ -28,12 +33,12 @@ def make_application(metrics: Metrics, health: Callable[[], Sequence[str]]) -> A
         match environ["PATH_INFO"]:
             case "/metrics":
                 return exposition(environ, start_response)
-            case "/healthz":
-                wrong = health()
+            case "/healthz" | "/livez" as path:
+                wrong = health() if path == "/healthz" else liveness()
                 status = "503 Service Unavailable" if wrong else "200 OK"
                 return _text(status, "\n".join(wrong) or "ok", start_response)
             case _:
-                return _text("404 Not Found", "/metrics or /healthz", start_response)
+                return _text("404 Not Found", "/metrics, /healthz or /livez", start_response)
 
     return answer
 

@@ -1,13 +1,14 @@
 """The health of the daemon: counts, and sentences for ``/healthz`` and systemd."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from tagsync.clock import parse_timestamp
-from tagsync.daemon.watchlist import WatchedRepository, Watchlist
+from tagsync.clock import parse_timestamp, timestamp
+from tagsync.daemon.watchlist import Discovery, WatchedRepository, Watchlist
 
 HEARTBEAT: Final = timedelta(seconds=10)
 """Longest time between two heartbeats of a scheduler that works."""
@@ -22,6 +23,7 @@ class Census(msgspec.Struct, frozen=True):
     Attributes:
         failing: Repositories whose last poll failed.
         stale: Repositories without a complete listing for three intervals.
+        empty: Watches whose globs match nothing.
         oldest: Each repository has a last complete listing; this is the time of the oldest. None if
             no repository was ever listed completely.
     """
@@ -31,41 +33,66 @@ class Census(msgspec.Struct, frozen=True):
     tags: int
     failing: int
     stale: int
+    empty: int
     oldest: datetime | None
 
 
 def census(watchlist: Watchlist, now: datetime) -> list[Census]:
     """Return the counts of each registry of the plan."""
-    return [_count(name, some, now) for name, some in watchlist.by_registry().items()]
+    empty = Counter(each.watch.registry for each in _empty(watchlist, now))
+    return [_count(name, some, empty[name], now) for name, some in watchlist.by_registry().items()]
 
 
-def problems(watchlist: Iterable[WatchedRepository], silent: float, now: datetime) -> list[str]:
-    """Return one sentence for each problem. The list is empty if all is well.
+def faults(silent: float, database: str | None) -> list[str]:
+    """Return one sentence for each fault of the daemon itself, which a restart may repair.
 
     Args:
-        watchlist: The repositories.
         silent: Seconds since the last heartbeat.
-        now: The current time.
+        database: The error if the database was deleted, replaced or restored.
     """
-    stale = sorted(_describe(watched) for watched in watchlist if watched.is_stale(now))
-    sentences = stale[:_REPORTED]
-    if len(stale) > _REPORTED:
-        sentences.append(f"{len(stale) - _REPORTED} more repositories are stale")
+    sentences = []
     if silent > 3 * HEARTBEAT.total_seconds():
-        sentences.insert(0, f"the scheduler has not run any job for {silent:.0f} s")
+        sentences.append(f"the scheduler has not run any job for {silent:.0f} s")
+    if database is not None:
+        sentences.append(database)
     return sentences
 
 
-def summarize(counts: Sequence[Census], rejected: str | None) -> str:
+def problems(watchlist: Watchlist, now: datetime) -> list[str]:
+    """Return one sentence for each problem with what is watched. Empty if there is none.
+
+    Args:
+        watchlist: The repositories and discoveries.
+        now: The current time.
+    """
+    empty = [_describe_empty(discovery) for discovery in _empty(watchlist, now)]
+    stale = sorted(_describe(watched) for watched in watchlist if watched.is_stale(now))
+    sentences = empty[:_REPORTED] + stale[:_REPORTED]
+    if len(empty) > _REPORTED:
+        sentences.append(f"{len(empty) - _REPORTED} more watches match nothing")
+    if len(stale) > _REPORTED:
+        sentences.append(f"{len(stale) - _REPORTED} more repositories are stale")
+    return sentences
+
+
+def summarize(counts: Sequence[Census], rejected: str | None, database: str | None = None) -> str:
     """Return the status line for ``systemctl status``.
 
     Args:
         counts: The counts of each registry.
         rejected: The error of the last reload. None if it succeeded, or before the first reload.
+        database: The error if the database was deleted, replaced or restored.
     """
+    if database is not None:
+        return f"Nothing is recorded: {database}."
     failing = sum(each.failing for each in counts)
     stale = sum(each.stale for each in counts)
-    troubles = [f"{failing} failing"] * bool(failing) + [f"{stale} stale"] * bool(stale)
+    empty = sum(each.empty for each in counts)
+    troubles = [
+        f"{count} {what}"
+        for count, what in ((failing, "failing"), (stale, "stale"), (empty, "empty watches"))
+        if count
+    ]
     status = (
         f"Watching {sum(each.repositories for each in counts)} repositories"
         f" in {len(counts)} registries with {sum(each.tags for each in counts)} tags:"
@@ -76,6 +103,20 @@ def summarize(counts: Sequence[Census], rejected: str | None) -> str:
     return f"{status} The configuration was not reloaded: {rejected}."
 
 
+def _empty(watchlist: Watchlist, now: datetime) -> list[Discovery]:
+    return [discovery for discovery in watchlist.discoveries if discovery.is_empty(now)]
+
+
+def _describe_empty(discovery: Discovery) -> str:
+    watch, matched_at = discovery.watch, discovery.matched_at
+    since = f"since {timestamp(matched_at)}" if matched_at else "since the daemon started"
+    failed = "; its last discovery failed" if discovery.failures else ""
+    return (
+        f"the watch of {', '.join(watch.globs)} in registry {watch.registry} has matched no"
+        f" repository {since}{failed}"
+    )
+
+
 def _describe(watched: WatchedRepository) -> str:
     detail = f"; {watched.detail}" if watched.detail else ""
     return (
@@ -84,7 +125,9 @@ def _describe(watched: WatchedRepository) -> str:
     )
 
 
-def _count(registry: str, members: Sequence[WatchedRepository], now: datetime) -> Census:
+def _count(
+    registry: str, members: Sequence[WatchedRepository], empty: int, now: datetime
+) -> Census:
     complete = [each.last_complete_at for each in members if each.last_complete_at]
     return Census(
         registry,
@@ -92,5 +135,6 @@ def _count(registry: str, members: Sequence[WatchedRepository], now: datetime) -
         tags=sum(each.tags for each in members),
         failing=sum(each.failures > 0 for each in members),
         stale=sum(each.is_stale(now) for each in members),
+        empty=empty,
         oldest=parse_timestamp(min(complete)) if complete else None,
     )

@@ -132,13 +132,14 @@ class _CensusCollector(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        repositories, tags, failing, stale, oldest = families = self._families()
+        repositories, tags, failing, stale, empty, oldest = families = self._families()
         for count in self._census():
             name = [count.registry]
             repositories.add_metric(name, count.repositories)
             tags.add_metric(name, count.tags)
             failing.add_metric(name, count.failing)
             stale.add_metric(name, count.stale)
+            empty.add_metric(name, count.empty)
             if count.oldest is not None:
                 oldest.add_metric(name, count.oldest.timestamp())
         return families
@@ -150,6 +151,8 @@ class _CensusCollector(Collector):
             "tagsync_failing_repositories": "Repositories whose last poll failed.",
             "tagsync_stale_repositories": "Repositories without a complete listing for three"
             " intervals.",
+            "tagsync_empty_watches": "Watches whose globs have matched no repository since the"
+            " start, or for a day.",
             "tagsync_oldest_complete_listing_timestamp_seconds": "Time of the oldest among"
             " the repositories' last complete listings. Repositories that were never listed are not"
             " included; they are counted as stale.",

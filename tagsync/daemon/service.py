@@ -13,21 +13,23 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from random import Random
-from threading import Condition, Thread
+from threading import Condition
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 import structlog
 
 from tagsync.clock import Clock, utc_now
-from tagsync.daemon.health import HEARTBEAT, Census, census, problems, summarize
+from tagsync.daemon.health import HEARTBEAT, Census, census, faults, problems, summarize
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
+from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.watchlist import (
     Difference,
@@ -39,9 +41,10 @@ from tagsync.daemon.watchlist import (
     WatchedRepository,
     Watchlist,
 )
+from tagsync.database.hash_chain import Head
 from tagsync.database.store import Store
-from tagsync.errors import StoreError, TagsyncError
-from tagsync.polling.discovery import discover
+from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
+from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
@@ -53,11 +56,14 @@ _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
 """Names of the daemon's own jobs and of their pools. No registry has such a name."""
 
-_POLLS_TIMEOUT: Final = 2.5
+_POLLS_TIMEOUT: Final = 2.2
 """How long `Daemon.stop` waits for polls that are under way, in seconds."""
 
 _CLOSE_TIMEOUT: Final = 1.5
 """How long `Daemon.stop` then waits for the last transaction, in seconds."""
+
+_STEP_TIMEOUT: Final = 0.2
+"""How long `Daemon.stop` waits for each line of the log and for the scheduler, in seconds."""
 
 _CLOCK_CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the clock."""
@@ -117,12 +123,15 @@ class Daemon:
         self._in_use = _RegistryUse()
         self._stopping = False
         self._rejected: str | None = None
+        self._database_error: str | None = None
         self._last_heartbeat = monotonic()
         self._clock_offset = self._read_clock_offset()
         self._last_head = 0
 
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT. Must be called in the main thread.
+
+        If the daemon has not stopped a few seconds after the signal, the process is ended.
 
         Returns:
             The result of `stop`.
@@ -132,6 +141,7 @@ class Daemon:
         """
         for number, what in _SIGNALS.items():
             signal.signal(number, lambda *_, what=what: self.request(what))
+        end_after_signal([number for number, what in _SIGNALS.items() if what == "stop"])
         self.start()
         self.run_loop()
         return self.stop()
@@ -164,41 +174,69 @@ class Daemon:
 
     def run_loop(self) -> None:
         """Handle requests until one says ``stop``. Check the clock in between."""
-        while True:
-            try:
-                what = self._requests.get(timeout=_CLOCK_CHECK_INTERVAL)
-            except Empty:
+        while self.handle_request():
+            pass
+
+    def handle_request(self) -> bool:
+        """Wait for a request for a moment and handle it. Without one, check the clock.
+
+        Returns:
+            Whether to go on. False after a request to stop.
+        """
+        match self._next_request():
+            case "stop":
+                return False
+            case "reload":
+                self._reload()
+            case None:
                 self.check_clock()
-                continue
-            if what == "stop":
-                return
-            self._reload()
+        return True
+
+    def _next_request(self) -> Request | None:
+        """Return the most urgent of the requests that wait, and drop the others.
+
+        One reload serves all requests to reload that came before it. A request to stop does not
+        wait for any of them.
+
+        Returns:
+            None if no request comes within `_CLOCK_CHECK_INTERVAL`.
+        """
+        waiting: set[Request] = set()
+        with suppress(Empty):
+            waiting.add(self._requests.get(timeout=_CLOCK_CHECK_INTERVAL))
+            while True:
+                waiting.add(self._requests.get_nowait())
+        if "stop" in waiting:
+            return "stop"
+        return "reload" if waiting else None
 
     def stop(self) -> bool:
         """Stop within five seconds.
 
         Wait for polls that are under way, then for the last transaction, each for a part of this
-        time.
+        time. A log that takes no more lines delays the stop only for a moment.
 
         Returns:
-            True if all polls and the last transaction have ended. False if a poll still waits for a
-            registry that does not answer, or if the last transaction is not complete. The results
-            of the polls that have not ended will not be recorded.
+            True if all polls and the last transaction have ended, and the log is written. False if
+            a poll still waits for a registry that does not answer, if the last transaction is not
+            complete, or if the log does not take the lines. The results of the polls that have not
+            ended will not be recorded.
         """
-        log.info("daemon.stopping")
         self._manager.stopping()
         with self._changed:
             self._stopping = True
-        self._scheduler.stop()
+        said = ends_within(_STEP_TIMEOUT, lambda: log.info("daemon.stopping"))
+        # The scheduler's thread may be writing to the log, too.
+        ended = ends_within(_STEP_TIMEOUT, self._scheduler.stop)
         with self._changed:
             self._changed.wait_for(lambda: not self._in_use.calls, _POLLS_TIMEOUT)
             abandoned = self._in_use.calls
         # Closing waits for the transaction that is under way. Nothing can be recorded afterwards.
-        closing = Thread(target=self._close_store, daemon=True)
-        closing.start()
-        closing.join(_CLOSE_TIMEOUT)
-        log.info("daemon.stopped", abandoned_polls=abandoned)
-        return not abandoned and not closing.is_alive()
+        closed = ends_within(_CLOSE_TIMEOUT, self._close_store)
+        said &= ends_within(
+            _STEP_TIMEOUT, lambda: log.info("daemon.stopped", abandoned_polls=abandoned)
+        )
+        return said and ended and closed and not abandoned
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -209,13 +247,19 @@ class Daemon:
 
     def health(self) -> list[str]:
         """Return one sentence for each problem. The list is empty if all is well."""
+        causes = self.liveness()
         with self._changed:
-            silent = self._monotonic() - self._last_heartbeat
-            return problems(self._watchlist, silent, self._clock())
+            return causes + problems(self._watchlist, self._clock())
+
+    def liveness(self) -> list[str]:
+        """Return one sentence for each problem that a restart may solve."""
+        self._has_database()
+        silent = self._monotonic() - self._last_heartbeat
+        return faults(silent, self._database_error)
 
     def summary(self) -> str:
         """Return the status line for ``systemctl status``."""
-        return summarize(self.census(), self._rejected)
+        return summarize(self.census(), self._rejected, self._database_error)
 
     def _size(self) -> dict[str, int]:
         return {
@@ -296,9 +340,12 @@ class Daemon:
         """Poll a repository. The scheduler runs this method as a job.
 
         Returns:
-            None if the repository was not polled, because the daemon is stopping, or because the
-            repository is no longer watched, backs off, or is already being polled.
+            None if the repository was not polled, because the daemon is stopping or has lost its
+            database, or because the repository is no longer watched, backs off, or is already being
+            polled.
         """
+        if not self._has_database():
+            return None
         started_at = self._clock()
         with self._changed:
             if self._stopping or not self._watchlist.has(watched):
@@ -322,6 +369,9 @@ class Daemon:
     def _record_poll(self, job: Job) -> Poll:
         try:
             return poll(job, self._store, clock=self._clock)
+        except ReplacedDatabase as error:
+            self._lose_database(error)
+            return Poll(job.repository, "failed", detail=str(error))
         except StoreError as error:
             # While the daemon stops, the database is closed before abandoned polls have ended.
             if not self._stopping:
@@ -376,6 +426,8 @@ class Daemon:
     def _discover(self, discovery: Discovery) -> None:
         """Expand the globs of a watch. The scheduler runs this method as a job."""
         watch = discovery.watch
+        if not self._has_database():
+            return
         with self._changed:
             if self._stopping or not self._watchlist.runs(discovery):
                 return
@@ -395,11 +447,16 @@ class Daemon:
             if self._stopping or not self._watchlist.runs(discovery):
                 return
             now = self._clock()
+            discovery.note_found(found, now)
             retry_after = discovery.note_result(failed=failed)
             if retry_after is not None:
                 self._scheduler.run_at(discovery.name, now + retry_after)
             if recorded is not None and not failed:
                 self._change_polls(self._watchlist.add_discovered(found, recorded, now), now)
+            report = not failed and not discovery.logged_empty and discovery.is_empty(now)
+            discovery.logged_empty |= report
+        if report:
+            log_empty(watch)
 
     def _read_recorded(self, registry: str) -> Recorded | None:
         try:
@@ -407,6 +464,31 @@ class Daemon:
         except StoreError as error:
             log.error("discovery.failed", registry=registry, error=str(error))
             return None
+
+    # --- the database -----------------------------------------------------------------------------
+
+    def _has_database(self) -> bool:
+        """Return whether the database is still the file that was opened.
+
+        Once it is not, the daemon polls no more, because it could record nothing.
+        """
+        if self._database_error is None:
+            try:
+                self._store.check_files()
+            except ReplacedDatabase as error:
+                self._lose_database(error)
+            except StoreError:
+                # The file system gives an error. A poll tries to record, and logs the error.
+                return True
+        return self._database_error is None
+
+    def _lose_database(self, error: ReplacedDatabase) -> None:
+        """Log that the database was deleted, replaced or restored, once."""
+        with self._changed:
+            if self._database_error is not None:
+                return
+            self._database_error = str(error)
+        log.error("daemon.database_lost", error=self._database_error)
 
     # --- the clock, heartbeats, the head ----------------------------------------------------------
 
@@ -443,19 +525,29 @@ class Daemon:
 
         `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
         """
+        self._log_if_new(self._read_head())
+
+    def _read_head(self) -> Head | None:
+        """Return the head. None if it cannot be read, or if the database is another one now."""
+        if not self._has_database():
+            return None
         try:
-            head = self._store.durable_head()
+            return self._store.durable_head()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
-            return
-        if head.change_id != self._last_head:
+            return None
+
+    def _log_if_new(self, head: Head | None) -> None:
+        if head is not None and head.change_id != self._last_head:
             self._last_head = head.change_id
             log.info("history.extended", head=head.hash, change_id=head.change_id)
 
     def _close_store(self) -> None:
-        self._log_head()
+        head = self._read_head()
+        # Log last, because a log that takes no more lines must not keep the database open.
         self._store.close()
+        self._log_if_new(head)
 
 
 class _FinishedPoll(NamedTuple):

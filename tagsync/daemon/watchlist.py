@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
-from tagsync.clock import timestamp
+from tagsync.clock import parse_timestamp, timestamp
 from tagsync.models import Repository, Watch, watch_of
+from tagsync.polling.discovery import EMPTY_AFTER
 from tagsync.polling.jobs import Poll
 from tagsync.registries import Registry
 from tagsync.schedule import backoff, next_due, spacing, stale
@@ -141,12 +142,36 @@ class WatchedRepository:
 
 
 class Discovery:
-    """The repeated expansion of the globs of one watch."""
+    """The repeated expansion of the globs of one watch.
 
-    def __init__(self, name: str, watch: Watch) -> None:
+    Attributes:
+        failures: Number of failed discoveries in a row.
+        matched_at: When the globs last matched a repository. None if they never did.
+        logged_empty: Whether the log says that the globs match nothing.
+    """
+
+    def __init__(self, name: str, watch: Watch, matched_at: datetime | None = None) -> None:
         self.name: Final = name
         self.watch: Final = watch
         self.failures = 0
+        self.matched_at = matched_at
+        self.logged_empty = False
+        self._ended = False
+
+    def is_empty(self, now: datetime) -> bool:
+        """Return whether the globs have matched nothing since the start, or for a day.
+
+        The first discovery has to end before this is known.
+        """
+        if self.watch.allow_empty or not self._ended:
+            return False
+        return self.matched_at is None or now - self.matched_at > EMPTY_AFTER
+
+    def note_found(self, found: Iterable[Repository], now: datetime) -> None:
+        """Note the repositories that a discovery has found."""
+        if any(self.watch.discovers(repository) for repository in found):
+            self.matched_at = now
+            self.logged_empty = False
 
     def note_result(self, *, failed: bool) -> timedelta | None:
         """Note whether a discovery failed, and return how long to wait before a retry.
@@ -154,6 +179,7 @@ class Discovery:
         Returns:
             None if it did not fail.
         """
+        self._ended = True
         if not failed:
             self.failures = 0
             return None
@@ -245,7 +271,7 @@ class Watchlist:
             for name, handle in plan.registries.items()
             if before.registries.get(name) != handle
         )
-        started, stopped = self._update_discoveries(opened)
+        started, stopped = self._update_discoveries(opened, recorded)
         return PlanDifference(
             opened,
             closed=frozenset(before.registries.keys() - plan.registries.keys()),
@@ -332,14 +358,14 @@ class Watchlist:
         return Difference(tuple(added), removed, tuple(rescheduled))
 
     def _update_discoveries(
-        self, opened: frozenset[str]
+        self, opened: frozenset[str], recorded: Recorded
     ) -> tuple[tuple[Discovery, ...], tuple[Discovery, ...]]:
         """Replace the discoveries. Return those that start, and those that stop."""
         before = self._discoveries
         self._discoveries = {
             watch: before[watch]
             if watch in before and watch.registry not in opened
-            else self._new_discovery(watch)
+            else self._new_discovery(watch, recorded)
             for watch in self.plan.watches
             if watch.globs
         }
@@ -348,9 +374,16 @@ class Watchlist:
         started = tuple(each for each in self.discoveries if each.name not in known)
         return started, tuple(each for each in before.values() if each.name not in kept)
 
-    def _new_discovery(self, watch: Watch) -> Discovery:
+    def _new_discovery(self, watch: Watch, recorded: Recorded) -> Discovery:
         self._discoveries_started += 1
-        return Discovery(f"discovery {self._discoveries_started} of {watch.registry}", watch)
+        name = f"discovery {self._discoveries_started} of {watch.registry}"
+        # A recorded repository existed when it was last listed completely.
+        listed = [
+            complete_at
+            for repository, (complete_at, _) in recorded.items()
+            if complete_at is not None and watch.discovers(repository)
+        ]
+        return Discovery(name, watch, parse_timestamp(max(listed)) if listed else None)
 
 
 def _registries(plan: Plan) -> set[Registry]:

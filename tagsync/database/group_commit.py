@@ -14,6 +14,8 @@ from threading import RLock
 from typing import Any, Final, TypeVar, cast
 
 from tagsync.database.connection import Connection
+from tagsync.database.file_identity import FileIdentity
+from tagsync.database.hash_chain import read_head
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -52,7 +54,11 @@ class GroupCommit:
     """Runs writes from many threads on one connection, several in each transaction."""
 
     def __init__(
-        self, db: Connection, path: Path, writer_lock: AbstractContextManager[object]
+        self,
+        db: Connection,
+        path: Path,
+        writer_lock: AbstractContextManager[object],
+        identity: FileIdentity | None = None,
     ) -> None:
         """Use an open connection.
 
@@ -60,10 +66,12 @@ class GroupCommit:
             db: Open for writing.
             path: The file, for messages.
             writer_lock: Held during each transaction and while the connection is closed.
+            identity: Checked in each transaction. None for a database that is not a file.
         """
         self._db: Final = db
         self._path: Final = path
         self._writer_lock: Final = writer_lock
+        self._identity: Final = identity
         self._queue: Final[deque[_Write]] = deque()
         # Re-entrant: if KeyboardInterrupt is raised between acquire and release, the same thread
         # still has to be able to close the connection.
@@ -91,21 +99,26 @@ class GroupCommit:
         with self._lock:
             # The connection that is closed last checkpoints the WAL. Without the lock it is closed
             # all the same.
-            with suppress(StoreError), self._writer_lock:
-                self._db.close()
+            with suppress(StoreError):
+                self._check_files()
+                with self._writer_lock:
+                    self._db.close()
             self._db.close()
 
     def _run_queue(self) -> None:
         """Run all writes in the queue in one transaction."""
         batch: list[_Write] = []
         try:
+            self._check_files()
             with self._writer_lock, translate_sqlite_errors(self._path):
                 # Within `try`, because an interrupt may come right after the transaction began.
                 self._db.execute("BEGIN IMMEDIATE")
                 batch = self._take_all()
+                if self._identity is not None:
+                    self._identity.check(self._db)
                 for write in batch:
                     write.run(self._db, self._path)
-                self._db.execute("COMMIT")
+                self._commit()
         except BaseException as error:
             self._db.rollback()
             # More writes may be in the queue by now. They fail, too: after a timeout each of them
@@ -118,6 +131,19 @@ class GroupCommit:
         finally:
             for write in batch:
                 write.finished = True
+
+    def _check_files(self) -> None:
+        # Before the lock, which would create its file beside a database that is gone.
+        if self._identity is not None:
+            self._identity.check_files()
+
+    def _commit(self) -> None:
+        if self._identity is None:
+            self._db.execute("COMMIT")
+            return
+        head = read_head(self._db)
+        self._db.execute("COMMIT")
+        self._identity.committed(head)
 
     def _take_all(self) -> list[_Write]:
         taken = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final, Self, TypeVar
 
 from tagsync.database import recorder
@@ -24,6 +24,7 @@ from tagsync.database.connection import (
 )
 from tagsync.database.decoding import Count, check_timestamp, decode
 from tagsync.database.durability import flush_to_disk
+from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Head, read_head
 from tagsync.database.outcomes import Outcome, PendingLog
@@ -66,6 +67,7 @@ class Store:
         writer: Connection,
         path: Path,
         writer_lock: AbstractContextManager[object],
+        identity: FileIdentity | None = None,
     ) -> None:
         """Use two open connections. Other modules call `open` or `open_for_reading`."""
         self._reader: Final = reader
@@ -73,7 +75,11 @@ class Store:
         # Re-entrant: if KeyboardInterrupt is raised between acquire and release, close() still has
         # to work in the same thread.
         self._reading: Final = RLock()
-        self._group_commit: Final = GroupCommit(writer, path, writer_lock)
+        self._identity: Final = identity
+        # Closing deletes the WAL, which is no reason for an alarm.
+        self._checking: Final = Lock()
+        self._closing = False
+        self._group_commit: Final = GroupCommit(writer, path, writer_lock, identity)
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -91,8 +97,10 @@ class Store:
         with ExitStack() as stack:
             writer = stack.enter_context(closing(connect(path, busy_timeout)))
             reader = stack.enter_context(closing(connect_beside(path, busy_timeout)))
+            with translate_sqlite_errors(path):
+                identity = FileIdentity(writer, path)
             stack.pop_all()
-        return cls(reader, writer, path, WriterLock(path, busy_timeout))
+        return cls(reader, writer, path, WriterLock(path, busy_timeout), identity)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
@@ -109,6 +117,8 @@ class Store:
 
     def close(self) -> None:
         """Wait for the running transactions, then close the database."""
+        with self._checking:
+            self._closing = True
         with self._reading:
             self._reader.close()
         self._group_commit.close()
@@ -118,6 +128,18 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def check_files(self) -> None:
+        """Check that the database is still the file that was opened.
+
+        Raises:
+            ReplacedDatabase: If it was deleted or replaced, or a write has found that another state
+                of the database was restored into the file.
+            StoreError: If the file system gives an error.
+        """
+        with self._checking:
+            if self._identity is not None and not self._closing:
+                self._identity.check_files()
 
     def repositories(self) -> list[Repository]:
         """Return every repository that was polled and still exists, as far as is known."""
@@ -186,6 +208,7 @@ class Store:
         """Record the outcome of one poll; see `tagsync.database.recorder.record`.
 
         Raises:
+            ReplacedDatabase: If the database is no longer the file that was opened.
             StoreError: If the outcome could not be recorded. No part of it is stored then.
         """
         return self._write(

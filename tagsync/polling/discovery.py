@@ -1,6 +1,7 @@
 """Discovery: find the repositories that the globs of watches match."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -9,6 +10,15 @@ from tagsync.errors import RegistryError
 from tagsync.models import Repository, Watch
 from tagsync.polling.jobs import Poll
 from tagsync.registries import Registry
+
+EMPTY_AFTER: Final = timedelta(days=1)
+"""How long the globs of a watch may match nothing after they have matched a repository."""
+
+EMPTY_DETAIL: Final = (
+    "the watch matches no repository: check its patterns and which repositories the login may see,"
+    " or set allow_empty = true"
+)
+"""What is wrong with an empty watch, and what to do."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
@@ -50,3 +60,38 @@ def discover(
         log.debug("discovery.finished", **about, found=len(names))
         found |= {Repository(watch.registry, name) for name in names}
     return found, failures
+
+
+def empty_watches(
+    watches: Iterable[Watch], repositories: Collection[Repository], failures: Iterable[Poll]
+) -> list[Watch]:
+    """Return the watches whose globs match none of the repositories, unless this is allowed.
+
+    A watch without globs is judged by its repositories. A watch whose discovery failed is reported
+    by its failure.
+
+    Args:
+        watches: All watches.
+        repositories: The repositories that exist, as far as they are known.
+        failures: The second result of `discover`.
+    """
+    failed = {poll.repository for poll in failures}
+    return [
+        watch
+        for watch in watches
+        if watch.globs
+        and not watch.allow_empty
+        and Repository(watch.registry, watch.globs[0]) not in failed
+        and not any(watch.discovers(repository) for repository in repositories)
+    ]
+
+
+def log_empty(watch: Watch) -> None:
+    """Log that the globs of a watch match nothing."""
+    log.error(
+        "watch.empty",
+        registry=watch.registry,
+        repositories=list(watch.globs),
+        exclude=list(watch.exclude),
+        error=EMPTY_DETAIL,
+    )

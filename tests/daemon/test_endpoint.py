@@ -22,7 +22,9 @@ def wrong() -> list[str]:
 
 @pytest.fixture
 def endpoint(wrong: list[str]) -> Iterator[Endpoint]:
-    served = Endpoint(("127.0.0.1", 0), make_application(Metrics("test"), lambda: wrong))
+    served = Endpoint(
+        ("127.0.0.1", 0), make_application(Metrics("test"), lambda: wrong, lambda: wrong[1:])
+    )
     yield served
     served.close()
 
@@ -59,10 +61,18 @@ def test_bad_health_is_a_503_with_every_reason(endpoint: Endpoint, wrong: list[s
     assert text == "a/team/bad: not\\x1b[2Jyours\nb/team/bad: gone\n"
 
 
+def test_liveness_has_a_page_of_its_own(endpoint: Endpoint, wrong: list[str]) -> None:
+    """``/livez`` is 200 whatever else is wrong, and 503 if the daemon has to be restarted."""
+    wrong.append("a/team/bad is stale")
+    assert get(endpoint.port, "/livez")[::2] == (200, "ok\n")
+    wrong.append("the database is gone")
+    assert get(endpoint.port, "/livez")[::2] == (503, "the database is gone\n")
+
+
 def test_other_paths_are_not_found(endpoint: Endpoint) -> None:
     """A path that does not exist is a 404 that names those that do."""
     status, _, text = get(endpoint.port, "/elsewhere")
-    assert (status, text) == (404, "/metrics or /healthz\n")
+    assert (status, text) == (404, "/metrics, /healthz or /livez\n")
 
 
 def test_a_silent_client_delays_no_other(endpoint: Endpoint) -> None:
@@ -85,7 +95,7 @@ def test_clients_that_disconnect_early_are_not_logged(
 def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(endpoint: Endpoint) -> None:
     """The error names the key, the address, the reason, and what to do."""
     with pytest.raises(ConfigError) as raised:
-        Endpoint(("127.0.0.1", endpoint.port), make_application(Metrics("test"), list))
+        Endpoint(("127.0.0.1", endpoint.port), make_application(Metrics("test"), list, list))
     assert str(raised.value) == (
         f"metrics.listen: the daemon cannot listen on 127.0.0.1, port {endpoint.port}"
         " (Address already in use): choose another address or port"
@@ -94,7 +104,7 @@ def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(endpoint: Endpoi
 
 def test_a_closed_endpoint_frees_its_port() -> None:
     """After it was closed another one can listen on the same port."""
-    application = make_application(Metrics("test"), list)
+    application = make_application(Metrics("test"), list, list)
     first = Endpoint(("127.0.0.1", 0), application)
     port = first.port
     first.close()
@@ -105,7 +115,7 @@ def test_a_closed_endpoint_frees_its_port() -> None:
 def test_an_ipv6_address_is_served() -> None:
     """An address with colons is one of IPv6."""
     try:
-        served = Endpoint(("::1", 0), make_application(Metrics("test"), list))
+        served = Endpoint(("::1", 0), make_application(Metrics("test"), list, list))
     except ConfigError as error:
         pytest.skip(f"no IPv6 here: {error}")
     with closing(served):

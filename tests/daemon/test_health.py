@@ -2,10 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from tagsync.clock import timestamp
-from tagsync.daemon.health import Census, census, problems, summarize
+from tagsync.daemon.health import Census, census, faults, problems, summarize
 from tagsync.daemon.watchlist import WatchedRepository, Watchlist
 from tagsync.errors import Forbidden
 from tagsync.models import Repository
@@ -39,8 +37,10 @@ def test_the_census_counts_each_registry() -> None:
         get(made, name).tags = 7
     get(made, "a/t/1").note_result(FAILED, NOON)
     assert census(made, NOON) == [
-        Census("a", repositories=3, tags=14, failing=1, stale=1, oldest=NOON - 10 * MINUTE),
-        Census("b", repositories=1, tags=0, failing=0, stale=0, oldest=None),
+        Census(
+            "a", repositories=3, tags=14, failing=1, stale=1, empty=0, oldest=NOON - 10 * MINUTE
+        ),
+        Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None),
     ]
     assert census(Watchlist(), NOON) == []
 
@@ -50,11 +50,11 @@ def test_each_stale_repository_is_a_problem() -> None:
     made = watchlist("t/2", "t/1", "t/3")
     get(made, "a/t/1").last_complete_at = timestamp(NOON)
     get(made, "a/t/2").note_result(FAILED, NOON)
-    assert problems(made, 0.0, NOON + 2 * MINUTE) == []
+    assert problems(made, NOON + 2 * MINUTE) == []
     get(made, "a/t/3").last_complete_at = timestamp(NOON + HOUR)
     get(made, "b/t/x").last_complete_at = timestamp(NOON + HOUR)
     text = "has had no complete listing for three intervals"
-    assert problems(made, 0.0, NOON + HOUR) == [
+    assert problems(made, NOON + HOUR) == [
         f"a/t/1 {text} (the last: 2026-05-03T12:00:00.000Z)",
         f"a/t/2 {text} (the last: never; not yours)",
     ]
@@ -64,32 +64,30 @@ def test_an_answer_names_twenty_repositories_at_most() -> None:
     """However many are stale, the answer stays short and says how many more there are."""
     made = watchlist(*(f"t/{number:02}" for number in range(30)))
     get(made, "b/t/x").last_complete_at = timestamp(NOON + HOUR)
-    sentences = problems(made, 0.0, NOON + HOUR)
+    sentences = problems(made, NOON + HOUR)
     assert len(sentences) == 21
     assert sentences[19].startswith("a/t/19 ")
     assert sentences[20] == "10 more repositories are stale"
 
 
-@pytest.mark.parametrize(("silent", "reported"), [(30.0, False), (30.6, True)])
-def test_a_scheduler_without_a_heartbeat_is_the_first_problem(
-    silent: float, reported: bool
-) -> None:
-    """Three heartbeats that are missing are a problem, before any repository's."""
-    made = watchlist("t/1")
-    sentences = problems(made, silent, NOON + HOUR)
-    assert (sentences[0] == "the scheduler has not run any job for 31 s") == reported
-    assert len(sentences) == 2 + reported
+def test_faults_are_a_scheduler_without_heartbeat_and_a_database_that_is_lost() -> None:
+    """Three heartbeats that are missing are a fault, and so is another file as the database."""
+    assert faults(30.0, None) == []
+    silent = "the scheduler has not run any job for 31 s"
+    assert faults(30.6, None) == [silent]
+    assert faults(30.6, "the file is gone") == [silent, "the file is gone"]
+    assert summarize([], None, "the file is gone") == "Nothing is recorded: the file is gone."
 
 
 def test_the_status_line_has_counts_and_the_last_rejected_reload() -> None:
     """The status has counts, and a second sentence after a rejected reload."""
-    good = Census("a", repositories=3, tags=14, failing=0, stale=0, oldest=None)
-    bad = Census("b", repositories=1, tags=0, failing=1, stale=2, oldest=None)
+    good = Census("a", repositories=3, tags=14, failing=0, stale=0, empty=0, oldest=None)
+    bad = Census("b", repositories=1, tags=0, failing=1, stale=2, empty=3, oldest=None)
     assert summarize([good], None) == (
         "Watching 3 repositories in 1 registries with 14 tags: all is well."
     )
     assert summarize([good, bad], "there is no key 'x'") == (
-        "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale."
+        "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale, 3 empty watches."
         " The configuration was not reloaded: there is no key 'x'."
     )
 
@@ -98,4 +96,4 @@ def test_a_listing_of_the_future_is_not_fresh() -> None:
     """If the clock is far behind the record, the repository counts as stale."""
     made = watchlist("t/1")
     get(made, "a/t/1").last_complete_at = timestamp(NOON + timedelta(days=1))
-    assert len(problems(made, 0.0, NOON)) == 1
+    assert len(problems(made, NOON)) == 1

@@ -90,13 +90,14 @@ def test_the_repositories_are_counted_on_each_scrape() -> None:
     counts: list[Census] = []
     metrics.collect_from(lambda: counts)
     assert ("tagsync_repositories", "") not in scrape(metrics)
-    counts.append(Census("a", repositories=3, tags=14, failing=1, stale=2, oldest=None))
+    counts.append(Census("a", repositories=3, tags=14, failing=1, stale=2, empty=4, oldest=None))
     oldest = ("tagsync_oldest_complete_listing_timestamp_seconds", "")
     values = scrape(metrics)
     assert values["tagsync_repositories", ""] == 3
     assert values["tagsync_tags", ""] == 14
     assert values["tagsync_failing_repositories", ""] == 1
     assert values["tagsync_stale_repositories", ""] == 2
+    assert values["tagsync_empty_watches", ""] == 4
     assert oldest not in values
-    counts[:] = [Census("a", repositories=3, tags=14, failing=1, stale=2, oldest=NOON)]
+    counts[:] = [Census("a", repositories=3, tags=14, failing=1, stale=2, empty=4, oldest=NOON)]
     assert scrape(metrics)[oldest] == NOON.timestamp()

@@ -1,8 +1,11 @@
 """The daemon's logic, in one thread, with a fake scheduler and a fake clock."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tagsync.clock import timestamp
 from tagsync.daemon import service
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
@@ -398,6 +402,69 @@ def test_a_discovery_waits_for_a_database_that_cannot_be_read(
     assert watched_names(daemon) == {"a": 1}
 
 
+def test_a_watch_that_matches_nothing_is_reported_after_the_first_discovery(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """The log says so once, ``/healthz``, the gauge and the status as long as it lasts."""
+    metrics = Metrics("test")
+    registry.found = [set(), set(), {"team/new"}, set()]
+    empty, named = watch("team/*", "tools/*"), watch("misc/named")
+    daemon = start(plan(empty, named, a=registry), metrics=metrics)
+    assert daemon.health() == []
+    scheduler.advance(hours=1, minutes=1)
+    (entry,) = events(logged, "watch.empty")
+    assert (entry["log_level"], entry["registry"]) == ("error", "a")
+    assert entry["repositories"] == ["team/*", "tools/*"]
+    assert "set allow_empty = true" in entry["error"]
+    sentence = "the watch of team/*, tools/* in registry a has matched no repository"
+    assert daemon.health() == [f"{sentence} since the daemon started"]
+    assert daemon.liveness() == []
+    assert value(metrics, "tagsync_empty_watches", registry="a") == 1
+    assert "1 empty watches" in daemon.summary()
+
+    scheduler.advance(hours=1)
+    assert daemon.health() == []
+    assert value(metrics, "tagsync_empty_watches", registry="a") == 0
+    scheduler.advance(hours=23, minutes=58)
+    assert daemon.health() == []
+    scheduler.advance(hours=1, minutes=5)
+    matched_at = timestamp(registry.discoveries[2])
+    assert daemon.health() == [f"{sentence} since {matched_at}"]
+    assert len(events(logged, "watch.empty")) == 2
+
+
+def test_a_watch_that_may_match_nothing_is_not_reported(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """``allow_empty`` silences the report, and so does a repository that was listed lately."""
+    registry.found = [{"team/api"}]
+    first = start(plan(watch("team/*"), a=registry))
+    scheduler.advance(minutes=1)
+    registry.found = [set()]
+    silent = Watch("a", ("tools/*",), allow_empty=True)
+    # Another interval makes it another watch, whose discovery begins anew.
+    first.apply_plan(plan(watch("team/*", interval=HOUR), silent, a=registry))
+    scheduler.advance(hours=23)
+    assert first.health() == []
+    assert not events(logged, "watch.empty")
+    scheduler.advance(hours=2)
+    assert len(events(logged, "watch.empty")) == 1
+
+
+def test_a_watch_whose_discovery_fails_matches_nothing(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, logged: Log
+) -> None:
+    """``/healthz`` says that the discovery failed; the log has ``discovery.failed`` already."""
+    registry.found = [Unreachable("down"), {"team/api"}]
+    daemon = start(plan(watch("team/*"), a=registry))
+    scheduler.run_due()
+    (sentence,) = daemon.health()
+    assert sentence.endswith("since the daemon started; its last discovery failed")
+    assert not events(logged, "watch.empty")
+    scheduler.advance(minutes=1)
+    assert daemon.health() == []
+
+
 def raises(error: Exception) -> Callable[[], Any]:
     def fail() -> Any:
         raise error
@@ -555,11 +622,10 @@ def test_a_rejected_reload_keeps_the_plan(
     assert (reloaded["registries"], reloaded["repositories"]) == (1, 1)
 
 
-def handle(daemon: Daemon, *requests: service.Request) -> None:
-    """Lets the daemon handle requests, as its main thread does."""
-    for what in (*requests, "stop"):
-        daemon.request(what)
-    daemon.run_loop()
+def handle(daemon: Daemon, request: service.Request) -> None:
+    """Lets the daemon handle a request, as its main thread does."""
+    daemon.request(request)
+    assert daemon.handle_request()
 
 
 def test_a_reload_without_a_readable_database_is_rejected(
@@ -575,6 +641,47 @@ def test_a_reload_without_a_readable_database_is_rejected(
 
 
 # --- stop -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_last", [True, False])
+def test_requests_that_wait_are_one_reload_and_a_stop_comes_first(
+    start: Start, registry: FakeRegistry, logged: Log, stop_last: bool
+) -> None:
+    """However many reloads wait, the daemon reloads once, and not at all if it has to stop."""
+    first = plan(watch("team/api"), a=registry)
+    requests: list[service.Request] = ["reload"] * 400
+
+    def reload() -> Plan:
+        daemon.request("stop")
+        return first
+
+    daemon = start(first, reload=reload)
+    if stop_last:
+        requests.append("stop")
+    for what in requests:
+        daemon.request(what)
+    daemon.run_loop()
+    assert len(events(logged, "config.reloaded")) == (0 if stop_last else 1)
+
+
+def test_a_stop_does_not_wait_for_a_log_that_is_full(
+    start: Start,
+    registry: FakeRegistry,
+    store: Store,
+    gate: Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the log takes no more lines, the database is closed, and the stop is not complete."""
+
+    class FullLog:
+        def __getattr__(self, _level: str) -> Callable[..., Any]:
+            return lambda *_, **__: gate.wait(10)
+
+    daemon = start(plan(watch("team/api"), a=registry))
+    monkeypatch.setattr(service, "log", FullLog())
+    assert not daemon.stop()
+    with pytest.raises(StoreError):
+        store.head()
 
 
 def test_a_stop_abandons_a_poll_that_hangs(
@@ -644,6 +751,60 @@ def test_nothing_is_polled_after_a_stop(
     assert not registry.polls
     assert not registry.discoveries
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_deleted_is_reported_once_and_nothing_is_polled(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path, logged: Log
+) -> None:
+    """``/livez``, ``/healthz``, the status and the log say so within ten seconds."""
+    registry.found = [{"team/xy"}]
+    daemon = start(plan(watch("team/api", "team/x*", interval=HOUR), a=registry))
+    scheduler.advance(minutes=1)
+    assert daemon.liveness() == []
+    for file in database.parent.glob("tagsync.db*"):
+        file.unlink()
+    scheduler.advance(seconds=10)
+    (lost,) = events(logged, "daemon.database_lost")
+    assert lost["log_level"] == "error"
+    assert f"{database} was deleted or moved while tagsync had the database open" in lost["error"]
+    assert daemon.liveness() == daemon.health() == [lost["error"]]
+    assert daemon.summary() == f"Nothing is recorded: {lost['error']}."
+    polls, discoveries = len(registry.polls["team/api"]), len(registry.discoveries)
+    scheduler.advance(hours=2)
+    assert len(registry.polls["team/api"]) == polls
+    assert len(registry.discoveries) == discoveries
+    assert daemon.liveness() == [lost["error"]]
+    daemon.stop()
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == [
+        "daemon.database_lost"
+    ]
+    assert not list(database.parent.glob("tagsync.db*"))
+
+
+def test_a_database_that_is_restored_is_noticed_by_the_next_poll(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path, logged: Log
+) -> None:
+    """If an older state is written into the open file, nothing is added to it."""
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.advance(seconds=10)
+    with (
+        closing(sqlite3.connect(database)) as current,
+        closing(sqlite3.connect(":memory:")) as older,
+    ):
+        current.backup(older)
+        registry.digests["team/api"] = "sha256:2"
+        scheduler.advance(minutes=1)
+        assert len(events(logged, "tag.updated")) == 1
+        older.backup(current)
+    scheduler.advance(minutes=5)
+    (lost,) = events(logged, "daemon.database_lost")
+    assert "no longer has change 2" in lost["error"]
+    assert daemon.liveness() == [lost["error"]]
+    assert not events(logged, "sync.failed")
+    assert len(events(logged, "tag.updated")) == 1
 
 
 # --- heartbeats, head, health ---------------------------------------------------------------------

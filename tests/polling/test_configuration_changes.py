@@ -25,6 +25,7 @@ from tests.support.record import assert_history_is_whole
 Query = Callable[..., list[tuple[Any, ...]]]
 
 KEYS = {
+    "allow_empty": "true",
     "repositories": '["team/*"]',
     "exclude": '["team/other"]',
     "shared": "true",

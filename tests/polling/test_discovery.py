@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from tagsync.emulator import Emulator
 from tagsync.models import Repository, Watch, watch_of
-from tagsync.polling.discovery import discover
+from tagsync.polling.discovery import discover, empty_watches
+from tagsync.polling.jobs import Poll
 from tagsync.registries import Registry
 from tests.support.emulated import create
 
@@ -52,3 +53,20 @@ def test_failed_discovery_reports_each_glob(
     assert [result.repository.full_name for result in failures] == ["swr/a/*", "swr/c/?"]
     assert {result.outcome for result in failures} == {"failed"}
     assert all("4030170" in (result.detail or "") for result in failures)
+
+
+def test_watch_is_empty_if_its_globs_match_nothing() -> None:
+    """Names, exclusions, other registries, failures and ``allow_empty`` are told apart."""
+    empty = Watch("swr", ("team/named", "team/x*"))
+    excluded = Watch("swr", ("team/*",), exclude=("team/*",))
+    watches = (
+        empty,
+        excluded,
+        Watch("swr", ("team/*",)),
+        Watch("swr", ("nothing/named",)),
+        Watch("swr", ("silent/*",), allow_empty=True),
+        Watch("swr", ("failed/*",)),
+    )
+    repositories = {Repository("swr", "team/named"), Repository("other", "team/xy")}
+    failures = [Poll(Repository("swr", "failed/*"), "failed")]
+    assert empty_watches(watches, repositories, failures) == [empty, excluded]

@@ -1,6 +1,8 @@
 """The daemon as a real process: signals, service manager, log, database."""
 
+import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +132,30 @@ def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> N
         )
 
 
+def test_a_database_that_is_deleted_under_the_daemon(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """``/livez`` fails within a poll, no line claims a change, and no file comes back."""
+    port = free_port()
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        listen = f'[metrics]\nlisten = ":{port}"\n'
+        configure(tmp_path, registry("swr", swr.url, "team/api"), more=listen)
+        process = run()
+        process.await_event("repository.baselined")
+        assert get(port, "/livez") == (200, "ok\n")
+        for file in tmp_path.glob("tagsync.db*"):
+            file.unlink()
+        swr.push("team/api", "v1", "two")
+        lost = process.await_event("daemon.database_lost")
+        assert get(port, "/livez") == get(port, "/healthz") == (503, f"{lost['error']}\n")
+        time.sleep(0.5)  # five polls
+        assert process.stop() == 0
+    later = [process.events.get() for _ in range(process.events.qsize())]
+    assert {entry["event"] for entry in later} <= {"daemon.stopping", "daemon.stopped"}
+    assert not list(tmp_path.glob("tagsync.db*"))
+
+
 def run_to_its_end(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tagsync", "run"],
@@ -238,3 +265,79 @@ def test_a_member_of_the_group_reads_beside_the_daemon(
         assert process.stop() == 0
     assert read("v1", "?immutable=1") == second
     assert (state / "tagsync.db").stat().st_mode & 0o777 == 0o640
+
+
+def time_to_stop(popen: subprocess.Popen[Any]) -> float:
+    began = time.monotonic()
+    popen.terminate()
+    assert popen.wait(WITHIN) == 0
+    return time.monotonic() - began
+
+
+def start_daemon(folder: Path, **options: Any) -> subprocess.Popen[Any]:
+    command = [sys.executable, "-m", "tagsync", "--log-level", "debug", "run"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, **options)
+
+
+def test_a_stop_does_not_wait_for_a_full_log(tmp_path: Path) -> None:
+    """If the log's reader does not read, the daemon stops in time, and all lines come later."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with Emulator() as swr:
+        names = [f"team/r{number}" for number in range(40)]
+        for name in names:
+            swr.push(name, "v1", "one")
+        configure(tmp_path, registry("swr", swr.url, *names))
+        popen = start_daemon(tmp_path, stderr=writing)
+        try:
+            deadline = time.monotonic() + WITHIN
+            while select.select([], [writing], [], 0)[1]:
+                assert time.monotonic() < deadline, "the pipe is not full"
+                time.sleep(0.05)
+            assert time_to_stop(popen) < 5
+        finally:
+            popen.kill()
+            os.close(reading)
+            os.close(writing)
+        process = Process(tmp_path)
+        try:
+            baselined = {
+                process.await_event("repository.baselined")["repository"] for _ in range(20)
+            }
+        finally:
+            process.stop()
+        assert baselined <= {f"swr/{name}" for name in names}
+
+
+def test_a_stop_does_not_wait_for_a_reload_that_hangs(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """A configuration that is a pipe without a writer blocks the main thread, but not the stop."""
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        configure(tmp_path, registry("swr", swr.url, "team/api"))
+        process = run()
+        process.await_event("repository.baselined")
+        (tmp_path / "config.toml").unlink()
+        os.mkfifo(tmp_path / "config.toml")
+        process.popen.send_signal(signal.SIGHUP)
+        process.await_message("RELOADING=1")
+        assert time_to_stop(process.popen) < 5
+
+
+def test_a_stop_does_not_wait_for_reloads(tmp_path: Path, run: Callable[..., Process]) -> None:
+    """Hundreds of reloads that came before it do not delay a stop."""
+    with Emulator() as swr:
+        names = [f"team/r{number}" for number in range(500)]
+        configure(tmp_path, registry("swr", swr.url, *names), interval="1h")
+        process = run()
+        process.await_message("READY=1")
+        text = (tmp_path / "config.toml").read_text()
+        for number in range(200):
+            other = text.replace(
+                "[[registries.watch]]", f"concurrency = {number % 9 + 1}\n[[registries.watch]]"
+            )
+            (tmp_path / "config.toml").write_text(other)
+            process.popen.send_signal(signal.SIGHUP)
+            time.sleep(0.005)
+        assert time_to_stop(process.popen) < 5

@@ -300,3 +300,28 @@ def test_password_echoed_at_sign_in_is_never_shown(status: int, tmp_path: Path) 
         finished = sync(tmp_path)
     assert finished.returncode == 1, finished
     assert_nowhere(kind.secrets, finished, tmp_path)
+
+
+def test_watch_that_matches_nothing_fails_the_pass(tmp_path: Path) -> None:
+    """A pass ends with 1, names the globs, and records everything else."""
+    silent = 'repositories = ["silent/*"]\nallow_empty = true'
+    with Emulator() as swr:
+        create(swr, "team/api")
+        mistyped = 'repositories = ["taem/*"]'
+        good = 'repositories = ["team/*"]'
+        configure(tmp_path, swr.url, mistyped, good, silent, auth='kind = "none"')
+        finished = sync(tmp_path)
+        assert finished.returncode == 1
+        assert outcomes(finished) == {"swr/taem/*": "failed", "swr/team/api": "ok"}
+        (event,) = (each for each in events_of(finished) if each["event"] == "watch.empty")
+        assert event["repositories"] == ["taem/*"]
+        assert "set allow_empty = true" in rows_of(finished)[0]["detail"]
+        assert sync(tmp_path, "swr/team/*").returncode == 0
+        unknown = sync(tmp_path, "swr/taem/*")
+        assert unknown.returncode == 2
+        assert "no repository matches 'swr/taem/*'" in unknown.stderr
+
+        # The registry lists nothing any more, but the repository was there within the last day.
+        configure(tmp_path, swr.url, good, silent, auth='kind = "none"')
+        swr.answer_next(200, [], matching="/manage/repos", times=9)
+        assert sync(tmp_path).returncode == 0

@@ -1,0 +1,104 @@
+"""Notice that a database is deleted, replaced or restored while it is open.
+
+An open file stays usable after its name is deleted or given to another file. SQLite would go on
+writing into a file that no other process can open, and all of it would be lost at the end.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from tagsync.database.connection import Connection
+from tagsync.database.hash_chain import Head, read_head
+from tagsync.errors import ReplacedDatabase, StoreError
+
+_Identity = tuple[int, int]
+"""Device and inode, which a file keeps while its name changes."""
+
+
+class FileIdentity:
+    """The files that belong to an open database, and its newest change.
+
+    After a check has failed, all further checks fail: what tagsync has in memory belongs to the
+    database that was opened.
+    """
+
+    def __init__(self, db: Connection, path: Path) -> None:
+        """Note the files and the newest change of a database that was just opened.
+
+        Args:
+            db: A connection for writing.
+            path: The name under which it was opened.
+        """
+        self._path: Final = path.absolute()
+        self._error: ReplacedDatabase | None = None
+        # Reading opens the WAL. SQLite deletes the two files beside the database only when the
+        # last connection is closed, so that they have to stay while this one is open.
+        self._head = read_head(db)
+        name = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
+        files = (str(self._path), f"{name}-wal", f"{name}-shm")
+        self._files: Final = {file: _identity(file) for file in files}
+
+    def check_files(self) -> None:
+        """Check that each name still leads to the file that was opened.
+
+        Raises:
+            ReplacedDatabase: If it leads to another file, or to none.
+            StoreError: If the file system gives an error instead.
+        """
+        if self._error is not None:
+            raise self._error
+        for file, opened in self._files.items():
+            found = _identity(file)
+            if found == opened:
+                continue
+            happened = "was deleted or moved" if found is None else "was replaced by another file"
+            self._fail(f"{file} {happened}")
+
+    def check(self, db: Connection) -> None:
+        """Check the files, and that the database still has the newest change that it had.
+
+        Args:
+            db: A connection in a transaction for writing.
+
+        Raises:
+            ReplacedDatabase: If a check fails.
+        """
+        self.check_files()
+        number, expected = self._head.change_id, self._head.hash
+        if not number:
+            return
+        row = db.execute("SELECT hash FROM changes WHERE id = ?", (number,)).fetchone()
+        if row != (expected,):
+            self._fail(
+                f"{self._path} no longer has change {number} as it was recorded, because another"
+                " state of the database was restored into the file"
+            )
+
+    def committed(self, head: Head) -> None:
+        """Note the newest change after a commit."""
+        self._head = head
+
+    def _fail(self, happened: str) -> None:
+        self._error = ReplacedDatabase(
+            f"{happened} while tagsync had the database open, so nothing more is recorded: put the"
+            f" right database at {self._path} and restart tagsync"
+        )
+        raise self._error
+
+
+def _identity(file: str) -> _Identity | None:
+    """Return the identity of a file, or None if there is no file of this name.
+
+    Raises:
+        StoreError: If the file system gives an error instead.
+    """
+    try:
+        status = os.stat(file)  # noqa: PTH116  each transaction does this, and a Path takes longer
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be examined ({error.strerror}): check the permissions of its folder"
+        ) from error
+    return status.st_dev, status.st_ino
