@@ -61,6 +61,8 @@ def open_registry(
     connections: int,
     kind: RegistryKind = "swr",
     ca_file: Path | None = None,
+    client_cert_file: Path | None = None,
+    client_key_file: Path | None = None,
 ) -> Registry:
     """Return a client for the registry at an endpoint. No request is sent yet.
 
@@ -74,10 +76,14 @@ def open_registry(
         connections: Maximum number of requests at the same time.
         kind: The API of the registry.
         ca_file: A file with certificates (PEM) to trust in addition to the default ones.
+        client_cert_file: A file with the certificate (PEM) that tagsync shows to servers, followed
+            by its chain. None shows no certificate.
+        client_key_file: A file with the private key (PEM) of that certificate. None if the key is
+            in ``client_cert_file``.
 
     Raises:
-        ConfigError: If this kind of registry does not accept the credential, or if the credential
-            or the ``ca_file`` cannot be used.
+        ConfigError: If this kind of registry does not accept the credential, or if the credential,
+            a file of certificates or the environment's proxy for the endpoint cannot be used.
     """
     # Imported lazily: httpx takes 0.1 s, and most commands send no request to a registry.
     from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above
@@ -85,6 +91,7 @@ def open_registry(
     from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
     from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
     from tagsync.registries.swr import auth as swr_auth  # noqa: PLC0415  see above
+    from tagsync.registries.tls import Trust  # noqa: PLC0415  see above
 
     limits = Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
     is_oci = kind == "oci"
@@ -97,7 +104,7 @@ def open_registry(
         refusals,
         limits,
         secrets=lambda: auth.secrets if auth else (),
-        ca_file=ca_file,
+        trust=Trust(ca_file, client_cert_file, client_key_file),
     )
     if is_oci:
         return oci.Oci(client, max_listing_bytes, connections)
