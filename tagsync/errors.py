@@ -17,6 +17,7 @@
         ├── Throttled          *    too many requests: the whole registry pauses
         ├── Busy               *    409, or a 5xx
         ├── Unauthorized            401: the credential is wrong or has expired
+        │   └── NewTokenRefused *   401 for a token that was issued a moment ago
         ├── Forbidden               403: the credential lacks the permission
         ├── NotFound                404
         │   ├── RepositoryNotFound  the registry has no such repository
@@ -170,6 +171,16 @@ class Unauthorized(RegistryError):
     """The credential is wrong or has expired."""
 
     reason: ClassVar[FailureReason] = "login_refused"
+
+
+class NewTokenRefused(Unauthorized):
+    """The registry refused a token that its token server issued a moment ago.
+
+    The clocks of a registry's machines may differ by a second, so the same token may be accepted
+    soon.
+    """
+
+    transient = True
 
 
 class Forbidden(RegistryError):

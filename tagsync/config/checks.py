@@ -23,7 +23,7 @@ from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
 
 _ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
     "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
-    "oci": (NoCredential, BasicCredential, DockerCredential),
+    "oci": (NoCredential, BasicCredential, TokenCredential, DockerCredential),
 }
 """The credentials that each kind of registry accepts."""
 
