@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import Final
 
+from tagsync.secrets import redact
+
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that a terminal interprets instead of showing them: control characters,
 direction marks, surrogates and line separators."""
@@ -52,10 +54,11 @@ def escape_formulas(text: str) -> str:
 def truncate(text: str) -> str:
     """Return the beginning of another program's text, for use in an error message.
 
-    The result is one line without control characters: a server may send anything, and SQLite
-    quotes the bytes of a damaged file.
+    The result is one line without control characters and without secrets: a server may send
+    anything, even a password that it received, and SQLite quotes the bytes of a damaged file.
     """
-    line = " ".join(text.split())[:_LONGEST]
+    # Redact first: the beginning of a secret could remain if the text was truncated before.
+    line = " ".join(redact(text).split())[:_LONGEST]
     return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 

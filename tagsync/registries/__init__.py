@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
 from tagsync.registries.credentials import Credential
+from tagsync.secrets import Secret
 
 RegistryKind = Literal["swr", "oci"]
 """The API of a registry: SWR's own, or that of the OCI distribution specification."""
@@ -87,6 +88,7 @@ def open_registry(
     """
     # Imported lazily: httpx takes 0.1 s, and most commands send no request to a registry.
     from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above
+    from tagsync.registries.echoes import EchoGuard  # noqa: PLC0415  see above
     from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
     from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
     from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
@@ -98,14 +100,14 @@ def open_registry(
     auth = oci_auth.auth_for(credential, endpoint) if is_oci else swr_auth.auth_for(credential)
     refusals = oci.REFUSALS if is_oci else swr.REFUSALS
 
-    client = Client(
-        endpoint,
-        auth,
-        refusals,
-        limits,
-        secrets=lambda: auth.secrets if auth else (),
-        trust=Trust(ca_file, client_cert_file, client_key_file),
-    )
+    def secrets() -> tuple[Secret, ...]:
+        return auth.secrets if auth else ()
+
+    trust = Trust(ca_file, client_cert_file, client_key_file)
+    client = Client(endpoint, auth, refusals, limits, secrets=secrets, trust=trust)
+    registry: Registry
     if is_oci:
-        return oci.Oci(client, max_listing_bytes, connections)
-    return swr.Swr(client, max_listing_bytes)
+        registry = oci.Oci(client, max_listing_bytes, connections)
+    else:
+        registry = swr.Swr(client, max_listing_bytes)
+    return EchoGuard(registry, endpoint, secrets)

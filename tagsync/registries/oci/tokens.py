@@ -19,7 +19,7 @@ from tagsync.errors import (
     RegistryError,
     Unauthorized,
 )
-from tagsync.escaping import truncate as quote
+from tagsync.escaping import truncate
 from tagsync.registries.oci.challenges import TokenChallenge, challenges_of, token_challenge
 from tagsync.registries.oci.shared_login import Login, LoginFlow, SharedLogin, basic_credentials
 from tagsync.registries.renewal import (
@@ -180,7 +180,7 @@ class BearerAuth(RenewedAuth):
             lease.is_refused_when_new = True
             raise NewTokenRefused(
                 f"{self._endpoint.host} refuses the token that {self._issuer} has just issued"
-                f" for {quote(self._challenge.scope)} (status 401): check the credentials and"
+                f" for {truncate(self._challenge.scope)} (status 401): check the credentials and"
                 " their permissions",
                 retry_after=RETRY_NEW_AFTER,
                 status=httpx.codes.UNAUTHORIZED,
@@ -258,7 +258,7 @@ class BearerAuth(RenewedAuth):
         else:
             user = f"user {login.username!r}"
         kind = Unauthorized if status == httpx.codes.UNAUTHORIZED else Forbidden
-        scope = quote(self._challenge.scope)
+        scope = truncate(self._challenge.scope)
         return kind(
             f"{self._issuer} gave no token for {scope} to {user} (status {status}): check the"
             " credentials and their permissions",
