@@ -1,4 +1,4 @@
-"""Secrets, and how they are kept out of everything that is shown or stored.
+"""Secret values, which tagsync must not show or store.
 
 A server may repeat a secret that it received, in any encoding. Every `Secret` is therefore
 registered while it exists, and `redact` removes all of them from a server's text. It has to be
@@ -58,9 +58,9 @@ _lock: Final = Lock()
 
 
 class Secret:
-    """A secret value that only `reveal` shows.
+    """A secret value, which only `reveal` returns.
 
-    ``repr`` and ``str`` return asterisks, so that no log and no crash report can contain it.
+    ``repr`` and ``str`` return asterisks, so that no log and no crash report can contain the value.
     """
 
     __slots__ = ("__weakref__", "_needles", "_value")
@@ -84,7 +84,7 @@ class Secret:
         return hash(self._value)
 
     def reveal(self) -> str:
-        """Return the value, for the one request that needs it."""
+        """Return the value itself, for the code that sends it to a server."""
         return self._value
 
     @property
