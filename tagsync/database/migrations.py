@@ -115,7 +115,7 @@ def check(db: sqlite3.Connection, path: str) -> None:
     if newer := sorted(_applied(db) - set(_MIGRATIONS)):
         raise UnusableDatabase(
             f"{path} has the schema of another tagsync, probably a newer one (it has the migration"
-            f" {newer[0]}): use that version, or set store.path to a new file"
+            f" {newer[0]}): upgrade tagsync, or set store.path to a new file"
         )
 
 
