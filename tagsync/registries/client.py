@@ -131,6 +131,8 @@ class Client:
         if transport is None:
             transport = ProxyTransport(_opener(trust.context(), limits))
             transport.check(httpx.URL(self._endpoint))
+        elif isinstance(transport, httpx.HTTPTransport):
+            bounded(transport)
         self._client = _Cookieless(
             transport=transport,
             timeout=limits.timeout,
