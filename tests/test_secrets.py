@@ -92,6 +92,8 @@ def test_parts_of_a_secret_do_not_remain() -> None:
     for spaces in (0, 290, 295, 299, 70_000):
         shown = truncate("x" * min(spaces, 299) + " " * spaces + PLAIN)
         assert PLAIN[:4] not in shown
+    for spaces in range(2**16 - len(PLAIN), 2**16):
+        assert PLAIN[:4] not in truncate(" " * spaces + PLAIN)
     shown = truncate((PLAIN + " ") * 10_000 + PLAIN[:-1])
     assert PLAIN[:4] not in shown
 

@@ -299,6 +299,27 @@ def test_expired_token_is_refused_with_another_status(
     assert len(fake.sign_ins) == 3
 
 
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_refused_path_does_not_renew_each_time(status: int, opened: Open, clock: FakeClock) -> None:
+    """If a token is accepted for the list but not for manifests, it is renewed once in a while."""
+    fake = TokenRegistry(clock)
+    fake.expires_in = 3600
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "/manifests/" in request.url.path:
+            return httpx.Response(status)
+        answer = fake(request)
+        if answer.status_code == 200 and "tags" in answer.json():
+            return httpx.Response(200, json={"tags": ["v1"]})
+        return answer
+
+    registry = opened(handler)
+    for _ in range(5):
+        refusal(registry, "team/a")
+        clock.advance(seconds=10)
+    assert len(fake.sign_ins) == 2
+
+
 def test_403_with_another_scope_is_a_challenge(opened: Open, clock: FakeClock) -> None:
     """A 403 that asks for another scope gets a token with this scope."""
     fake = TokenRegistry(clock)
