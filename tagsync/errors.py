@@ -18,6 +18,7 @@
         ├── Throttled          *    too many requests: the whole registry pauses
         ├── Busy               *    409 or 5xx: the registry cannot answer at the moment
         ├── Unauthorized            401: the credential is wrong or has expired
+        │   └── NewTokenRefused *   401 for a token that was issued a moment ago
         ├── Forbidden               403: the credential lacks the permission
         ├── NotFound                404: the requested resource does not exist
         │   ├── RepositoryNotFound  the registry has no such repository
@@ -182,6 +183,16 @@ class Unauthorized(RegistryError):
     """The credential is wrong or has expired."""
 
     reason: ClassVar[FailureReason] = "login_refused"
+
+
+class NewTokenRefused(Unauthorized):
+    """The registry refused a token that its token server issued a moment ago.
+
+    The clocks of a registry's machines may differ by a second, so the same token may be accepted
+    soon.
+    """
+
+    transient = True
 
 
 class Forbidden(RegistryError):

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import Final
 
+from tagsync.secrets import redact
+
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories of the characters that a terminal interprets instead of showing them.
 
@@ -58,10 +60,12 @@ def escape_formulas(text: str) -> str:
 def truncate(text: str) -> str:
     """Return the beginning of another program's text, for use in an error message.
 
-    The result is one line without control characters. This is needed because a server may send any
-    characters, and a message of SQLite may quote bytes of a damaged file.
+    The result is one line without control characters and without secrets. A server may send any
+    characters, and also a password that it received. The messages of SQLite may quote bytes of a
+    damaged file.
     """
-    line = " ".join(text.split())[:_LONGEST]
+    # Redact first: the beginning of a secret could remain if the text was truncated before.
+    line = " ".join(redact(text).split())[:_LONGEST]
     return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 

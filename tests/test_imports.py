@@ -17,8 +17,9 @@ LEVELS: tuple[set[str], ...] = (
     {"config", "daemon"},
     {"polling", "audit"},
     {"database", "registries"},
-    {"emulator", "log", "manifests", "schedule", "secrets"},
-    {"__init__", "clock", "errors", "escaping", "models"},
+    {"emulator", "log", "manifests", "schedule"},
+    {"escaping"},
+    {"__init__", "clock", "errors", "models", "secrets"},
 )
 """The packages and modules of each level, the highest first."""
 

@@ -116,8 +116,14 @@ def open_configured(table: RegistryTable, credential: Credential, folder: Path) 
         requests_per_second=table.requests_per_second,
         connections=table.concurrency,
         kind="oci" if table.kind == "oci" else "swr",
-        ca_file=None if table.ca_file is None else folder / table.ca_file,
+        ca_file=_path_in(folder, table.ca_file),
+        client_cert_file=_path_in(folder, table.client_cert_file),
+        client_key_file=_path_in(folder, table.client_key_file),
     )
+
+
+def _path_in(folder: Path, name: str | None) -> Path | None:
+    return None if name is None else folder / name
 
 
 def display_path(path: Path) -> str:

@@ -23,7 +23,7 @@ from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
 
 _ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
     "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
-    "oci": (NoCredential, BasicCredential, DockerCredential),
+    "oci": (NoCredential, BasicCredential, TokenCredential, DockerCredential),
 }
 """The credentials that each kind of registry accepts."""
 
@@ -68,10 +68,17 @@ def _check_registry(registry: RegistryTable) -> None:
             f"the registry {name!r} of kind {registry.kind!r} does not accept auth of kind"
             f" {auth.__struct_config__.tag!r}; write one of {kinds}"
         )
-    if registry.ca_file is not None and (not registry.ca_file or "\0" in registry.ca_file):
+    for key in ("ca_file", "client_cert_file", "client_key_file"):
+        value = getattr(registry, key)
+        if value is not None and (not value or "\0" in value):
+            raise ConfigError(
+                f"the {key} of {name!r} is empty or contains a NUL character: name a file, or"
+                " remove the key"
+            )
+    if registry.client_key_file is not None and registry.client_cert_file is None:
         raise ConfigError(
-            f"the ca_file of {name!r} is empty or contains a NUL character: name a file, or remove"
-            " the key"
+            f"{name!r} has a client_key_file but no client_cert_file: name the certificate of this"
+            " key, too"
         )
 
 

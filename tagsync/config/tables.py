@@ -85,6 +85,8 @@ class RegistryTable(_Table):
     endpoint: str
     kind: str = "swr"
     ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
     auth: CredentialTable = msgspec.field(default_factory=NoCredential)
     concurrency: _Positive = 8
     requests_per_second: _Rate = 50.0

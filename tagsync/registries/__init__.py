@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
 from tagsync.registries.credentials import Credential
+from tagsync.secrets import Secret
 
 RegistryKind = Literal["swr", "oci"]
 """The API of a registry: SWR's own, or that of the OCI distribution specification."""
@@ -61,6 +62,8 @@ def open_registry(
     connections: int,
     kind: RegistryKind = "swr",
     ca_file: Path | None = None,
+    client_cert_file: Path | None = None,
+    client_key_file: Path | None = None,
 ) -> Registry:
     """Return a client for the registry at an endpoint. No request is sent yet.
 
@@ -74,31 +77,37 @@ def open_registry(
         connections: Maximum number of requests at the same time.
         kind: The API of the registry.
         ca_file: A file with certificates (PEM) to trust in addition to the default ones.
+        client_cert_file: A file with the certificate (PEM) that tagsync shows to servers, followed
+            by its chain. None shows no certificate.
+        client_key_file: A file with the private key (PEM) of that certificate. None if the key is
+            in ``client_cert_file``.
 
     Raises:
-        ConfigError: If this kind of registry does not accept the credential, or if the credential
-            or the ``ca_file`` cannot be used.
+        ConfigError: If this kind of registry does not accept the credential, or if the credential,
+            a file of certificates or the environment's proxy for the endpoint cannot be used.
     """
     # Imported lazily: httpx takes 0.1 s, and most commands send no request to a registry.
     from tagsync.registries.client import Client, Limits  # noqa: PLC0415  see above
+    from tagsync.registries.echoes import EchoGuard  # noqa: PLC0415  see above
     from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
     from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
     from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
     from tagsync.registries.swr import auth as swr_auth  # noqa: PLC0415  see above
+    from tagsync.registries.tls import Trust  # noqa: PLC0415  see above
 
     limits = Limits(timeout, retry_for, max_listing_bytes, requests_per_second, connections)
     is_oci = kind == "oci"
     auth = oci_auth.auth_for(credential, endpoint) if is_oci else swr_auth.auth_for(credential)
     refusals = oci.REFUSALS if is_oci else swr.REFUSALS
 
-    client = Client(
-        endpoint,
-        auth,
-        refusals,
-        limits,
-        secrets=lambda: auth.secrets if auth else (),
-        ca_file=ca_file,
-    )
+    def secrets() -> tuple[Secret, ...]:
+        return auth.secrets if auth else ()
+
+    trust = Trust(ca_file, client_cert_file, client_key_file)
+    client = Client(endpoint, auth, refusals, limits, secrets=secrets, trust=trust)
+    registry: Registry
     if is_oci:
-        return oci.Oci(client, max_listing_bytes, connections)
-    return swr.Swr(client, max_listing_bytes)
+        registry = oci.Oci(client, max_listing_bytes, connections)
+    else:
+        registry = swr.Swr(client, max_listing_bytes)
+    return EchoGuard(registry, endpoint, secrets)

@@ -4,7 +4,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -13,7 +12,6 @@ import msgspec
 import stamina
 
 from tagsync.errors import (
-    ConfigError,
     MalformedResponse,
     RegistryError,
     ResponseTooLarge,
@@ -24,7 +22,9 @@ from tagsync.errors import (
 )
 from tagsync.registries.deadline import bounded, within
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
+from tagsync.registries.proxies import ProxyTransport
 from tagsync.registries.responses import Answer, Refusals, refusal_error
+from tagsync.registries.tls import DEFAULT_TRUST, Trust
 from tagsync.secrets import Secret, redact
 
 ATTEMPTS: Final = 6
@@ -98,7 +98,7 @@ class Client:
         limits: Limits,
         *,
         secrets: Callable[[], tuple[Secret, ...]] = tuple,
-        ca_file: Path | None = None,
+        trust: Trust = DEFAULT_TRUST,
         transport: httpx.BaseTransport | None = None,
         pacer: Pacer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -112,13 +112,14 @@ class Client:
             limits: Limits for the rate, time and size of requests.
             secrets: Returns the secrets in use. The client removes them from error messages,
                 because a server may repeat them.
-            ca_file: A file with certificates (PEM) to trust in addition to the default ones.
+            trust: The files with certificates for TLS.
             transport: Replaces the network in tests.
             pacer: Replaces the default `Pacer` in tests.
             monotonic: Returns the seconds of a clock that never goes back.
 
         Raises:
-            ConfigError: If ``ca_file`` cannot be read, or contains no certificate.
+            ConfigError: If a file of certificates cannot be used, or if the environment names a
+                proxy for the endpoint that is not a valid address.
         """
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
@@ -127,23 +128,20 @@ class Client:
         self._secrets = secrets
         self._pacer = pacer or Pacer(limits.requests_per_second)
         self._monotonic = monotonic
-        self._client = bounded(
-            _Cookieless(
-                transport=transport,
-                verify=_trust(ca_file),
-                timeout=limits.timeout,
-                limits=httpx.Limits(
-                    max_connections=limits.connections,
-                    max_keepalive_connections=limits.connections,
-                ),
-                # A cloud host's metadata service sends keys, which a proxy must not see.
-                mounts={"all://169.254.169.254": None},
-                headers={
-                    "User-Agent": "tagsync",
-                    "Accept-Encoding": "gzip",
-                },
-                follow_redirects=False,
-            )
+        if transport is None:
+            transport = ProxyTransport(_opener(trust.context(), limits))
+            transport.check(httpx.URL(self._endpoint))
+        elif isinstance(transport, httpx.HTTPTransport):
+            bounded(transport)
+        self._client = _Cookieless(
+            transport=transport,
+            timeout=limits.timeout,
+            headers={
+                "User-Agent": "tagsync",
+                "Accept-Encoding": "gzip",
+            },
+            follow_redirects=False,
+            trust_env=False,  # `ProxyTransport` reads the proxy variables
         )
 
     def close(self) -> None:
@@ -301,18 +299,20 @@ class Client:
         return Unreachable(f"the connection to {url} broke: {reason}")
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
-    context = httpx.create_ssl_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except ssl.SSLError as error:
-            raise ConfigError(
-                f"the ca_file {ca_file} contains no certificate in PEM format"
-            ) from error
-        except OSError as error:
-            raise ConfigError(f"the ca_file {ca_file} cannot be read: {error.strerror}") from error
-    return context
+def _opener(
+    context: ssl.SSLContext, limits: Limits
+) -> Callable[[httpx.Proxy | None], httpx.BaseTransport]:
+    """Return a function that opens the connections through a proxy, or direct ones for None."""
+
+    def open_transport(proxy: httpx.Proxy | None) -> httpx.BaseTransport:
+        pool = httpx.Limits(
+            max_connections=limits.connections, max_keepalive_connections=limits.connections
+        )
+        return bounded(
+            httpx.HTTPTransport(verify=context, limits=pool, proxy=proxy, trust_env=False)
+        )
+
+    return open_transport
 
 
 def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> str:

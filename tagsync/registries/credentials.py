@@ -28,7 +28,11 @@ class NoCredential(BaseCredential, frozen=True, tag="none"):
 
 
 class TokenCredential(BaseCredential, Generic[SecretT], frozen=True, tag="token"):
-    """A token of the vendor's identity service (IAM), which another program renews."""
+    """A token that another program renews.
+
+    For SWR it is a token of the vendor's identity service (IAM). For an OCI registry it is a bearer
+    token that the registry itself accepts.
+    """
 
     token: SecretT
 

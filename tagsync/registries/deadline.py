@@ -20,7 +20,7 @@ _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a r
 def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
     """Limit the total time of all requests that this thread makes inside the block.
 
-    Only a client that was prepared by `bounded` respects the limit.
+    Only a transport that was prepared by `bounded` respects the limit.
 
     Args:
         seconds: Maximum time of all requests inside the block together.
@@ -37,17 +37,12 @@ def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
         _left.reset(token)
 
 
-def bounded(client: httpx.Client) -> httpx.Client:
-    """Make all connections of a client respect `within`, and return the client.
-
-    This includes connections through a proxy.
-    """
+def bounded(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:
+    """Make all connections of a transport respect `within`, and return the transport."""
     # httpx has no parameter for httpcore's network backend, so it is replaced afterwards.
-    for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001  see above
-        if isinstance(transport, httpx.HTTPTransport):
-            pool = transport._pool  # noqa: SLF001  see above
-            pool._network_backend = _Network(pool._network_backend)  # noqa: SLF001  see above
-    return client
+    pool = transport._pool  # noqa: SLF001  see above
+    pool._network_backend = _Network(pool._network_backend)  # noqa: SLF001  see above
+    return transport
 
 
 def _capped(timeout: float | None) -> float | None:

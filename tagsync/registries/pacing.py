@@ -29,8 +29,8 @@ _MAX_DIGITS: Final = 17
 for numbers with thousands of digits."""
 
 _EARLIEST_UNIX_TIME: Final = 1e9
-"""A value of ``RateLimit-Reset`` above this one is a Unix time (2001 or later). A value below it is
-a number of seconds."""
+"""A number in ``Retry-After`` or ``RateLimit-Reset`` above this one is a Unix time (2001 or later).
+A number below it is seconds."""
 
 
 def requests_left(headers: httpx.Headers) -> int | None:
@@ -58,17 +58,14 @@ def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     text = headers.get("RateLimit-Reset", "").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         return None
-    seconds = float(text)
-    if seconds > _EARLIEST_UNIX_TIME:
-        seconds = max(0.0, seconds - clock().timestamp())
-    return min(seconds, _LONGEST_WAIT)
+    return _seconds_until(float(text), clock)
 
 
 def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Return the seconds after which the server asks the client to retry.
 
-    ``Retry-After`` holds a number of seconds or a date (RFC 9110, 10.2.3). If this header is
-    missing, ``RateLimit-Reset`` is used instead.
+    ``Retry-After`` holds a number of seconds or a date (RFC 9110, 10.2.3), or from Docker Hub a
+    Unix time. If this header is missing, ``RateLimit-Reset`` is used instead.
 
     Returns:
         None if both headers are missing, or the one in use is invalid.
@@ -77,13 +74,25 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     if not text:
         return reset_after(headers, clock)
     if text.isascii() and text.isdigit():
-        return min(float(text), _LONGEST_WAIT)
+        return _seconds_until(float(text), clock)
     try:
         moment = parsedate_to_datetime(text)
         seconds = (moment.astimezone(UTC) - clock()).total_seconds()
         return min(max(0.0, seconds), _LONGEST_WAIT)
     except (ValueError, OverflowError):
         return None
+
+
+def _seconds_until(number: float, clock: Clock) -> float:
+    """Return the seconds that a server means: the number itself, or the time until it.
+
+    Args:
+        number: A number of seconds, or a Unix time.
+        clock: Returns the time.
+    """
+    if number > _EARLIEST_UNIX_TIME:
+        number = max(0.0, number - clock().timestamp())
+    return min(number, _LONGEST_WAIT)
 
 
 class Pacer:

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeGuard, TypeVar
 
 import httpx
 import msgspec
@@ -113,11 +113,25 @@ class FixedAuth(RegistryAuth):
         yield request
 
 
-class _Lease(NamedTuple):
-    """A fetched credential, and when to fetch the next one."""
+class Lease:
+    """A fetched credential, and what is known about it.
 
-    auth: FixedAuth
-    renew_at: datetime
+    Attributes:
+        auth: Adds the credential to requests.
+        fetched_at: When the credential was fetched.
+        renew_at: When to fetch the next one.
+        is_accepted: Whether the registry has accepted the credential.
+        is_refused_when_new: Whether the registry refused the credential at first.
+    """
+
+    __slots__ = ("auth", "fetched_at", "is_accepted", "is_refused_when_new", "renew_at")
+
+    def __init__(self, auth: FixedAuth, fetched_at: datetime, renew_at: datetime) -> None:
+        self.auth = auth
+        self.fetched_at = fetched_at
+        self.renew_at = renew_at
+        self.is_accepted = False
+        self.is_refused_when_new = False
 
 
 class Failure(NamedTuple):
@@ -130,7 +144,10 @@ class Failure(NamedTuple):
 Fetch = Generator[httpx.Request, httpx.Response, tuple[FixedAuth, datetime]]
 """A generator like `AuthFlow` that returns a credential and the time when it expires."""
 
-_LeaseFlow = Generator[httpx.Request, httpx.Response, _Lease]
+SendFlow = Generator[httpx.Request, httpx.Response, httpx.Response]
+"""A generator like `AuthFlow` that returns the last response, which the caller reads."""
+
+_LeaseFlow = Generator[httpx.Request, httpx.Response, Lease]
 
 
 class RenewedAuth(RegistryAuth):
@@ -141,7 +158,8 @@ class RenewedAuth(RegistryAuth):
     wait, and share the new credential or the error.
 
     If the registry answers 401, the credential is renewed, unless another thread has just renewed
-    it. Then the request is sent once more. A second 401 is returned to the caller.
+    it. Then the request is sent once more. A second 401 is returned to the caller, and for a while
+    no further 401 renews a credential that the registry accepts for other requests.
 
     This class reads a response that carries a credential, up to `MAX_ANSWER_BYTES` and within
     `ANSWER_TIMEOUT`. It discards a first 401 unread. It leaves the final response unread, because
@@ -153,12 +171,18 @@ class RenewedAuth(RegistryAuth):
 
     _renew_before: timedelta = RENEW_BEFORE
 
+    _repeat_refusal_for: timedelta = REPEAT_REFUSAL_FOR
+
+    _useless_for: timedelta = MIN_LIFETIME
+    """How long a refusal is returned at once after a new credential did not help."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._lease: _Lease | None = None
-        self._replaced: _Lease | None = None
+        self._lease: Lease | None = None
+        self._replaced: Lease | None = None
         self._failure: Failure | None = None
+        self._useless_at: datetime | None = None
 
     def update_challenge(self, response: httpx.Response) -> None:
         """Update the challenge from a 401 response. Does nothing by default.
@@ -187,6 +211,14 @@ class RenewedAuth(RegistryAuth):
         """Send the request, and send it again with a new credential after a 401.
 
         Raises:
+            RegistryError: As for `send`.
+        """
+        yield from self.send(request)
+
+    def send(self, request: httpx.Request) -> SendFlow:
+        """Send the request, and send it again with a new credential after a 401.
+
+        Raises:
             Unauthorized: If the login was refused, now or within `REPEAT_REFUSAL_FOR`.
             Throttled: If the issuer of the credential throttles.
             Busy: If the issuer of the credential is temporarily unavailable.
@@ -197,15 +229,48 @@ class RenewedAuth(RegistryAuth):
         lease = yield from self._current_lease(request)
         lease.auth.authenticate(request)
         response = yield request
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            return
-        discard_body(response)
-        self.update_challenge(response)
-        lease = yield from self._current_lease(request, refused=lease)
-        lease.auth.authenticate(request)
-        yield request
+        if self._is_refusal(response):
+            if not self._should_renew(response, lease):
+                return response
+            discard_body(response)
+            self.update_challenge(response)
+            lease = yield from self._current_lease(request, refused=lease)
+            lease.auth.authenticate(request)
+            response = yield request
+            if self._is_refusal(response):
+                self._note_second_refusal(response, lease)
+                return response
+        self._note_accepted(lease)
+        return response
 
-    def _current_lease(self, request: httpx.Request, refused: _Lease | None = None) -> _LeaseFlow:
+    def _note_accepted(self, lease: Lease) -> None:
+        """Remember that the registry accepted a credential."""
+        lease.is_accepted = True
+
+    def _is_refusal(self, response: httpx.Response) -> bool:
+        """Return whether the registry may have refused the credential."""
+        return response.status_code == httpx.codes.UNAUTHORIZED
+
+    def _should_renew(self, response: httpx.Response, lease: Lease) -> bool:  # noqa: ARG002  a subclass needs it
+        """Return whether a new credential may help after a refusal.
+
+        If it did not help a moment ago, and the registry accepts the current credential for other
+        requests, this request is not permitted.
+        """
+        return not (lease.is_accepted and self._renewal_is_useless())
+
+    def _note_second_refusal(self, response: httpx.Response, lease: Lease) -> None:  # noqa: ARG002  as above
+        """Remember that a new credential was refused, too."""
+        self._useless_at = self._clock()
+
+    def _renewal_is_useless(self) -> bool:
+        at = self._useless_at
+        return at is not None and abs(self._clock() - at) < self._useless_for
+
+    def _note_replaced(self, lease: Lease | None) -> None:
+        """Note that a new credential replaces this one. Does nothing by default."""
+
+    def _current_lease(self, request: httpx.Request, refused: Lease | None = None) -> _LeaseFlow:
         """Return the shared credential. Renew it first if this is necessary.
 
         Args:
@@ -221,7 +286,7 @@ class RenewedAuth(RegistryAuth):
             self._repeat_failure(failure_before)
             return (yield from self._renew(request))
 
-    def _usable_lease(self, refused: _Lease | None) -> _Lease | None:
+    def _usable_lease(self, refused: Lease | None) -> Lease | None:
         lease, now = self._lease, self._clock()
         if lease is None or lease is refused or now >= lease.renew_at:
             return None
@@ -239,7 +304,7 @@ class RenewedAuth(RegistryAuth):
         if (failure := self._failure) is None:
             return
         age = abs(self._clock() - failure.at)
-        refused = isinstance(failure.error, Unauthorized) and age < REPEAT_REFUSAL_FOR
+        refused = isinstance(failure.error, Unauthorized) and age < self._repeat_refusal_for
         if refused or failure is not failure_before:
             raise without_traceback(failure.error)
 
@@ -260,7 +325,8 @@ class RenewedAuth(RegistryAuth):
         # subtracted.
         early = self._renew_before
         renew_at = max(expires_at, now + MIN_LIFETIME + early) - early
-        self._replaced, self._lease = self._lease, _Lease(auth, renew_at)
+        self._note_replaced(self._lease)
+        self._replaced, self._lease = self._lease, Lease(auth, now, renew_at)
         return self._lease
 
 
@@ -307,12 +373,17 @@ def _decode_secret(kind: type, value: object) -> Secret:
     raise ValueError("not a credential")
 
 
-def is_header_value(value: str) -> bool:
+def is_header_value(value: str | None) -> TypeGuard[str]:
     """Return whether an HTTP header can carry a value.
 
     Secrets must be checked before they are sent: if h11 cannot send a value, its error quotes it.
     """
-    return value.isascii() and value.isprintable() and value == value.strip() != ""
+    return (
+        value is not None
+        and value.isascii()
+        and value.isprintable()
+        and value == value.strip() != ""
+    )
 
 
 def check_header_value(key: str, value: str) -> None:

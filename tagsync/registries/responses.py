@@ -86,7 +86,7 @@ def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str
         answer.body.decode()  # msgspec does not check the encoding of keys that it skips
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        found = f"a body that is not the requested list: {error}"
+        found = f"a body that is not the requested list: {truncate(str(error))}"
     except RecursionError:
         found = "a body that is nested too deeply"
     if not answer.body:
@@ -166,9 +166,11 @@ def refusal_error(
     row = row or _common_refusal(answer)
     advice = refusals.hint(answer, row.error) or row.advice
     advice = truncate(redact(advice, secrets))
-    sentence = redact(f"{answer.url} answered {answer.status} ({said}){advice}", secrets)
     return row.error(
-        sentence, retry_after=answer.retry_after, status=answer.status, code=truncate(code) or None
+        f"{redact(answer.url, secrets)} answered {answer.status} ({said}){advice}",
+        retry_after=answer.retry_after,
+        status=answer.status,
+        code=truncate(code) or None,
     )
 
 
@@ -210,7 +212,7 @@ def _common_refusal(answer: Answer) -> Refusal:
         return Refusal(transient)
     if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
         # Leave out the query: in a signed URL it contains a key.
-        target = answer.headers.get("Location", "nowhere").partition("?")[0]
+        target = redact(answer.headers.get("Location", "nowhere")).partition("?")[0]
         advice = f"; it redirects to {target}, and tagsync does not follow redirects"
         return Refusal(BadRequest, advice=advice)
     return Refusal(BadRequest)

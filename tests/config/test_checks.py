@@ -143,7 +143,8 @@ def test_anonymous_access_needs_no_tls() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"{OCI}[registries.auth]\nkind = 'token'\ntoken = 'env:X'\n", ("'token'", "'basic'")),
+        (f"{OCI}client_key_file = 'key.pem'\n", ("client_key_file", "client_cert_file")),
+        (f"{OCI}client_cert_file = ''\n", ("client_cert_file", "empty")),
         (f"{OCI}[registries.auth]\nkind = 'ecs'\n", ("'ecs'", "'docker'")),
         (f"{MINIMAL}[registries.auth]\nkind = 'docker'\n", ("'docker'", "'aksk'")),
         (

@@ -41,7 +41,7 @@ def test_each_example_in_toml_is_tested() -> None:
     assert {name[1] for name in names if name} == {"swr", "hub", "ghcr", "harbor", "internal"}
     kinds = [re.match(r'kind = "(\w+)"', block) for _, block in CREDENTIALS]
     assert [kind[1] for kind in kinds if kind] == [
-        *("aksk", "password", "token", "ecs", "basic", "docker")
+        *("aksk", "password", "token", "ecs", "basic", "docker", "token")
     ]
     assert sorted(TOML) == sorted([*CONFIGURATIONS, *(block for _, block in CREDENTIALS)])
 

@@ -101,7 +101,9 @@ def test_deadline_holds_for_proxies() -> None:
     """An answer that comes through a proxy has the same deadline."""
     with (
         server(forever(HEAD + b"X-Drip: ", b"x")) as host,
-        bounded(httpx.Client(proxy=f"http://{host}", timeout=5)) as client,
+        httpx.Client(
+            transport=bounded(httpx.HTTPTransport(proxy=f"http://{host}")), timeout=5
+        ) as client,
         pytest.raises(httpx.TimeoutException),
         within(5, ticking()),
     ):
@@ -350,14 +352,14 @@ def test_no_key_disables_verification(key: str, value: str) -> None:
             parse(text, {}, Path())
 
 
-def test_only_ca_file_concerns_trust() -> None:
-    """The only key of a registry about certificates adds trusted ones."""
+def test_no_key_weakens_trust() -> None:
+    """The keys about certificates add trusted ones, or name the one that tagsync shows."""
     about = {
         field.name
         for field in msgspec.structs.fields(RegistryTable)
         if any(word in field.name for word in ("tls", "ssl", "cert", "verif", "secure", "ca_"))
     }
-    assert about <= {"ca_file"}
+    assert about <= {"ca_file", "client_cert_file", "client_key_file"}
 
 
 def test_no_code_disables_verification() -> None:

@@ -99,6 +99,14 @@ def test_retry_after_in_seconds(text: str, seconds: float) -> None:
     assert answer_with(text).retry_after == seconds
 
 
+@pytest.mark.parametrize(("offset", "seconds"), [(6, 6.0), (-60, 0.0), (10**7, 86400.0)])
+def test_retry_after_as_a_unix_time(offset: int, seconds: float) -> None:
+    """A number that would be decades is a Unix time; a past one means no pause."""
+    at = datetime(2026, 5, 3, tzinfo=UTC)
+    text = str(int(at.timestamp()) + offset)
+    assert retry_after(httpx.Headers({"Retry-After": text}), lambda: at) == seconds
+
+
 def test_retry_after_as_a_date() -> None:
     """A date is the time until then, and zero if it is past."""
     later = datetime.now(UTC) + timedelta(seconds=100)

@@ -115,6 +115,28 @@ def test_second_401_is_returned(kind: Kind) -> None:
 
 
 @RENEWED
+def test_closed_repository_does_not_renew_each_time(kind: Kind) -> None:
+    """If only one path is refused, its requests fetch a new credential once in a while."""
+    clock = SetClock()
+    cloud, auth = Cloud(clock), kind(clock)
+    closed = "/v2/manage/namespaces/closed"
+    cloud.override[closed] = lambda _: httpx.Response(401)
+
+    def poll() -> list[int]:
+        return [
+            send(auth, cloud),
+            send(auth, cloud, httpx.Request("GET", f"{API}/closed")),
+            send(auth, cloud),
+        ]
+
+    assert [poll() for _ in range(5)] == [[200, 401, 200]] * 5
+    assert cloud.sign_ins == 2
+    clock.advance(minutes=2)
+    assert poll() == [200, 401, 200]
+    assert cloud.sign_ins == 3
+
+
+@RENEWED
 def test_credential_of_another_thread_is_used(kind: Kind) -> None:
     """After a 401, a credential that another thread has renewed is used."""
     clock = SetClock()

@@ -1,4 +1,4 @@
-"""Parse challenges: the parts of a 401 response that name the login it asks for.
+"""Parse challenges: the parts of a response that name the login that a server accepts.
 
 Sources: RFC 9110, 11 (challenges); RFC 6750 (Bearer).
 """
@@ -26,7 +26,7 @@ class TokenChallenge(NamedTuple):
 
     realm: httpx.URL
     service: str | None
-    scope: str | None
+    scope: str
 
 
 def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
@@ -49,7 +49,7 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
     parameters: dict[str, str] = {}
     for item in (item for header in headers for item in parse_http_list(header)):
         # The scheme stands before the first parameter: Bearer realm="…",service="…"
-        begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(.*))?", item, re.DOTALL)
+        begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(?!=)(.*))?", item, re.DOTALL)
         if begins:
             parameters = {}
             found.setdefault(begins[1].lower(), parameters)
@@ -59,7 +59,9 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> TokenChallenge:
+def token_challenge(
+    parameters: Mapping[str, str], endpoint: httpx.URL, repository: str
+) -> TokenChallenge:
     """Return a challenge for a token, and check the URL of its token server.
 
     The token server is often another host than the registry. It must use TLS, unless it and the
@@ -68,15 +70,14 @@ def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> Token
     Args:
         parameters: The parameters of the scheme ``bearer``.
         endpoint: The URL of the registry.
+        repository: The repository whose tags are read. If the challenge names no scope, a token
+            for reading it is requested. An empty string stands for the catalogue.
 
     Raises:
         MalformedResponse: If the URL of the token server is invalid, or does not use TLS.
     """
     text = parameters.get("realm", "")
-    try:
-        realm = httpx.URL(text)
-    except httpx.InvalidURL:
-        realm = httpx.URL()
+    realm = _realm_url(text, endpoint)
     local = is_loopback(realm.host) and is_loopback(endpoint.host)
     if not realm.host or realm.userinfo or realm.scheme not in {"https", "http"}:
         raise MalformedResponse(
@@ -88,7 +89,29 @@ def token_challenge(parameters: Mapping[str, str], endpoint: httpx.URL) -> Token
             f"{endpoint.host} names {truncate(text)!r} as its token server, to which credentials"
             " would be sent in the clear: tagsync sends them to https:// only"
         )
-    return TokenChallenge(realm, parameters.get("service"), parameters.get("scope"))
+    default = f"repository:{repository}:pull" if repository else "registry:catalog:*"
+    scope = parameters.get("scope", "").strip() or default
+    return TokenChallenge(realm, parameters.get("service"), scope)
+
+
+def _realm_url(text: str, endpoint: httpx.URL) -> httpx.URL:
+    """Return the URL of a token server. It has no host if the text is not a URL.
+
+    Args:
+        text: An absolute URL, or one relative to the endpoint.
+        endpoint: The URL of the registry.
+    """
+    try:
+        realm = httpx.URL(text)
+        if text and not realm.scheme:
+            realm = endpoint.join(realm)
+    except httpx.InvalidURL:
+        return httpx.URL()
+    # Behind a proxy that ends TLS, a registry believes that it is reached through http://.
+    is_same = realm.host == endpoint.host and realm.port in {None, endpoint.port}
+    if is_same and (realm.scheme, endpoint.scheme) == ("http", "https"):
+        realm = realm.copy_with(scheme="https", port=endpoint.port)
+    return realm
 
 
 def _unquoted(value: str) -> str:

@@ -26,6 +26,7 @@ import msgspec
 from tagsync.errors import ConfigError
 from tagsync.registries.hosts import DOCKER_HUB_LOGIN, is_docker_hub
 from tagsync.registries.oci.shared_login import Login
+from tagsync.registries.renewal import is_header_value
 from tagsync.secrets import Secret
 
 MAX_CONFIG_BYTES: Final = 2**20
@@ -49,6 +50,7 @@ class _Auth(msgspec.Struct):
     username: str | None = None
     password: str | None = None
     identitytoken: str | None = None
+    registrytoken: str | None = None
 
 
 class _Config(msgspec.Struct):
@@ -81,7 +83,53 @@ def find_docker_config(env: Mapping[str, str]) -> Path:
         ) from error
 
 
-def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Login | None:
+class DockerLogins:
+    """Docker's logins for one registry: for the whole host, and for single namespaces of it.
+
+    The key of a login in ``config.json`` is the host, or the host and the beginning of repository
+    names (``registry.example.com/team-a``). For each repository the most specific key applies.
+    """
+
+    def __init__(self, path: Path, host: str) -> None:
+        """Read the keys of the file.
+
+        Args:
+            path: Docker's ``config.json``.
+            host: The host of the registry, with its port if it has one.
+
+        Raises:
+            ConfigError: If the file cannot be used.
+        """
+        self._path = path
+        self._host = host
+        self._namespaces = self._read_namespaces()
+
+    def place(self, repository: str) -> str:
+        """Return the namespace whose login a repository uses. Empty for the host's own login."""
+        name = f"{repository}/"
+        return next((each for each in self._namespaces if name.startswith(f"{each}/")), "")
+
+    def login(self, place: str) -> Login | None:
+        """Read the login of a place.
+
+        Raises:
+            ConfigError: As for `docker_login`.
+        """
+        self._namespaces = self._read_namespaces()
+        return docker_login(self._path, self._host, place)
+
+    def _read_namespaces(self) -> tuple[str, ...]:
+        """Return the namespaces that have logins of their own, the most specific ones first."""
+        keys = read_docker_config(self._path).auths or {}
+        places = (_place_of_key(key) for key in keys)
+        name = _name_of_host(self._host)
+        namespaces = {namespace for host, namespace in places if host == name and namespace}
+        return tuple(sorted(namespaces, key=len, reverse=True))
+
+
+def docker_login(
+    path: Path, host: str, namespace: str = "", timeout: float = HELPER_TIMEOUT
+) -> Login | None:
     """Return Docker's login for a registry, or None if Docker is not logged in there.
 
     A helper takes precedence over a login in the file, and the helper of this registry over the
@@ -90,6 +138,8 @@ def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Logi
     Args:
         path: Docker's ``config.json``.
         host: The host of the registry, with its port if it has one.
+        namespace: The beginning of repository names that the login is for. Empty for the login of
+            the whole registry.
         timeout: Maximum seconds that a helper may take to answer.
 
     Raises:
@@ -98,13 +148,13 @@ def docker_login(path: Path, host: str, timeout: float = HELPER_TIMEOUT) -> Logi
     """
     config = read_docker_config(path)
     is_hub = is_docker_hub(host)
-    host = DOCKER_HUB_LOGIN if is_hub else host
-    helpers = {_host_of_key(key): name for key, name in (config.cred_helpers or {}).items()}
-    helper = helpers.get(host) or config.creds_store
+    host = _name_of_host(host)
+    helpers = {_place_of_key(key): name for key, name in (config.cred_helpers or {}).items()}
+    helper = None if namespace else helpers.get((host, "")) or config.creds_store
     if helper and (login := _login_of_helper(helper, _HUB_KEY if is_hub else host, timeout)):
         return login
-    auths = {_host_of_key(key): auth for key, auth in (config.auths or {}).items()}
-    entry = auths.get(host)
+    auths = {_place_of_key(key): auth for key, auth in (config.auths or {}).items()}
+    entry = auths.get((host, namespace))
     return _login_of_entry(entry, path, host) if entry else None
 
 
@@ -136,12 +186,24 @@ def docker_host(endpoint: str) -> str:
     return urlsplit(endpoint).netloc
 
 
-def _host_of_key(key: str) -> str:
-    """Return the host in a key of ``config.json``, such as ``https://host/v1/``."""
-    return key.rpartition("://")[2].partition("/")[0]
+def _name_of_host(host: str) -> str:
+    """Return the host under which Docker stores the login of a registry."""
+    return DOCKER_HUB_LOGIN if is_docker_hub(host) else host
+
+
+def _place_of_key(key: str) -> tuple[str, str]:
+    """Return the host and the namespace in a key of ``config.json``.
+
+    A key such as ``https://host/v1/`` is for the whole host: its path is the version of an API.
+    """
+    host, _, path = key.rpartition("://")[2].partition("/")
+    namespace = path.strip("/")
+    return _name_of_host(host), "" if namespace in {"v1", "v2"} else namespace
 
 
 def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
+    if entry.registrytoken:
+        return _bearer_login(entry.registrytoken, path, host)
     if entry.identitytoken:
         return Login(None, Secret(entry.identitytoken))
     if entry.username and entry.password:
@@ -159,6 +221,15 @@ def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
         )
     # Docker itself once wrote NUL bytes at the end of the text. Old files still contain them.
     return Login(username, Secret(password.rstrip("\0")))
+
+
+def _bearer_login(token: str, path: Path, host: str) -> Login:
+    if not is_header_value(token):
+        raise ConfigError(
+            f"the registrytoken of {host} in {path} contains characters that an HTTP header cannot"
+            " carry: log in again"
+        )
+    return Login(None, Secret(token), is_bearer=True)
 
 
 def _login_of_helper(name: str, server: str, timeout: float) -> Login | None:

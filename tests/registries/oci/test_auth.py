@@ -12,13 +12,15 @@ from tagsync.errors import (
     ConfigError,
     Unauthorized,
 )
+from tagsync.models import Listing
 from tagsync.registries.credentials import (
+    AgencyCredential,
     BasicCredential,
     NoCredential,
     TokenCredential,
 )
 from tagsync.registries.oci.auth import ChallengedAuth, auth_for
-from tagsync.registries.oci.shared_login import Login
+from tagsync.registries.oci.shared_login import MAX_REFUSALS, Login
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.token_server import (
@@ -55,14 +57,14 @@ def test_password_is_sent_after_the_challenge(opened: Open) -> None:
     assert sent == [None, BASIC, BASIC]
 
 
-def test_wrong_password_is_sent_once(opened: Open) -> None:
-    """After a refusal, no thread sends the password again for a while."""
+def test_wrong_password_is_sent_twice(opened: Open) -> None:
+    """A wrong password is sent for one repository and to the base path, then not for a while."""
     handler, sent = basic(set())
     registry = opened(handler)
     with ThreadPoolExecutor(8) as pool:
         errors = list(pool.map(lambda number: refusal(registry, f"team/r{number}"), range(32)))
     assert {type(error) for error in errors} == {Unauthorized}
-    assert sent.count(BASIC) == 1
+    assert sent.count(BASIC) == 2
 
 
 def test_failing_helper_is_not_run_for_each_repository(clock: FakeClock) -> None:
@@ -107,20 +109,180 @@ def test_login_is_read_again(clock: FakeClock) -> None:
     assert sent[-1] == BASIC
 
 
-def test_one_refusing_repository_does_not_block_others(opened: Open) -> None:
-    """The first refusal after a success is not repeated; a second one is."""
-    handler, _ = basic({BASIC})
-    closed = {"/v2/team/closed/tags/list", "/v2/team/shut/tags/list"}
+class Gated:
+    """A registry that wants a password, and refuses it for some repositories.
 
-    def guarded(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(401) if request.url.path in closed else handler(request)
+    Attributes:
+        base: The response of the base path to the right password, and to an anonymous user.
+        sent: The paths to which a password was sent.
+    """
 
-    registry = opened(guarded)
+    def __init__(self, *closed: str, base: tuple[int, int] = (200, 401)) -> None:
+        self.closed = closed
+        self.base = base
+        self.password = BASIC
+        self.sent: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path, credential = request.url.path, request.headers.get("Authorization")
+        if credential:
+            self.sent.append(path)
+        if path == "/v2/":
+            status = self.base[credential != self.password]
+        else:
+            is_open = not any(f"/v2/{name}/" in path for name in self.closed)
+            status = 200 if is_open and credential == self.password else 401
+        headers = {"WWW-Authenticate": 'Basic realm="here"'} if status == 401 else {}
+        return httpx.Response(status, json={"tags": []}, headers=headers)
+
+
+@pytest.mark.parametrize("base", [(200, 401), (200, 200), (404, 404), (401, 401)])
+def test_closed_repository_does_not_block_others(base: tuple[int, int], opened: Open) -> None:
+    """Once a login was accepted, a refusal concerns only its repository."""
+    registry = opened(Gated(*(f"team/r{n}" for n in range(9)), base=base))
     registry.list_tags("team/a")
-    assert isinstance(refusal(registry, "team/closed"), Unauthorized)
+    for number in range(9):
+        assert isinstance(refusal(registry, f"team/r{number}"), Unauthorized)
+        registry.list_tags("team/a")
+
+
+def test_closed_repositories_may_come_first(opened: Open) -> None:
+    """If the base path accepts the login, any number of closed repositories may come first."""
+    gated = Gated(*(f"team/r{n}" for n in range(9)))
+    registry = opened(gated)
+    for number in range(9):
+        assert isinstance(refusal(registry, f"team/r{number}"), Unauthorized)
     registry.list_tags("team/a")
-    for name in ("team/closed", "team/shut", "team/a"):
-        assert isinstance(refusal(registry, name), Unauthorized)
+    assert gated.sent.count("/v2/") == 1
+
+
+def test_login_is_refused_if_no_response_tells(opened: Open, clock: FakeClock) -> None:
+    """If the base path is open to everybody, some refusals in a row stop the login."""
+    gated = Gated(*(f"team/r{n}" for n in range(9)), base=(200, 200))
+    registry = opened(gated)
+    for number in range(9):
+        assert isinstance(refusal(registry, f"team/r{number}"), Unauthorized)
+    assert len(gated.sent) == MAX_REFUSALS
+    assert isinstance(refusal(registry, "team/a"), Unauthorized)
+    clock.advance(minutes=6)
+    assert isinstance(refusal(registry, "team/r0"), Unauthorized)
+    assert len(gated.sent) == MAX_REFUSALS
+    registry.list_tags("team/a")
+
+
+def test_changed_password_is_noticed(opened: Open) -> None:
+    """If repositories that were accepted are refused, the login itself is refused."""
+    gated = Gated()
+    registry = opened(gated)
+    for number in range(20):
+        registry.list_tags(f"team/r{number}")
+    gated.password, gated.sent = "Basic other", []
+    for number in range(20):
+        assert isinstance(refusal(registry, f"team/r{number}"), Unauthorized)
+    assert gated.sent == ["/v2/team/r0/tags/list", "/v2/"]
+
+
+def tags_for(*credentials: str | None) -> Handler:
+    """Return a registry without challenges that shows its tags to these credentials."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        credential = request.headers.get("Authorization")
+        if request.url.path == "/v2/":
+            return httpx.Response(200)
+        if credential not in (None, BASIC):
+            return httpx.Response(401, headers={"WWW-Authenticate": "Basic realm=x"})
+        if "/manifests/" in request.url.path:
+            return httpx.Response(200, headers={"Docker-Content-Digest": f"sha256:{'0' * 64}"})
+        if credential in credentials:
+            return httpx.Response(200, json={"tags": ["v1"]})
+        return httpx.Response(404, json={"errors": [{"code": "NAME_UNKNOWN"}]})
+
+    return handler
+
+
+def test_login_is_sent_without_a_challenge(opened: Open) -> None:
+    """A registry that is open to everybody gets the login, and may show more to it."""
+    listing = opened(tags_for(BASIC)).list_tags("team/private")
+    assert isinstance(listing, Listing)
+    assert list(listing.tags) == ["v1"]
+
+
+def test_wrong_password_fails_at_an_open_registry(opened: Open) -> None:
+    """A wrong password is an error, also where an anonymous user may read."""
+    wrong = BasicCredential("reader", Secret("another-made-up-password"))
+    assert isinstance(refusal(opened(tags_for(None, BASIC), wrong)), Unauthorized)
+    opened(tags_for(None, BASIC), NoCredential()).list_tags("team/a")
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+@pytest.mark.parametrize("where", ["/v2/", "/v2/team/a/tags/list"])
+def test_challenge_counts_with_any_status(
+    where: str, status: int, opened: Open, clock: FakeClock
+) -> None:
+    """A challenge asks for the login, whatever the status of its response is."""
+    fake = TokenRegistry(clock)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "/v2/" not in request.url.path or "Authorization" in request.headers:
+            return fake(request)
+        challenge = {"WWW-Authenticate": f'Bearer realm="{fake.realm}"'}
+        headers = challenge if request.url.path == where else {}
+        return httpx.Response(status, json={"tags": []}, headers=headers)
+
+    opened(handler).list_tags("team/a")
+    assert [each.url.params["scope"] for each in fake.sign_ins] == ["repository:team/a:pull"]
+    assert [each.headers["Authorization"] for each in fake.sign_ins] == [BASIC]
+
+
+def test_password_replaces_a_token(opened: Open, clock: FakeClock) -> None:
+    """If a token does not suffice, the registry may ask for the password."""
+    fake = TokenRegistry(clock)
+    sent: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        scheme = request.headers.get("Authorization", "").partition(" ")[0]
+        if request.url.host != "registry.example.com":
+            return fake(request)
+        sent.append(scheme)
+        if scheme == "Bearer":
+            return httpx.Response(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return httpx.Response(200, json={"tags": []}) if scheme == "Basic" else fake(request)
+
+    registry = opened(handler)
+    registry.list_tags("team/a")
+    registry.list_tags("team/a")
+    assert sent == ["", "Bearer", "Basic", "Basic"]
+
+
+def test_token_replaces_a_password(opened: Open, clock: FakeClock) -> None:
+    """Repositories of one registry may want different kinds of login."""
+    fake = TokenRegistry(clock)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/v2/team/basic/tags/list":
+            return fake(request)
+        if request.headers.get("Authorization") == BASIC:
+            return httpx.Response(200, json={"tags": []})
+        return httpx.Response(401, headers={"WWW-Authenticate": "Basic realm=x"})
+
+    registry = opened(handler)
+    for _ in range(2):
+        registry.list_tags("team/basic")
+        registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+
+
+def test_ready_token_is_sent_to_the_registry(opened: Open, clock: FakeClock) -> None:
+    """A bearer token of the configuration goes to the registry, and to no token server."""
+    fake = TokenRegistry(clock)
+    fake.issued["made-up-ready-token"] = httpx.QueryParams()
+    registry = opened(fake, TokenCredential(Secret("made-up-ready-token")))
+    registry.list_tags("team/a")
+    assert fake.sign_ins == []
+    fake.revoked.add("made-up-ready-token")
+    error = refusal(registry)
+    assert isinstance(error, Unauthorized)
+    assert "made-up-ready-token" not in str(error)
 
 
 def test_missing_password_has_advice(opened: Open) -> None:
@@ -192,7 +354,7 @@ def test_repeated_credentials_are_redacted(opened: Open, clock: FakeClock) -> No
 def test_credential_for_swr_is_refused() -> None:
     """A credential for SWR is refused before any request."""
     with pytest.raises(ConfigError, match="OCI registry"):
-        auth_for(TokenCredential(Secret("x")), ENDPOINT)
+        auth_for(AgencyCredential(), ENDPOINT)
 
 
 @pytest.mark.parametrize("username", ["", "team:reader", "reader\n"])

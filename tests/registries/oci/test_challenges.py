@@ -10,9 +10,9 @@ from tagsync.registries.credentials import (
     Credential,
     NoCredential,
 )
-from tagsync.registries.oci.challenges import parse_challenges
+from tagsync.registries.oci.challenges import parse_challenges, token_challenge
 from tests.support.clock import FakeClock
-from tests.support.token_server import USER, Open, TokenRegistry, refusal
+from tests.support.token_server import ENDPOINT, REALM, USER, Open, TokenRegistry, refusal
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,12 @@ from tests.support.token_server import USER, Open, TokenRegistry, refusal
     [
         "http://auth.example.org/token",
         "http://127.0.0.1:9999/token",
+        "http://registry.example.com:5001/token",
         "http://169.254.169.254/latest",
         "ftp://auth.example.org/token",
         "https://user:x@auth.example.org/token",
         "https:///token",
-        "/token",
+        "//auth.example.org:x/token",
         "",
         "https://auth.example.org:x/",
     ],
@@ -50,6 +51,33 @@ def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize(
+    ("realm", "sent_to"),
+    [
+        ("/token", f"{ENDPOINT}/token"),
+        ("token?x=1", f"{ENDPOINT}/token?x=1"),
+        ("//auth.example.org/token", "https://auth.example.org/token"),
+        ("http://registry.example.com/token", f"{ENDPOINT}/token"),
+        ("http://registry.example.com:80/token", f"{ENDPOINT}/token"),
+    ],
+)
+def test_realm_is_completed(realm: str, sent_to: str) -> None:
+    """A realm may be relative, or http:// at a registry behind a proxy that ends TLS."""
+    challenge = token_challenge({"realm": realm}, httpx.URL(ENDPOINT), "team/a")
+    assert str(challenge.realm) == sent_to
+
+
+@pytest.mark.parametrize("scope", [None, "", " "])
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [("team/a", "repository:team/a:pull"), ("", "registry:catalog:*")],
+)
+def test_missing_scope_is_completed(scope: str | None, repository: str, expected: str) -> None:
+    """If a challenge names no scope, the one for reading the repository is requested."""
+    parameters = {"realm": REALM} if scope is None else {"realm": REALM, "scope": scope}
+    assert token_challenge(parameters, httpx.URL(ENDPOINT), repository).scope == expected
+
+
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         (
@@ -69,6 +97,10 @@ def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
         (
             ['Bearer realm="x",service="y", Basic realm="z"'],
             {"bearer": {"realm": "x", "service": "y"}, "basic": {"realm": "z"}},
+        ),
+        (
+            ['Bearer realm = "x" , service = "y" , scope = "z"'],
+            {"bearer": {"realm": "x", "service": "y", "scope": "z"}},
         ),
         (["Negotiate"], {"negotiate": {}}),
         (['realm="x"'], {}),

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from tagsync.errors import ConfigError
-from tagsync.registries.oci.docker_login import MAX_HELPER_BYTES, docker_host, docker_login
+from tagsync.registries.oci.docker_login import (
+    MAX_HELPER_BYTES,
+    DockerLogins,
+    docker_host,
+    docker_login,
+)
 from tagsync.registries.oci.shared_login import Login
 
 pytestmark = pytest.mark.processes
@@ -60,6 +65,7 @@ def test_docker_hub_login_is_found(host: str, tmp_path: Path) -> None:
     ("entry", "expected"),
     [
         ({"identitytoken": SECRET, **AUTH}, (None, SECRET)),
+        ({"registrytoken": SECRET, **AUTH}, (None, SECRET)),
         ({"username": "reader", "password": SECRET}, ("reader", SECRET)),
         ({"auth": encoded(f"reader:{SECRET}:with:colons")}, ("reader", f"{SECRET}:with:colons")),
         ({"auth": encoded(f"reader:{SECRET}\0\0")}, ("reader", SECRET)),
@@ -112,6 +118,49 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         docker_login(tmp_path / "config.json", HOST)
 
 
+@pytest.mark.parametrize(
+    ("repository", "user"),
+    [
+        ("team/a", "team"),
+        ("team/a/b", "team"),
+        ("team", "team"),
+        ("team/special", "special"),
+        ("teamwork/a", "host"),
+        ("a", "host"),
+        ("", "host"),
+    ],
+)
+def test_namespace_has_a_login(repository: str, user: str, tmp_path: Path) -> None:
+    """The most specific login of a namespace applies; the host's own is for all others."""
+    path = tmp_path / "config.json"
+    keys = {
+        f"{HOST}/team": "team",
+        HOST: "host",
+        f"https://{HOST}/v1/": "host",
+        f"{HOST}/team/special": "special",
+        "other/team": "other",
+    }
+    auths = {key: {"auth": encoded(f"{name}:{SECRET}")} for key, name in keys.items()}
+    path.write_text(json.dumps({"auths": auths}))
+    logins = DockerLogins(path, HOST)
+    login = logins.login(logins.place(repository))
+    assert login is not None
+    assert login.username == user
+
+
+def test_bearer_token_of_the_registry_is_marked(tmp_path: Path) -> None:
+    """A registrytoken is for the registry itself; one that no header can carry is refused."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"auths": {HOST: {"registrytoken": SECRET}}}))
+    login = docker_login(path, HOST)
+    assert login is not None
+    assert login.is_bearer
+    path.write_text(json.dumps({"auths": {HOST: {"registrytoken": f"{SECRET}\n"}}}))
+    with pytest.raises(ConfigError, match="registrytoken") as caught:
+        docker_login(path, HOST)
+    assert SECRET not in str(caught.value)
+
+
 # Helpers run as programs, found in a PATH of the test's own.
 
 
@@ -131,7 +180,7 @@ from pathlib import Path
 from tagsync.errors import ConfigError
 from tagsync.registries.oci.docker_login import docker_login
 try:
-    found = docker_login(Path({str(path)!r}), {HOST!r}, {within})
+    found = docker_login(Path({str(path)!r}), {HOST!r}, timeout={within})
     print(found and (found.username, found.secret.reveal()))
 except ConfigError as error:
     print(error)

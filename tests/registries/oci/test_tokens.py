@@ -11,6 +11,7 @@ import pytest
 from tagsync.errors import (
     Forbidden,
     MalformedResponse,
+    NewTokenRefused,
     RegistryError,
     ResponseTooLarge,
     Throttled,
@@ -20,7 +21,8 @@ from tagsync.registries.credentials import (
     NoCredential,
 )
 from tagsync.registries.oci.auth import MAX_TOKENS, ChallengedAuth, auth_for
-from tagsync.registries.oci.shared_login import Login
+from tagsync.registries.oci.shared_login import MAX_REFUSALS, Login
+from tagsync.registries.oci.tokens import MAX_USELESS_WAITS
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.token_server import (
@@ -160,8 +162,8 @@ def test_identity_token_is_sent_in_a_form(clock: FakeClock) -> None:
     assert form["scope"] == ["repository:team/a:pull"]
 
 
-def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
-    """A wrong password is sent once, however many repositories and threads there are."""
+def test_wrong_login_is_sent_a_few_times(opened: Open, clock: FakeClock) -> None:
+    """A wrong password is sent four times, however many repositories and threads there are."""
     fake = TokenRegistry(clock)
     fake.answer = httpx.Response(401)
     second = Event()
@@ -178,10 +180,231 @@ def test_wrong_login_is_sent_once(opened: Open, clock: FakeClock) -> None:
     registry = opened(handler)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: refusal(registry, f"team/r{number}"), range(32)))
-    assert len(fake.sign_ins) == 1
+    assert len(fake.sign_ins) == MAX_REFUSALS
+    clock.advance(minutes=6)
+    assert isinstance(refusal(registry, "team/r31"), Unauthorized)
+    assert isinstance(refusal(registry, "team/r30"), Unauthorized)
+    assert len(fake.sign_ins) == MAX_REFUSALS + 1
     clock.advance(minutes=6)
     fake.answer = None
+    registry.list_tags("team/r29")
+    clock.advance(minutes=6)
     registry.list_tags("team/r0")
+
+
+class ClosedRegistry(TokenRegistry):
+    """A registry whose token server answers 401 for the repositories ``closed/…``.
+
+    Attributes:
+        plain: The status for a request that names no repository.
+    """
+
+    plain = 401
+
+    def _token(self, request: httpx.Request) -> httpx.Response:
+        scope = request.url.params.get("scope", "")
+        if not scope:
+            return httpx.Response(self.plain, json={"token": "made-up-plain-token"})
+        return httpx.Response(401) if ":closed/" in scope else super()._token(request)
+
+
+@pytest.mark.parametrize(("plain", "closed"), [(401, 2), (403, 2), (200, 40)])
+def test_closed_repository_says_nothing_about_others(
+    plain: int, closed: int, opened: Open, clock: FakeClock
+) -> None:
+    """A token server's 401 for one repository does not stop the polls of the others."""
+    fake = ClosedRegistry(clock)
+    fake.plain = plain
+    registry = opened(fake)
+    for number in range(closed):
+        assert isinstance(refusal(registry, f"closed/r{number}"), Unauthorized)
+    registry.list_tags("team/a")
+    for number in range(40):
+        assert isinstance(refusal(registry, f"closed/s{number}"), Unauthorized)
+    registry.list_tags("team/b")
+    before = len(fake.sign_ins)
+    clock.advance(minutes=4)
+    assert isinstance(refusal(registry, "closed/s0"), Unauthorized)
+    assert len(fake.sign_ins) == before
+
+
+def test_open_repository_has_its_turn(opened: Open, clock: FakeClock) -> None:
+    """If many closed repositories come first, an open one is tried after the pause."""
+    registry = opened(ClosedRegistry(clock))
+    names = [f"closed/r{number}" for number in range(9)]
+    for name in [*names, "team/a"]:
+        assert isinstance(refusal(registry, name), Unauthorized)
+    clock.advance(minutes=6)
+    for name in names[:3]:
+        assert isinstance(refusal(registry, name), Unauthorized)
+    registry.list_tags("team/a")
+
+
+def test_new_token_is_refused_for_a_second(opened: Open, clock: FakeClock) -> None:
+    """A token that is refused when it is new is used again, and not fetched again."""
+    fake = TokenRegistry(clock)
+    early = True
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "Bearer" in request.headers.get("Authorization", "") and early:
+            challenge = f'Bearer realm="{fake.realm}",service="registry"'
+            challenge += ',scope="repository:team/a:pull"'
+            return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+        return fake(request)
+
+    registry = opened(handler)
+    error = refusal(registry)
+    assert isinstance(error, NewTokenRefused)
+    assert (error.transient, error.retry_after) == (True, 1.0)
+    clock.advance(seconds=1)
+    early = False
+    registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+
+
+def test_waiting_for_a_new_token_ends(opened: Open, clock: FakeClock) -> None:
+    """If waiting was useless a few times, a refusal is final at once for all repositories."""
+    fake = TokenRegistry(clock)
+    fake.revoked = {f"made-up-token-{number}" for number in range(100)}
+    registry = opened(fake)
+    for number in range(MAX_USELESS_WAITS):
+        assert isinstance(refusal(registry, f"team/r{number}"), NewTokenRefused)
+        clock.advance(seconds=4)
+        assert type(refusal(registry, f"team/r{number}")) is Unauthorized
+    assert type(refusal(registry, "team/a")) is Unauthorized
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_expired_token_is_refused_with_another_status(
+    status: int, opened: Open, clock: FakeClock
+) -> None:
+    """A token that was accepted and is now refused is renewed, but not for each request."""
+    fake = TokenRegistry(clock)
+    closed = False
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        token = request.headers.get("Authorization", "").partition(" ")[2]
+        if token in fake.revoked or (closed and token in fake.issued):
+            return httpx.Response(status)
+        return fake(request)
+
+    registry = opened(handler)
+    registry.list_tags("team/a")
+    fake.revoked = set(fake.issued)
+    registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 2
+    closed = True
+    for _ in range(5):
+        refusal(registry, "team/a")
+    assert len(fake.sign_ins) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_refused_path_does_not_renew_each_time(status: int, opened: Open, clock: FakeClock) -> None:
+    """If a token is accepted for the list but not for manifests, it is renewed once in a while."""
+    fake = TokenRegistry(clock)
+    fake.expires_in = 3600
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "/manifests/" in request.url.path:
+            return httpx.Response(status)
+        answer = fake(request)
+        if answer.status_code == 200 and "tags" in answer.json():
+            return httpx.Response(200, json={"tags": ["v1"]})
+        return answer
+
+    registry = opened(handler)
+    for _ in range(5):
+        refusal(registry, "team/a")
+        clock.advance(seconds=10)
+    assert len(fake.sign_ins) == 2
+
+
+def test_403_with_another_scope_is_a_challenge(opened: Open, clock: FakeClock) -> None:
+    """A 403 that asks for another scope gets a token with this scope."""
+    fake = TokenRegistry(clock)
+    wanted = "repository:team/a:pull,metadata_read"
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        token = request.headers.get("Authorization", "").partition(" ")[2]
+        if token in fake.issued and fake.issued[token].get("scope") != wanted:
+            challenge = f'Bearer realm="{fake.realm}",scope="{wanted}",error="insufficient_scope"'
+            return httpx.Response(403, headers={"WWW-Authenticate": challenge})
+        return fake(request)
+
+    opened(handler).list_tags("team/a")
+    assert [each.url.params["scope"] for each in fake.sign_ins][-1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ('{"token":"t"}', 60),
+        ('{"token":"t","access_token":""}', 60),
+        ('{"token":"","access_token":"t","expires_in":null}', 60),
+        ('{"token":null,"access_token":"t","expires_in":0}', 60),
+        ('{"token":"t","expires_in":-5}', 60),
+        ('{"token":"t","expires_in":"soon"}', 60),
+        ('{"token":"t","expires_in":[]}', 60),
+        ('{"token":"t","expires_in":"nan"}', 60),
+        ('{"token":"t","expires_in":300}', 300),
+        ('{"token":"t","expires_in":"300"}', 300),
+        ('{"token":"t","expires_in":300.7}', 300.7),
+        ('{"token":"t","expires_in":3e2}', 300),
+        ('{"token":"t","expires_in":9223372036854775808}', 86400),
+        ('{"token":"t","expires_in":1e308}', 86400),
+        ('{"token":"t","expires_in":"Infinity"}', 86400),
+        (f'{{"token":"t","expires_in":"{"9" * 400}"}}', 86400),
+    ],
+)
+def test_all_forms_of_a_token(body: str, seconds: float, opened: Open, clock: FakeClock) -> None:
+    """One of both keys may be empty, and the lifetime may have any form."""
+    fake = TokenRegistry(clock)
+    fake.answer = httpx.Response(200, content=body)
+    fake.issued["t"] = httpx.QueryParams()
+    registry = opened(fake)
+    registry.list_tags("team/a")
+    clock.advance(seconds=max(60.0, seconds - 10) - 1)
+    registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 1
+    clock.advance(seconds=2)
+    registry.list_tags("team/a")
+    assert len(fake.sign_ins) == 2
+
+
+@pytest.mark.parametrize("identity", [False, True])
+def test_token_server_redirects_within_its_host(identity: bool, clock: FakeClock) -> None:
+    """A redirect within the token server is followed, with the login and the query."""
+    fake = TokenRegistry(clock)
+    posted: list[bytes] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/token":
+            return httpx.Response(307, headers={"Location": "/auth/token"})
+        posted.append(request.content)
+        return fake(request)
+
+    login = Login(None, Secret("made-up-identity")) if identity else Login("reader", Secret("x"))
+    auth = ChallengedAuth(ENDPOINT, lambda: login, clock)
+    with closing(registry_of(handler, auth)) as registry:
+        registry.list_tags("team/a")
+    (sign_in,) = fake.sign_ins
+    assert sign_in.url.path == "/auth/token"
+    assert (b"made-up-identity" in b"".join(posted)) == identity
+    assert ("Authorization" in sign_in.headers) != identity
+    assert sign_in.url.params.get("scope") == (None if identity else "repository:team/a:pull")
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["https://evil.example.com/", "http://auth.example.org/t", "https://auth.example.org:444/", ""],
+)
+def test_token_server_redirects_elsewhere(location: str, opened: Open, clock: FakeClock) -> None:
+    """A redirect to another host, port or scheme gets no login."""
+    fake = TokenRegistry(clock)
+    fake.answer = httpx.Response(307, headers={"Location": location} if location else {})
+    assert isinstance(refusal(opened(fake)), MalformedResponse)
+    assert len(fake.sign_ins) == 1
 
 
 def test_forbidden_repository_does_not_block_others(opened: Open, clock: FakeClock) -> None:
