@@ -6,11 +6,16 @@ The table is contentless: FTS5 keeps only the index, not the text. Only verified
 indexed, so that no entry ever has to be removed.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from tagsync.manifests import decode, hex_digits
+
+_DIGITS: Final = re.compile(r"[0-9a-f]{6,}", re.ASCII)
+"""Fewest digits that are searched: fewer would match much of the index."""
 
 ImageRow = tuple[int, str | None, str | None, int | None]
 """The columns of ``images`` that the index needs: id, manifest, image_id and verified."""
@@ -53,6 +58,9 @@ def images_referencing(
         db: A connection that may read.
         digits: The digest's hexadecimal digits, or the first ones of them.
     """
+    # Anything else would be FTS5's query syntax: a registry may send any text as a digest.
+    if not _DIGITS.fullmatch(digits):
+        return
     yield from db.execute(
         "SELECT i.digest, i.manifest, i.image_id FROM image_search AS s"
         " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
@@ -77,6 +85,6 @@ def indexed_terms(db: sqlite3.Connection) -> Iterator[Iterator[tuple[str, int]]]
 
 
 def has_fts5(db: sqlite3.Connection) -> bool:
-    """Return whether this SQLite was built with FTS5."""
-    options = {name for (name,) in db.execute("PRAGMA compile_options")}
-    return "ENABLE_FTS5" in options
+    """Return whether FTS5 is available to this connection."""
+    row = db.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
+    return row is not None

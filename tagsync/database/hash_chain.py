@@ -6,26 +6,31 @@ from typing import Final
 
 import msgspec
 
+from tagsync.database.decoding import Count, decode
+
 GENESIS: Final = "0" * 64
 """The first change uses this as the hash of the change before it."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, array_like=True):
     """The newest change and its hash, which a witness outside the database can keep.
 
     Before the first change, ``change_id`` is 0 and ``hash`` is `GENESIS`.
     """
 
-    change_id: int
+    change_id: Count
     hash: str
 
 
 def read_head(db: sqlite3.Connection) -> Head:
     """Return the head of the chain: the newest change of all repositories."""
     row = db.execute("SELECT id, hash FROM changes ORDER BY id DESC LIMIT 1").fetchone()
-    return Head(*row) if row else Head(0, GENESIS)
+    if row is None:
+        return Head(0, GENESIS)
+    head: Head = decode(row, Head, "the newest change")
+    return head
 
 
 def link(

@@ -39,11 +39,7 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         UnusableDatabase: If the file belongs to another program or to a newer tagsync, or if this
             SQLite lacks FTS5.
     """
-    if not has_fts5(db):
-        raise UnusableDatabase(
-            "this Python's SQLite was built without FTS5, which tagsync needs to search by digest:"
-            " use a Python whose sqlite3 module has FTS5"
-        )
+    require_fts5(db)
     if is_current(db):
         return
     db.execute("BEGIN IMMEDIATE")
@@ -55,6 +51,19 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
     except BaseException:
         db.rollback()
         raise
+
+
+def require_fts5(db: sqlite3.Connection) -> None:
+    """Check that this SQLite has FTS5, which the search by digest needs.
+
+    Raises:
+        UnusableDatabase: If FTS5 is missing.
+    """
+    if not has_fts5(db):
+        raise UnusableDatabase(
+            "this Python's SQLite was built without FTS5, which tagsync needs to search by digest:"
+            " use a Python whose sqlite3 module has FTS5"
+        )
 
 
 def migrations() -> "Migrations":
@@ -96,6 +105,7 @@ def check(db: sqlite3.Connection, path: str) -> None:
         UnusableDatabase: If the database is empty, or belongs to another program or to a newer
             tagsync.
     """
+    require_fts5(db)
     if is_new(db):
         raise UnusableDatabase(f"{path} is empty: run tagsync sync first")
     if _pragma(db, "application_id") != schema.APPLICATION_ID:
@@ -104,7 +114,8 @@ def check(db: sqlite3.Connection, path: str) -> None:
         )
     if newer := sorted(_applied(db) - set(_MIGRATIONS)):
         raise UnusableDatabase(
-            f"{path} was written by a newer tagsync (its schema has {newer[0]}): upgrade tagsync"
+            f"{path} has the schema of another tagsync, probably a newer one (it has the migration"
+            f" {newer[0]}): upgrade tagsync, or set store.path to a new file"
         )
 
 
@@ -138,7 +149,8 @@ def definitions(db: sqlite3.Connection) -> dict[str, str]:
     return {
         name: re.sub(r'--[^\n]*|[\s"`\[\]]', "", sql)
         for name, sql, table in rows
-        if not re.match(_OF_SQLITE, table)
+        # A trigger is reported on any table, because it could modify recorded data.
+        if name.startswith("trigger ") or not re.match(_OF_SQLITE, table)
     }
 
 

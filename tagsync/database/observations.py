@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import check_timestamp
 from tagsync.database.outcomes import Failed, Held, Outcome
-from tagsync.database.state import RepositoryState, decoding
+from tagsync.database.state import RepositoryState
 from tagsync.models import Unchanged
 
 _NEWEST: Final = """
@@ -113,8 +114,7 @@ def observe(
 
 def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: timedelta) -> bool:
     """Return whether a poll extends the newest observation: same result, no gap."""
-    with decoding(f"observation {newest.id}"):
-        gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
+    gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
     was_behind, is_behind = newest.clock_said is not None, time.clock_said is not None
     same = newest.result[:4] == result[:4] and was_behind == is_behind
     return same and gap <= 2 * interval
@@ -122,7 +122,11 @@ def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: ti
 
 def _read_newest(db: Connection, repository_id: int) -> _Newest | None:
     row = db.execute(_NEWEST, (repository_id,)).fetchone()
-    return _Newest(_Result(*row[:6]), *row[6:]) if row else None
+    if row is None:
+        return None
+    newest = _Newest(_Result(*row[:6]), *row[6:])
+    check_timestamp(newest.last_at, f"observation {newest.id}")
+    return newest
 
 
 def _result_of(

@@ -94,8 +94,12 @@ class Failed(msgspec.Struct, frozen=True):
 
     @property
     def reason_key(self) -> str:
-        """Fingerprint of the detail, which is equal if polls fail in the same way."""
-        return fingerprint_of(self.detail)
+        """A fingerprint of the kind of error, its HTTP status and the registry's own code.
+
+        Polls that fail in the same way are one observation, however the error is worded.
+        """
+        error = self.error
+        return fingerprint_of(type(error).__name__, str(error.status), str(error.code))
 
 
 Outcome = Accepted | Unchanged | Held | Failed

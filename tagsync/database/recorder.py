@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import Count, Fields, damaged, decode, decode_fields
 from tagsync.database.digest_index import index_images
 from tagsync.database.hash_chain import GENESIS, Head, link, read_head
 from tagsync.database.observations import observe, poll_time
@@ -23,8 +24,7 @@ from tagsync.database.outcomes import (
     Outcome,
     PendingLog,
 )
-from tagsync.database.state import TAG_COLUMNS, RepositoryState, decoding, read_state
-from tagsync.errors import DamagedRecord
+from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state
 from tagsync.models import FIELDS, Change, Image, RecordedChange, Repository, Unchanged
 
 _INSERT_REPOSITORY: Final = """
@@ -81,7 +81,6 @@ _FILL_IN_IMAGE: Final = """
     WHERE id = ?
 """
 _encode = msgspec.json.Encoder().encode
-_decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def record(
@@ -303,22 +302,25 @@ def _check_continuity(
             does not have the hash of its content.
     """
     for change in changes:
+        what = f"{repository.full_name} tag {change.tag!r}"
         rows = db.execute(_CHANGES_OF_TAG, (repository_id, change.tag))
-        with decoding(f"{repository.full_name} tag {change.tag!r}"):
-            last = rows.fetchone()
-            if last is not None:
-                number, *content, digest, before = last
-                if link(before or GENESIS, number, repository.full_name, *content) != digest:
-                    raise DamagedRecord(f"change {number} does not have the hash of its content")
-            history = ((row[2], row[5]) for row in chain([last] if last else [], rows))
-            if not _continues(change, history):
-                raise DamagedRecord(
-                    f"{repository.full_name} tag {change.tag!r} differs from the result of its"
-                    " changes"
-                )
+        last = rows.fetchone()
+        if last is not None:
+            number, *content, digest, before = decode(last, _ChangeOfTag, what)
+            if link(before or GENESIS, number, repository.full_name, *content) != digest:
+                raise damaged(what, f"change {number} does not have the hash of its content")
+        history = (
+            (row[2], decode_fields(row[5], what)) for row in chain([last] if last else [], rows)
+        )
+        if not _continues(change, history):
+            raise damaged(what, "it differs from the result of its changes")
 
 
-def _continues(change: Change, history: Iterable[tuple[str, str]]) -> bool:
+_ChangeOfTag = tuple[Count, str, str, str | None, str | None, str, str | None, str, str, str | None]
+"""The columns of `_CHANGES_OF_TAG`."""
+
+
+def _continues(change: Change, history: Iterable[tuple[str, Fields]]) -> bool:
     """Return whether a change's old values are those that earlier changes give.
 
     Args:
@@ -328,11 +330,11 @@ def _continues(change: Change, history: Iterable[tuple[str, str]]) -> bool:
     """
     expected = {name: old for name, (old, _) in change.fields.items()}
     exists = False
-    for kind, text in history:
+    for kind, fields in history:
         if kind == "deleted":
             break
         exists = True
-        for name, (_, new) in _decode_fields(text).items():
+        for name, (_, new) in fields.items():
             if expected.pop(name, new) != new:
                 return False
         if not expected or kind == "added":

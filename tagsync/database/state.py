@@ -1,16 +1,12 @@
 """The recorded state of one repository, as a poll needs it."""
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tagsync.clock import parse_timestamp
 from tagsync.database.connection import Connection
-from tagsync.errors import DamagedRecord
-from tagsync.escaping import truncate
+from tagsync.database.decoding import Count, check_timestamp, damaged, decode
 from tagsync.models import FIELDS, Repository, Tag
 
 TAG_COLUMNS: Final = ("tag", *FIELDS)
@@ -33,17 +29,10 @@ _TAGS: Final = f"""
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
 """  # noqa: S608  constants
 
-_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-
-_DECODING_ERRORS: Final = (
-    *(ArithmeticError, LookupError, RecursionError, TypeError, ValueError),
-    msgspec.MsgspecError,
-)
-
 _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "scanned"))
 
 
-class RepositoryState(msgspec.Struct, frozen=True):
+class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``repositories``, and the number of tags in the last recorded listing.
 
     The other attributes are columns of ``repositories``.
@@ -60,10 +49,10 @@ class RepositoryState(msgspec.Struct, frozen=True):
     last_complete_at: str | None = None
     listing_hash: str | None = None
     not_before: str | None = None
-    unlogged_from: int | None = None
-    version: int = 0
-    failures: int = 0
-    tags: int | None = None
+    unlogged_from: Count | None = None
+    version: Count = 0
+    failures: Count = 0
+    tags: Count | None = None
 
 
 class HeldRun(NamedTuple):
@@ -88,19 +77,19 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
     row = db.execute(_STATE, (repository.registry, repository.name)).fetchone()
     if row is None:
         return RepositoryState()
-    with decoding(f"repository {repository.full_name}"):
-        values = zip(RepositoryState.__struct_fields__, row, strict=True)
-        state = msgspec.convert(dict(values), RepositoryState)
-        for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
-            check_timestamp(moment)
-        return state
+    what = f"repository {repository.full_name}"
+    state: RepositoryState = decode(row, RepositoryState, what)
+    for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
+        check_timestamp(moment, what)
+    return state
 
 
 def read_held_run(db: Connection, repository: Repository) -> HeldRun:
     """Return a repository's newest listings that were held for the same deletions."""
     key, count = None, 0
-    rows = db.execute(_HELD, (repository.registry, repository.name))
-    for outcome, reason_key, polls in rows:
+    what = f"the observations of {repository.full_name}"
+    for row in db.execute(_HELD, (repository.registry, repository.name)):
+        outcome, reason_key, polls = decode(row, tuple[str, str | None, Count], what)
         if outcome != "held" or (count and reason_key != key):
             break
         key, count = reason_key, count + polls
@@ -110,47 +99,13 @@ def read_held_run(db: Connection, repository: Repository) -> HeldRun:
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
     """Return a repository's tags by name, as the last recorded listing had them."""
     rows = db.execute(_TAGS, (repository.registry, repository.name))
-    with decoding(f"the tags of {repository.full_name}"):
-        return {row[0]: _tag(row) for row in rows}
+    return {row[0]: _tag(row, repository) for row in rows}
 
 
-@contextmanager
-def decoding(what: str) -> Iterator[None]:
-    """Raise `DamagedRecord` if a value of a row cannot be decoded in the block.
-
-    SQLite keeps no checksums, so a damaged disk may return values that tagsync never wrote. Only
-    code that decodes rows belongs in the block: in other code the same exceptions are bugs.
-
-    Args:
-        what: The name of the row, for the message.
-
-    Raises:
-        DamagedRecord: If the block raises one of the exceptions that a wrong value causes.
-    """
-    try:
-        yield
-    except _DECODING_ERRORS as error:
-        raise DamagedRecord(f"{what}: {truncate(str(error))}") from error
-
-
-def check_timestamp(text: str | None) -> str | None:
-    """Return the argument, which has to be a timestamp written by tagsync, or None.
-
-    Raises:
-        ValueError: If the text is not such a timestamp.
-        TypeError: If the argument is of another type.
-    """
-    if text is not None:
-        if not _TIMESTAMP.fullmatch(text):
-            raise ValueError(f"{text!r} is not a timestamp")
-        parse_timestamp(text)
-    return text
-
-
-def _tag(row: Sequence[Any]) -> Tag:
+def _tag(row: Sequence[Any], repository: Repository) -> Tag:
     """Return the tag of a row. SQLite stores booleans as 0 and 1."""
     if not isinstance(row[0], str):
-        raise TypeError(f"{row[0]!r} is not the name of a tag")
+        raise damaged(f"the tags of {repository.full_name}", f"{row[0]!r} is not a name")
     values = list(row)
     for index in _BOOLEANS:
         if values[index] is not None:

@@ -22,6 +22,7 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
+from tagsync.database.decoding import Count, check_timestamp, decode
 from tagsync.database.durability import flush_to_disk
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Head, read_head
@@ -30,8 +31,6 @@ from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import (
     HeldRun,
     RepositoryState,
-    check_timestamp,
-    decoding,
     read_held_run,
     read_state,
     read_tags,
@@ -133,8 +132,11 @@ class Store:
         """
         with self._read() as db:
             rows = db.execute(_FRESHNESS).fetchall()
-            with decoding("repositories"):
-                return {Repository(*row[:2]): (check_timestamp(row[2]), row[3]) for row in rows}
+        known = decode(rows, list[tuple[str, str, str | None, Count]], "repositories")
+        return {
+            Repository(registry, name): (check_timestamp(last, f"repository {name}"), tags)
+            for registry, name, last, tags in known
+        }
 
     def head(self) -> Head:
         """Return the head of the hash chain: the newest change of all repositories."""

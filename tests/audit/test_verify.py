@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tagsync.audit import verify
 from tagsync.audit.queries import Audit
 from tagsync.database.digest_index import search_terms
 from tagsync.database.hash_chain import GENESIS, link
@@ -492,6 +493,14 @@ def test_alteration_is_found(original: Path, database: Path, name: str) -> None:
             "the trigger mine is not tagsync's",
         ),
         (
+            "CREATE TRIGGER mine BEFORE INSERT ON image_search_data BEGIN SELECT 1; END",
+            "the trigger mine is not tagsync's",
+        ),
+        (
+            "CREATE TRIGGER mine BEFORE INSERT ON _sqlite_migrations BEGIN SELECT 1; END",
+            "the trigger mine is not tagsync's",
+        ),
+        (
             "DROP VIEW change_log; CREATE VIEW change_log AS SELECT 1",
             "the view change_log is altered",
         ),
@@ -531,6 +540,18 @@ def test_value_of_the_wrong_type_is_found(
     assert faults.pop("schema") == fault
     assert set(faults.values()) == {f"not checked, because {fault}"}
     assert len(faults) == 4
+
+
+def test_swapped_ids_change_the_sum_of_the_index() -> None:
+    """The sum over the search index differs for any two images whose ids are swapped."""
+    for number in range(500):
+        sums = []
+        for ids in ((1, 2), (2, 1)):
+            index_sum = verify._IndexSum()  # noqa: SLF001  the sum has no other face
+            for term, image_id in zip((f"a{number}", f"b{number}"), ids, strict=True):
+                index_sum.add((term,), image_id)
+            sums.append(index_sum)
+        assert sums[0] != sums[1]
 
 
 def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Path) -> None:

@@ -756,7 +756,10 @@ def test_a_wrong_url_of_datasette(client: httpx.Client, site: str) -> None:
     assert "Cannot sort table by nope" in wrong.text
     failed = client.get(f"{site}/tagsync/tags?_timelimit=x")
     assert failed.status_code == 500
-    assert "Datasette cannot answer this URL. If a page links to it: This is a bug" in failed.text
+    assert (
+        "Datasette cannot answer this URL. If a page links to this URL, this is a bug"
+        in failed.text
+    )
 
 
 # --- other processes, and the end ----------------------------------------------------------------
