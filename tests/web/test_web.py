@@ -950,7 +950,7 @@ def make_older(path: Path) -> None:
     [
         (make_nothing, "there is no database at"),
         (make_foreign, "is a database of another program"),
-        (make_newer, "was written by a newer tagsync"),
+        (make_newer, "has the schema of another tagsync"),
         (make_older, "was last written by an older tagsync"),
     ],
 )
