@@ -551,8 +551,7 @@ def test_the_name_of_another_site_is_refused(
         assert status == 200 or "team" not in answer.text
 
 
-# What a page of another site may make a browser request. The names of the headers are Fetch
-# Metadata's.
+# Requests that a browser sends for a page of another site. The headers are those of Fetch Metadata.
 
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 TEN_PARAMETERS = "&".join(f"p{number}=1" for number in range(10))
