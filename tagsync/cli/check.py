@@ -1,34 +1,84 @@
-"""``check``: whether the configuration works, and what a poll costs."""
+"""The command ``check``, which checks everything that the configuration names."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from os import environ
+from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 import click
+import msgspec
 
 from tagsync.cli import Settings
-from tagsync.cli.exit_status import FAILED
+from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.cli.options import format_option
 from tagsync.cli.output import show
-from tagsync.cli.setup import find_config, open_registries, set_up
-from tagsync.errors import ConfigError, NotFound, RegistryError, Unreachable, Untrusted
-from tagsync.models import Listing, Repository, Scope, Watch, watch_of
-from tagsync.polling.discovery import discover
-from tagsync.registries import Registry
-
-COLUMNS: Final = (
-    "registry",
-    "reachable",
-    "accepted",
-    "repositories",
-    "listed",
-    "pages",
-    "bytes",
-    "seconds",
-    "detail",
+from tagsync.cli.setup import display_path, find_config, open_configured, set_up
+from tagsync.clock import timestamp, utc_now
+from tagsync.config import Config
+from tagsync.config.secret_sources import resolve_credential
+from tagsync.database import migrations
+from tagsync.database.connection import reading
+from tagsync.errors import (
+    ConfigError,
+    EndpointNotFound,
+    Forbidden,
+    NotFound,
+    RegistryError,
+    StoreError,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+    Untrusted,
+    UnusableDatabase,
 )
+from tagsync.models import Listing, Repository, Scope, Watch, watch_of
+from tagsync.registries import Registry
+from tagsync.registries.credentials import NoCredential
+
+COLUMNS: Final = ("subject", "result", "detail", "advice")
+
+Result = Literal["ok", "warning", "failed"]
+
+_ORDER: Final[Mapping[Result, int]] = {"ok": 0, "warning": 1, "failed": 2}
+
+_NAMES_ONLY: Final = Scope(tags=())
+"""A check lists the names of tags. The digests of an OCI registry would cost a request each."""
+
+_ADVICE: Final[Mapping[type[RegistryError], str]] = {
+    Untrusted: "check the host name, or set ca_file to the certificate of your own CA",
+    Unreachable: "check the endpoint, the network and the proxy",
+    Unauthorized: "check the credential under [registries.auth]",
+    Forbidden: "let the login read this repository",
+    EndpointNotFound: "check the endpoint",
+    NotFound: "check the name under [[registries.watch]]",
+    Throttled: "lower requests_per_second, or try again later",
+}
+"""The advice for an error of a registry; the first class that the error belongs to counts."""
+
+_OTHER_ADVICE: Final = "run tagsync check again; if the error stays, ask the registry's operator"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the output: the result for one thing that was checked.
+
+    Attributes:
+        subject: The checked thing, such as ``glob swr/team/*``.
+        result: ``failed`` also makes the command fail.
+        detail: The reason for the result, in a phrase.
+        advice: The remedy. None if ``result`` is ``ok``.
+        error: The error of the registry, if there was one.
+        refused: Whether the configuration or a secret is wrong.
+    """
+
+    subject: str
+    result: Result
+    detail: str
+    advice: str | None = None
+    error: RegistryError | None = None
+    refused: bool = False
 
 
 @click.command()
@@ -37,78 +87,204 @@ COLUMNS: Final = (
 def check(settings: Settings, output_format: str) -> int:
     """Check the configuration, then each registry.
 
-    Prints a row for each registry: whether tagsync can reach it, whether it accepts the credential,
-    how many repositories match, and what one listing cost. Records nothing. If something is wrong,
-    the column detail says what to do, and the exit status is 1.
+    Checks the configuration, the database, the clock, the login of each registry, and each
+    repository and glob that the configuration names. Prints a line for each of them, the worst ones
+    last. The column advice says what to do. Records nothing. If a line failed, the exit status is
+    1, or 2 if the configuration or a secret is wrong.
 
     \b
     Example:
       tagsync check
     """
     config = set_up(settings)
-    if not config.registries:
-        raise ConfigError("no registry is configured: add one as [[registries]]")
-    click.echo(f"{find_config(settings)} is a valid configuration.", err=True)
+    lines = [
+        _check_configuration(config, find_config(settings)),
+        *_check_database(config.database),
+        _check_clock(config.database),
+    ]
     with ExitStack() as stack:
-        registries = open_registries(config, environ, stack)
-        rows = [
-            _check_registry(
-                name, registry, [watch for watch in config.watches if watch.registry == name]
-            )
-            for name, registry in registries.items()
-        ]
-    show(rows, COLUMNS, output_format)
-    return FAILED if any(row["detail"] for row in rows) else 0
+        for name in config.registries:
+            lines += _check_registry(config, name, stack)
+    lines.sort(key=lambda line: _ORDER[line.result])
+    show([msgspec.structs.asdict(line) for line in lines], COLUMNS, output_format)
+    if any(line.refused for line in lines):
+        return REFUSED
+    return FAILED if any(line.result == "failed" for line in lines) else 0
 
 
-def _check_registry(name: str, registry: Registry, watches: Sequence[Watch]) -> dict[str, object]:
-    """Discover a registry's repositories, list the first one, and return the results.
-
-    A poll of a repository costs about as much as this listing.
-    """
-    row: dict[str, object] = dict.fromkeys(COLUMNS) | {"registry": name}
-    discovered, failures = discover(watches, {name: registry})
-    configured = {repository for watch in watches for repository in watch.named}
-    matched = [*sorted(configured), *sorted(discovered - configured)]
-    matched = [repository for repository in matched if watch_of(repository, watches)]
-    row["repositories"] = len(matched)
-    if failures:
-        details = dict.fromkeys(failure.detail for failure in failures)
-        return {**row, **_diagnosis(failures[0].error), "detail": "; ".join(filter(None, details))}
-    if not matched:
-        detail = "no repository matches: check the names under [[registries.watch]]"
-        return {**row, "reachable": bool(watches) or None, "detail": detail}
-    watch = watch_of(matched[0], watches)
-    assert watch is not None, "`matched` contains only repositories of a watch"  # noqa: S101  tells the type checker
-    return {**row, **_list_once(registry, matched[0], Scope(watch.tags, watch.exclude_tags))}
+def _check_configuration(config: Config, path: Path) -> Line:
+    subject = f"configuration {display_path(path)}"
+    if not config.registries:
+        advice = "add one as [[registries]]"
+        return Line(subject, "failed", "no registry is configured", advice, refused=True)
+    if not config.watches:
+        advice = "name some under [[registries.watch]]"
+        return Line(subject, "failed", "no repository is configured", advice, refused=True)
+    counts = f"valid; registries: {len(config.registries)}, watches: {len(config.watches)}"
+    return Line(subject, "ok", counts)
 
 
-def _list_once(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:
-    """List a repository once, and return the columns with the cost or the error."""
-    began = monotonic()
+def _check_database(path: Path) -> Iterator[Line]:
+    """Check the folder, the permissions and the schema of the database. Creates no file."""
+    folder, subject = path.parent, f"database folder {path.parent}"
+    if not folder.is_dir():
+        yield Line(subject, "failed", "it does not exist", f"create it: mkdir -p {folder}")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        advice = "run tagsync as its owner, or permit this user to write"
+        yield Line(subject, "failed", "this user cannot create files in it", advice)
+    else:
+        yield Line(subject, "ok", "this user can create files in it")
+    yield _check_permissions(path)
+    yield _check_schema(path)
+
+
+def _check_permissions(path: Path) -> Line:
+    subject = f"database permissions {path}"
+    files = [Path(f"{path}{ending}") for ending in ("", "-wal", "-shm", ".writer-lock")]
+    present = [file for file in files if file.exists()]
+    if closed := [file for file in present if not os.access(file, os.R_OK | os.W_OK)]:
+        advice = f"run tagsync as the owner of the file, or: chown $USER {closed[0]}"
+        return Line(subject, "failed", f"this user cannot read and write {closed[0]}", advice)
+    if path.exists() and not path.is_file():
+        return Line(subject, "failed", "it is not a file", "set store.path to a file")
+    if not present:
+        return Line(subject, "ok", "there is no file yet; tagsync sync creates it")
+    return Line(subject, "ok", "this user can read and write it")
+
+
+def _check_schema(path: Path) -> Line:
+    subject = "database schema"
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return Line(subject, "ok", "there is no database yet; tagsync sync creates it")
     try:
-        listing = registry.list_tags(repository.name, scope=scope)
-    except RegistryError as error:
-        return {**_diagnosis(error), "listed": repository.full_name, "detail": str(error)}
-    assert isinstance(listing, Listing), "without a fingerprint to compare, there is no `Unchanged`"  # noqa: S101  tells the type checker
-    return {
-        "reachable": True,
-        "accepted": True,
-        "listed": repository.full_name,
-        "pages": listing.pages,
-        "bytes": listing.size,
-        "seconds": round(monotonic() - began, 3),
-    }
+        with reading(path) as db:
+            if migrations.is_current(db):
+                return Line(subject, "ok", "it is the schema of this version")
+    except UnusableDatabase as error:
+        return Line(subject, "failed", str(error), "set store.path to a file of this tagsync")
+    except StoreError as error:
+        return Line(subject, "failed", str(error), "run tagsync verify, or restore a backup")
+    detail = "an older tagsync wrote the database"
+    return Line(subject, "warning", detail, "run tagsync sync, which brings it up to date")
 
 
-def _diagnosis(error: RegistryError | None) -> Mapping[str, object]:
-    """Return the columns ``reachable`` and ``accepted`` that follow from an error.
+def _check_clock(path: Path) -> Line:
+    """Compare the clock with the newest time in the database."""
+    now, newest = timestamp(utc_now()), None
+    try:
+        with reading(path) as db:
+            (newest,) = db.execute("SELECT max(last_attempt_at) FROM repositories").fetchone()
+    except StoreError:
+        pass  # If the database is missing or unusable, its own lines say so.
+    if isinstance(newest, str) and newest > now:
+        advice = "set the clock, for instance with an NTP service"
+        detail = f"it says {now}, but the newest poll in the database began at {newest}"
+        return Line("clock", "failed", detail, advice)
+    return Line("clock", "ok", f"it says {now}")
 
-    A column is None or left out if the error does not tell its value.
+
+def _check_registry(config: Config, name: str, stack: ExitStack) -> Iterator[Line]:
+    """Check the login of a registry, and everything that its watches name."""
+    table = config.registries[name]
+    subject = f"registry {name}"
+    try:
+        credential = resolve_credential(table, os.environ, config.folder)
+        registry = open_configured(table, credential, config.folder)
+    except ConfigError as error:
+        advice = "correct [registries.auth], or the files that [[registries]] names"
+        yield Line(subject, "failed", str(error), advice, refused=True)
+        return
+    stack.callback(registry.close)
+    watches = [watch for watch in config.watches if watch.registry == name]
+    checks: list[Callable[[], Line]] = []
+    for watch in watches:
+        checks += [_named_check(registry, repository) for repository in watch.named]
+        checks += [_glob_check(registry, watch, glob, watches) for glob in watch.globs]
+    with ThreadPoolExecutor(table.concurrency) as pool:
+        lines = list(pool.map(lambda run: run(), checks))
+    yield _check_login(subject, lines, anonymous=isinstance(table.auth, NoCredential))
+    yield from lines
+
+
+def _check_login(subject: str, lines: Sequence[Line], *, anonymous: bool) -> Line:
+    """Return whether a registry accepts the login, by the results for its repositories."""
+    accepted = "it answers anonymous requests" if anonymous else "it accepts the login"
+    if not lines:
+        advice = "name repositories under [[registries.watch]], or remove the registry"
+        return Line(subject, "warning", "no watch names a repository of it", advice)
+    if any(line.error is None or isinstance(line.error, NotFound | Forbidden) for line in lines):
+        return Line(subject, "ok", accepted)
+    first = next(
+        (line for line in lines if isinstance(line.error, Unauthorized | Unreachable | Untrusted)),
+        lines[0],
+    )
+    return msgspec.structs.replace(first, subject=subject)
+
+
+def _named_check(registry: Registry, repository: Repository) -> Callable[[], Line]:
+    subject = f"repository {repository.full_name}"
+
+    def run() -> Line:
+        try:
+            return Line(subject, "ok", _list_once(registry, repository))
+        except RegistryError as error:
+            return _failed(subject, error)
+
+    return run
+
+
+def _glob_check(
+    registry: Registry, watch: Watch, glob: str, watches: Sequence[Watch]
+) -> Callable[[], Line]:
+    subject = f"glob {watch.registry}/{glob}"
+
+    def run() -> Line:
+        try:
+            names = registry.list_repositories([glob], shared=watch.shared)
+            found = [Repository(watch.registry, name) for name in sorted(names)]
+            matched = [each for each in found if watch_of(each, watches) is watch]
+            if not matched:
+                return _no_match(subject, earlier=any(watch_of(each, watches) for each in found))
+            cost = _list_once(registry, matched[0])
+        except RegistryError as error:
+            return _failed(subject, error)
+        return Line(subject, "ok", f"{len(matched)} match; {matched[0].full_name}: {cost}")
+
+    return run
+
+
+def _no_match(subject: str, *, earlier: bool) -> Line:
+    """Return the line of a glob without a match.
+
+    Args:
+        subject: The subject of the line.
+        earlier: Whether an earlier watch covers a repository that the glob matches.
     """
-    if isinstance(error, Unreachable | Untrusted):
-        return {"reachable": False}
-    if isinstance(error, NotFound) and error.code:
-        return {"reachable": True, "accepted": True}
-    accepted = False if error is not None and error.status in {401, 403} else None
-    return {"reachable": True, "accepted": accepted}
+    if earlier:
+        detail = "all matches belong to an earlier watch"
+        return Line(
+            subject, "warning", detail, "remove the glob, or change the order of the watches"
+        )
+    advice = "check the names under [[registries.watch]]"
+    return Line(subject, "failed", "no repository matches", advice)
+
+
+def _list_once(registry: Registry, repository: Repository) -> str:
+    """List a repository, and return how many tags it has and what that cost.
+
+    Raises:
+        RegistryError: If the registry gives no complete listing.
+    """
+    began = monotonic()
+    listing = registry.list_tags(repository.name, scope=_NAMES_ONLY)
+    seconds = monotonic() - began
+    assert isinstance(listing, Listing), "without a fingerprint to compare, there is no `Unchanged`"  # noqa: S101  tells the type checker
+    counts = f"{len(listing.tags)} tags, {listing.requests} requests, {listing.size} bytes"
+    return f"{counts}, {seconds:.1f} s"
+
+
+def _failed(subject: str, error: RegistryError) -> Line:
+    advice = next(
+        (advice for kind, advice in _ADVICE.items() if isinstance(error, kind)), _OTHER_ADVICE
+    )
+    return Line(subject, "failed", str(error), advice, error)

@@ -46,7 +46,7 @@ _SETTINGS: Final = {
 _GRACE_PERIOD: Final = 3
 """Seconds in which running requests may finish after a signal to stop."""
 
-_LONGEST_STOP: Final = 4.5
+_LONGEST_STOP: Final = 4.0
 """Seconds after which the process ends, whatever still runs. Some of SQLite's functions cannot be
 interrupted, and Python waits for the thread of such a query."""
 

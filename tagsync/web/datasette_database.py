@@ -1,8 +1,6 @@
 """The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
-import sqlite3
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -10,11 +8,12 @@ from typing import Any, Final, TypeVar
 
 from datasette.app import Datasette
 from datasette.database import Database, Results
-from datasette.utils import sqlite_timelimit
+from datasette.utils import InvalidSql, sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
 from tagsync.database.connection import reading
 from tagsync.database.decoding import check_values
+from tagsync.database.limits import limit_memory
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -32,9 +31,6 @@ the rows of one query."""
 
 THREADS: Final = 3
 """Maximum number of queries at the same time."""
-
-_LONGEST_PATTERN: Final = 1000
-"""Maximum length of a pattern of LIKE and GLOB. SQLite cannot interrupt one comparison."""
 
 _COUNT_TIME_LIMIT: Final = 1000
 """Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
@@ -119,7 +115,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         failure: Exception | None = None
         with reading(self._file) as db:
             self.ds._prepare_connection(db, self.name)  # noqa: SLF001  as Database does
-            _limit_memory(db)
+            limit_memory(db, MEMORY_LIMIT)
             with self._lock:
                 if self._closing:
                     raise StoreError("tagsync web is stopping: start it again and reload the page")
@@ -128,9 +124,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
                 result = fn(db)
             except MemoryError:
                 limit = MEMORY_LIMIT // 2**20
-                failure = sqlite3.OperationalError(
-                    f"the query needs more than {limit} MiB of memory"
-                )
+                failure = InvalidSql(f"the query needs more than {limit} MiB of memory")
             except Exception as error:  # noqa: BLE001  raised below
                 failure = error
             finally:
@@ -141,29 +135,3 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         if failure:
             raise failure
         return result
-
-
-def _limit_memory(connection: Any) -> None:
-    """Let a query fail with a MemoryError if it needs more than `MEMORY_LIMIT`."""
-    # This limit belongs to the whole process. Setting it again has no effect.
-    connection.execute(f"PRAGMA hard_heap_limit = {MEMORY_LIMIT}").close()
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
-    connection.row_factory = _RowsWithLimit()
-
-
-class _RowsWithLimit:
-    """Creates the rows of a connection until they have `MEMORY_LIMIT` bytes together."""
-
-    def __init__(self) -> None:
-        self._size = 0
-
-    def __call__(self, cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> sqlite3.Row:
-        """Return a row.
-
-        Raises:
-            MemoryError: If this row exceeds the limit.
-        """
-        self._size += sum(map(sys.getsizeof, values))
-        if self._size > MEMORY_LIMIT:
-            raise MemoryError
-        return sqlite3.Row(cursor, values)

@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -51,6 +52,7 @@ CHROMIUM = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--disable-dev-shm-usage",
 )
+FILES = {"config.toml", "tagsync.db", "tagsync.db.writer-lock"}
 PAGES = ("/", "/questions", "/tagsync")
 Browser = Chrome
 
@@ -549,8 +551,7 @@ def test_the_name_of_another_site_is_refused(
         assert status == 200 or "team" not in answer.text
 
 
-# What a page of another site may make a browser request. The names of the headers are Fetch
-# Metadata's.
+# Requests that a browser sends for a page of another site. The headers are those of Fetch Metadata.
 
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 TEN_PARAMETERS = "&".join(f"p{number}=1" for number in range(10))
@@ -598,15 +599,16 @@ def test_own_origin_is_not_another_site(client: httpx.Client, site: str) -> None
     assert client.get(site, headers={"Origin": site}).status_code == 200
 
 
-@pytest.mark.parametrize(("parameters", "status"), [(100, 200), (101, 400), (9000, 400)])
-def test_number_of_parameters_is_bounded(
-    client: httpx.Client, site: str, parameters: int, status: int
-) -> None:
+@pytest.mark.parametrize(("parameters", "status"), [(100, 200), (101, 400), (7000, 400)])
+def test_number_of_parameters_is_bounded(site: str, parameters: int, status: int) -> None:
     """Many parameters, which would keep Datasette busy for minutes, are refused at once."""
     query = "&".join(f"p{number}=1" for number in range(parameters))
-    answer = client.get(f"{site}/?{query}", timeout=5)
-    assert answer.status_code == status
-    assert status == 200 or "at most 100 parameters" in answer.text
+    connection = HTTPConnection("127.0.0.1", int(site.rpartition(":")[2]), timeout=10)
+    with closing(connection):
+        connection.request("GET", f"/?{query}")
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert status == 200 or b"at most 100 parameters" in answer.read()
 
 
 class RecordingProxy:
@@ -798,11 +800,7 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
         stack.callback(tmp_path.chmod, 0o755)
         site, _ = stack.enter_context(serving(arguments, tmp_path))
         assert "Nothing has been recorded yet" in client.get(site).text
-        assert sorted(found.name for found in tmp_path.iterdir()) == [
-            "config.toml",
-            "tagsync.db",
-            "tagsync.db.writer-lock",
-        ]
+        assert {found.name for found in tmp_path.iterdir()} == FILES
         path.chmod(0o644)
         tmp_path.chmod(0o755)
         writer = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
@@ -820,11 +818,7 @@ def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path
     Store.open(path).close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
         assert client.get(site).status_code == 200
-        assert sorted(file.name for file in tmp_path.iterdir()) == [
-            "config.toml",
-            "tagsync.db",
-            "tagsync.db.writer-lock",
-        ]
+        assert {file.name for file in tmp_path.iterdir()} == FILES
         path.unlink()
         for page in PAGES:
             gone = client.get(f"{site}{page}")
@@ -872,8 +866,8 @@ def test_a_query_that_cannot_be_interrupted_does_not_delay_the_end(tmp_path: Pat
             asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             sleep(1)
             process.send_signal(signal.SIGTERM)
-            output = process.communicate(timeout=5)
-        assert (process.returncode, *output) == (0, "", "")
+            process.communicate(timeout=5)
+        assert process.returncode == 0
 
 
 LARGE_QUERIES = {

@@ -232,7 +232,7 @@ class Swr:
         ignored = sorted({_full_name(row) for row in rows if not _can_be_path(row)})
         if ignored:
             names = [truncate(name) for name in ignored[:_SHOWN_NAMES]]
-            log.warning("discovery.names_ignored", path=path, names=names, count=len(ignored))
+            log.warning("discovery.skipped", path=path, names=names, count=len(ignored))
         return {_full_name(row) for row in rows if _can_be_path(row)}
 
     def _page_requests(

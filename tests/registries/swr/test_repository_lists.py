@@ -93,7 +93,7 @@ def test_impossible_names_are_ignored_and_logged(
     swr.answer_next(200, rows, {"Content-Range": "0-4/4"}, matching="namespace=team")
     assert connect(swr.url).list_repositories(["team/*"]) == {"team/api", "team/web"}
     (line,) = [entry for entry in logged if entry["log_level"] == "warning"]
-    assert (line["event"], line["names"]) == ("discovery.names_ignored", ["team/..", "team/a$b"])
+    assert (line["event"], line["names"]) == ("discovery.skipped", ["team/..", "team/a$b"])
 
 
 def test_refused_organization_fails_discovery(swr: Emulator, connect: Connect) -> None:
