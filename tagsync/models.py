@@ -100,12 +100,15 @@ class Scope(msgspec.Struct, frozen=True):
         manifests: Whether to fetch manifests, those of an index's platforms included.
         recorded: Returns which of some digests have a recorded manifest and need not be fetched.
         seen: Tags that another read has just resolved, to be used unchanged.
+        confirm_missing: Whether to confirm each missing manifest by a GET request, although the
+            recorded listing lacked the same manifests.
     """
 
     tags: tuple[str, ...] = ("*",)
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
+    confirm_missing: bool = True
 
     def has(self, name: str) -> bool:
         """Return whether a tag of this name is to be resolved."""
@@ -135,6 +138,8 @@ class Listing(msgspec.Struct, frozen=True):
         steady: False if two identical requests may return different tags, so that even one page
             is not a consistent snapshot.
         missing: Tags that are listed and whose manifest the registry does not have.
+        failed: Tags whose manifest could not be read for another reason, each with the error.
+        bad_names: Listed texts that cannot be the name of a tag. They are left out.
         unfetched: Why some manifests could not be fetched. None if all were.
         source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
@@ -152,6 +157,8 @@ class Listing(msgspec.Struct, frozen=True):
     children: Mapping[str, Image] = {}
     steady: bool = True
     missing: tuple[str, ...] = ()
+    failed: Mapping[str, str] = {}
+    bad_names: tuple[str, ...] = ()
     unfetched: str | None = None
     source: str | None = None
 
@@ -271,6 +278,10 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         return repository in self._named_set or any(
             fnmatchcase(repository.name, glob) for glob in self.globs
         )
+
+    def names(self, repository: Repository) -> bool:
+        """Return whether this watch names a repository exactly."""
+        return repository in self._named_set
 
     @cached_property
     def _named_set(self) -> frozenset[Repository]:

@@ -14,7 +14,15 @@ from tagsync.errors import FailureReason, RegistryError
 from tagsync.models import Change, Listing, RecordedChange, Unchanged
 
 Reason = (
-    Literal["gone", "suspicious_deletion", "unverified", "unresolved", "unfetched", "damaged"]
+    Literal[
+        "gone",
+        "suspicious_deletion",
+        "unverified",
+        "unresolved",
+        "unfetched",
+        "bad_name",
+        "damaged",
+    ]
     | FailureReason
 )
 """The words of ``observations.reasons``."""

@@ -24,6 +24,7 @@ from msgspec.structs import astuple
 
 from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
 from tagsync.database.state import HeldRun
+from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
@@ -103,6 +104,7 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
     The result has a fingerprint only if the second read has every tag of the first.
     """
     complete = first.tags.keys() <= second.tags.keys()
+    gone = first.tags.keys() - second.tags.keys()
     return Listing(
         tags={**first.tags, **second.tags},
         images={**second.images, **first.images},
@@ -115,19 +117,23 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         unverified=tuple({*first.unverified, *second.unverified}),
         children={**first.children, **second.children},
         steady=second.steady,
-        missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
+        missing=tuple({*first.missing} & gone | {*second.missing}),
+        failed={name: error for name, error in first.failed.items() if name in gone}
+        | {**second.failed},
+        bad_names=tuple({*first.bad_names, *second.bad_names}),
         unfetched=first.unfetched or second.unfetched,
         source=second.source,
     )
 
 
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
-    """Return the listed tags, with the stored tag where the registry has no manifest for it.
+    """Return the listed tags, with the stored tag where the registry sends no manifest for it.
 
     Either the tag is being deleted or the registry is broken. Neither tells what the tag points
     to, so only the observation notes it.
     """
-    kept = {name: stored[name] for name in listing.missing if name in stored}
+    unresolved = (*listing.missing, *listing.failed)
+    kept = {name: stored[name] for name in unresolved if name in stored}
     return {**listing.tags, **kept} if kept else listing.tags
 
 
@@ -141,15 +147,26 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
         reasons.append("unverified")
         tags = _some_of(listing.unverified)
         sentences.append(f"the manifest of {tags} is not what its digest or image_id says")
-    if listing.missing:
+    if listing.missing or listing.failed:
         reasons.append("unresolved")
+    if listing.missing:
         sentences.append(
             f"the registry lists {_some_of(listing.missing)} but has no manifest for it"
         )
+    if listing.failed:
+        tags, error = _some_of([*listing.failed]), listing.failed[min(listing.failed)]
+        sentences.append(f"the manifest of {tags} could not be read ({error})")
     if listing.unfetched:
         reasons.append("unfetched")
         sentences.append("some manifests could not be fetched yet")
-    about = (*sorted(listing.unverified), "", *sorted(listing.missing))
+    if listing.bad_names:
+        reasons.append("bad_name")
+        names = _some_of([repr(truncate(name)) for name in listing.bad_names])
+        sentences.append(f"the registry lists {names}, which cannot be a tag and is left out")
+    unresolved = sorted((*listing.missing, *listing.failed))
+    about = (*sorted(listing.unverified), "", *unresolved)
+    if listing.bad_names:
+        about = (*about, "", *sorted(listing.bad_names))
     return tuple(reasons), about, "; ".join(sentences) or None
 
 

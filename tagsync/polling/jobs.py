@@ -23,6 +23,7 @@ class Job(msgspec.Struct, frozen=True):
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
         tags: Globs over the tags to resolve.
         manifests: Whether to fetch manifests.
+        discovered: Whether only discovery found the repository, and no watch names it exactly.
     """
 
     repository: Repository
@@ -31,6 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     agreeing_listings: int = 2
     tags: tuple[str, ...] = ("*",)
     manifests: bool = False
+    discovered: bool = False
 
     @classmethod
     def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:
@@ -42,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
             watch.agreeing_listings,
             watch.tags,
             watch.manifests,
+            discovered=not watch.names(repository),
         )
 
 

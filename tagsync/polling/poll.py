@@ -87,24 +87,32 @@ def read_listing(
     A listing may be inconsistent if it was read from several pages, or if the registry is not
     steady: tags may have moved between two requests. Only what both reads lack counts as deleted.
 
-    A repository that was listed before and does not exist any more is an empty listing.
+    A repository that was listed before and does not exist any more is an empty listing. So is a
+    repository that only discovery found: some catalogues keep repositories whose last tag is gone.
 
     Raises:
         RegistryError: If no complete listing could be read.
     """
     began = timestamp(clock())
     try:
-        scope = Scope(tags=job.tags, manifests=job.manifests, recorded=store.with_manifest)
+        scope = Scope(
+            tags=job.tags,
+            manifests=job.manifests,
+            recorded=store.with_manifest,
+            # Both begin with the date: missing manifests are confirmed at least once a day.
+            confirm_missing=(state.last_complete_at or "")[:10] != began[:10],
+        )
         listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
             return listing
         # The second read need not resolve again what the first one has resolved.
-        seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
+        unresolved = {*listing.missing, *listing.failed}
+        seen = {name: tag for name, tag in listing.tags.items() if name not in unresolved}
         again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
     except NotFound:
-        if state.last_complete_at is None:
+        if state.last_complete_at is None and not job.discovered:
             raise
         return Listing({}, {}, began, timestamp(clock()), fingerprint=None, exists=False)
     assert isinstance(again, Listing), "a read without a fingerprint to compare is never Unchanged"  # noqa: S101  tells the type checker
