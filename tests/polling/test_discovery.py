@@ -1,11 +1,12 @@
 """Discovery: which watch gets a repository, and what a failure affects."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tagsync.emulator import Emulator
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import discover
+from tagsync.polling.jobs import Job
 from tagsync.registries import Registry
 from tests.support.emulated import create
 
@@ -52,3 +53,14 @@ def test_failed_discovery_reports_each_glob(
     assert [result.repository.full_name for result in failures] == ["swr/a/*", "swr/c/?"]
     assert {result.outcome for result in failures} == {"failed"}
     assert all("4030170" in (result.detail or "") for result in failures)
+
+
+def test_job_knows_whether_its_repository_is_named(connect: Connect, swr: Emulator) -> None:
+    """A job's repository counts as discovered if its watch does not name it exactly."""
+    watch = Watch("swr", ("team/*", "team/named"))
+    registry, now = connect(swr.url), datetime(2026, 7, 1, tzinfo=UTC)
+    found = {
+        name: Job.of(Repository("swr", name), watch, registry, now).discovered
+        for name in ("team/named", "team/found")
+    }
+    assert found == {"team/named": False, "team/found": True}

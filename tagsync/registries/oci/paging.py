@@ -1,7 +1,7 @@
 """Read a list of names page by page.
 
-A page names the next one in its header ``Link``. Some registries send no ``Link``, although they
-send only as many names as were asked for. What a page without ``Link`` means:
+A page names the next one in its header ``Link``. Some registries send no ``Link``, although their
+page contains only a part of the list. After a page without ``Link``:
 
 =================================  =============================================================
 the page has                       tagsync
@@ -12,7 +12,7 @@ exactly as many names as           asks for the names after the last one (``last
 asked for
 =================================  =============================================================
 
-What the answer to ``last=`` means:
+After the answer to ``last=``:
 
 =================================  =============================================================
 the answer has                     tagsync
@@ -140,8 +140,8 @@ class PagedNames:
     Attributes:
         names: The valid names so far, in the order of the registry.
         bad_names: Listed texts that are not valid names.
-        repeated: Names that are listed on two pages, other than the last name of a page that is
-            also the first one of the next page. The names may have moved between the requests.
+        repeated: Names that are listed on two pages. Such a name may have moved between the two
+            requests. The last name of a page does not count if the next page begins with it.
         pages: Number of pages so far.
     """
 
@@ -184,8 +184,8 @@ class PagedNames:
             InconsistentListing: If a later page is gone, or two answers contradict each other.
             MalformedResponse: If the next page cannot be read from a ``Link``, is of another list
                 or was read before, or if too many pages add no name.
-            ResponseTooLarge: If the list has more than `MAX_NAMES` names, or may have more than
-                a registry shows.
+            ResponseTooLarge: If the list has more than `MAX_NAMES` names, or if the registry shows
+                `WHOLE` names and has no second page.
             RegistryError: If a page cannot be read.
         """
         asked, page, query = self._first_page(size)
