@@ -137,6 +137,7 @@ class Client:
             ConfigError: If ``ca_file`` cannot be read, or contains no certificate.
         """
         self.endpoint: Final = endpoint.rstrip("/")
+        self._endpoint = httpx.URL(self.endpoint)
         self._auth = auth
         self._refusals = refusals
         self._limits = limits
@@ -248,12 +249,12 @@ class Client:
         sent = self._build(request, request.url + query)
         auth, size, hops = self._auth, 0, 0
         with within(self._limits.timeout, self._monotonic):
-            while True:
-                response, body = self._exchange(sent, auth, request, size)
-                if not is_redirect(response):
-                    break
+            response, body = self._exchange(sent, auth, request, size)
+            while is_redirect(response):
                 size, hops = size + len(body), hops + 1
                 sent, auth = self._redirected(response, request, auth, hops)
+                with guarding(sent.url, self._endpoint):
+                    response, body = self._exchange(sent, auth, request, size)
         # A redirect's target may be a signed URL, whose query contains a key.
         url = redact(describe(sent.url), self._secrets()) if hops else request.url
         answer = Answer(url, response.status_code, response.headers, body, 1 + hops, hops > 0)
@@ -276,8 +277,7 @@ class Client:
             size: Number of bytes that the redirects before this request have sent.
         """
         try:
-            with guarding(sent.url, httpx.URL(self.endpoint)):
-                response = self._client.send(sent, auth=auth, stream=True)
+            response = self._client.send(sent, auth=auth, stream=True)
             try:
                 return response, self._read(response, request, size)
             finally:
@@ -296,9 +296,8 @@ class Client:
             auth: The authentication of the redirected request.
             hops: Number of redirects of this request, this one included.
         """
-        endpoint = httpx.URL(self.endpoint)
         try:
-            target = next_hop(response, endpoint)
+            target = next_hop(response, self._endpoint)
             if hops > MAX_REDIRECTS:
                 raise BadRequest(
                     f"{request.url} led through {MAX_REDIRECTS} redirects, the most that tagsync"
@@ -309,7 +308,7 @@ class Client:
         except RegistryError as error:  # a server may repeat a secret in the target
             text = redact(str(error), self._secrets())
             raise type(error)(text, status=error.status) from None
-        if origin(target) != origin(endpoint):
+        if origin(target) != origin(self._endpoint):
             return self._build(request, target), None
         self._pacer.wait(self._limits.retry_for)
         return self._build(request, target), auth

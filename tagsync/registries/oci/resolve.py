@@ -32,7 +32,8 @@ DEPTH: Final = 3
 """Maximum number of levels below a manifest that are fetched: an index may reference indexes."""
 
 ERRORS_IN_A_ROW: Final = 10
-"""After so many errors in a row, a tag that was resolved is requested again."""
+"""After so many errors in a row, a tag that was resolved is requested again, and no further
+manifests are fetched."""
 
 _MANIFEST_LIMIT_TEXT: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
 
@@ -68,6 +69,7 @@ class ManifestFetch:
         forged: Digests for which the registry sent a manifest with another hash.
         failure: The first error. None if every manifest was fetched.
         stopped: Whether all remaining manifests are left for the next poll.
+        transient: Number of transient errors since the last manifest that was fetched.
     """
 
     def __init__(self, repository: str, scope: Scope, cost: Cost) -> None:
@@ -78,14 +80,17 @@ class ManifestFetch:
         self.forged: set[str] = set()
         self.failure: RegistryError | None = None
         self.stopped = False
+        self.transient = 0
 
     def note_failure(self, error: RegistryError) -> None:
-        """Note a failure, and stop if the remaining manifests would fail as well."""
+        """Note a failure, and stop if the remaining manifests would probably fail as well."""
         self.failure = self.failure or error
+        self.transient += error.transient
         exhausted = isinstance(error, ResponseTooLarge) and (
             self.cost.bytes_left < MAX_MANIFEST_BYTES
         )
-        if error.transient or isinstance(error, Unauthorized) or exhausted:
+        refused = isinstance(error, Throttled | Unauthorized)
+        if refused or exhausted or self.transient >= ERRORS_IN_A_ROW:
             self.stopped = True
 
 
@@ -305,6 +310,7 @@ class Resolver:
                 with suppress(*_MISSING):
                     self._fetch_tree(fetch, child, depth - 1)
         fetch.images[digest] = image
+        fetch.transient = 0
 
     def _fetch_manifest(self, fetch: ManifestFetch, digest: str) -> Image:
         if self._manifests_left == 0:

@@ -463,6 +463,26 @@ def test_transient_error_stops_fetching() -> None:
     assert len(fake.asked("GET")) <= 4
 
 
+def test_odd_manifest_does_not_stop_fetching() -> None:
+    """A manifest that can never be fetched costs only itself."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('0'))}"
+    fake.overrides["GET", path] = httpx.Response(500)
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert "500" in (found.unfetched or "")
+    assert sum(each.manifest is not None for each in found.images.values()) == 99
+
+
+def test_registry_that_fails_is_not_asked_for_all_manifests() -> None:
+    """If no manifest can be fetched, few requests are sent."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    for content in fake.tags.values():
+        path = f"/v2/{REPOSITORY}/manifests/{digest_of(content)}"
+        fake.overrides["GET", path] = httpx.Response(500)
+    assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched
+    assert len(fake.asked("GET")) <= ERRORS_IN_A_ROW + 4
+
+
 def test_rate_limit_of_manifests_is_respected() -> None:
     """With no pulls left, tags are resolved but no manifest is fetched."""
     fake = Fake({f"v{number}": image(str(number)) for number in range(20)})
