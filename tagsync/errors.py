@@ -1,4 +1,4 @@
-"""Every error that tagsync raises on purpose. Each message is a sentence for the user.
+"""All errors that tagsync raises on purpose. A message is one sentence for users.
 
 ::
 
@@ -46,7 +46,7 @@ FailureReason = Literal[
     "too_large",
     "timeout",
 ]
-"""The words for failed polls in ``observations.reasons``."""
+"""The words that ``observations.reasons`` has for failed polls."""
 
 
 class TagsyncError(Exception):
@@ -58,7 +58,7 @@ class ConfigError(TagsyncError):
 
 
 class UnclearQuestion(TagsyncError):
-    """A time or a digest of the command line is invalid or ambiguous."""
+    """A time or a digest on the command line is invalid or ambiguous."""
 
 
 class StoreError(TagsyncError):
@@ -66,7 +66,7 @@ class StoreError(TagsyncError):
 
 
 class UnusableDatabase(StoreError):
-    """The file is not a database of tagsync's, or is from a newer one; it was left unchanged."""
+    """The file is not tagsync's or a newer tagsync wrote it; it was left unchanged."""
 
 
 class DatabaseLocked(StoreError):
@@ -77,8 +77,8 @@ class DamagedRecord(StoreError):
     """A row of the database is not what tagsync wrote.
 
     Attributes:
-        path: The database. Code that decodes a row does not know it; it is added where the
-            transaction ends.
+        path: The database file. Code that decodes a row does not know the path, so
+            `tagsync.database.sqlite_errors.translate_sqlite_errors` sets it later.
     """
 
     def __init__(self, what: str, path: Path | None = None) -> None:
@@ -110,7 +110,7 @@ class RegistryError(TagsyncError):
 
     Attributes:
         transient: Whether the same request may succeed a little later.
-        reason: The error's word in ``observations.reasons``.
+        reason: The word that ``observations.reasons`` has for this error.
         retry_after: Seconds to wait before the next request, if the registry said so.
         status: HTTP status of the response, if there was one.
         code: The registry's own error code, if it sent one.
@@ -173,11 +173,11 @@ class Unauthorized(RegistryError):
 
 
 class Forbidden(RegistryError):
-    """The credential is valid and lacks the permission."""
+    """The credential is valid but lacks the permission."""
 
 
 class NotFound(RegistryError):
-    """The registry answered 404 for what was requested."""
+    """The registry answered 404: the requested resource does not exist."""
 
     reason: ClassVar[FailureReason] = "not_found"
 

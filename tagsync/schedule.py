@@ -1,4 +1,4 @@
-"""Pure: when a repository is due, when it is stale, and how long to back off."""
+"""Pure: when a repository is due or stale, and how long to back off."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -12,30 +12,32 @@ from tagsync.clock import parse_timestamp
 from tagsync.models import Repository, Watch
 
 STALE_AFTER: Final = 3
-"""Number of intervals without a complete listing, after which it is stale."""
+"""A repository is stale after this number of intervals without a complete listing."""
 
 LONGEST_BACKOFF: Final = timedelta(minutes=15)
-"""Default upper limit of `backoff`, unless the first delay is already longer."""
+"""Default upper limit of the delays that `backoff` returns."""
 
 
 def spacing(watch: Watch, at: datetime) -> timedelta:
-    """Return the planned time between two polls of a watch, around a given time.
+    """Return the planned time between two polls of a repository, at a given time.
 
-    With ``cron`` polls need not be evenly spaced: a weekend without polls is not a gap.
+    With ``cron`` this is the time between the last two planned polls. It may vary: for instance, a
+    weekend for which no polls are planned is not a gap in coverage.
     """
     if watch.cron is None:
         return watch.interval
-    # Cron fires at whole minutes, and the iterator omits the minute that it starts at.
+    # Polls are planned at whole minutes, and CronSim leaves out the minute from which it starts.
     minute_after = at.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     latest, before = islice(CronSim(watch.cron, minute_after, reverse=True), 2)
     return latest - before
 
 
 def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
-    """Return when a repository is due next, strictly after a time, without jitter.
+    """Return the next time later than ``after`` at which a repository is due.
 
     With ``interval``, each repository has a fixed offset within the interval, derived from its
-    name. Polls are therefore spread evenly, and a restart does not move them.
+    name. Polls are therefore spread evenly, and a restart does not move them. The jitter is not
+    included.
     """
     if watch.cron is not None:
         return next(CronSim(watch.cron, after.astimezone(UTC)))
@@ -48,12 +50,13 @@ def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
 
 
 def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
-    """Return whether the last complete listing is over `STALE_AFTER` intervals old.
+    """Return whether the last complete listing is older than `STALE_AFTER` intervals.
 
     Args:
         watch: The watch that covers the repository.
-        last_complete_at: When it was last listed completely, or since when the daemon has been
-            waiting for the first listing. None if it was never listed.
+        last_complete_at: Time of the last complete listing. For a repository without a complete
+            listing, the daemon passes the time since when it has watched the repository, and other
+            callers pass None.
         now: The current time.
     """
     if last_complete_at is None:
@@ -69,12 +72,12 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
 
 
 def backoff(failures: int, first: timedelta, longest: timedelta = LONGEST_BACKOFF) -> timedelta:
-    """Return how long to wait after failures in a row: twice as long each time.
+    """Return how long to wait after consecutive failures; the delay doubles each time.
 
     Args:
-        failures: At least one.
+        failures: Number of consecutive failures, at least 1.
         first: The delay after the first failure.
-        longest: Upper limit, unless ``first`` is longer.
+        longest: Upper limit of the delay. ``first`` is the limit if it is longer.
     """
     factor: int = 2 ** min(failures - 1, 32)
     return min(first * factor, max(first, longest))

@@ -1,1 +1,1 @@
-"""Questions to the record: what a tag was, when it moved, and how certain the answer is."""
+"""Answer questions about the recorded history, and say how certain an answer is."""

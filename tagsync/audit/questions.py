@@ -1,9 +1,10 @@
-"""Ten questions that people ask of the record, as SQL that any SQLite from 3.32 on can answer.
+"""Ten common questions about the history, as SQL for SQLite 3.32 or newer.
 
-docs/questions.md shows them, and ``tagsync web`` has them ready to click. A parameter that is empty
-or not bound takes the default that the explanation names, so that a question pasted into
-``sqlite3`` works without any edit. The time of an answer grows with the rows of the tables it
-reads: the earlier state of a tag is one step in an index, never a join of the history with itself.
+``docs/questions.md`` and ``tagsync web`` show these questions. If a parameter is empty or not
+bound, the SQL uses the default that the explanation gives. A question can therefore be pasted into
+``sqlite3`` without any edit. The time of an answer is proportional to the number of rows that it
+reads: the earlier state of a tag costs one look-up in an index, and no query joins the history
+with itself.
 """
 
 from typing import Final
@@ -15,8 +16,9 @@ class Parameter(msgspec.Struct, frozen=True):
     """A parameter of a question.
 
     Attributes:
-        name: As in the SQL, where it has a colon before it.
-        default: The number to use if the parameter is empty. None for text, which has no default.
+        name: The name in the SQL, without the colon before it.
+        default: The number that the SQL uses if the parameter is empty. None if the parameter is a
+            text, which has no default.
     """
 
     name: str
@@ -27,10 +29,10 @@ class Question(msgspec.Struct, frozen=True):
     """A saved question, and the SQL that answers it.
 
     Attributes:
-        slug: Its name in a URL.
-        title: The question itself.
+        slug: The name of the question in a URL.
+        title: The text of the question.
         explanation: One sentence that says what a row of the answer means.
-        sql: One SELECT, without a semicolon at its end.
+        sql: One SELECT statement, without a semicolon at its end.
         parameters: In the order in which a form shows them.
     """
 
@@ -59,7 +61,7 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that moved to another digest at least twice, also if it was deleted in between,"
+        "A tag that moved to another digest at least twice, even if it was deleted in between,"
         " with the times at which the first and the last move were observed.",
         """\
 SELECT repository, tag, count(*) AS moves,
@@ -72,8 +74,8 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that returned to an earlier digest: it had come to that digest before at"
-        " `came_before_at`, and returned after `not_before` and no later than `observed_at`.",
+        "A tag that returned to an earlier digest: it had begun to point to that digest before, at"
+        " `came_before_at`, and returned to it after `not_before` and no later than `observed_at`.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
@@ -88,7 +90,7 @@ ORDER BY id DESC""",
         "tags-with-layer",
         "Which tags contain this layer?",
         "A tag whose image has the layer `:layer` (the whole digest), directly or in a platform"
-        " of an index whose manifests are recorded.",
+        " of an index; a platform counts only if its manifest is recorded.",
         """\
 WITH holders AS (
     SELECT digest FROM image_layers WHERE layer_digest = :layer
@@ -118,9 +120,9 @@ ORDER BY repositories DESC, tags DESC, digest""",
     ),
     Question(
         "deleted",
-        "What was deleted, and by how many hours may we be off?",
-        "A tag that existed at `not_before` and was gone at `observed_at`, `hours_uncertain`"
-        " apart, with the digest that it last pointed to.",
+        "What was deleted, and how exactly do we know when?",
+        "A tag that existed at `not_before` and was gone at `observed_at`, with the hours between"
+        " the two as `hours_uncertain`, and with the digest that it last pointed to.",
         """\
 SELECT repository, tag, old_digest, not_before, observed_at,
        round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
@@ -130,9 +132,9 @@ ORDER BY id DESC""",
     ),
     Question(
         "immutable-tags-that-moved",
-        "Which tags moved whose names promise that they never do?",
-        "A tag named like a full version, a date or a commit that moved to another digest, also"
-        " if it was deleted in between.",
+        "Which tags moved although their names look immutable?",
+        "A tag whose name looks like a full version, a date or a commit and that moved to another"
+        " digest, even if it was deleted in between.",
         """\
 SELECT repository, tag, previous_digest AS old_digest, new_digest, not_before, observed_at
 FROM (SELECT *, replace(tag, 'sha-', '') AS bare FROM tag_moves)
@@ -146,7 +148,7 @@ ORDER BY id DESC""",
         "biggest-images",
         "Which images are the biggest?",
         "One of the `:count` biggest images, 20 if left empty, that a tag points to now, with the"
-        " size that the registry reports; a layer that several images share counts in each.",
+        " size that the registry states; a layer that several images share counts in each of them.",
         """\
 SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
@@ -160,8 +162,9 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
     Question(
         "stale-repositories",
         "Which repositories are stale?",
-        "A repository without a complete listing for `:hours` hours, 1 if left empty, or without"
-        " any, and the reason; a repository that no longer exists in its registry is left out.",
+        "A repository whose last complete listing is more than `:hours` hours old, 1 if left empty,"
+        " or that has none, with its last error; a repository that no longer exists in its registry"
+        " is left out.",
         """\
 SELECT full_name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
@@ -179,11 +182,11 @@ ORDER BY last_complete_at, repository""",
     Question(
         "holes",
         "When did we not see the tags?",
-        "A gap in coverage of more than `:minutes` minutes, 10 if left empty, of every repository"
-        " or of `:repository`: `polls_in_vain` counts the polls in it that failed or were held, 0"
-        " if there was no poll, and a gap without an end lasts until now.",
+        "A gap in coverage of more than `:minutes` minutes, 10 if left empty, of `:repository`, or"
+        " of every repository if left empty; `polls_in_vain` is the number of polls in the gap"
+        " that failed or were held, and a gap without an end lasts until now.",
         """\
-WITH spells AS (  -- each begins with an observation that saw the tags
+WITH spells AS (  -- each spell begins with an observation of complete listings
     SELECT repository_id, outcome, first_at, last_at, polls,
            sum(outcome = 'ok') OVER (PARTITION BY repository_id ORDER BY id) AS spell
     FROM observations

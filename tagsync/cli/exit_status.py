@@ -4,6 +4,7 @@ An error that tagsync expects is reported as one sentence. Any other exception i
 reported with its traceback.
 """
 
+import errno
 import os
 from typing import Final
 
@@ -69,6 +70,8 @@ def _explain(error: OSError) -> str | None:
     Returns:
         None if the error names neither a file nor a stream.
     """
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return f"tagsync has too many open files and sockets ({error.strerror}): raise ulimit -n"
     if is_stream(error.filename):
         return f"{error.filename} cannot be written: {error.strerror}"
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]

@@ -444,7 +444,7 @@ class Daemon:
         `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
         """
         try:
-            head = self._store.head()
+            head = self._store.durable_head()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))

@@ -12,8 +12,8 @@ every tag, or most of them              1 is enough, as with  accepted
                                         --accept-deletions
 ======================================  ====================  ===================================
 
-"Most" is more than half of the stored tags and at least ten. A repository that does not exist any
-more is an empty listing. Listings agree if they are consecutive and delete the same set of tags;
+"Most" is more than half of the stored tags and at least ten. A repository that no longer exists is
+treated as an empty listing. Listings agree if they are consecutive and delete the same set of tags;
 failed polls between them do not count.
 """
 
@@ -28,10 +28,10 @@ from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
-"""Deletions below this number are never suspicious, unless they are all tags."""
+"""Fewer deletions than this are suspicious only if they are all stored tags."""
 
 _SHOWN: Final = 128
-"""Characters of a tag's name in a sentence."""
+"""Maximum length of a tag's name in a message, in characters."""
 
 _NOTHING: Final = (None,) * len(FIELDS)
 
@@ -44,7 +44,7 @@ def decide(
     Args:
         listing: The listing that was read.
         stored: The stored tags.
-        held: The listings just before this one, if they were held.
+        held: The listings directly before this one, if they were held.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
             1 accepts every listing.
     """
@@ -63,9 +63,10 @@ def decide(
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
-    """Return what happened to each tag between two listings, in the order of tag names.
+    """Return the changes that turn one listing into another, sorted by tag.
 
-    Applying the result to ``old`` (see `apply`) gives ``new``; equal listings give nothing.
+    Applying the result to ``old`` (see `apply`) gives ``new``. If the listings are equal, the
+    result is empty.
     """
     if not old:
         return [_added(new[name]) for name in sorted(new)]
@@ -89,7 +90,10 @@ def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
 
 
 def is_suspicious(stored: int, deleted: int) -> bool:
-    """Return whether a deletion looks like an emptied registry, a lost permission or a proxy.
+    """Return whether so many tags are missing that an error is the likelier reason.
+
+    Such an error may be an emptied registry, a lost permission, or a proxy that answers instead of
+    the registry.
 
     Args:
         stored: Number of stored tags.
@@ -99,7 +103,7 @@ def is_suspicious(stored: int, deleted: int) -> bool:
 
 
 def merge_reads(first: Listing, second: Listing) -> Listing:
-    """Merge two reads: a tag counts as missing only if both lack it.
+    """Merge two reads of a listing. A tag counts as deleted if both lack it.
 
     The result has a fingerprint only if the second read has every tag of the first.
     """
@@ -127,10 +131,11 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
 
 
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
-    """Return the listed tags, with the stored tag where the registry sends no manifest for it.
+    """Return the listed tags, but the stored tag for each tag without a manifest.
 
-    Either the tag is being deleted or the registry is broken. Neither tells what the tag points
-    to, so only the observation notes it.
+    If a registry lists a tag and has no manifest for it, the tag is being deleted or the registry
+    is broken. The digest is unknown in both cases. So the tag does not change, and only the
+    observation shows the problem.
     """
     unresolved = (*listing.missing, *listing.failed)
     kept = {name: stored[name] for name in unresolved if name in stored}
@@ -138,7 +143,7 @@ def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapp
 
 
 def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str | None]:
-    """Return what is odd about a listing: the reasons, what they are about, and a sentence."""
+    """Return what is unusual about a listing: reasons, their tags, and a sentence."""
     if not listing.exists:
         return ("gone",), (), "the registry answers that the repository does not exist"
     reasons: list[Reason] = []
@@ -146,7 +151,7 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
     if listing.unverified:
         reasons.append("unverified")
         tags = _some_of(listing.unverified)
-        sentences.append(f"the manifest of {tags} is not what its digest or image_id says")
+        sentences.append(f"the manifest of {tags} does not match its digest or image_id")
     if listing.missing or listing.failed:
         reasons.append("unresolved")
     if listing.missing:

@@ -12,16 +12,17 @@ from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
 PollOutcome = Literal["ok", "failed", "held", "dropped"]
-"""How a poll ended; ``dropped`` if another listing had been recorded meanwhile."""
+"""How a poll ended. ``dropped``: another listing was recorded while this poll ran."""
 
 
 class Job(msgspec.Struct, frozen=True):
     """One repository to poll.
 
     Attributes:
-        interval: Time between two polls: a longer gap than twice this is a gap in coverage.
+        interval: Planned time between two polls. After more than twice this time there is a gap in
+            coverage.
         agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
-        tags: Globs over the tags to resolve.
+        tags: Globs over the names of the tags to resolve.
         manifests: Whether to fetch manifests.
         discovered: Whether only discovery found the repository, and no watch names it exactly.
     """
@@ -36,7 +37,14 @@ class Job(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:
-        """Return the job for a repository of a watch, for a poll at a time."""
+        """Return the job to poll a repository according to its watch.
+
+        Args:
+            repository: The repository.
+            watch: The watch that covers it.
+            registry: The client for its registry.
+            at: The time of the poll. With ``cron`` the interval depends on it.
+        """
         return cls(
             repository,
             registry,
@@ -61,15 +69,17 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """The result of one poll. In a dry run the counts are what would be recorded.
+    """The result of one poll. In a dry run, it shows what would have been recorded.
 
     Attributes:
-        tags: Number of tags in the listing. None without a listing.
-        reasons: Why it failed or was held, or what is odd about the listing.
+        tags: Number of tags in the listing. None if the poll got no listing.
+        reasons: Words for why the poll failed or was held, or for what is unusual about the
+            listing.
         detail: The reasons in a sentence.
         error: The registry's error, if the poll failed.
-        recovered_from: Number of consecutive failed polls before this one, if it did not fail.
-        size: Bytes of all response bodies.
+        recovered_from: Number of consecutive failed polls before this one, if this one did not
+            fail.
+        size: Total size of the response bodies, in bytes.
     """
 
     repository: Repository
@@ -88,5 +98,5 @@ class Poll(msgspec.Struct, frozen=True):
 
     @property
     def gone(self) -> bool:
-        """Whether the registry says that the repository does not exist, and this was recorded."""
+        """Whether this poll recorded that the repository no longer exists."""
         return self.outcome == "ok" and "gone" in self.reasons

@@ -18,15 +18,15 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def write_changes(repository: Repository, pending: PendingLog) -> bool:
-    """Write the lines of committed changes, those of earlier polls included.
+    """Write the pending lines of committed changes, also those of earlier polls.
 
     Returns:
-        Whether there were any and all were written, so that they can be acknowledged. Lines that
-        could not be written stay pending.
+        True if there were lines and all of them were written, so that the caller can acknowledge
+        them. Lines that are not acknowledged stay pending.
     """
     lines = list(_lines(pending))
     about = about_repository(repository)
-    # structlog returns what `tagsync.log` returns: False if the line could not be written.
+    # A log method returns False if the line could not be written; see `tagsync.log`.
     written = all(log.info(event, **about, **fields) is not False for event, fields in lines)
     return bool(lines) and written
 
@@ -50,7 +50,7 @@ def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None:
-    """Write a warning for everything that is odd about a listing, and if the clock was behind."""
+    """Write a warning for each problem of a listing, and one if the clock was behind."""
     if isinstance(outcome, Failed):
         return
     about = about_repository(poll.repository)

@@ -1,4 +1,4 @@
-"""One poll: read a repository's tags, decide what they mean, record that, and log it.
+"""One poll: read a repository's tags, decide the outcome, record it, and log it.
 
 **Held**: a listing that would delete suspiciously many tags is held until enough consecutive
 listings, this one included, lack the same tags; `tagsync.polling.decide` has the rules. The stored
@@ -50,10 +50,10 @@ _DEFAULTS: Final = Options()
 
 
 def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = utc_now) -> Poll:
-    """Poll one repository. A registry that fails is an outcome, not an exception.
+    """Poll one repository. An error of the registry is an outcome, not an exception.
 
     Raises:
-        StoreError: If the database failed; nothing of this poll was recorded.
+        StoreError: If the database failed. It holds nothing of this poll then.
     """
     began = monotonic()
     state = store.state(job.repository)
@@ -82,13 +82,15 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
 def read_listing(
     job: Job, store: Store, state: RepositoryState, clock: Clock
 ) -> Listing | Unchanged:
-    """Read a listing, and a second one if the first lacks stored tags and may be inconsistent.
+    """Read a listing; read it again if it lacks stored tags and may be inconsistent.
 
     A listing may be inconsistent if it was read from several pages, or if the registry is not
-    steady: tags may have moved between two requests. Only what both reads lack counts as deleted.
+    steady: tags may have moved between two requests. Only a tag that both reads lack counts as
+    deleted.
 
-    A repository that was listed before and does not exist any more is an empty listing. So is a
-    repository that only discovery found: some catalogues keep repositories whose last tag is gone.
+    If a repository was listed before and no longer exists, the result is an empty listing.
+    So it is if only discovery found the repository: some catalogues keep repositories whose last
+    tag is gone.
 
     Raises:
         RegistryError: If no complete listing could be read.
@@ -122,7 +124,7 @@ def read_listing(
 def _record_unless_dry_run(
     job: Job, store: Store, outcome: Outcome, state: RepositoryState, options: Options
 ) -> PendingLog | None:
-    """Return the log lines that are due, or None if the listing was dropped."""
+    """Return the pending log lines, or None if the listing was dropped."""
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)

@@ -12,6 +12,7 @@ from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
 from tagsync.database.connection import reading
+from tagsync.database.decoding import check_values
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -78,7 +79,10 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
 
         def with_connection(connection: Any) -> Result:
             def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
-                return [dict(row) for row in connection.execute(sql, parameters)]
+                rows = [dict(row) for row in connection.execute(sql, parameters)]
+                for row in rows:
+                    check_values(row, "a row of this page")
+                return rows
 
             with (
                 translate_sqlite_errors(self._file),

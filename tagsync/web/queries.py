@@ -36,7 +36,8 @@ _REPOSITORIES_SQL: Final = """
 _SUMMARY_SQL: Final = """
     SELECT count(*) AS repositories, min(first_observed_at) AS since,
            max(last_complete_at) AS newest, total(failures > 0) AS failing,
-           total(failures = 0 AND last_error IS NOT NULL) AS held,
+           total((SELECT outcome FROM observations WHERE repository_id = r.id
+                      ORDER BY id DESC LIMIT 1) = 'held') AS held,
            coalesce((SELECT max(id) FROM changes), 0) AS changes,
            total((SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
                   ORDER BY id DESC LIMIT 1)) AS tags

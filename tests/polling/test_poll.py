@@ -315,4 +315,4 @@ def test_altered_manifest_of_a_known_digest_is_logged(
     assert [e["tag"] for e in logged if e["event"] == "image.unverified"] == ["v2"]
     assert query("SELECT verified FROM images") == [(1,)]
     details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
-    assert details == [None, "the manifest of v2 is not what its digest or image_id says"]
+    assert details == [None, "the manifest of v2 does not match its digest or image_id"]

@@ -519,7 +519,7 @@ def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: 
     assert "Traceback" not in answer.text
     assert database.read_bytes() == before
     beside = {path.name for path in database.parent.iterdir()} - {"config.toml", "tagsync.db"}
-    assert beside <= {"tagsync.db-wal", "tagsync.db-shm"}
+    assert beside <= {"tagsync.db-wal", "tagsync.db-shm", "tagsync.db.writer-lock"}
 
 
 @pytest.mark.parametrize(
@@ -759,7 +759,7 @@ def make_older(path: Path) -> None:
     [
         (make_nothing, "there is no database at"),
         (make_foreign, "is a database of another program"),
-        (make_newer, "was written by a newer tagsync"),
+        (make_newer, "has the schema of another tagsync"),
         (make_older, "was last written by an older tagsync"),
     ],
 )
