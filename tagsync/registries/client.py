@@ -263,7 +263,15 @@ class Client:
         return answer
 
     def _build(self, request: _Request, url: str | httpx.URL) -> httpx.Request:
-        return self._client.build_request(request.method, url, headers={"Accept": request.accept})
+        """Return a request to a URL, which may contain text that the registry sent."""
+        headers = {"Accept": request.accept}
+        try:
+            return self._client.build_request(request.method, url, headers=headers)
+        except httpx.InvalidURL as error:
+            raise MalformedResponse(
+                f"{self.endpoint} makes tagsync request a URL that is too long, or that contains"
+                " characters that no URL may have"
+            ) from error
 
     def _exchange(
         self, sent: httpx.Request, auth: httpx.Auth | None, request: _Request, size: int

@@ -32,8 +32,11 @@ DEPTH: Final = 3
 """Maximum number of levels below a manifest that are fetched: an index may reference indexes."""
 
 ERRORS_IN_A_ROW: Final = 10
-"""After so many errors in a row, a tag that was resolved is requested again, and no further
-manifests are fetched."""
+"""Number of errors in a row after which tagsync checks whether the registry still works.
+
+If tags cannot be resolved, tagsync requests a tag again that was resolved before. If manifests cannot
+be fetched, tagsync leaves the others for the next poll.
+"""
 
 _MANIFEST_LIMIT_TEXT: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
 
@@ -118,11 +121,11 @@ class Resolver:
     ) -> list[Resolved]:
         """Return the image of each tag: its digest and media type, without its manifest.
 
-        A tag is missing in the result if a HEAD request for its manifest is answered 404. Use
-        `confirm` before relying on this.
+        If the registry answers the HEAD request for a manifest with 404, the result of the tag has
+        neither an image nor an error. Call `confirm` for such tags.
 
-        An error concerns only its tag as long as other tags can be resolved. To know this, a tag
-        that was resolved is requested again after errors.
+        An error concerns only its tag as long as other tags can be resolved. To check this, tagsync
+        requests a resolved tag again after errors.
 
         Args:
             repository: The name of the repository.
@@ -186,9 +189,12 @@ class Resolver:
 
         Args:
             repository: The name of the repository.
-            working: A tag that was resolved, or None if there is none.
-            error: The error to raise in that case.
+            working: A tag that was resolved before. None if no tag was resolved.
+            error: The first error of the listing. It is raised if ``working`` is None.
             cost: Counts the requests and bytes.
+
+        Raises:
+            RegistryError: If the tag cannot be resolved again, or if no tag was resolved.
         """
         if working is None:
             raise error

@@ -140,6 +140,35 @@ def test_unreadable_link_fails_the_poll(link: str) -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("last", ["\x01", "\x1b[2J", "x" * 70_000])
+def test_link_that_no_url_may_have_fails_the_poll(last: str) -> None:
+    """A next page that cannot be requested fails the poll."""
+    handler, asked = pages((["a"], f'<{LIST}?last={last}>; rel="next"'))
+    with pytest.raises(MalformedResponse):
+        ask(handler)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 70_000, "\ud800", "\x00", "é &#?"])
+def test_any_name_may_end_a_full_page(name: str) -> None:
+    """The last name of a full page without Link may be any text."""
+    asked: list[str] = []
+    names = [f"v{number}" for number in range(999)]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params.get("last", ""))
+        page = ["w"] if asked[-1] else [*names, name]
+        return httpx.Response(200, content=json.dumps({"tags": page}))
+
+    try:
+        found = listing(ask(handler, scope=Scope(tags=())))
+    except MalformedResponse:
+        assert len(asked) == 1
+    else:
+        assert asked[1] == name
+        assert len(found.tags) == 1000
+
+
 def test_contradictory_links_fail_the_poll() -> None:
     """A page with two next pages fails the poll."""
     link = f'<{LIST}?last=a>; rel="next", <{LIST}?last=b>; rel="next"'
