@@ -256,7 +256,7 @@ class Client:
                 with guarding(sent.url, self._endpoint):
                     response, body = self._exchange(sent, auth, request, size)
         # A redirect's target may be a signed URL, whose query contains a key.
-        url = redact(describe(sent.url), self._secrets()) if hops else request.url
+        url = self._shown(sent.url) if hops else request.url
         answer = Answer(url, response.status_code, response.headers, body, 1 + hops, hops > 0)
         if answer.status != httpx.codes.OK:
             raise refusal_error(answer, self._refusals, self._secrets())
@@ -290,8 +290,13 @@ class Client:
                 return response, self._read(response, request, size)
             finally:
                 response.close()
+        except httpx.DecodingError as error:
+            raise MalformedResponse(
+                f"{self._shown(_failed_url(error, sent))} sent a body that cannot be decompressed,"
+                " because it is not gzip or is cut off"
+            ) from error
         except httpx.HTTPError as error:
-            raise self._network_error(_failed_url(error, sent), error) from error
+            raise self._network_error(self._shown(_failed_url(error, sent)), error) from error
 
     def _redirected(
         self, response: httpx.Response, request: _Request, auth: httpx.Auth | None, hops: int
@@ -328,22 +333,26 @@ class Client:
             # Nested or stronger compression can expand 64 KiB to gigabytes in one step, before
             # the size is checked below.
             raise MalformedResponse(
-                f"{response.url.copy_with(query=None)} sent a body that is compressed twice, or in"
-                " an encoding that was not requested"
+                f"{self._shown(response.url)} sent a body that is compressed twice, or in an"
+                " encoding that was not requested"
             )
         assert isinstance(response.stream, httpx.SyncByteStream), "the client is synchronous"  # noqa: S101  tells the type checker
         chunks: Iterable[bytes] = response.stream
         if encoding == "gzip":
-            chunks = _decompress(chunks, str(response.url.copy_with(query=None)))
+            chunks = _decompress(chunks)
         body = []
         for chunk in chunks:
             body.append(chunk)
             size += len(chunk)
             if size > request.max_bytes:
                 raise ResponseTooLarge(
-                    f"{response.url.copy_with(query=None)} sent more than {request.limit_text}"
+                    f"{self._shown(response.url)} sent more than {request.limit_text}"
                 )
         return b"".join(body)
+
+    def _shown(self, url: httpx.URL) -> str:
+        """Return a URL for an error message. A redirect may have put a secret into its path."""
+        return redact(describe(url), self._secrets())
 
     def _network_error(self, url: str, error: httpx.HTTPError) -> RegistryError:
         reason = redact(str(error), self._secrets()) or type(error).__name__
@@ -361,14 +370,14 @@ class Client:
         return Unreachable(f"the connection to {url} broke: {reason}")
 
 
-def _decompress(chunks: Iterable[bytes], url: str) -> Iterator[bytes]:
+def _decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield a decompressed body in small steps. It may consist of several gzip members (RFC 1952).
 
     httpx decodes the first member and drops the others, and takes a body that is cut off for a
     complete one.
 
     Raises:
-        MalformedResponse: If the body is not gzip, is cut off, or is followed by other bytes.
+        httpx.DecodingError: If the body is not gzip, is cut off, or is followed by other bytes.
     """
     member, started = zlib.decompressobj(zlib.MAX_WBITS | 16), False
     try:
@@ -381,9 +390,9 @@ def _decompress(chunks: Iterable[bytes], url: str) -> Iterator[bytes]:
                 yield member.decompress(data, _STEP)
                 data = member.unused_data if member.eof else member.unconsumed_tail
     except zlib.error as error:
-        raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
+        raise httpx.DecodingError(str(error)) from error
     if started and not member.eof:
-        raise MalformedResponse(f"{url} sent a compressed body that is cut off")
+        raise httpx.DecodingError("the body is cut off")
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -400,11 +409,11 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> str:
-    """Return the failed URL without its query: the request's, or the token server's."""
+def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> httpx.URL:
+    """Return the URL whose request failed: the registry's, or that of the token server."""
     with suppress(RuntimeError):  # raised by httpx if the error has no request
         request = error.request
-    return str(request.url.copy_with(query=None))
+    return request.url
 
 
 def _is_certificate_error(error: BaseException) -> bool:

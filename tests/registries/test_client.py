@@ -368,12 +368,24 @@ def test_error_of_a_redirect_contains_no_secret() -> None:
     with pytest.raises(BadRequest) as caught:
         get(client_of(handler))
     sentence_of(caught.value)
-    handler, _ = answers(
-        httpx.Response(307, headers={"Location": f"/{TOKEN}"}), httpx.Response(403)
-    )
-    with pytest.raises(RegistryError) as refused:
-        get(client_of(handler))
-    sentence_of(refused.value)
+    for answer in (
+        httpx.Response(403),
+        httpx.Response(200, content=b"x" * 200),
+        httpx.Response(200, headers={"Content-Encoding": "br"}),
+    ):
+        handler, _ = answers(httpx.Response(307, headers={"Location": f"/{TOKEN}"}), answer)
+        with pytest.raises(RegistryError) as refused:
+            get(client_of(handler), 100)
+        sentence_of(refused.value)
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        if request.url.path == PATH:
+            return httpx.Response(307, headers={"Location": f"/{TOKEN}"})
+        raise httpx.ReadError("broken", request=request)
+
+    with pytest.raises(RegistryError) as unread:
+        get(client_of(broken))
+    sentence_of(unread.value)
 
 
 # Bytes after a response.

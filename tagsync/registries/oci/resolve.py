@@ -34,8 +34,8 @@ DEPTH: Final = 3
 ERRORS_IN_A_ROW: Final = 10
 """Number of errors in a row after which tagsync checks whether the registry still works.
 
-If tags cannot be resolved, tagsync requests a tag again that was resolved before. If manifests cannot
-be fetched, tagsync leaves the others for the next poll.
+If tags cannot be resolved, tagsync requests a tag again that was resolved before. If manifests
+cannot be fetched, tagsync leaves the others for the next poll.
 """
 
 _MANIFEST_LIMIT_TEXT: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
