@@ -1,7 +1,8 @@
 """The current time, and the text form in which tagsync stores times.
 
 A time that tagsync takes from the clock is stored as ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC. Sorting
-such texts sorts the times. A time that a registry states is stored exactly as the registry sent it.
+such texts sorts them by time. A time that a registry states is stored exactly as the registry sent
+it.
 """
 
 from collections.abc import Callable

@@ -9,15 +9,20 @@ import unicodedata
 from typing import Final
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that a terminal interprets instead of showing them: control characters,
-direction marks, surrogates and line separators."""
+"""Unicode categories of the characters that a terminal interprets instead of showing them.
+
+They are control characters, direction marks, surrogates and line separators.
+"""
 
 _FORMULA: Final = (
     *("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"),
     *("\t", "\r", "\n", "\\t", "\\r", "\\n"),
 )
-"""Beginnings of a text that a spreadsheet may treat as a formula: signs, also in full width, and
-tabs and line ends, also in the form in which `escape_control_characters` writes them."""
+"""Beginnings of texts that a spreadsheet may treat as formulas.
+
+They are signs in normal and in full width, and tabs and line ends. Tabs and line ends are also
+listed as the escape sequences that `escape_control_characters` writes.
+"""
 
 _DIGEST: Final = re.compile(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}")
 
@@ -28,8 +33,8 @@ _LONGEST: Final = 300
 def escape_control_characters(text: str) -> str:
     """Return the text with control characters written as escape sequences.
 
-    Names in a registry may contain sequences that recolour, retitle or overwrite the screen, line
-    breaks that forge log lines, and marks that reverse the reading direction.
+    Names in a registry may contain sequences that change the colours, the title or the contents of
+    a terminal, line breaks that forge log lines, and marks that reverse the reading direction.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -42,7 +47,7 @@ def escape_control_characters(text: str) -> str:
 
 
 def escape_formulas(text: str) -> str:
-    """Return the text as a cell that a spreadsheet does not compute.
+    """Return the text in a form that a spreadsheet does not treat as a formula.
 
     Each part between semicolons is escaped, because some spreadsheets split cells there. The rules
     are those of OWASP ("CSV Injection").
@@ -53,8 +58,8 @@ def escape_formulas(text: str) -> str:
 def truncate(text: str) -> str:
     """Return the beginning of another program's text, for use in an error message.
 
-    The result is one line without control characters. A server may send any characters, and the
-    messages of SQLite may quote bytes of a damaged file.
+    The result is one line without control characters. This is needed because a server may send any
+    characters, and a message of SQLite may quote bytes of a damaged file.
     """
     line = " ".join(text.split())[:_LONGEST]
     return "".join(character if character.isprintable() else "\ufffd" for character in line)

@@ -209,6 +209,11 @@ def digest_of(body: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{_HASHES[algorithm](body).hexdigest()}"
 
 
+def _hashes_to(body: bytes, digest: str) -> bool:
+    """Return whether a text is the digest of these bytes, by SHA-256 or SHA-512."""
+    return is_digest(digest) and digest_of(body, digest.partition(":")[0]) == digest
+
+
 def media_type(content_type: str) -> str | None:
     """Return the media type in a ``Content-Type`` header, without its parameters.
 
@@ -246,7 +251,7 @@ def listed_image(
         schema=schema,
         size=size,
         manifest=manifest,
-        verified=agrees and digest_of(manifest.encode()) == digest,
+        verified=agrees and _hashes_to(manifest.encode(), digest),
     )
 
 

@@ -12,7 +12,10 @@ import msgspec
 OCI_REPOSITORY: Final = re.compile(
     r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
 )
-"""Valid repository names (OCI distribution specification, "Pulling manifests")."""
+"""The pattern of valid repository names.
+
+It is that of the OCI distribution specification, "Pulling manifests".
+"""
 
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
@@ -38,10 +41,10 @@ class Repository(msgspec.Struct, frozen=True, order=True):
 class Tag(msgspec.Struct, frozen=True, gc=False):
     """One tag, with every documented field of a registry's list except the manifest.
 
-    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. SWR has other
-    names for two of them: ``registry_id`` is its ``id``, and ``registry_repo_id`` its ``repo_id``.
-    An attribute is None if the registry did not send it. ``digest`` is also None if the tag was
-    listed but not resolved.
+    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Two of them have
+    other names in SWR: SWR's ``id`` is ``registry_id``, and SWR's ``repo_id`` is
+    ``registry_repo_id``. An attribute is None if the registry did not send it. ``digest`` is also
+    None if the tag was listed but not resolved.
     """
 
     tag: str
@@ -95,20 +98,23 @@ def _none_recorded(_: Collection[str]) -> Set[str]:
 class Scope(msgspec.Struct, frozen=True):
     """Options for a listing: which tags to resolve, and whether to fetch manifests.
 
-    The client of a registry whose tag list contains digests and manifests ignores these options.
+    If a registry's tag list already contains digests and manifests, the client for this registry
+    ignores the options.
 
     Attributes:
         tags: Globs over tag names. A tag that matches no glob is listed without a digest.
+        exclude_tags: Globs over tag names. A tag that matches one is listed without a digest, too.
         manifests: Whether to fetch manifests, also those that an index references.
-        recorded: A function that receives digests and returns those of them whose manifest is
+        recorded: A function that receives digests and returns the digests whose manifests are
             recorded. These manifests are not fetched again.
-        seen: Tags by name that the previous read of the same poll resolved. They are taken over
-            and not resolved again.
+        seen: Tags that an earlier read of the same poll has resolved, by name. The client takes
+            them from here and does not resolve them again.
         confirm_missing: Whether to confirm each missing manifest by a GET request, although the
             recorded listing lacked the same manifests.
     """
 
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
@@ -116,36 +122,43 @@ class Scope(msgspec.Struct, frozen=True):
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""
+        if any(fnmatchcase(name, glob) for glob in self.exclude_tags):
+            return False
         return any(fnmatchcase(name, glob) for glob in self.tags)
 
 
 EVERYTHING: Final = Scope()
-"""Resolve every tag, and fetch no manifests."""
+"""The options that resolve every tag and fetch no manifests."""
 
 
 class Listing(msgspec.Struct, frozen=True):
     """One complete and consistent read of a repository's tags.
 
     Attributes:
-        tags: By name.
+        tags: The tags by name.
         images: The images that tags point to, by digest.
-        started_at: When the first request was sent.
-        finished_at: When the last byte arrived. Each tag was read between these two times.
-        fingerprint: Hash of everything that was read: equal fingerprints mean equal listings.
-            None if the listing was merged from two reads, or has to be read again.
-        pages: Number of responses from which the listing was read. If it is more than 1, the
-            listing is not a snapshot of one moment.
+        started_at: The time when the first request was sent.
+        finished_at: The time when the last byte arrived. Each tag was read between ``started_at``
+            and this time.
+        fingerprint: Hash of everything that was read. Equal fingerprints mean equal listings. None
+            if a later listing cannot be compared with this one: some manifests could not be
+            fetched, two different reads were merged, or the repository does not exist.
+        pages: Number of responses from which the listing was read. If the number is more than 1,
+            the listing is not a snapshot of one moment.
         requests: Number of requests, retries included.
         size: Total size of the response bodies, in bytes.
         unverified: Names of the tags whose manifest does not match its digest or image_id.
         exists: False if the registry answered that the repository does not exist.
-        children: Images that indexes reference and that were fetched with them, by digest.
+        children: Images that indexes reference and that were fetched with these indexes, by
+            digest.
         steady: False if two identical requests may return different tags, so that even one page
             is not a consistent snapshot.
         missing: Names of the tags that the registry lists although it has no manifest for them.
         failed: Tags whose manifest could not be read for another reason, each with the error.
         bad_names: Listed texts that cannot be the name of a tag. They are left out.
         unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
+        bad_fields: The fields of each tag that the registry sent in another type than documented.
+            They are None in the tag.
         source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
 
@@ -165,11 +178,15 @@ class Listing(msgspec.Struct, frozen=True):
     failed: Mapping[str, str] = {}
     bad_names: tuple[str, ...] = ()
     unfetched: str | None = None
+    bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
 
 
 class Unchanged(msgspec.Struct, frozen=True):
-    """A complete read that returned the recorded listing; attributes as in `Listing`."""
+    """A complete read that returned the recorded listing again.
+
+    The attributes are those of `Listing`.
+    """
 
     started_at: str
     finished_at: str
@@ -181,8 +198,8 @@ class Unchanged(msgspec.Struct, frozen=True):
 def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:
     """Return whether a change makes a tag point to another image.
 
-    If one of the digests is None, the change is not a move: it only means that tagsync started or
-    stopped resolving the tag.
+    If one of the digests of an updated tag is None, the change is not a move. It only means that
+    tagsync started or stopped resolving the tag.
     """
     return kind == "updated" and None not in {old_digest, new_digest} and old_digest != new_digest
 
@@ -208,14 +225,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordedChange(msgspec.Struct, frozen=True, gc=False):
-    """A change as the history stores it; attributes as the columns of ``changes``.
+    """A change as the history stores it. Each attribute is a column of ``changes``.
 
     Attributes:
-        fields: JSON of the fields that differ.
-        not_before: The change happened after this time. None if the tag was there when the
+        fields: The fields that differ, as JSON.
+        not_before: The change happened after this time. None if the tag existed when the
             repository was first listed.
         observed_at: The change happened no later than this time.
-        hash: SHA-256 of this change and of the previous change's hash.
+        hash: SHA-256 of this change and the hash of the previous change.
     """
 
     id: int
@@ -244,12 +261,13 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         exclude: Exact names and globs of repositories to leave out.
         interval: Time between two polls of a repository, unless ``cron`` is set.
         cron: The five fields of a crontab line, in UTC.
-        jitter: Largest random delay of each poll.
+        jitter: Maximum random delay of each poll.
         discovery_interval: Time between two searches for repositories that match the globs.
         agreeing_listings: Number of consecutive listings that have to agree before a suspicious
             deletion is recorded.
         shared: Whether to discover repositories that other accounts share.
         tags: Globs over the tags to resolve, see `Scope`.
+        exclude_tags: Globs over the tags not to resolve, see `Scope`.
         manifests: Whether to fetch manifests, see `Scope`.
     """
 
@@ -263,6 +281,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     agreeing_listings: int = 2
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @cached_property
@@ -297,7 +316,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
 
 
 def is_glob(pattern: str) -> bool:
-    """Return whether a pattern may match names other than itself."""
+    """Return whether a pattern is a glob: it may match other names than its own text."""
     return any(character in pattern for character in "*?[")
 
 

@@ -1,10 +1,12 @@
 """Pure: when a repository is due or stale, and how long to back off."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 from typing import Final
 from zlib import crc32
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
@@ -18,6 +20,25 @@ LONGEST_BACKOFF: Final = timedelta(minutes=15)
 """Default upper limit of the delays that `backoff` returns."""
 
 
+def firings(cron: str, at: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+    """Yield the times that a cron expression gives after a time, in UTC.
+
+    Args:
+        cron: Five fields, with ``CRON_TZ=ZONE`` before them if they are not in UTC.
+        at: The time to start from. Its minute is left out.
+        reverse: Whether to yield the times before ``at``, the latest first.
+
+    Raises:
+        cronsim.CronSimError: If a field is invalid.
+        LookupError, ValueError, OSError: If the time zone is unknown.
+    """
+    prefix, fields = cron.split(maxsplit=1) if cron.startswith("CRON_TZ=") else ("", cron)
+    zone: tzinfo = ZoneInfo(prefix.removeprefix("CRON_TZ=")) if prefix else UTC
+    for firing in CronSim(fields, at.astimezone(zone), reverse=reverse):
+        # Convert it: Python subtracts two times of one zone without regard to daylight saving.
+        yield firing.astimezone(UTC)
+
+
 def spacing(watch: Watch, at: datetime) -> timedelta:
     """Return the planned time between two polls of a repository, at a given time.
 
@@ -28,7 +49,7 @@ def spacing(watch: Watch, at: datetime) -> timedelta:
         return watch.interval
     # Polls are planned at whole minutes, and CronSim leaves out the minute from which it starts.
     minute_after = at.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    latest, before = islice(CronSim(watch.cron, minute_after, reverse=True), 2)
+    latest, before = islice(firings(watch.cron, minute_after, reverse=True), 2)
     return latest - before
 
 
@@ -40,7 +61,7 @@ def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
     included.
     """
     if watch.cron is not None:
-        return next(CronSim(watch.cron, after.astimezone(UTC)))
+        return next(firings(watch.cron, after))
     interval = watch.interval.total_seconds()
     offset = crc32(repository.full_name.encode()) / 2**32 * interval
     turns = math.floor((after.timestamp() - offset) / interval) + 1
@@ -67,7 +88,7 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
         return True
     if watch.cron is None:
         return now - last > STALE_AFTER * watch.interval
-    *_, third = islice(CronSim(watch.cron, last), STALE_AFTER)
+    *_, third = islice(firings(watch.cron, last), STALE_AFTER)
     return now > third
 
 

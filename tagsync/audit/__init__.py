@@ -1,1 +1,1 @@
-"""Answer questions about the recorded history, and say how certain an answer is."""
+"""Query the recorded history, and state how certain each answer is."""

@@ -30,7 +30,10 @@ HISTORIES_SQL: Final = """
           AND coalesce(not_before, '') < ?
     ORDER BY tag, id
 """
-"""Every change of a repository that may have happened before a moment, ordered by tag."""
+"""A query for the changes of a repository that may have happened before a moment, by tag.
+
+The parameters are the name of the registry, the name of the repository and the moment.
+"""
 
 _COVERED_SQL: Final = """
     SELECT first_at, last_at FROM observations
@@ -40,14 +43,16 @@ _COVERED_SQL: Final = """
 
 
 def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row]:
-    """Yield what each tag pointed to at a moment, and how certain that is.
+    """Yield the image that each tag pointed to at a moment, and the certainty.
 
-    If a tag may have been in several states, it has a row for each state. ``present`` is False in a
-    row for a state in which the tag did not exist. If no tag is known and complete listings do not
-    cover the moment, the only row has no tag and shows the certainty.
+    If a tag may have been in several states at the moment, the result has a row for each of these
+    states. In the row of a state in which the tag did not exist, ``present`` is False.
+
+    If complete listings do not cover the moment and no tag is known for it, the result is one row
+    that has no tag and shows only the certainty.
 
     Args:
-        db: A connection that may read.
+        db: A connection to the database.
         repository: A recorded repository.
         moment: The time, as `tagsync.clock.timestamp` writes it.
 
@@ -68,18 +73,21 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
 
 
 def diff(db: Connection, repository: Repository, start: str, end: str | None) -> Iterator[Row]:
-    """Yield the net difference between two moments, and how certain it is.
+    """Yield the net difference between two moments, and the certainty.
 
-    If a tag may have been in several states at one of the moments, it has a row for each pair of
-    states that differ. If complete listings do not cover one of the moments, the first row has no
-    tag and shows the certainty.
+    The result has a row for each tag whose states at the two moments differ. If the tag may have
+    been in several states at one of the moments, the result has a row for each possible pair of
+    different states.
+
+    If complete listings do not cover one of the moments, the first row has no tag and shows only
+    the certainty.
 
     Args:
-        db: A connection that may read.
+        db: A connection to the database.
         repository: A recorded repository.
         start: The first moment, as `tagsync.clock.timestamp` writes it.
-        end: The second moment in the same form. If it is None, the time of the last complete
-            listing.
+        end: The second moment in the same form. None means the time of the last complete listing,
+            or ``start`` if the last complete listing was earlier.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -107,7 +115,7 @@ def _coverage(db: Connection, repository: Repository) -> ListingCoverage:
 def _histories(
     db: Connection, repository: Repository, moment: str
 ) -> Iterator[tuple[str, list[TagState]]]:
-    """Yield each tag with the states that it may have reached before a moment."""
+    """Yield each tag, and the states that the tag may have reached before a moment."""
     rows = db.execute(HISTORIES_SQL, (repository.registry, repository.name, moment))
     for tag, changes in groupby(rows, key=itemgetter(0)):
         what = f"the changes of {repository.full_name} tag {tag!r}"
@@ -140,7 +148,7 @@ def _state_row(
 def _pairs(
     before: Sequence[TagState], after: Sequence[TagState]
 ) -> Iterator[tuple[TagState, TagState]]:
-    """Yield pairs of states that differ, in which the new may follow the old state."""
+    """Yield each pair of different states in which the second may follow the first."""
     for old in before:
         for new in after:
             if new.observed_at >= old.observed_at and new.fields != old.fields:
@@ -154,7 +162,7 @@ def _difference_row(
     new: TagState | None,
     certainty: Certainty,
 ) -> Row:
-    before, after = (version.fields if version else None for version in (old, new))
+    before, after = (state.fields if state else None for state in (old, new))
     kind = "added" if before is None else "deleted" if after is None else "updated"
     was, became = before or {}, after or {}
     fields = {

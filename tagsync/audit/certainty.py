@@ -1,11 +1,14 @@
-"""The states of a tag at a moment, and how certain they are. Pure.
+"""Determine the possible states of a tag at a moment, and how certain they are.
 
 A change happened after its ``not_before`` and no later than its ``observed_at``. At a given moment,
-some changes had therefore certainly happened, and some later ones may have happened. The tag was in
-the state after the last change that had certainly happened, or in one of the states after it.
+each change of a tag had therefore certainly happened, possibly happened, or not yet happened. The
+tag was in the state after the last change that had certainly happened, or in the state after one of
+the changes that had possibly happened.
 
-This holds only for moments that complete listings cover: in a gap in coverage anything may have
-happened, and before the first listing nothing is known.
+This rule holds only for a moment that complete listings cover. In a gap in coverage, a tag may also
+have changed without any record of the change. Before the first listing, nothing is known.
+
+The functions of this module are pure: they do not read the database.
 """
 
 from bisect import bisect_right
@@ -17,24 +20,25 @@ import msgspec
 Level = Literal["certain", "uncertain", "not observed", "unknown"]
 """How certain an answer is.
 
-``certain``: the listings before and after agree. ``uncertain``: the tag changed between two
-listings, and the moment lies between them. ``not observed``: the moment is in a gap in coverage;
-the answer is the last known state. ``unknown``: the moment is before the first complete listing.
+``certain``: the listings before and after the moment agree about the tag. ``uncertain``: the tag
+changed between two listings, and the moment lies between these listings. ``not observed``: the
+moment is in a gap in coverage; the answer is the last known state, and also the next known state if
+it differs. ``unknown``: the moment is before the first complete listing.
 """
 
 _LEVELS: Final[tuple[Level, ...]] = ("certain", "uncertain", "not observed", "unknown")
-"""All levels, the most certain first."""
+"""All levels, from the most certain to the least certain."""
 
 
 class TagState(msgspec.Struct, frozen=True):
-    """A state of a tag, and the time of the change that led to it.
+    """A state of a tag, and the times between which the tag changed to this state.
 
     Attributes:
         fields: The tag's fields that have a value. None if the tag did not exist in this state.
-        not_before: The change happened after this time. None if the tag was there when its
-            repository was first listed, and for the state before the first change.
-        observed_at: The change happened no later than this time. Empty for the state before the
-            first change.
+        not_before: The change to this state happened after this time. None if the tag existed when
+            its repository was first listed, and in the state before the first change.
+        observed_at: The change to this state happened no later than this time. Empty in the state
+            before the first change.
     """
 
     fields: Mapping[str, Any] | None
@@ -43,12 +47,13 @@ class TagState(msgspec.Struct, frozen=True):
 
 
 class Certainty(msgspec.Struct, frozen=True):
-    """How certain an answer is, and the interval in which it is not more certain.
+    """How certain an answer is, and the interval for which it is not certain.
 
     Attributes:
         level: How certain the answer is.
-        start: Start of the interval. None if it has no start.
-        end: End of the interval. None if it has no end.
+        start: Start of the interval. None if the answer is certain, or if the interval includes all
+            earlier times.
+        end: End of the interval. None if the answer is certain, or if the interval has not ended.
     """
 
     level: Level = "certain"
@@ -61,7 +66,7 @@ CERTAIN: Final = Certainty()
 
 
 class TagChange(NamedTuple):
-    """The columns of ``changes`` that determine the state of a tag, decoded."""
+    """The decoded columns of ``changes`` that determine the state of a tag."""
 
     kind: str
     fields: Mapping[str, tuple[Any, Any]]
@@ -70,7 +75,11 @@ class TagChange(NamedTuple):
 
 
 def tag_states(changes: Iterable[TagChange]) -> list[TagState]:
-    """Return the states of a tag in their order; the first is before all changes."""
+    """Return the states of a tag: before its first change, and after each change.
+
+    Args:
+        changes: All changes of the tag, oldest first.
+    """
     found = [TagState(None)]
     for change in changes:
         fields: dict[str, Any] | None = None
@@ -89,7 +98,7 @@ def possible_states(history: Sequence[TagState], moment: str) -> Sequence[TagSta
     """Return the states in which a tag may have been at a moment.
 
     Args:
-        history: The result of `tag_states`.
+        history: The states of the tag, as `tag_states` returns them.
         moment: A time that complete listings cover.
     """
     latest = len(history) - 1
@@ -102,7 +111,7 @@ def possible_states(history: Sequence[TagState], moment: str) -> Sequence[TagSta
 
 
 def certainty_of(states: Sequence[TagState]) -> Certainty:
-    """Return how certain an answer is if a tag may have been in these states."""
+    """Return how certain an answer is if a tag may have been in any of these states."""
     if len(states) == 1:
         return CERTAIN
     return Certainty("uncertain", states[1].not_before, states[-1].observed_at)
@@ -125,10 +134,10 @@ def least_certain(*certainties: Certainty) -> Certainty:
 
 
 class ListingCoverage:
-    """The times that a repository's complete listings cover."""
+    """The periods that a repository's complete listings cover."""
 
     def __init__(self, runs: Iterable[tuple[str, str]]) -> None:
-        """Merge runs of complete listings that overlap.
+        """Merge overlapping runs of complete listings into periods.
 
         Args:
             runs: The times of the first and the last listing of each run, in any order.
@@ -143,16 +152,16 @@ class ListingCoverage:
 
     @property
     def first(self) -> str | None:
-        """The time of the first complete listing. None without any listing."""
+        """The time of the first complete listing. It is None without any listing."""
         return self._runs[0][0] if self._runs else None
 
     @property
     def last(self) -> str | None:
-        """The time of the last complete listing. None without any listing."""
+        """The time of the last complete listing. It is None without any listing."""
         return self._runs[-1][1] if self._runs else None
 
     def at(self, moment: str) -> Certainty:
-        """Return how certain an answer about a moment can be at best."""
+        """Return the highest possible certainty of an answer about a moment."""
         following = bisect_right(self._firsts, moment)
         if not following:
             return Certainty("unknown", None, self.first)

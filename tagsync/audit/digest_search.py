@@ -1,7 +1,8 @@
-"""Find every tag that points, or pointed, to a digest.
+"""Find every tag that leads, or led, to a digest.
 
-The digest may belong to a manifest, a configuration or a layer. A tag leads to the digest if the
-tag points to an image that has this digest or that references it, directly or through an index.
+The digest may be that of a manifest, a configuration or a layer. A tag leads to a digest if the
+image that the tag points to has this digest or references it. An index also references the digests
+that its manifests reference.
 """
 
 import json
@@ -19,12 +20,15 @@ LEAST_DIGITS: Final = 6
 """Minimum number of hexadecimal digits in a query."""
 
 _MAX_COUNTED: Final = 10
-"""The search stops at this number of digests with the same beginning: the query is ambiguous."""
+"""Number of digests at which a search by a prefix stops, because the prefix is ambiguous anyway."""
 
 _DIGEST: Final = re.compile(rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})")
 
 _ALGORITHMS: Final = ("sha256", "sha512")
-"""The algorithms of the OCI image specification (descriptor.md, "Registered Algorithms")."""
+"""Algorithms to search if a query names none.
+
+They are those of the OCI image specification (descriptor.md, "Registered Algorithms").
+"""
 
 TAGS_OF_DIGEST_SQL: Final = """
     SELECT h.repository, h.tag, h.digest, h.not_before, h.valid_from, h.still_at, h.valid_to,
@@ -35,30 +39,35 @@ TAGS_OF_DIGEST_SQL: Final = """
     LEFT JOIN images AS i ON i.digest = h.digest
     ORDER BY h.repository, h.tag, h.valid_from
 """
-"""Every interval in which a tag pointed to one of some images.
+"""A query for every interval in which a tag pointed to one of several images.
 
-The parameter is a JSON list of pairs: the image's digest, and the digest of the manifest through
-which an index leads to the query, which is null (in JSON) if the image is not an index."""
+The parameter is a JSON list with a pair for each image. The first element of a pair is the image's
+digest. If the image is an index that leads to the searched digest through one of its manifests, the
+second element is the digest of this manifest. Otherwise, the second element is JSON's null.
+"""
 
 Row = dict[str, Any]
 
 
 def find(db: Connection, text: str) -> Iterator[Row]:
-    """Yield every tag that leads to a digest, or led to it earlier, with the interval.
+    """Yield a row for each interval in which a tag led to a digest.
 
-    The interval in which the tag pointed to the image ``digest`` began after ``not_before`` and no
-    later than ``valid_from``. ``still_at`` is the last time at which the tag is known to have
-    pointed to the image. ``valid_to`` is the end of the first listing in which it did not, or None
-    if the interval has not ended.
+    ``digest`` is the digest of the image that the tag pointed to. The tag began to point to this
+    image after ``not_before`` and no later than ``valid_from``. ``still_at`` is the last time at
+    which the tag is known to have pointed to the image. ``valid_to`` is the end of the first
+    listing in which the tag no longer pointed to the image. It is None if the tag still points to
+    the image.
 
-    ``role`` is the role of the queried digest. If the image is an index, ``platform`` is the
-    platform through which the index leads to the queried digest.
+    ``role`` is the role of the searched digest. If the image is an index that leads to the searched
+    digest through one of its manifests, ``platform`` is the platform that the index states for this
+    manifest. Otherwise ``platform`` is None.
 
     Args:
-        db: A connection that `tagsync.database.migrations.check_current` accepts.
+        db: A connection to a database that `tagsync.database.migrations.check_current` accepts.
         text: A digest or a unique prefix of a digest, with or without ``sha256:``.
 
     Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
         UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
     """
     found = _digest_for(db, text)
@@ -79,16 +88,17 @@ def find(db: Connection, text: str) -> Iterator[Row]:
 
 
 class _Usage(NamedTuple):
-    """A digest's role, and the images that have it as configuration or layer."""
+    """A digest's role, and the images whose configuration or layer has this digest."""
 
     role: Role
     images: list[str]
 
 
 def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
-    """Return the digest that begins with a text, and its usage, or None.
+    """Return the only digest that begins with a text, and the usage of this digest.
 
-    The result is None if the digest is not recorded.
+    Returns:
+        None if no recorded digest begins with the text.
 
     Raises:
         UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
@@ -102,7 +112,7 @@ def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
     beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
     known = _referenced(db, match[2], tuple(beginnings))
     for digest in _recorded(db, beginnings):
-        # The manifest of one image may also be a layer of another image.
+        # The same digest may be the manifest of one image and a layer of another image.
         known[digest] = _Usage("manifest", known[digest].images if digest in known else [])
     if len(known) > 1:
         count = f"at least {_MAX_COUNTED}" if len(known) >= _MAX_COUNTED else str(len(known))
@@ -127,7 +137,16 @@ def _recorded(db: Connection, beginnings: Iterable[str]) -> list[str]:
 
 
 def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dict[str, _Usage]:
-    """Return the referenced digests with one of these beginnings, and their usage."""
+    """Return the referenced digests that begin with one of the given texts.
+
+    Args:
+        db: The connection.
+        digits: The hexadecimal digits with which the digests begin, without an algorithm.
+        beginnings: The texts: an algorithm, a colon and the digits.
+
+    Returns:
+        The usage of each digest, by digest.
+    """
     found: dict[str, _Usage] = {}
     for image, manifest, image_id in images_referencing(db, digits):
         for digest, role in dict(_references(manifest, image_id)).items():
@@ -142,6 +161,7 @@ def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dic
 
 
 def _references(manifest: str | None, image_id: str | None) -> Iterator[tuple[str, Role]]:
+    """Yield each digest that an image references, and the digest's role."""
     for role, digest in decode(manifest).references():
         yield digest, role
     if image_id:
@@ -152,8 +172,9 @@ def _paths(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]
     """Return the images with these digests, and every index that leads to one of them.
 
     Returns:
-        Pairs of an image's digest and None, or of an index's digest and the digest of a manifest
-        that the index references and that leads to one of the images.
+        A pair for each image. For an image with one of the digests, the pair is its digest and
+        None. For an index, the pair is its digest and the digest of a manifest through which it
+        leads to one of these images.
     """
     paths: set[tuple[str, str | None]] = {(digest, None) for digest in digests}
     queue = [digest for digest, _ in paths]

@@ -64,21 +64,21 @@ class Audit:
     """A read-only view of the database. Safe to use while another process writes."""
 
     def __init__(self, db: Connection, path: Path) -> None:
-        """Use an open connection. Other modules call `open`."""
+        """Query through an open connection. Other modules call `open` instead."""
         self._db = db
         self._path = str(path)
 
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Open the database, so that all queries see it as it is now.
+        """Open the database. All queries see the same state of the database.
 
-        This creates no file and migrates nothing.
+        Opening creates no file and does not migrate the database.
 
         Raises:
             UnusableDatabase: If the file is missing, or belongs to another program or to a newer
                 tagsync.
-            StoreError: If the file cannot be read, or if it changed meanwhile.
+            StoreError: If the file cannot be read, or if it changed while it was read.
         """
         if not path.exists():
             raise UnusableDatabase(f"there is no database at {path}: run tagsync sync first")
@@ -89,7 +89,7 @@ class Audit:
         """Return the recorded repositories that match a pattern, sorted by name.
 
         Args:
-            patterns: Globs over full names. If there are none, all repositories.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
 
         Raises:
             UnknownRepository: If a pattern matches no repository.
@@ -99,11 +99,11 @@ class Audit:
         return matching([Repository(*name) for name in names], patterns)
 
     def status(self, watches: Mapping[Repository, Watch | None], now: datetime) -> list[Row]:
-        """Return how fresh each repository is.
+        """Return how fresh the record of each repository is.
 
         Args:
-            watches: The repositories to show, each with its watch. The watch is None if the
-                repository is no longer configured. ``stale`` in its row is None then.
+            watches: The repositories to show, each with its watch. If a repository is no longer
+                configured, its watch is None, and so is ``stale`` in its row.
             now: The current time.
 
         Returns:
@@ -127,9 +127,9 @@ class Audit:
         ]
 
     def last_attempt_at(self, repositories: Sequence[Repository]) -> str | None:
-        """Return the time of the last poll of these repositories.
+        """Return the time of the last poll of any of these repositories.
 
-        The result is None if none of the repositories was polled.
+        The result is None if none of the repositories was ever polled.
 
         Raises:
             DamagedRecord: If a row is not what tagsync wrote.
@@ -144,10 +144,11 @@ class Audit:
         return max(filter(None, attempts), default=None)
 
     def tags(self, patterns: Sequence[str]) -> Iterator[Row]:
-        """Yield what each tag points to now.
+        """Yield each tag of the last complete listing, and the image that it points to.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
+            DamagedRecord: If a row is not what tagsync wrote.
         """
         for repository in self.repositories(patterns):
             for row in self._db.query(_TAGS_SQL, (repository.full_name,)):
@@ -155,10 +156,10 @@ class Audit:
                 yield row
 
     def tags_at(self, patterns: Sequence[str], moment: str) -> Iterator[Row]:
-        """Yield what each tag pointed to at a moment; see `at_moment.tags_at`.
+        """Yield the image that each tag pointed to; see `at_moment.tags_at`.
 
         Args:
-            patterns: Globs over full names. If there are none, all repositories.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
             moment: The time, as `tagsync.clock.timestamp` writes it.
 
         Raises:
@@ -171,9 +172,9 @@ class Audit:
         """Yield the net difference between two moments; see `at_moment.diff`.
 
         Args:
-            patterns: Globs over full names. If there are none, all repositories.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
             start: The first moment, as `tagsync.clock.timestamp` writes it.
-            end: The second moment in the same form. If it is None, the time of the last complete
+            end: The second moment in the same form. None means the time of the last complete
                 listing of each repository.
 
         Raises:
@@ -194,13 +195,13 @@ class Audit:
         """Yield the changes, oldest first.
 
         Args:
-            patterns: Globs over full names. If there are none, all repositories.
-            since: Leave out changes that certainly happened before this time, which has the form
-                that `tagsync.clock.timestamp` writes.
-            until: Leave out changes that certainly happened after this time, and the tags of a
-                first listing after this time. The form is the same.
-            kinds: The kinds of changes to include. If there are none, all kinds.
-            tag: The name of a tag, or a glob over names of tags. If it is None, all tags.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            since: A time, as `tagsync.clock.timestamp` writes it. Changes that certainly happened
+                before this time are left out.
+            until: A time in the same form. Changes that certainly happened after this time are left
+                out, and so are the tags of a repository that was first listed after this time.
+            kinds: The kinds of changes to include. If the sequence is empty, all kinds.
+            tag: The name of a tag, or a glob over names of tags. None means all tags.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -238,10 +239,10 @@ class Audit:
         failed polls, ``held`` for a run of held listings, and ``hole`` for a gap without any poll.
 
         Args:
-            patterns: Globs over full names. If there are none, all repositories.
-            since: Leave out rows that ended before this time, which has the form that
-                `tagsync.clock.timestamp` writes.
-            until: Leave out rows that began after this time. The form is the same.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            since: A time, as `tagsync.clock.timestamp` writes it. Runs and gaps that ended before
+                this time are left out.
+            until: A time in the same form. Runs and gaps that began after this time are left out.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -256,10 +257,10 @@ class Audit:
                     yield {"repository": name, **row}
 
     def find(self, digest: str) -> Iterator[Row]:
-        """Yield every tag that leads, or led, to a digest; see `digest_search.find`.
+        """Yield each interval in which a tag led to a digest; see `digest_search.find`.
 
         Raises:
-            UnclearQuestion: If the text is not a digest, or the prefix of more than one.
+            UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
             UnusableDatabase: If an older tagsync wrote the database last.
         """
         migrations.check_current(self._db, self._path)
@@ -276,7 +277,9 @@ class Audit:
 
 
 def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
-    """Return the repositories that match one of the globs, or all if ``patterns`` is empty.
+    """Return the repositories that match at least one of the globs.
+
+    If ``patterns`` is empty, every repository matches.
 
     Raises:
         UnknownRepository: If a pattern matches no repository.
@@ -297,7 +300,7 @@ def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> lis
 
 
 class _Observation(msgspec.Struct, frozen=True, array_like=True):
-    """A row of ``observations``; attributes as its columns."""
+    """A row of ``observations``. Each attribute is the column of the same name."""
 
     outcome: str
     first_at: Timestamp
@@ -308,10 +311,13 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def remark(self) -> str | None:
-        """The detail, and a note if the clock was behind the last recorded time."""
+        """The detail, with a note if the clock was behind the last recorded time."""
         if self.clock_said is None:
             return self.detail
-        behind = f"the clock was behind the record: it said {self.clock_said} at {self.first_at}"
+        behind = (
+            f"the clock was behind the record: it showed {self.clock_said} for the poll that is"
+            f" recorded at {self.first_at}"
+        )
         return f"{self.detail}; {behind}" if self.detail else behind
 
 
@@ -321,7 +327,11 @@ _STATES: Final = {"ok": "looking", "failed": "failed", "held": "held"}
 def _timeline(
     observations: Iterable[_Observation], since: str | None, until: str | None
 ) -> Iterator[Row]:
-    """Yield observations and gaps, also the gaps at ``since`` and at ``until``."""
+    """Yield a row for each observation and for each gap between two observations.
+
+    If ``since`` is before the first observation, there is also a gap between them. If ``until`` is
+    after the last observation, there is also a gap between these two.
+    """
     reached: str | None = None
     for row in observations:
         before = since if reached is None else reached

@@ -2,9 +2,11 @@
 
 ``docs/questions.md`` and ``tagsync web`` show these questions. If a parameter is empty or not
 bound, the SQL uses the default that the explanation gives. A question can therefore be pasted into
-``sqlite3`` without any edit. The time of an answer is proportional to the number of rows that it
-reads: the earlier state of a tag costs one look-up in an index, and no query joins the history
-with itself.
+``sqlite3`` without any edit.
+
+The time that a query takes is proportional to the number of rows that it reads. For this reason, a
+query finds the earlier state of a tag by a look-up in an index, and never joins the history with
+itself.
 """
 
 from typing import Final
@@ -17,8 +19,8 @@ class Parameter(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The name in the SQL, without the colon before it.
-        default: The number that the SQL uses if the parameter is empty. None if the parameter is a
-            text, which has no default.
+        default: The number that the SQL uses if the parameter is empty. None if the value of the
+            parameter is text, which has no default.
     """
 
     name: str
@@ -31,9 +33,9 @@ class Question(msgspec.Struct, frozen=True):
     Attributes:
         slug: The name of the question in a URL.
         title: The text of the question.
-        explanation: One sentence that says what a row of the answer means.
+        explanation: The meaning of a row of the answer, in a few sentences.
         sql: One SELECT statement, without a semicolon at its end.
-        parameters: In the order in which a form shows them.
+        parameters: The parameters of the SQL, in the order in which a form shows them.
     """
 
     slug: str
@@ -47,8 +49,8 @@ QUESTIONS: Final = (
     Question(
         "moved-last-week",
         "What moved last week?",
-        "A tag that moved to another digest within the last `:days` days, 7 if left empty, after"
-        " `not_before` and no later than `observed_at`.",
+        "A tag that moved to another digest within the last `:days` days (7 if left empty). The"
+        " move happened after `not_before` and no later than `observed_at`.",
         """\
 SELECT repository, tag, old_digest, new_digest, not_before, observed_at
 FROM change_log
@@ -61,8 +63,9 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that moved to another digest at least twice, even if it was deleted in between,"
-        " with the times at which the first and the last move were observed.",
+        "A tag that moved to another digest at least twice, with the times at which the first and"
+        " the last move were observed. A move also counts if the tag was deleted before it was"
+        " added with another digest.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
@@ -74,8 +77,9 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that returned to an earlier digest: it had begun to point to that digest before, at"
-        " `came_before_at`, and returned to it after `not_before` and no later than `observed_at`.",
+        "A tag that moved back to an earlier digest. The tag had already begun to point to that"
+        " digest at `came_before_at`, and returned to it after `not_before` and no later than"
+        " `observed_at`. Before it returned, the tag last pointed to the digest `instead_of`.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
@@ -89,8 +93,9 @@ ORDER BY id DESC""",
     Question(
         "tags-with-layer",
         "Which tags contain this layer?",
-        "A tag whose image has the layer `:layer` (the whole digest), directly or in a platform"
-        " of an index; a platform counts only if its manifest is recorded.",
+        "A tag whose image has the layer `:layer` (the whole digest). If the image is an index, it"
+        " counts if one of its platforms has the layer and the manifest of that platform is"
+        " recorded.",
         """\
 WITH holders AS (
     SELECT digest FROM image_layers WHERE layer_digest = :layer
@@ -108,7 +113,7 @@ ORDER BY repository, tag""",
     Question(
         "same-image-elsewhere",
         "Which images are tagged in more than one repository?",
-        "An image that tags of different repositories point to now, with all those tags.",
+        "An image to which tags of at least two repositories point now, with all these tags.",
         """\
 SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
        group_concat(repository || ':' || tag, ', ') AS tagged_as
@@ -121,8 +126,9 @@ ORDER BY repositories DESC, tags DESC, digest""",
     Question(
         "deleted",
         "What was deleted, and how exactly do we know when?",
-        "A tag that existed at `not_before` and was gone at `observed_at`, with the hours between"
-        " the two as `hours_uncertain`, and with the digest that it last pointed to.",
+        "A tag that still existed at `not_before` and no longer existed at `observed_at`."
+        " `hours_uncertain` is the number of hours between these two times, and `old_digest` is"
+        " the digest to which the tag last pointed.",
         """\
 SELECT repository, tag, old_digest, not_before, observed_at,
        round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
@@ -133,8 +139,9 @@ ORDER BY id DESC""",
     Question(
         "immutable-tags-that-moved",
         "Which tags moved although their names look immutable?",
-        "A tag whose name looks like a full version, a date or a commit and that moved to another"
-        " digest, even if it was deleted in between.",
+        "A tag that moved to another digest although its name looks like a full version, a date or"
+        " a commit. A move also counts if the tag was deleted before it was added with another"
+        " digest.",
         """\
 SELECT repository, tag, previous_digest AS old_digest, new_digest, not_before, observed_at
 FROM (SELECT *, replace(tag, 'sha-', '') AS bare FROM tag_moves)
@@ -147,8 +154,9 @@ ORDER BY id DESC""",
     Question(
         "biggest-images",
         "Which images are the biggest?",
-        "One of the `:count` biggest images, 20 if left empty, that a tag points to now, with the"
-        " size that the registry states; a layer that several images share counts in each of them.",
+        "One of the `:count` biggest images (20 if left empty) to which a tag points now, with the"
+        " size that the registry states. A layer that several images share counts in the size of"
+        " each of these images.",
         """\
 SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
@@ -162,9 +170,9 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
     Question(
         "stale-repositories",
         "Which repositories are stale?",
-        "A repository whose last complete listing is more than `:hours` hours old, 1 if left empty,"
-        " or that has none, with its last error; a repository that no longer exists in its registry"
-        " is left out.",
+        "A repository whose last complete listing is more than `:hours` hours old (1 if left"
+        " empty), or that has no complete listing, with its last error. A repository that no longer"
+        " exists in its registry is left out.",
         """\
 SELECT full_name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
@@ -182,9 +190,9 @@ ORDER BY last_complete_at, repository""",
     Question(
         "holes",
         "When did we not see the tags?",
-        "A gap in coverage of more than `:minutes` minutes, 10 if left empty, of `:repository`, or"
-        " of every repository if left empty; `polls_in_vain` is the number of polls in the gap"
-        " that failed or were held, and a gap without an end lasts until now.",
+        "A gap of more than `:minutes` minutes (10 if left empty) in the coverage of `:repository`"
+        " (every repository if left empty). `polls_in_vain` is the number of polls in the gap that"
+        " failed or were held. A gap without `unseen_until` has not ended.",
         """\
 WITH spells AS (  -- each spell begins with an observation of complete listings
     SELECT repository_id, outcome, first_at, last_at, polls,

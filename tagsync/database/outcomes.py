@@ -21,6 +21,7 @@ Reason = (
         "unresolved",
         "unfetched",
         "bad_name",
+        "bad_field",
         "damaged",
     ]
     | FailureReason

@@ -1,6 +1,6 @@
-"""Decide what a listing means. Pure.
+"""Decide whether a complete listing is accepted or held.
 
-The outcome of a complete listing:
+The outcome depends on the stored tags that the listing deletes:
 
 ======================================  ====================  ===================================
 the listing deletes                     agreeing listings     outcome
@@ -8,13 +8,14 @@ the listing deletes                     agreeing listings     outcome
 no tag, or a few                        -                     accepted
 every tag, or most of them              too few so far        held: suspicious deletion
 every tag, or most of them              enough                accepted
-every tag, or most of them              1 is enough, as with  accepted
-                                        --accept-deletions
 ======================================  ====================  ===================================
 
-"Most" is more than half of the stored tags and at least ten. A repository that no longer exists is
-treated as an empty listing. Listings agree if they are consecutive and delete the same set of tags;
-failed polls between them do not count.
+"Most of them" means more than half of the stored tags, and at least ten tags. A repository that no
+longer exists is treated as a listing without tags. Listings agree if they are consecutive and
+delete the same set of tags. Failed polls between two listings are ignored. If one listing is
+enough, as with ``--accept-deletions``, every listing is accepted.
+
+The functions of this module are pure: they do not read or write the database.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
-"""Fewer deletions than this are suspicious only if they are all stored tags."""
+"""A smaller number of deletions is suspicious only if no stored tag remains."""
 
 _SHOWN: Final = 128
 """Maximum length of a tag's name in a message, in characters."""
@@ -39,14 +40,14 @@ _NOTHING: Final = (None,) * len(FIELDS)
 def decide(
     listing: Listing, stored: Mapping[str, Tag], held: HeldRun, *, agreeing_listings: int
 ) -> Accepted | Held:
-    """Return the outcome of a listing; see the table above.
+    """Return the outcome of a listing, by the table in this module's docstring.
 
     Args:
         listing: The listing that was read.
-        stored: The stored tags.
-        held: The listings directly before this one, if they were held.
-        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
-            1 accepts every listing.
+        stored: The stored tags of the repository, by name.
+        held: The held listings directly before this listing.
+        agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
+            is recorded, this listing included. With 1, every listing is accepted.
     """
     changes = diff(stored, keep_unresolved_digests(listing, stored))
     deleted = [change.tag for change in changes if change.kind == "deleted"]
@@ -63,10 +64,10 @@ def decide(
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
-    """Return the changes that turn one listing into another, sorted by tag.
+    """Return the changes from the tags in ``old`` to those in ``new``, sorted by tag.
 
-    Applying the result to ``old`` (see `apply`) gives ``new``. If the listings are equal, the
-    result is empty.
+    `apply` with ``old`` and the result gives ``new``. If ``old`` and ``new`` are equal, the result
+    is empty.
     """
     if not old:
         return [_added(new[name]) for name in sorted(new)]
@@ -76,7 +77,7 @@ def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
 
 
 def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
-    """Return the listing that results from applying changes: the inverse of `diff`."""
+    """Apply changes to some tags and return the new tags: the inverse of `diff`."""
     tags = dict(old)
     for change in changes:
         if change.kind == "deleted":
@@ -92,8 +93,8 @@ def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
 def is_suspicious(stored: int, deleted: int) -> bool:
     """Return whether so many tags are missing that an error is the likelier reason.
 
-    Such an error may be an emptied registry, a lost permission, or a proxy that answers instead of
-    the registry.
+    The error may be that the registry was emptied, that the credential lost a permission, or that a
+    proxy answered instead of the registry.
 
     Args:
         stored: Number of stored tags.
@@ -103,9 +104,11 @@ def is_suspicious(stored: int, deleted: int) -> bool:
 
 
 def merge_reads(first: Listing, second: Listing) -> Listing:
-    """Merge two reads of a listing. A tag counts as deleted if both lack it.
+    """Merge two reads of a repository into one listing.
 
-    The result has a fingerprint only if the second read has every tag of the first.
+    The result lacks a tag only if both reads lack it. If both reads have a tag, the result has the
+    tag of the second read. If the second read lacks a tag of the first read, the result has no
+    fingerprint, because the fingerprint of the second read does not cover this tag.
     """
     complete = first.tags.keys() <= second.tags.keys()
     gone = first.tags.keys() - second.tags.keys()
@@ -126,16 +129,17 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         | {**second.failed},
         bad_names=tuple({*first.bad_names, *second.bad_names}),
         unfetched=first.unfetched or second.unfetched,
+        bad_fields={**first.bad_fields, **second.bad_fields},
         source=second.source,
     )
 
 
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
-    """Return the listed tags, but the stored tag for each tag without a manifest.
+    """Return the listed tags, with the stored tag in place of each unresolved tag.
 
     If a registry lists a tag and has no manifest for it, the tag is being deleted or the registry
-    is broken. The digest is unknown in both cases. So the tag does not change, and only the
-    observation shows the problem.
+    is broken. In both cases, the digest of the tag is unknown. The result therefore has the stored
+    tag, so that no change is recorded. Only the observation shows the problem.
     """
     unresolved = (*listing.missing, *listing.failed)
     kept = {name: stored[name] for name in unresolved if name in stored}
@@ -143,7 +147,12 @@ def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapp
 
 
 def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str | None]:
-    """Return what is unusual about a listing: reasons, their tags, and a sentence."""
+    """Return the unusual properties of a listing.
+
+    Returns:
+        The words for these properties, the names of the tags that have them, and a sentence about
+        them. If nothing is unusual, the words and names are empty and the sentence is None.
+    """
     if not listing.exists:
         return ("gone",), (), "the registry answers that the repository does not exist"
     reasons: list[Reason] = []
@@ -168,17 +177,28 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
         reasons.append("bad_name")
         names = _some_of([repr(truncate(name)) for name in listing.bad_names])
         sentences.append(f"the registry lists {names}, which cannot be a tag and is left out")
+    odd_fields = [f"{name} {field}" for name, many in listing.bad_fields.items() for field in many]
+    if odd_fields:
+        reasons.append("bad_field")
+        name, fields = min(listing.bad_fields.items())
+        others = (
+            f" (and of {len(listing.bad_fields) - 1} more)" if len(listing.bad_fields) > 1 else ""
+        )
+        sentences.append(
+            f"the registry sent {', '.join(fields)} of {name[:_SHOWN]}{others} in another type than"
+            " documented, so it is recorded as null"
+        )
     unresolved = sorted((*listing.missing, *listing.failed))
     about = (*sorted(listing.unverified), "", *unresolved)
-    if listing.bad_names:
-        about = (*about, "", *sorted(listing.bad_names))
+    about += ("", *sorted(odd_fields)) if odd_fields else ()
+    about += ("", *sorted(listing.bad_names)) if listing.bad_names else ()
     return tuple(reasons), about, "; ".join(sentences) or None
 
 
 def _suspicion(stored: int, deleted: int, key: str) -> str:
     return (
-        f"the listing would delete {deleted} of {stored} tags (set {key}): if that is intended,"
-        " tagsync sync --accept-deletions records it at once"
+        f"the listing would delete {deleted} of {stored} tags (set {key}): if these deletions are"
+        " intended, tagsync sync --accept-deletions records them at once"
     )
 
 

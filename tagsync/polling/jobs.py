@@ -12,17 +12,24 @@ from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
 PollOutcome = Literal["ok", "failed", "held", "dropped"]
-"""How a poll ended. ``dropped``: another listing was recorded while this poll ran."""
+"""How a poll ended.
+
+``dropped`` means that another listing of the repository was recorded while the poll ran.
+"""
 
 
 class Job(msgspec.Struct, frozen=True):
     """One repository to poll.
 
     Attributes:
-        interval: Planned time between two polls. After more than twice this time there is a gap in
-            coverage.
-        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
+        repository: The repository.
+        registry: The client for the registry that has the repository.
+        interval: Planned time between two polls. If the actual time is more than twice as long,
+            there is a gap in coverage.
+        agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
+            is recorded.
         tags: Globs over the names of the tags to resolve.
+        exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
         discovered: Whether only discovery found the repository, and no watch names it exactly.
     """
@@ -32,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     interval: timedelta
     agreeing_listings: int = 2
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     discovered: bool = False
 
@@ -41,9 +49,9 @@ class Job(msgspec.Struct, frozen=True):
 
         Args:
             repository: The repository.
-            watch: The watch that covers it.
-            registry: The client for its registry.
-            at: The time of the poll. With ``cron`` the interval depends on it.
+            watch: The watch that covers the repository.
+            registry: The client for the repository's registry.
+            at: The time of the poll. If the watch uses ``cron``, the interval depends on this time.
         """
         return cls(
             repository,
@@ -51,17 +59,19 @@ class Job(msgspec.Struct, frozen=True):
             spacing(watch, at),
             watch.agreeing_listings,
             watch.tags,
+            watch.exclude_tags,
             watch.manifests,
             discovered=not watch.names(repository),
         )
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to poll.
+    """Options that apply to all polls of a command.
 
     Attributes:
-        accept_deletions: Accept every listing, however many tags it deletes.
-        dry_run: Decide and log, but record nothing.
+        accept_deletions: Whether to accept every listing, even if it deletes suspiciously many
+            tags.
+        dry_run: Whether to record nothing. The outcome is still decided and logged.
     """
 
     accept_deletions: bool = False
@@ -69,17 +79,24 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """The result of one poll. In a dry run, it shows what would have been recorded.
+    """The result of one poll, or in a dry run the result that a real poll would have.
 
     Attributes:
+        repository: The repository that was polled.
+        outcome: How the poll ended.
         tags: Number of tags in the listing. None if the poll got no listing.
-        reasons: Words for why the poll failed or was held, or for what is unusual about the
-            listing.
-        detail: The reasons in a sentence.
-        error: The registry's error, if the poll failed.
-        recovered_from: Number of consecutive failed polls before this one, if this one did not
-            fail.
-        size: Total size of the response bodies, in bytes.
+        added: Number of added tags.
+        updated: Number of updated tags.
+        deleted: Number of deleted tags.
+        reasons: Fixed words that say why the poll failed or was held, or that name unusual
+            properties of the listing.
+        detail: A sentence that explains the reasons, or why the listing was dropped.
+        error: The registry's error. None if the poll did not fail.
+        recovered_from: Number of consecutive failed polls directly before this poll. 0 if this poll
+            failed or was dropped.
+        requests: Number of requests, retries included. 0 if the poll failed.
+        size: Total size of the response bodies, in bytes. 0 if the poll failed.
+        seconds: Duration of the poll.
     """
 
     repository: Repository

@@ -1,4 +1,4 @@
-"""The log lines of a poll."""
+"""Write the log lines of a poll."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,11 +18,13 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def write_changes(repository: Repository, pending: PendingLog) -> bool:
-    """Write the pending lines of committed changes, also those of earlier polls.
+    """Write the pending log lines of committed changes.
+
+    Lines that earlier polls could not write are also pending.
 
     Returns:
-        True if there were lines and all of them were written, so that the caller can acknowledge
-        them. Lines that are not acknowledged stay pending.
+        True if there were pending lines and all of them were written. The caller then acknowledges
+        these lines. Lines that are not acknowledged stay pending.
     """
     lines = list(_lines(pending))
     about = about_repository(repository)
@@ -32,7 +34,7 @@ def write_changes(repository: Repository, pending: PendingLog) -> bool:
 
 
 def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the event and the fields of each line."""
+    """Yield the event and the fields of each pending line."""
     if pending.baseline is not None:
         yield "repository.baselined", {"tags": pending.baseline}
     for change in pending.changes:
@@ -50,7 +52,15 @@ def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None:
-    """Write a warning for each problem of a listing, and one if the clock was behind."""
+    """Write a warning for each problem of a listing, and one if the clock was behind.
+
+    The clock was behind if it showed an earlier time than the last recorded poll.
+
+    Args:
+        poll: The result of the poll.
+        outcome: The outcome that the result was made from.
+        state: The recorded state of the repository when the poll began.
+    """
     if isinstance(outcome, Failed):
         return
     about = about_repository(poll.repository)
@@ -68,6 +78,8 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
         if listing.bad_names:
             names = [truncate(name) for name in sorted(listing.bad_names)[:_NAMES]]
             log.warning("tag.skipped", **about, names=names, count=len(listing.bad_names))
+        for name, fields in listing.bad_fields.items():
+            log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
         if listing.unfetched:
             log.warning("manifests.unfetched", **about, error=listing.unfetched)
     last = state.last_attempt_at
@@ -76,7 +88,7 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
 
 
 def write_result(poll: Poll) -> None:
-    """Write the line that says how a poll ended."""
+    """Write a line about the result of a poll, and a line if the repository recovered."""
     about = about_repository(poll.repository)
     counts = {
         "tags": poll.tags,
@@ -100,7 +112,13 @@ def write_result(poll: Poll) -> None:
 
 
 def write_failure(repository: Repository, error: str | None, **more: float) -> None:
-    """Write the line that says why a poll failed."""
+    """Write the line about a failed poll.
+
+    Args:
+        repository: The repository that was polled.
+        error: The reason why the poll failed.
+        **more: Further fields of the line.
+    """
     log.error("sync.failed", **about_repository(repository), **more, error=error)
 
 

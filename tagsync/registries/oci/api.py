@@ -198,7 +198,7 @@ class Oci:
             names = [truncate(name) for name in sorted(found.bad_names)[:_NAMES]]
             count = len(found.bad_names)
             log.warning(
-                "discovery.skipped", endpoint=self._client.endpoint, names=names, count=count
+                "discovery.names_ignored", endpoint=self._client.endpoint, names=names, count=count
             )
         return {name for name in found.names if any(fnmatchcase(name, glob) for glob in globs)}
 
