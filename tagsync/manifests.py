@@ -6,6 +6,7 @@ A registry may send any text as a manifest. tagsync decodes only the members tha
 treats a text that it cannot decode as a manifest without any members.
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterator
@@ -25,7 +26,21 @@ MEDIA_TYPES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-"""Media types of the manifests and indexes that tagsync asks for."""
+"""Media types of the manifests and indexes that tagsync asks for first."""
+
+SCHEMA_1_MEDIA_TYPES: Final = (
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
+)
+"""Media types of the oldest manifests. Many registries convert newer ones to them on request."""
+
+ACCEPT: Final = ", ".join((*MEDIA_TYPES, *(f"{name};q=0.1" for name in SCHEMA_1_MEDIA_TYPES)))
+"""The types to accept in a request for a manifest. Schema 1 is accepted last, because some
+registries send an old image only to clients that accept it."""
+
+_MANIFEST_TYPES: Final = frozenset(
+    (*MEDIA_TYPES, *SCHEMA_1_MEDIA_TYPES, "application/vnd.oci.artifact.manifest.v1+json")
+)
 
 _HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
@@ -98,7 +113,34 @@ class Manifest(msgspec.Struct, rename="camel", gc=False):
                     yield role, descriptor.digest
 
 
+class _Kind(msgspec.Struct, rename="camel", gc=False):
+    """The members that say that a document is a manifest."""
+
+    schema_version: Any = None
+    media_type: Any = None
+
+
+class _Signature(msgspec.Struct, gc=False):
+    protected: str
+
+
+class _Signed(msgspec.Struct, gc=False):
+    """A manifest of schema 1 with its signatures."""
+
+    signatures: list[_Signature] = []
+
+
+class _Protected(msgspec.Struct, rename="camel", gc=False):
+    """Which part of a manifest is signed: its beginning of this length, and this tail."""
+
+    format_length: int
+    format_tail: str
+
+
 _decode: Final = msgspec.json.Decoder(Manifest).decode
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+_decode_signatures: Final = msgspec.json.Decoder(_Signed).decode
+_decode_protected: Final = msgspec.json.Decoder(_Protected).decode
 
 
 def decode(manifest: str | bytes | None) -> Manifest:
@@ -112,6 +154,41 @@ def decode(manifest: str | bytes | None) -> Manifest:
         return _decode(manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Manifest()
+
+
+def is_manifest(body: bytes) -> bool:
+    """Return whether a body is a manifest, and not an error, a sign-in page or the like.
+
+    A manifest is a JSON object with a ``schemaVersion`` or with the ``mediaType`` of a manifest.
+    The status and the ``Content-Type`` of a response prove nothing: some front servers answer every
+    request with 200 and a page.
+    """
+    try:
+        body.decode()  # msgspec does not check the encoding of keys that it skips
+        content = _decode_kind(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    is_typed = isinstance(content.media_type, str) and content.media_type in _MANIFEST_TYPES
+    return is_typed or _natural(content.schema_version) is not None
+
+
+def without_signature(body: bytes) -> bytes:
+    """Return a signed manifest of schema 1 without its signature, and any other body unchanged.
+
+    The digest of such a manifest is that of the part which is signed. The signature may differ in
+    each answer. Source: distribution, "Image Manifest Version 2, Schema 1", "Signed Manifests".
+    """
+    try:
+        signatures = _decode_signatures(body).signatures
+        if not signatures:
+            return body
+        protected = _decode_protected(_base64url(signatures[0].protected))
+        tail = _base64url(protected.format_tail)
+    except (ValueError, RecursionError):  # the errors of msgspec and binascii are ValueErrors
+        return body
+    if not 0 < protected.format_length <= len(body):
+        return body
+    return body[: protected.format_length] + tail
 
 
 def is_digest(text: str) -> bool:
@@ -182,7 +259,8 @@ def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:
     """Return the image that a manifest describes, which was fetched by its digest.
 
     The size of the image is the sum of the sizes of its configuration and its layers, as SWR
-    counts it. An index has no size.
+    counts it. An index has no size. The signature of a schema 1 manifest is left out if the digest
+    is that of the rest.
 
     Args:
         digest: The digest that was requested.
@@ -192,8 +270,11 @@ def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:
     Returns:
         None if the hash of the bytes is not the digest, or if they are not UTF-8 text.
     """
-    if digest_of(body, digest.partition(":")[0]) != digest:
-        return None
+    algorithm = digest.partition(":")[0]
+    if digest_of(body, algorithm) != digest:
+        body = without_signature(body)
+        if digest_of(body, algorithm) != digest:
+            return None
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -231,6 +312,15 @@ def hex_digits(digest: str) -> str | None:
     """
     match = _ANY_DIGEST.fullmatch(digest)
     return match[1] if match else None
+
+
+def _base64url(text: str) -> bytes:
+    """Decode base64url text, whose padding may be missing.
+
+    Raises:
+        ValueError: If the text is not base64url.
+    """
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def _natural(value: object) -> int | None:

@@ -109,6 +109,8 @@ class Scope(msgspec.Struct, frozen=True):
             recorded. These manifests are not fetched again.
         seen: Tags that an earlier read of the same poll has resolved, by name. The client takes
             them from here and does not resolve them again.
+        confirm_missing: Whether to confirm each missing manifest by a GET request, although the
+            recorded listing lacked the same manifests.
     """
 
     tags: tuple[str, ...] = ("*",)
@@ -116,6 +118,7 @@ class Scope(msgspec.Struct, frozen=True):
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
+    confirm_missing: bool = True
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""
@@ -151,6 +154,8 @@ class Listing(msgspec.Struct, frozen=True):
         steady: False if two identical requests may return different tags, so that even one page
             is not a consistent snapshot.
         missing: Names of the tags that the registry lists although it has no manifest for them.
+        failed: Tags whose manifest could not be read for another reason, each with the error.
+        bad_names: Listed texts that cannot be the name of a tag. They are left out.
         unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
         bad_fields: The fields of each tag that the registry sent in another type than documented.
             They are None in the tag.
@@ -170,6 +175,8 @@ class Listing(msgspec.Struct, frozen=True):
     children: Mapping[str, Image] = {}
     steady: bool = True
     missing: tuple[str, ...] = ()
+    failed: Mapping[str, str] = {}
+    bad_names: tuple[str, ...] = ()
     unfetched: str | None = None
     bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
@@ -304,6 +311,10 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
 
     def _matches(self, repository: Repository) -> bool:
         return any(fnmatchcase(repository.name, glob) for glob in self.globs)
+
+    def names(self, repository: Repository) -> bool:
+        """Return whether this watch names a repository exactly."""
+        return repository in self._named_set
 
     @cached_property
     def _named_set(self) -> frozenset[Repository]:

@@ -20,6 +20,7 @@ Reason = (
         "unverified",
         "unresolved",
         "unfetched",
+        "bad_name",
         "bad_field",
         "damaged",
     ]

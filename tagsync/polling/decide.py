@@ -25,6 +25,7 @@ from msgspec.structs import astuple
 
 from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
 from tagsync.database.state import HeldRun
+from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
@@ -110,6 +111,7 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
     fingerprint, because the fingerprint of the second read does not cover this tag.
     """
     complete = first.tags.keys() <= second.tags.keys()
+    gone = first.tags.keys() - second.tags.keys()
     return Listing(
         tags={**first.tags, **second.tags},
         images={**second.images, **first.images},
@@ -122,7 +124,10 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         unverified=tuple({*first.unverified, *second.unverified}),
         children={**first.children, **second.children},
         steady=second.steady,
-        missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
+        missing=tuple({*first.missing} & gone | {*second.missing}),
+        failed={name: error for name, error in first.failed.items() if name in gone}
+        | {**second.failed},
+        bad_names=tuple({*first.bad_names, *second.bad_names}),
         unfetched=first.unfetched or second.unfetched,
         bad_fields={**first.bad_fields, **second.bad_fields},
         source=second.source,
@@ -136,7 +141,8 @@ def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapp
     is broken. In both cases, the digest of the tag is unknown. The result therefore has the stored
     tag, so that no change is recorded. Only the observation shows the problem.
     """
-    kept = {name: stored[name] for name in listing.missing if name in stored}
+    unresolved = (*listing.missing, *listing.failed)
+    kept = {name: stored[name] for name in unresolved if name in stored}
     return {**listing.tags, **kept} if kept else listing.tags
 
 
@@ -155,14 +161,22 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
         reasons.append("unverified")
         tags = _some_of(listing.unverified)
         sentences.append(f"the manifest of {tags} does not match its digest or image_id")
-    if listing.missing:
+    if listing.missing or listing.failed:
         reasons.append("unresolved")
+    if listing.missing:
         sentences.append(
             f"the registry lists {_some_of(listing.missing)} but has no manifest for it"
         )
+    if listing.failed:
+        tags, error = _some_of([*listing.failed]), listing.failed[min(listing.failed)]
+        sentences.append(f"the manifest of {tags} could not be read ({error})")
     if listing.unfetched:
         reasons.append("unfetched")
         sentences.append("some manifests could not be fetched yet")
+    if listing.bad_names:
+        reasons.append("bad_name")
+        names = _some_of([repr(truncate(name)) for name in listing.bad_names])
+        sentences.append(f"the registry lists {names}, which cannot be a tag and is left out")
     odd_fields = [f"{name} {field}" for name, many in listing.bad_fields.items() for field in many]
     if odd_fields:
         reasons.append("bad_field")
@@ -174,8 +188,10 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
             f"the registry sent {', '.join(fields)} of {name[:_SHOWN]}{others} in another type than"
             " documented, so it is recorded as null"
         )
-    about = (*sorted(listing.unverified), "", *sorted(listing.missing))
+    unresolved = sorted((*listing.missing, *listing.failed))
+    about = (*sorted(listing.unverified), "", *unresolved)
     about += ("", *sorted(odd_fields)) if odd_fields else ()
+    about += ("", *sorted(listing.bad_names)) if listing.bad_names else ()
     return tuple(reasons), about, "; ".join(sentences) or None
 
 

@@ -31,6 +31,7 @@ class Job(msgspec.Struct, frozen=True):
         tags: Globs over the names of the tags to resolve.
         exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
+        discovered: Whether only discovery found the repository, and no watch names it exactly.
     """
 
     repository: Repository
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
+    discovered: bool = False
 
     @classmethod
     def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:
@@ -59,6 +61,7 @@ class Job(msgspec.Struct, frozen=True):
             watch.tags,
             watch.exclude_tags,
             watch.manifests,
+            discovered=not watch.names(repository),
         )
 
 

@@ -7,8 +7,12 @@ import structlog
 
 from tagsync.database.outcomes import Failed, Outcome, PendingLog
 from tagsync.database.state import RepositoryState
+from tagsync.escaping import truncate
 from tagsync.models import Listing, Repository, Unchanged
 from tagsync.polling.jobs import Poll
+
+_NAMES: Final = 10
+"""Maximum number of invalid names in a log line."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
@@ -69,6 +73,11 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
             )
         for name in listing.missing:
             log.warning("tag.unresolved", **about, tag=name)
+        for name, error in sorted(listing.failed.items()):
+            log.warning("tag.unresolved", **about, tag=name, error=error)
+        if listing.bad_names:
+            names = [truncate(name) for name in sorted(listing.bad_names)[:_NAMES]]
+            log.warning("tag.skipped", **about, names=names, count=len(listing.bad_names))
         for name, fields in listing.bad_fields.items():
             log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
         if listing.unfetched:

@@ -90,23 +90,33 @@ def read_listing(
     not steady; see `Listing`. Only a tag that both reads lack counts as deleted.
 
     If a repository was listed before and no longer exists, the result is a listing without tags.
+    The result is the same if only discovery found the repository, because some catalogues contain
+    repositories whose last tag is gone.
 
     Raises:
         RegistryError: If no complete listing could be read.
     """
     began = timestamp(clock())
     try:
-        scope = Scope(job.tags, job.exclude_tags, job.manifests, recorded=store.with_manifest)
+        scope = Scope(
+            job.tags,
+            job.exclude_tags,
+            job.manifests,
+            recorded=store.with_manifest,
+            # Both begin with the date: missing manifests are confirmed at least once a day.
+            confirm_missing=(state.last_complete_at or "")[:10] != began[:10],
+        )
         listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
             return listing
         # The second read skips the requests for tags that the first read has resolved.
-        seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
+        unresolved = {*listing.missing, *listing.failed}
+        seen = {name: tag for name, tag in listing.tags.items() if name not in unresolved}
         again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
     except NotFound:
-        if state.last_complete_at is None:
+        if state.last_complete_at is None and not job.discovered:
             raise
         return Listing({}, {}, began, timestamp(clock()), fingerprint=None, exists=False)
     assert isinstance(again, Listing), "a read without a fingerprint to compare is never Unchanged"  # noqa: S101  tells the type checker

@@ -2,7 +2,8 @@
 
 import ssl
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ import msgspec
 import stamina
 
 from tagsync.errors import (
+    BadRequest,
     MalformedResponse,
     RegistryError,
     ResponseTooLarge,
@@ -21,8 +23,18 @@ from tagsync.errors import (
     Untrusted,
 )
 from tagsync.registries.deadline import bounded, within
+from tagsync.registries.leftovers import without_leftovers
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.proxies import ProxyTransport
+from tagsync.registries.redirects import (
+    MAX_REDIRECTS,
+    describe,
+    guarded,
+    guarding,
+    is_redirect,
+    next_hop,
+    origin,
+)
 from tagsync.registries.responses import Answer, Refusals, refusal_error
 from tagsync.registries.tls import DEFAULT_TRUST, Trust
 from tagsync.secrets import Secret, redact
@@ -31,6 +43,9 @@ ATTEMPTS: Final = 6
 """Maximum number of times that a request is sent while its errors are transient."""
 
 _JSON: Final = "application/json"
+
+_STEP: Final = 64 * 2**10
+"""Maximum number of bytes to decompress in one step."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -86,8 +101,9 @@ class _Cookieless(httpx.Client):
 class Client:
     """An HTTP client for one registry.
 
-    Certificates are always verified. Redirects are never followed, so that credentials reach only
-    the configured host. No cookie is stored.
+    Certificates are always verified. A few redirects are followed, and credentials are sent only
+    to the endpoint's scheme, host and port; see `tagsync.registries.redirects`. No cookie is
+    stored.
     """
 
     def __init__(
@@ -121,7 +137,8 @@ class Client:
             ConfigError: If a file of certificates cannot be used, or if the environment names a
                 proxy for the endpoint that is not a valid address.
         """
-        self._endpoint = endpoint.rstrip("/")
+        self.endpoint: Final = endpoint.rstrip("/")
+        self._endpoint = httpx.URL(self.endpoint)
         self._auth = auth
         self._refusals = refusals
         self._limits = limits
@@ -130,10 +147,10 @@ class Client:
         self._monotonic = monotonic
         if transport is None:
             transport = ProxyTransport(_opener(trust.context(), limits))
-            transport.check(httpx.URL(self._endpoint))
+            transport.check(self._endpoint)
         elif isinstance(transport, httpx.HTTPTransport):
-            bounded(transport)
-        self._client = _Cookieless(
+            bounded(guarded(transport))
+        client = _Cookieless(
             transport=transport,
             timeout=limits.timeout,
             headers={
@@ -143,6 +160,7 @@ class Client:
             follow_redirects=False,
             trust_env=False,  # `ProxyTransport` reads the proxy variables
         )
+        self._client = without_leftovers(client)
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,8 +178,7 @@ class Client:
         """Send a GET request, and retry it after transient errors.
 
         Args:
-            path: A percent-encoded path to append to the endpoint, or an absolute URL that the
-                registry sent. The URL must have the endpoint's scheme, host and port.
+            path: A percent-encoded path to append to the endpoint. It may have a query.
             query: The query parameters.
             max_bytes: Maximum size of the body.
             accept: The media types to accept.
@@ -174,32 +191,14 @@ class Client:
         """
         if limit_text is None:
             limit_text = f"the {self._limits.max_listing_bytes} bytes that max_listing_size allows"
-        request = _Request("GET", self._url(path), query, accept, max_bytes, limit_text)
+        request = _Request("GET", self.endpoint + path, query, accept, max_bytes, limit_text)
         return self._send_with_retries(request)
 
     def head(self, path: str, *, accept: str) -> Answer:
         """Send a HEAD request, and retry it as `get` does. The answer has no body."""
         limit_text = "the response to a HEAD request may have"
-        request = _Request("HEAD", self._url(path), {}, accept, 0, limit_text)
+        request = _Request("HEAD", self.endpoint + path, {}, accept, 0, limit_text)
         return self._send_with_retries(request)
-
-    def _url(self, path: str) -> str:
-        """Return the URL of a request.
-
-        Raises:
-            MalformedResponse: If the URL's scheme, host or port is not the endpoint's, or if the
-                URL names a user. Credentials must not be sent to such a URL.
-        """
-        if path.startswith("/"):
-            return self._endpoint + path
-        here, there = httpx.URL(self._endpoint), httpx.URL(path)
-        same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
-        if not same or there.userinfo:
-            raise MalformedResponse(
-                f"{self._endpoint} names a next page on another host, {there.scheme}://"
-                f"{there.host}, but tagsync sends requests only to the configured endpoint"
-            )
-        return path
 
     def _send_with_retries(self, request: _Request) -> Answer:
         for attempt in stamina.retry_context(
@@ -220,7 +219,7 @@ class Client:
                     raise
                 self._pacer.answered()
                 self._pause_if_exhausted(answer)
-                return msgspec.structs.replace(answer, requests=attempt.num)
+                return msgspec.structs.replace(answer, requests=answer.requests + attempt.num - 1)
         raise AssertionError("stamina ends with a return or an exception")
 
     def _pause_if_exhausted(self, answer: Answer) -> None:
@@ -244,44 +243,116 @@ class Client:
         return True if error.retry_after is None else error.retry_after
 
     def _send_once(self, request: _Request) -> Answer:
-        url, headers = request.url, {"Accept": request.accept}
+        """Send a request once, and follow redirects, all within the time of one request."""
         # Append the query here: httpx's params= parses and formats the URL twice, which is slower.
-        full_url = f"{url}?{urlencode(request.query)}" if request.query else url
-        sent = self._client.build_request(request.method, full_url, headers=headers)
-        try:
-            with within(self._limits.timeout, self._monotonic):
-                response = self._client.send(sent, auth=self._auth, stream=True)
-                try:
-                    body = self._read(response, request)
-                finally:
-                    response.close()
-        except httpx.DecodingError as error:
-            raise MalformedResponse(f"{url} sent a body that cannot be decompressed") from error
-        except httpx.HTTPError as error:
-            raise self._network_error(_failed_url(error, sent), error) from error
-        answer = Answer(url, response.status_code, response.headers, body)
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        sent = self._build(request, request.url + query)
+        auth, size, hops = self._auth, 0, 0
+        with within(self._limits.timeout, self._monotonic):
+            response, body = self._exchange(sent, auth, request, size)
+            while is_redirect(response):
+                size, hops = size + len(body), hops + 1
+                sent, auth = self._redirected(response, request, auth, hops)
+                with guarding(sent.url, self._endpoint):
+                    response, body = self._exchange(sent, auth, request, size)
+        # A redirect's target may be a signed URL, whose query contains a key.
+        url = self._shown(sent.url) if hops else request.url
+        answer = Answer(url, response.status_code, response.headers, body, 1 + hops, hops > 0)
         if answer.status != httpx.codes.OK:
             raise refusal_error(answer, self._refusals, self._secrets())
         return answer
 
-    def _read(self, response: httpx.Response, request: _Request) -> bytes:
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding.strip().lower() not in {"gzip", "identity", ""}:
+    def _build(self, request: _Request, url: str | httpx.URL) -> httpx.Request:
+        """Return a request to a URL, which may contain text that the registry sent."""
+        headers = {"Accept": request.accept}
+        try:
+            return self._client.build_request(request.method, url, headers=headers)
+        except httpx.InvalidURL as error:
+            raise MalformedResponse(
+                f"{self.endpoint} makes tagsync request a URL that is too long, or that contains"
+                " characters that no URL may have"
+            ) from error
+
+    def _exchange(
+        self, sent: httpx.Request, auth: httpx.Auth | None, request: _Request, size: int
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request to one URL, and return its response and the body.
+
+        Args:
+            sent: The request.
+            auth: Adds the credential. None sends no credential.
+            request: The request as the caller asked for it, with the limits.
+            size: Number of bytes that the redirects before this request have sent.
+        """
+        try:
+            response = self._client.send(sent, auth=auth, stream=True)
+            try:
+                return response, self._read(response, request, size)
+            finally:
+                response.close()
+        except httpx.DecodingError as error:
+            raise MalformedResponse(
+                f"{self._shown(_failed_url(error, sent))} sent a body that cannot be decompressed,"
+                " because it is not gzip or is cut off"
+            ) from error
+        except httpx.HTTPError as error:
+            raise self._network_error(self._shown(_failed_url(error, sent)), error) from error
+
+    def _redirected(
+        self, response: httpx.Response, request: _Request, auth: httpx.Auth | None, hops: int
+    ) -> tuple[httpx.Request, httpx.Auth | None]:
+        """Return the request to the target of a redirect, and its authentication.
+
+        Args:
+            response: The redirect.
+            request: The request as the caller asked for it.
+            auth: The authentication of the redirected request.
+            hops: Number of redirects of this request, this one included.
+        """
+        try:
+            target = next_hop(response, self._endpoint)
+            if hops > MAX_REDIRECTS:
+                raise BadRequest(
+                    f"{request.url} led through {MAX_REDIRECTS} redirects, the most that tagsync"
+                    f" follows, and again to a {response.status_code}: it redirects to"
+                    f" {describe(target)}",
+                    status=response.status_code,
+                )
+        except RegistryError as error:  # a server may repeat a secret in the target
+            text = redact(str(error), self._secrets())
+            raise type(error)(text, status=error.status) from None
+        if origin(target) != origin(self._endpoint):
+            return self._build(request, target), None
+        self._pacer.wait(self._limits.retry_for)
+        return self._build(request, target), auth
+
+    def _read(self, response: httpx.Response, request: _Request, size: int) -> bytes:
+        """Read and decompress a body, up to the maximum size."""
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in {"gzip", "identity", ""}:
             # Nested or stronger compression can expand 64 KiB to gigabytes in one step, before
             # the size is checked below.
             raise MalformedResponse(
-                f"{response.url.copy_with(query=None)} sent a body that is compressed twice, or in"
-                " an encoding that was not requested"
+                f"{self._shown(response.url)} sent a body that is compressed twice, or in an"
+                " encoding that was not requested"
             )
-        chunks, size = [], 0
-        for chunk in response.iter_bytes():
-            chunks.append(chunk)
+        assert isinstance(response.stream, httpx.SyncByteStream), "the client is synchronous"  # noqa: S101  tells the type checker
+        chunks: Iterable[bytes] = response.stream
+        if encoding == "gzip":
+            chunks = _decompress(chunks)
+        body = []
+        for chunk in chunks:
+            body.append(chunk)
             size += len(chunk)
             if size > request.max_bytes:
                 raise ResponseTooLarge(
-                    f"{response.url.copy_with(query=None)} sent more than {request.limit_text}"
+                    f"{self._shown(response.url)} sent more than {request.limit_text}"
                 )
-        return b"".join(chunks)
+        return b"".join(body)
+
+    def _shown(self, url: httpx.URL) -> str:
+        """Return a URL for an error message. A redirect may have put a secret into its path."""
+        return redact(describe(url), self._secrets())
 
     def _network_error(self, url: str, error: httpx.HTTPError) -> RegistryError:
         reason = redact(str(error), self._secrets()) or type(error).__name__
@@ -308,18 +379,42 @@ def _opener(
         pool = httpx.Limits(
             max_connections=limits.connections, max_keepalive_connections=limits.connections
         )
-        return bounded(
-            httpx.HTTPTransport(verify=context, limits=pool, proxy=proxy, trust_env=False)
-        )
+        transport = httpx.HTTPTransport(verify=context, limits=pool, proxy=proxy, trust_env=False)
+        return bounded(guarded(transport))
 
     return open_transport
 
 
-def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> str:
-    """Return the failed URL without its query: the request's, or the token server's."""
+def _decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a decompressed body in small steps. It may consist of several gzip members (RFC 1952).
+
+    httpx decodes the first member and drops the others, and takes a body that is cut off for a
+    complete one.
+
+    Raises:
+        httpx.DecodingError: If the body is not gzip, is cut off, or is followed by other bytes.
+    """
+    member, started = zlib.decompressobj(zlib.MAX_WBITS | 16), False
+    try:
+        for chunk in chunks:
+            data = chunk
+            while data:
+                if member.eof:
+                    member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+                started = True
+                yield member.decompress(data, _STEP)
+                data = member.unused_data if member.eof else member.unconsumed_tail
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from error
+    if started and not member.eof:
+        raise httpx.DecodingError("the body is cut off")
+
+
+def _failed_url(error: httpx.HTTPError, request: httpx.Request) -> httpx.URL:
+    """Return the URL whose request failed: the registry's, or that of the token server."""
     with suppress(RuntimeError):  # raised by httpx if the error has no request
         request = error.request
-    return str(request.url.copy_with(query=None))
+    return request.url
 
 
 def _is_certificate_error(error: BaseException) -> bool:

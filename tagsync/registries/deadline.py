@@ -13,6 +13,8 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from tagsync.registries.leftovers import Connection
+
 _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a request")
 
 
@@ -76,7 +78,7 @@ class _Network(httpcore.NetworkBackend):
         )
 
 
-class _Stream(httpcore.NetworkStream):
+class _Stream(Connection):
     """A connection that respects the deadline of the thread that currently uses it."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
@@ -97,4 +99,7 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, _capped(timeout)))
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self.has_leftovers:
+            # httpcore closes an idle connection that is readable instead of using it again.
+            return True
         return self._stream.get_extra_info(info)

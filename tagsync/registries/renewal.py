@@ -15,7 +15,7 @@
 Each class is an `httpx.Auth`. Its flow is a generator: it yields requests, httpx sends them, and
 the generator receives the responses. The flow itself has no network access. The client must
 
-* not follow redirects, because httpx would send ``X-Auth-Token`` to the other host, too;
+* not let httpx follow redirects, because httpx would send ``X-Auth-Token`` to the other host, too;
 * be synchronous, because a thread lock guards renewals.
 """
 

@@ -32,7 +32,10 @@ class Answer(msgspec.Struct, frozen=True):
     """A complete response: its body is read to the end and decompressed.
 
     Attributes:
-        requests: Number of requests that this response took, retries included.
+        url: The URL that answered. If the request was redirected, this is the last target, without
+            its query.
+        requests: Number of requests that this response took, redirects and retries included.
+        redirected: Whether a redirect led to this response.
     """
 
     url: str
@@ -40,6 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
     headers: httpx.Headers
     body: bytes
     requests: int = 1
+    redirected: bool = False
 
     @property
     def retry_after(self) -> float | None:
@@ -213,6 +217,6 @@ def _common_refusal(answer: Answer) -> Refusal:
     if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
         # Leave out the query: in a signed URL it contains a key.
         target = redact(answer.headers.get("Location", "nowhere")).partition("?")[0]
-        advice = f"; it redirects to {target}, and tagsync does not follow redirects"
+        advice = f"; it redirects to {target}, and tagsync does not follow this kind of redirect"
         return Refusal(BadRequest, advice=advice)
     return Refusal(BadRequest)

@@ -1,12 +1,12 @@
 """Discovery: which watch gets a repository, and what a failure affects."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tagsync.emulator import Emulator
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import discover, empty_watches
-from tagsync.polling.jobs import Poll
+from tagsync.polling.jobs import Job, Poll
 from tagsync.registries import Registry
 from tests.support.emulated import create
 
@@ -70,3 +70,14 @@ def test_watch_is_empty_if_its_globs_match_nothing() -> None:
     repositories = {Repository("swr", "team/named"), Repository("other", "team/xy")}
     failures = [Poll(Repository("swr", "failed/*"), "failed")]
     assert empty_watches(watches, repositories, failures) == [empty, excluded]
+
+
+def test_job_knows_whether_its_repository_is_named(connect: Connect, swr: Emulator) -> None:
+    """A job's repository counts as discovered if its watch does not name it exactly."""
+    watch = Watch("swr", ("team/*", "team/named"))
+    registry, now = connect(swr.url), datetime(2026, 7, 1, tzinfo=UTC)
+    found = {
+        name: Job.of(Repository("swr", name), watch, registry, now).discovered
+        for name in ("team/named", "team/found")
+    }
+    assert found == {"team/named": False, "team/found": True}

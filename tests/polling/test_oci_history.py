@@ -19,7 +19,7 @@ from tagsync.polling.poll import poll
 from tagsync.registries.oci.api import Oci
 from tests.support.clock import FakeClock
 from tests.support.docker_registry import digest_of
-from tests.support.oci import REPOSITORY, Fake, image, index, registry_of
+from tests.support.oci import REPOSITORY, Fake, errors, image, index, registry_of
 from tests.support.polls import counts
 from tests.support.record import assert_history_is_whole
 
@@ -101,8 +101,7 @@ def test_listed_tag_without_manifest_keeps_its_digest(
 ) -> None:
     """A listed tag whose manifest is missing keeps its digest and is noted."""
     poll_again()
-    path = f"/v2/{REPOSITORY}/manifests/v1"
-    fake.overrides["HEAD", path] = httpx.Response(404)
+    fake.refuse("v1", 404)
     assert poll_again() == ("ok", 0, 0, 0)
     assert poll_again() == ("ok", 0, 0, 0)
     assert query("SELECT digest FROM tags WHERE tag = 'v1'") == [(digest_of(image("one")),)]
@@ -111,19 +110,105 @@ def test_listed_tag_without_manifest_keeps_its_digest(
         ("ok", "the registry lists v1 but has no manifest for it", 2),
     ]
     assert [e["tag"] for e in logged if e["event"] == "tag.unresolved"] == ["v1"]
-    del fake.overrides["HEAD", path]
+    fake.overrides.clear()
     fake.tags["v1"] = image("one again")
     assert poll_again() == ("ok", 0, 1, 0)
     assert query(MOVES) == [("v1", digest_of(image("one")), digest_of(image("one again")))]
     assert_history_is_whole(database)
 
 
+def test_odd_tag_keeps_its_digest(
+    poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
+) -> None:
+    """A tag whose manifest cannot be read keeps its digest, and the others are recorded."""
+    poll_again()
+    fake.refuse("v1", 500)
+    fake.tags["v2"] = image("two again")
+    assert poll_again() == ("ok", 0, 1, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
+    assert query("SELECT digest FROM tags WHERE tag = 'v1'") == [(digest_of(image("one")),)]
+    (row,) = query("SELECT outcome, reasons, detail, polls FROM observations WHERE reasons <> ''")
+    assert row[:2] == ("ok", "unresolved")
+    assert "the manifest of v1 could not be read (http" in row[2]
+    assert row[3] == 2
+    (event,) = [e for e in logged if e["event"] == "tag.unresolved"]
+    assert (event["tag"], "answered 500" in event["error"]) == ("v1", True)
+    del fake.tags["nightly"]
+    assert poll_again() == ("ok", 0, 0, 1)
+    fake.overrides.clear()
+    assert poll_again() == ("ok", 0, 0, 0)
+    assert query(MOVES) == [("v2", digest_of(image("two")), digest_of(image("two again")))]
+    assert_history_is_whole(database)
+
+
+def test_name_that_cannot_be_a_tag_is_left_out(
+    poll_again: Polls, fake: Fake, query: Query, logged: Events, database: Path
+) -> None:
+    """A listed name that no tag can have is left out and named, and the others are recorded."""
+    odd = digest_of(b"a child")
+    fake.tags |= {odd: image("child"), "\x1b[2J\n": image("x")}
+    assert poll_again() == ("ok", 3, 0, 0)
+    assert poll_again() == ("ok", 0, 0, 0)
+    (row,) = query("SELECT reasons, detail, polls FROM observations")
+    assert row[0] == "bad_name"
+    assert row[1].isprintable()
+    assert "which cannot be a tag and is left out" in row[1]
+    assert row[2] == 2
+    (event,) = [e for e in logged if e["event"] == "tag.skipped"]
+    assert event["count"] == 2
+    assert odd in event["names"]
+    assert_history_is_whole(database)
+
+
+def test_missing_manifest_is_confirmed_daily(
+    poll_again: Polls, fake: Fake, clock: FakeClock
+) -> None:
+    """While nothing changes, a missing manifest is requested by GET once a day."""
+    fake.refuse("v1", 404)
+    poll_again()
+    for _ in range(3):
+        poll_again()
+    assert fake.asked("GET") == ["v1"]
+    clock.advance(days=1)
+    poll_again()
+    poll_again()
+    assert fake.asked("GET") == ["v1"] * 2
+
+
+def test_discovered_repository_that_does_not_exist_is_empty(
+    poll_again: Polls, fake: Fake, query: Query
+) -> None:
+    """A repository that only a catalogue lists is empty if it is 404; a named one fails."""
+    path = f"/v2/{REPOSITORY}/tags/list"
+    fake.overrides["GET", path] = httpx.Response(404, json=errors("NAME_UNKNOWN"))
+    assert poll_again()[0] == "failed"
+    assert poll_again(discovered=True) == ("ok", 0, 0, 0)
+    assert query("SELECT reasons FROM observations ORDER BY id DESC LIMIT 1") == [("gone",)]
+    fake.overrides.clear()
+    assert poll_again(discovered=True) == ("ok", 3, 0, 0)
+
+
+def test_page_in_place_of_manifests_is_not_a_move(
+    poll_again: Polls, fake: Fake, query: Query
+) -> None:
+    """A front server that answers every manifest with a page records no move."""
+    poll_again()
+    for tag in fake.tags:
+        for method in ("HEAD", "GET"):
+            fake.overrides[method, f"/v2/{REPOSITORY}/manifests/{tag}"] = httpx.Response(
+                200, content=b"" if method == "HEAD" else b"<html>Sign in</html>"
+            )
+    assert poll_again()[0] == "failed"
+    fake.overrides.clear()
+    assert poll_again() == ("ok", 0, 0, 0)
+    assert query(MOVES) == []
+
+
 def test_first_digest_of_an_unresolved_tag_is_not_a_move(
     poll_again: Polls, fake: Fake, query: Query
 ) -> None:
     """A tag without a manifest has no digest; getting its first one is not a move."""
-    path = f"/v2/{REPOSITORY}/manifests/v1"
-    fake.overrides["HEAD", path] = httpx.Response(404)
+    fake.refuse("v1", 404)
     assert poll_again() == ("ok", 3, 0, 0)
     assert query("SELECT digest FROM tags WHERE tag = 'v1'") == [(None,)]
     fake.overrides.clear()

@@ -49,6 +49,12 @@ class Fake:
             return httpx.Response(200, json={"name": REPOSITORY, "tags": list(self.tags)})
         return self.answer_manifest(request, path.rpartition("/")[2])
 
+    def refuse(self, tag: str, status: int) -> None:
+        """Answer each request for the manifest of a tag with this status."""
+        for method in ("HEAD", "GET"):
+            path = f"/v2/{REPOSITORY}/manifests/{tag}"
+            self.overrides[method, path] = httpx.Response(status)
+
     def answer_manifest(self, request: httpx.Request, reference: str) -> httpx.Response:
         """Respond to a request for a manifest by tag or digest."""
         by_digest = {digest_of(content): content for content in self.tags.values()}
@@ -89,11 +95,15 @@ def index(*manifests: bytes) -> bytes:
 
 
 def registry_of(
-    handler: Handler, bound: int = BOUND, concurrency: int = 4, clock: Clock = utc_now
+    handler: Handler,
+    bound: int = BOUND,
+    concurrency: int = 4,
+    clock: Clock = utc_now,
+    endpoint: str = "http://127.0.0.1",
 ) -> Oci:
     """Return the OCI registry of a handler."""
     client = Client(
-        "http://127.0.0.1",
+        endpoint,
         None,
         REFUSALS,
         Limits(max_listing_bytes=bound),

@@ -5,28 +5,34 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+import structlog
 
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
     BadRequest,
     EndpointNotFound,
     Forbidden,
+    MalformedResponse,
     NotFound,
+    RegistryError,
     RepositoryNotFound,
     Throttled,
     Unauthorized,
 )
+from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, OCI_REPOSITORY, Image, Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client
-from tagsync.registries.oci.paging import PAGE, Cost, PagedNames
-from tagsync.registries.oci.resolve import ManifestFetch, Resolver
-from tagsync.registries.responses import Refusal, Refusals, read_consistently
+from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
+from tagsync.registries.oci.resolve import ManifestFetch, Resolved, Resolver
+from tagsync.registries.responses import Answer, Refusal, Refusals, decode_body
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 _FINGERPRINT_VERSION: Final = b"oci 1\n"
 """Part of each fingerprint. Change it when tagsync starts to record more of an answer, so that a
@@ -34,6 +40,11 @@ listing that was recorded before counts as changed and is recorded again."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """Valid tags (OCI distribution specification, "Pulling manifests")."""
+
+_INTERFACE: Final = "the registry's API"
+
+_NAMES: Final = 10
+"""Maximum number of invalid names in a log line."""
 
 REFUSALS: Final = Refusals(
     code_keys=("code",),
@@ -59,6 +70,7 @@ REFUSALS: Final = Refusals(
 
 class _Tags(msgspec.Struct):
     tags: list[str] | None
+    name: str | None = None
 
 
 class _Catalog(msgspec.Struct):
@@ -93,6 +105,7 @@ class Oci:
         self._max_bytes = max_listing_bytes
         self._clock = clock
         self._resolver = Resolver(client, concurrency)
+        self._tags_page, self._catalog_page = PageSize(), PageSize()
 
     def list_tags(
         self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
@@ -100,8 +113,10 @@ class Oci:
         """Return all tags of a repository, with digests for the tags in the scope.
 
         If the registry lists a tag but answers 404 for its manifest, the tag has no digest and is
-        in `Listing.missing`. If a manifest cannot be fetched, the listing is valid nevertheless:
-        the manifest is left for the next poll, and the listing's fingerprint is None.
+        in `Listing.missing`. If a single tag cannot be resolved for another reason, it is in
+        `Listing.failed`. Names that cannot be a tag are in `Listing.bad_names`. If a manifest
+        cannot be fetched, the listing is valid nevertheless: the manifest is left for the next
+        poll, and the listing's fingerprint is None.
 
         Args:
             repository: The name of the repository in the registry.
@@ -115,30 +130,31 @@ class Oci:
         """
         started_at = timestamp(self._clock())
         cost = Cost(self._max_bytes)
-        listed = read_consistently(lambda: self._names(repository, cost), repository)
-        tags, images, missing = self._resolve(repository, list(listed.names), scope, cost)
-        fingerprint = _fingerprint(tags, missing, scope)
-        if fingerprint == known:
+        listed = self._names(repository, cost)
+        found = self._resolve(repository, listed, known, scope, cost)
+        if found.fingerprint == known:
             finished_at = timestamp(self._clock())
-            return Unchanged(started_at, finished_at, fingerprint, cost.requests, cost.size)
+            return Unchanged(started_at, finished_at, found.fingerprint, cost.requests, cost.size)
         fetch = ManifestFetch(repository, scope, cost)
         if scope.manifests:
-            fetch = self._resolver.fetch_manifests(repository, list(images), scope, cost)
-        children = {d: image for d, image in fetch.images.items() if d not in images}
-        images |= {d: image for d, image in fetch.images.items() if d in images}
+            fetch = self._resolver.fetch_manifests(repository, list(found.images), scope, cost)
+        children = {d: image for d, image in fetch.images.items() if d not in found.images}
+        fetched = {d: image for d, image in fetch.images.items() if d in found.images}
         return Listing(
-            tags,
-            images,
+            found.tags,
+            found.images | fetched,
             started_at,
             timestamp(self._clock()),
-            None if fetch.failure else fingerprint,
+            None if fetch.failure else found.fingerprint,
             pages=listed.pages,
             requests=cost.requests,
             size=cost.size,
-            unverified=tuple(tag.tag for tag in tags.values() if tag.digest in fetch.forged),
+            unverified=tuple(tag.tag for tag in found.tags.values() if tag.digest in fetch.forged),
             children=children,
             steady=False,
-            missing=missing,
+            missing=tuple(found.missing),
+            failed={name: str(error) for name, error in found.failed.items()},
+            bad_names=tuple(listed.bad_names),
             unfetched=str(fetch.failure) if fetch.failure else None,
             source="head",
         )
@@ -163,14 +179,14 @@ class Oci:
             return set()
         cost = Cost(self._max_bytes)
 
-        def read() -> PagedNames:
-            names = PagedNames(self._client, cost, OCI_REPOSITORY)
-            path = f"/v2/_catalog?n={PAGE}"
-            names.read(path, lambda body: _decode_catalog(body).repositories or [])
-            return names
+        def decode(answer: Answer) -> Sequence[str]:
+            return decode_body(_decode_catalog, answer, _INTERFACE).repositories or []
+
+        def catalog() -> PagedNames:
+            return PagedNames(self._client, cost, OCI_REPOSITORY, "/v2/_catalog", decode)
 
         try:
-            found = read_consistently(read, "the catalogue").names
+            found = read_list(catalog, self._catalog_page, "the catalogue")
         except (BadRequest, EndpointNotFound, Forbidden, NotFound, Unauthorized) as error:
             raise type(error)(
                 f"the registry gives no list of its repositories, so name them instead of"
@@ -178,7 +194,13 @@ class Oci:
                 status=error.status,
                 code=error.code,
             ) from error
-        return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
+        if found.bad_names:
+            names = [truncate(name) for name in sorted(found.bad_names)[:_NAMES]]
+            count = len(found.bad_names)
+            log.warning(
+                "discovery.skipped", endpoint=self._client.endpoint, names=names, count=count
+            )
+        return {name for name in found.names if any(fnmatchcase(name, glob) for glob in globs)}
 
     def close(self) -> None:
         """Close the connections."""
@@ -186,39 +208,82 @@ class Oci:
         self._client.close()
 
     def _names(self, repository: str, cost: Cost) -> PagedNames:
-        names = PagedNames(self._client, cost, _TAG)
-        path = f"/v2/{repository}/tags/list?n={PAGE}"
-        names.read(path, lambda body: _decode_tags(body).tags or [])
-        return names
+        """Read the names of all tags."""
+
+        def decode(answer: Answer) -> Sequence[str]:
+            page = decode_body(_decode_tags, answer, _INTERFACE)
+            name = page.name or repository
+            # The repository may have another parent where a redirect leads.
+            is_moved = answer.redirected and name.endswith(f"/{repository}")
+            if name != repository and not is_moved:
+                raise MalformedResponse(
+                    f"{answer.url} sent the list of another repository, {truncate(name)!r}, instead"
+                    f" of {repository!r}: check the endpoint, and check the proxy if there is one"
+                )
+            return page.tags or []
+
+        def tags() -> PagedNames:
+            return PagedNames(self._client, cost, _TAG, f"/v2/{repository}/tags/list", decode)
+
+        return read_list(tags, self._tags_page, repository)
 
     def _resolve(
-        self, repository: str, names: Sequence[str], scope: Scope, cost: Cost
-    ) -> tuple[dict[str, Tag], dict[str, Image], tuple[str, ...]]:
+        self, repository: str, listed: PagedNames, known: str | None, scope: Scope, cost: Cost
+    ) -> "_Resolution":
         """Resolve the tags that the scope includes; the other tags have no digest.
 
-        Returns:
-            All tags by name, the images of the tags that were resolved here, by digest, and the
-            tags whose manifest the registry does not have.
+        Tags whose manifest is missing are confirmed, unless the listing is then equal to the
+        recorded one, whose missing manifests have been confirmed.
         """
-        unresolved = [name for name in names if scope.has(name) and name not in scope.seen]
-        tags = {name: scope.seen.get(name, Tag(name)) for name in names}
-        images: dict[str, Image] = {}
-        missing: list[str] = []
-        for resolved in self._resolver.resolve(repository, unresolved, cost):
-            if resolved.image is None:
-                missing.append(resolved.tag)
+        found = _Resolution({name: scope.seen.get(name, Tag(name)) for name in listed.names})
+        before = next((name for name in found.tags if name in scope.seen), None)
+        wanted = [name for name in found.tags if scope.has(name) and name not in scope.seen]
+        found.add(self._resolver.resolve(repository, wanted, cost, before))
+        found.fingerprint = _fingerprint(found, listed.bad_names, scope)
+        if found.missing and (scope.confirm_missing or found.fingerprint != known):
+            unconfirmed, found.missing = found.missing, []
+            resolved = (name for name in wanted if found.tags[name].digest)
+            before = next(resolved, before)
+            found.add(self._resolver.confirm(repository, unconfirmed, cost, before))
+            found.fingerprint = _fingerprint(found, listed.bad_names, scope)
+        return found
+
+
+class _Resolution(msgspec.Struct):
+    """All tags of a listing, as far as they are resolved.
+
+    Attributes:
+        tags: By name.
+        images: The images of the tags that were resolved here, by digest.
+        missing: Tags whose manifest the registry does not have.
+        failed: Tags whose manifest could not be read for another reason.
+        fingerprint: Hash of all this.
+    """
+
+    tags: dict[str, Tag]
+    images: dict[str, Image] = {}
+    missing: list[str] = []
+    failed: dict[str, RegistryError] = {}
+    fingerprint: str = ""
+
+    def add(self, results: Iterable[Resolved]) -> None:
+        """Add the results of some tags."""
+        for result in results:
+            if result.error is not None:
+                self.failed[result.tag] = result.error
+            elif result.image is None:
+                self.missing.append(result.tag)
             else:
-                tags[resolved.tag] = Tag(resolved.tag, resolved.image.digest)
-                images[resolved.image.digest] = resolved.image
-        return tags, images, tuple(missing)
+                self.tags[result.tag] = Tag(result.tag, result.image.digest)
+                self.images[result.image.digest] = result.image
 
 
-def _fingerprint(tags: dict[str, Tag], missing: Sequence[str], scope: Scope) -> str:
+def _fingerprint(found: _Resolution, bad_names: Iterable[str], scope: Scope) -> str:
     """Return a hash of all tags, their digests, and whether manifests are fetched."""
-    absent = frozenset(missing)
-    lines = (
-        f"{name} {'404' if name in absent else tag.digest or ''}\n" for name, tag in tags.items()
-    )
+    marks = dict.fromkeys(found.missing, "404") | dict.fromkeys(found.failed, "?")
+    lines = [f"{name} {marks.get(name, tag.digest or '')}\n" for name, tag in found.tags.items()]
+    # A bad name may contain any character. Its line differs from that of every tag.
+    lines += [f"!{name!r}\n" for name in bad_names]
     hashed = sha256(_FINGERPRINT_VERSION)
     hashed.update(b"manifests\n" if scope.manifests else b"")
     for line in sorted(lines):

@@ -31,7 +31,12 @@ MAX_MANIFEST_BYTES: Final = 4 * 2**20
 DEPTH: Final = 3
 """Maximum number of levels below a manifest that are fetched: an index may reference indexes."""
 
-_ACCEPT: Final = ", ".join(manifests.MEDIA_TYPES)
+ERRORS_IN_A_ROW: Final = 10
+"""Number of errors in a row after which tagsync checks whether the registry still works.
+
+If tags cannot be resolved, tagsync requests a tag again that was resolved before. If manifests
+cannot be fetched, tagsync leaves the others for the next poll.
+"""
 
 _MANIFEST_LIMIT_TEXT: Final = f"the {MAX_MANIFEST_BYTES} bytes that a manifest may have"
 
@@ -39,15 +44,24 @@ _MISSING: Final = (NotFound, EndpointNotFound)
 """The errors that a missing manifest can cause. The response to a HEAD request has no body, so a
 missing manifest and a wrong endpoint look the same."""
 
+_HEAD_REFUSED: Final = frozenset({400, 405, 406, 501})
+"""Statuses with which registries and proxies refuse HEAD requests although they answer GET."""
+
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """A tag and its image. The image is None if the registry lacks the tag's manifest."""
+    """A tag and its image.
+
+    Attributes:
+        image: None if the registry lacks the tag's manifest, or if there is an error.
+        error: Why the tag's manifest could not be read. None if it was read or is missing.
+    """
 
     tag: str
-    image: Image | None
+    image: Image | None = None
+    error: RegistryError | None = None
 
 
 class ManifestFetch:
@@ -58,6 +72,7 @@ class ManifestFetch:
         forged: Digests for which the registry sent a manifest with another hash.
         failure: The first error. None if every manifest was fetched.
         stopped: Whether all remaining manifests are left for the next poll.
+        transient: Number of transient errors since the last manifest that was fetched.
     """
 
     def __init__(self, repository: str, scope: Scope, cost: Cost) -> None:
@@ -68,14 +83,17 @@ class ManifestFetch:
         self.forged: set[str] = set()
         self.failure: RegistryError | None = None
         self.stopped = False
+        self.transient = 0
 
     def note_failure(self, error: RegistryError) -> None:
-        """Note a failure, and stop if the remaining manifests would fail as well."""
+        """Note a failure, and stop if the remaining manifests would probably fail as well."""
         self.failure = self.failure or error
+        self.transient += error.transient
         exhausted = isinstance(error, ResponseTooLarge) and (
             self.cost.bytes_left < MAX_MANIFEST_BYTES
         )
-        if error.transient or isinstance(error, Unauthorized) or exhausted:
+        refused = isinstance(error, Throttled | Unauthorized)
+        if refused or exhausted or self.transient >= ERRORS_IN_A_ROW:
             self.stopped = True
 
 
@@ -98,13 +116,89 @@ class Resolver:
         """Cancel the requests that have not started yet."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def resolve(self, repository: str, tags: Iterable[str], cost: Cost) -> list[Resolved]:
+    def resolve(
+        self, repository: str, tags: Iterable[str], cost: Cost, resolved_before: str | None = None
+    ) -> list[Resolved]:
         """Return the image of each tag: its digest and media type, without its manifest.
 
+        If the registry answers the HEAD request for a manifest with 404, the result of the tag has
+        neither an image nor an error. Call `confirm` for such tags.
+
+        An error concerns only its tag as long as other tags can be resolved. To check this, tagsync
+        requests a resolved tag again after errors.
+
+        Args:
+            repository: The name of the repository.
+            tags: The tags to resolve.
+            cost: Counts the requests and bytes.
+            resolved_before: A tag that was resolved shortly before, if there is one.
+
         Raises:
-            RegistryError: If a tag cannot be resolved for any other reason than a missing manifest.
+            RegistryError: If the registry throttles, if the listing is too large, or if tags fail
+                and none can be resolved.
         """
-        return list(self._map(lambda tag: self._resolve_tag(repository, tag, cost), tags))
+        return self._resolve_all(self._resolve_by_head, repository, tags, cost, resolved_before)
+
+    def confirm(
+        self, repository: str, tags: Iterable[str], cost: Cost, resolved_before: str | None
+    ) -> list[Resolved]:
+        """Return the image of each tag by GET requests; see `resolve`.
+
+        Some registries and proxies answer a HEAD request with 404 although the manifest exists.
+        """
+        return self._resolve_all(self._resolve_by_get, repository, tags, cost, resolved_before)
+
+    def _resolve_all(
+        self,
+        resolve_one: Callable[[str, str, Cost], Image | None],
+        repository: str,
+        tags: Iterable[str],
+        cost: Cost,
+        working: str | None,
+    ) -> list[Resolved]:
+        def resolve(tag: str) -> Resolved:
+            try:
+                return Resolved(tag, resolve_one(repository, tag, cost))
+            except Throttled:
+                raise
+            except RegistryError as error:
+                if isinstance(error, ResponseTooLarge) and cost.bytes_left < MAX_MANIFEST_BYTES:
+                    raise
+                return Resolved(tag, error=error)
+
+        results: list[Resolved] = []
+        first_error: RegistryError | None = None
+        in_a_row = 0
+        for result in self._map(resolve, tags):
+            results.append(result)
+            if result.image is not None:
+                working = result.tag
+            in_a_row = in_a_row + 1 if result.error else 0
+            first_error = first_error or result.error
+            if first_error and in_a_row == ERRORS_IN_A_ROW:
+                self._require_working(repository, working, first_error, cost)
+                in_a_row = 0
+        if first_error:
+            self._require_working(repository, working, first_error, cost)
+        return results
+
+    def _require_working(
+        self, repository: str, working: str | None, error: RegistryError, cost: Cost
+    ) -> None:
+        """Require that a tag can still be resolved, so that errors concern only their own tags.
+
+        Args:
+            repository: The name of the repository.
+            working: A tag that was resolved before. None if no tag was resolved.
+            error: The first error of the listing. It is raised if ``working`` is None.
+            cost: Counts the requests and bytes.
+
+        Raises:
+            RegistryError: If the tag cannot be resolved again, or if no tag was resolved.
+        """
+        if working is None:
+            raise error
+        self._resolve_by_head(repository, working, cost)
 
     def fetch_manifests(
         self, repository: str, digests: Sequence[str], scope: Scope, cost: Cost
@@ -147,28 +241,56 @@ class Resolver:
             for future in ahead:
                 future.cancel()
 
-    def _resolve_tag(self, repository: str, tag: str, cost: Cost) -> Resolved:
-        path = f"/v2/{repository}/manifests/{tag}"
+    def _resolve_by_head(self, repository: str, tag: str, cost: Cost) -> Image | None:
+        """Return the image of a tag, or None if the registry answers 404.
+
+        The answer to the HEAD request counts only if it states one digest. Otherwise, or if the
+        registry does not allow HEAD, the manifest is fetched and hashed.
+        """
         try:
-            answer = cost.add(self._client.head(path, accept=_ACCEPT))
-            digest = answer.headers.get("Docker-Content-Digest", "").strip()
-            if not digest:
-                answer = cost.add(self._get_manifest(path, cost))
-                digest = manifests.digest_of(answer.body)
+            path = f"/v2/{repository}/manifests/{tag}"
+            answer = cost.add(self._client.head(path, accept=manifests.ACCEPT))
         except _MISSING:
-            return Resolved(tag, None)
-        if not manifests.is_digest(digest):
-            raise MalformedResponse(
-                f"{answer.url} sent an invalid digest, {truncate(digest)[:80]!r}"
-            )
+            return None
+        except RegistryError as error:
+            if error.status not in _HEAD_REFUSED:
+                raise
+            return self._resolve_by_get(repository, tag, cost)
+        digest = _stated_digest(answer)
+        if digest is None:
+            return self._resolve_by_get(repository, tag, cost)
         self._note_rate_limit(answer)
-        media_type = manifests.media_type(answer.headers.get("Content-Type", ""))
-        return Resolved(tag, Image(digest, media_type=media_type))
+        return _image(digest, answer)
+
+    def _resolve_by_get(self, repository: str, tag: str, cost: Cost) -> Image | None:
+        """Return the image of a tag by the bytes of its manifest, or None if it has none.
+
+        Raises:
+            MalformedResponse: If the body is not a manifest, or is another one than the headers
+                state.
+        """
+        try:
+            answer = cost.add(self._get_manifest(f"/v2/{repository}/manifests/{tag}", cost))
+        except _MISSING:
+            return None
+        self._note_rate_limit(answer)
+        if not manifests.is_manifest(answer.body):
+            raise MalformedResponse(
+                f"{answer.url} sent a body that is not a manifest"
+                f" ({truncate(answer.headers.get('Content-Type', 'no type'))}): check the endpoint,"
+                " and check the proxy if there is one"
+            )
+        stated = _stated_digest(answer)
+        algorithm = stated.partition(":")[0] if stated else "sha256"
+        digest = manifests.digest_of(manifests.without_signature(answer.body), algorithm)
+        if stated not in {None, digest, manifests.digest_of(answer.body, algorithm)}:
+            raise MalformedResponse(f"{answer.url} sent a manifest that does not match its digest")
+        return _image(digest, answer)
 
     def _get_manifest(self, path: str, cost: Cost) -> Answer:
         max_bytes = min(MAX_MANIFEST_BYTES, cost.bytes_left)
         limit_text = _MANIFEST_LIMIT_TEXT if max_bytes == MAX_MANIFEST_BYTES else None
-        return self._client.get(path, {}, max_bytes, accept=_ACCEPT, limit_text=limit_text)
+        return self._client.get(path, {}, max_bytes, accept=manifests.ACCEPT, limit_text=limit_text)
 
     def _fetch_tree(self, fetch: ManifestFetch, digest: str, depth: int) -> None:
         """Fetch a manifest and, if it is an index, first the manifests that it references.
@@ -194,6 +316,7 @@ class Resolver:
                 with suppress(*_MISSING):
                     self._fetch_tree(fetch, child, depth - 1)
         fetch.images[digest] = image
+        fetch.transient = 0
 
     def _fetch_manifest(self, fetch: ManifestFetch, digest: str) -> Image:
         if self._manifests_left == 0:
@@ -211,3 +334,21 @@ class Resolver:
     def _note_rate_limit(self, answer: Answer) -> None:
         """Note how many manifests the registry still allows. None if it does not say so."""
         self._manifests_left = requests_left(answer.headers)
+
+
+def _stated_digest(answer: Answer) -> str | None:
+    """Return the digest that the headers of an answer state, or None if they state not one.
+
+    Proxies repeat the header, or add an empty one. Digests that differ count as none.
+    """
+    values = answer.headers.get_list("Docker-Content-Digest", split_commas=True)
+    digests = {value.strip() for value in values} - {""}
+    if len(digests) != 1:
+        return None
+    (digest,) = digests
+    return digest if manifests.is_digest(digest) else None
+
+
+def _image(digest: str, answer: Answer) -> Image:
+    content_type = answer.headers.get("Content-Type", "")
+    return Image(digest, media_type=manifests.media_type(content_type))

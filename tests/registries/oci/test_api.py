@@ -6,6 +6,7 @@ from contextlib import closing
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tagsync import manifests
 from tagsync.errors import (
@@ -35,11 +36,13 @@ from tests.support.oci import (
     sends,
 )
 
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+json"
+
 # Names and digests.
 
 
 def test_digests_come_from_head_requests() -> None:
-    """Each tag costs one HEAD request that accepts all four manifest types."""
+    """Each tag costs one HEAD request that accepts all manifest types, schema 1 last."""
     fake = Fake({"v1": image("one"), "latest": image("one"), "v2": image("two")})
     found = listing(ask(fake))
     assert {name: tag.digest for name, tag in found.tags.items()} == {
@@ -50,7 +53,9 @@ def test_digests_come_from_head_requests() -> None:
     assert found.requests == 4
     heads = [request for request in fake.requests if request.method == "HEAD"]
     accepted = {request.headers["Accept"] for request in heads}
-    assert accepted == {", ".join(manifests.MEDIA_TYPES)}
+    assert accepted == {manifests.ACCEPT}
+    assert all(name in manifests.ACCEPT for name in manifests.MEDIA_TYPES)
+    assert manifests.ACCEPT.endswith("v1+prettyjws;q=0.1, " + SCHEMA_1 + ";q=0.1")
     assert {each.media_type for each in found.images.values()} == {OCI_MANIFEST}
 
 
@@ -90,7 +95,7 @@ def test_unchanged_listing_is_recognized() -> None:
 def test_missing_manifest_changes_the_fingerprint() -> None:
     """A tag without a manifest differs from a tag that was not resolved."""
     fake = Fake({"v1": image("one"), "broken": image("two")})
-    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/broken"] = httpx.Response(404)
+    fake.refuse("broken", 404)
     before = listing(ask(fake, scope=Scope(("v1",))))
     assert before.missing == ()
     assert listing(ask(fake, before.fingerprint)).missing == ("broken",)
@@ -136,19 +141,31 @@ def test_refusal_contains_no_secret() -> None:
 
 
 @pytest.mark.parametrize("path", [LIST, f"/v2/{REPOSITORY}/manifests/v1"])
-def test_redirect_is_not_followed(path: str) -> None:
-    """A redirect fails the poll; the error names its target without the query."""
+def test_endless_redirect_fails_the_poll(path: str) -> None:
+    """A redirect without end fails the poll; the error names its target without the query."""
     fake = Fake({"v1": image("one")})
-    elsewhere = httpx.Response(
-        307, headers={"Location": "https://elsewhere.example.com/v2/?X-Signature=made-up"}
-    )
+    elsewhere = httpx.Response(307, headers={"Location": f"{path}?X-Signature=made-up"})
     fake.overrides = {("GET", path): elsewhere, ("HEAD", path): elsewhere}
-    with pytest.raises(
-        BadRequest, match=r"elsewhere\.example\.com.* does not follow redirects"
-    ) as caught:
+    with pytest.raises(BadRequest, match=rf"redirects to http://127.0.0.1{path}$") as caught:
         ask(fake)
     assert "Signature" not in str(caught.value)
-    assert {request.url.host for request in fake.requests} == {"127.0.0.1"}
+
+
+def test_redirected_registry_is_read() -> None:
+    """A registry may redirect lists and manifests, to a repository with another parent."""
+    fake = Fake({"v1": image("one")})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "127.0.0.1":
+            target = request.url.copy_with(host="mirror.example.com")
+            return httpx.Response(307, headers={"Location": str(target)})
+        if request.url.path == LIST:
+            return httpx.Response(200, json={"name": f"parent/{REPOSITORY}", "tags": ["v1"]})
+        return fake(request)
+
+    found = listing(ask(handler))
+    assert found.tags["v1"].digest == digest_of(image("one"))
+    assert found.requests == 4
 
 
 # Discovery.
@@ -183,10 +200,48 @@ def test_missing_catalogue_has_advice(status: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a//b", "UPPER", "a/", "/a", "a/../b", "a b", "x" * 256])
-def test_invalid_name_in_catalogue_fails_discovery(name: str) -> None:
-    """A name that no repository can have fails the discovery."""
-    with pytest.raises(MalformedResponse, match="not a valid name"):
-        repositories(sends(json.dumps({"repositories": ["team/a", name]}).encode()), "*")
+def test_invalid_name_in_catalogue_is_left_out(name: str) -> None:
+    """A name that no repository can have is left out and named in the log."""
+    with capture_logs() as logged:
+        found = repositories(sends(json.dumps({"repositories": ["team/a", name]}).encode()), "*")
+    assert found == {"team/a"}
+    assert [event["names"] for event in logged if event["event"] == "discovery.skipped"] == [
+        [name]
+    ]
+
+
+@pytest.mark.parametrize("name", ["team/other", "api", f"x/{REPOSITORY}", "TEAM/API"])
+def test_list_of_another_repository_fails_the_poll(name: str) -> None:
+    """A list that says that it is of another repository is not this repository's list."""
+    with pytest.raises(MalformedResponse, match="list of another repository"):
+        ask(sends(json.dumps({"name": name, "tags": ["v1"]}).encode()))
+
+
+def test_page_size_is_reduced_if_refused() -> None:
+    """If the registry refuses the number of names per page, smaller numbers are tried."""
+    asked: list[int] = []
+    names = [f"team/r{number:03d}" for number in range(150)]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        n, last = int(request.url.params["n"]), request.url.params.get("last", "")
+        asked.append(n)
+        if n > 100:
+            return httpx.Response(400, json=errors("PAGINATION_NUMBER_INVALID"))
+        return httpx.Response(200, json={"repositories": [x for x in names if x > last][:n]})
+
+    with closing(registry_of(handler)) as registry:
+        assert registry.list_repositories(["*"]) == {*names}
+        first = len(asked)
+        assert registry.list_repositories(["*"]) == {*names}
+    assert asked[:4] == [1000, 500, 250, 125]
+    assert all(n <= 100 for n in asked[first:])
+
+
+@pytest.mark.parametrize("code", ["NAME_INVALID", "PAGINATION_NUMBER_INVALID"])
+def test_lasting_refusal_of_a_page_fails(code: str) -> None:
+    """A refusal for another reason, or of every number, is not retried without end."""
+    with pytest.raises(BadRequest):
+        ask(sends(json.dumps(errors(code)).encode(), 400))
 
 
 def test_no_globs_need_no_request() -> None:

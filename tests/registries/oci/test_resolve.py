@@ -1,5 +1,8 @@
 """Digests and manifests: what is requested, and what a registry may answer."""
 
+import base64
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier, Event, Lock, get_ident
@@ -8,13 +11,18 @@ import httpx
 import pytest
 
 from tagsync.errors import (
+    Busy,
     Forbidden,
-    MalformedResponse,
+    RegistryError,
+    Throttled,
+    Unauthorized,
+    Unreachable,
 )
-from tagsync.models import Scope, Tag
-from tagsync.registries.oci.resolve import DEPTH, MAX_MANIFEST_BYTES
-from tests.support.docker_registry import digest_of
+from tagsync.models import Scope, Tag, Unchanged
+from tagsync.registries.oci.resolve import DEPTH, ERRORS_IN_A_ROW, MAX_MANIFEST_BYTES
+from tests.support.docker_registry import OCI_MANIFEST, digest_of
 from tests.support.oci import (
+    LIST,
     REPOSITORY,
     Fake,
     ask,
@@ -36,15 +44,175 @@ def test_missing_digest_header_is_computed() -> None:
 
 
 @pytest.mark.parametrize(
-    "digest",
-    ["latest", "sha256:abc", f"md5:{'0' * 32}", f"sha256:{'A' * 64}", f"sha256:{'0' * 64}, x"],
+    "digests",
+    [
+        ["latest"],
+        ["sha256:abc"],
+        [f"md5:{'0' * 32}"],
+        [f"sha256:{'A' * 64}"],
+        [f"sha256:{'0' * 64}, x"],
+        [f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"],
+        [f"sha256:{'0' * 64}", f"sha512:{'0' * 128}"],
+    ],
 )
-def test_invalid_digest_fails_the_poll(digest: str) -> None:
-    """An invalid digest fails the poll and is not recorded."""
+def test_digest_that_is_not_one_is_computed(digests: list[str]) -> None:
+    """An invalid or contradictory digest does not count; the manifest is fetched and hashed."""
+    fake = Fake({"v1": image("one")})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = fake(request)
+        if request.url.path == LIST:
+            return answer
+        headers = [("Docker-Content-Digest", digest) for digest in digests]
+        return httpx.Response(200, content=answer.content, headers=headers)
+
+    assert listing(ask(handler)).tags["v1"].digest == digest_of(image("one"))
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_repeated_digest_counts_once(others: int) -> None:
+    """One digest counts if its header is repeated, joined by a proxy, or followed by empty ones."""
+    digest = digest_of(image("one"))
+    for headers in (
+        [("Docker-Content-Digest", digest)] * (1 + others),
+        [("Docker-Content-Digest", ", ".join([digest] * (1 + others)))],
+        [("Docker-Content-Digest", digest), *[("Docker-Content-Digest", "")] * others],
+    ):
+        fake = Fake({"v1": image("one")})
+        path = f"/v2/{REPOSITORY}/manifests/v1"
+        fake.overrides["HEAD", path] = httpx.Response(200, headers=headers)
+        assert listing(ask(fake)).tags["v1"].digest == digest
+        assert fake.asked("GET") == []
+
+
+PAGES = [
+    b"",
+    b"<html><title>Sign in</title></html>",
+    b'{"errors":[{"code":"UNKNOWN"}]}',
+    b'{"kind":"Status","apiVersion":"v1","code":503}',
+    b'{"mediaType":"application/json"}',
+    b"{}",
+    b"null",
+    b'[{"schemaVersion":2}]',
+    b'{"schemaVersion":"2"}',
+    b'{"schemaVersion":2,"x":"\xff"}',
+    b'{"schemaVersion":2,"x":' + b"[" * 100_000,
+    image("one")[:-1],
+]
+
+
+@pytest.mark.parametrize("content_type", ["text/html", OCI_MANIFEST])
+@pytest.mark.parametrize("body", PAGES)
+def test_body_that_is_not_a_manifest_is_not_hashed(body: bytes, content_type: str) -> None:
+    """A page in place of a manifest costs its tag, whatever the page's content type."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    path = f"/v2/{REPOSITORY}/manifests/v1"
+    headers = {"Content-Type": content_type}
+    fake.overrides["HEAD", path] = httpx.Response(200, headers=headers)
+    fake.overrides["GET", path] = httpx.Response(200, content=body, headers=headers)
+    found = listing(ask(fake))
+    assert found.tags["v1"] == Tag("v1")
+    assert "not a manifest" in found.failed["v1"]
+    assert found.tags["v2"].digest == digest_of(image("two"))
+    assert ask(fake, found.fingerprint).fingerprint == found.fingerprint
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"schemaVersion":2}',
+        b'{"mediaType":"application/vnd.oci.image.index.v1+json"}',
+        b' {"schemaVersion": 1, "fsLayers": []}\n',
+    ],
+)
+def test_any_manifest_is_hashed(body: bytes) -> None:
+    """A JSON object with a schema version, or with the media type of a manifest, is a manifest."""
+    fake = Fake({"v1": body})
+    fake.headers = {"Docker-Content-Digest": "", "Content-Type": "text/plain"}
+    assert listing(ask(fake)).tags["v1"].digest == digest_of(body)
+
+
+def test_digest_of_get_must_match_the_bytes() -> None:
+    """A GET whose header states another digest than the bytes have does not count."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    path = f"/v2/{REPOSITORY}/manifests/v1"
+    headers = {"Docker-Content-Digest": digest_of(b"another")}
+    fake.overrides["HEAD", path] = httpx.Response(405)
+    fake.overrides["GET", path] = httpx.Response(200, content=image("one"), headers=headers)
+    assert "does not match its digest" in listing(ask(fake)).failed["v1"]
+
+
+def test_sha512_of_get_is_kept() -> None:
+    """A GET that states the manifest's SHA-512 keeps this digest."""
+    digest = f"sha512:{hashlib.sha512(image('one')).hexdigest()}"
     fake = Fake({"v1": image("one")})
     fake.headers = {"Docker-Content-Digest": digest}
-    with pytest.raises(MalformedResponse, match="invalid digest"):
-        ask(fake)
+    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v1"] = httpx.Response(405)
+    assert listing(ask(fake)).tags["v1"].digest == digest
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+def test_refused_head_is_confirmed_by_get(status: int) -> None:
+    """If HEAD is refused or answered 404, the manifest is fetched and hashed."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    for tag in fake.tags:
+        fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/{tag}"] = httpx.Response(status)
+    found = listing(ask(fake))
+    assert found.tags["v1"].digest == digest_of(image("one"))
+    assert (found.missing, found.failed) == ((), {})
+    assert isinstance(ask(fake, found.fingerprint), Unchanged)
+
+
+def test_missing_manifest_is_confirmed_once() -> None:
+    """A tag that stays 404 is requested by GET again only if the listing or the day changes."""
+    fake = Fake({"v1": image("one"), "broken": image("two")})
+    fake.refuse("broken", 404)
+    known = listing(ask(fake)).fingerprint
+    assert fake.asked("GET") == ["broken"]
+    repeated = Scope(confirm_missing=False)
+    assert isinstance(ask(fake, known, repeated), Unchanged)
+    assert fake.asked("GET") == ["broken"]
+    assert isinstance(ask(fake, known), Unchanged)
+    assert fake.asked("GET") == ["broken"] * 2
+    fake.tags["v1"] = image("one again")
+    assert listing(ask(fake, known, repeated)).missing == ("broken",)
+    assert fake.asked("GET") == ["broken"] * 3
+
+
+def signed(content: str, signature: str) -> tuple[bytes, bytes]:
+    """Return a manifest of schema 1 without and with a signature."""
+    payload = json.dumps({"schemaVersion": 1, "fsLayers": [], "tag": content}, indent=3).encode()
+    head, tail = payload[:-2], payload[-2:]
+
+    def encoded(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    part = {"formatLength": len(head), "formatTail": encoded(tail)}
+    protected = encoded(json.dumps(part).encode())
+    entry = json.dumps([{"signature": signature, "protected": protected}])
+    return payload, head + f',\n   "signatures": {entry}'.encode() + tail
+
+
+@pytest.mark.parametrize("stated", ["none", "payload", "body"])
+def test_signature_does_not_change_the_digest(stated: str) -> None:
+    """The digest of a schema 1 manifest is that of its signed part, whatever its signature."""
+    for signature in ("first", "second"):
+        payload, body = signed("v1", signature)
+        digest = {"none": "", "payload": digest_of(payload), "body": digest_of(body)}[stated]
+        fake = Fake({"v1": body})
+        fake.headers = {"Docker-Content-Digest": digest}
+        fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v1"] = httpx.Response(405)
+        assert listing(ask(fake)).tags["v1"].digest == digest_of(payload)
+
+
+def test_schema_1_manifest_is_stored_without_signature() -> None:
+    """Of a schema 1 manifest, the bytes that hash to its digest are stored."""
+    payload, body = signed("v1", "any")
+    fake = Fake({"v1": body})
+    fake.manifests = {digest_of(payload): body}
+    fake.headers = {"Docker-Content-Digest": digest_of(payload)}
+    kept = listing(ask(fake, scope=WITH_MANIFESTS)).images[digest_of(payload)]
+    assert (kept.manifest, kept.verified, kept.schema) == (payload.decode(), True, 1)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Docker-Distribution-Api-Version": "registry/2.0"}])
@@ -52,7 +220,9 @@ def test_tag_without_manifest_is_missing(headers: dict[str, str]) -> None:
     """A listed tag whose manifest is 404 differs from a tag that is not listed."""
     fake = Fake({"v1": image("one"), "broken": image("two")})
     path = f"/v2/{REPOSITORY}/manifests/broken"
-    fake.overrides["HEAD", path] = httpx.Response(404, headers=headers)
+    fake.overrides["HEAD", path] = fake.overrides["GET", path] = httpx.Response(
+        404, headers=headers
+    )
     found = listing(ask(fake))
     assert found.missing == ("broken",)
     assert found.tags["broken"] == Tag("broken")
@@ -60,12 +230,75 @@ def test_tag_without_manifest_is_missing(headers: dict[str, str]) -> None:
     assert found.fingerprint
 
 
-def test_other_refusals_fail_the_poll() -> None:
-    """Any other refusal of a tag fails the poll: the listing is incomplete."""
-    fake = Fake({"v1": image("one"), "v2": image("two")})
-    fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v2"] = httpx.Response(403)
-    with pytest.raises(Forbidden):
+@pytest.mark.parametrize("status", [302, 401, 403, 409, 412, 451, 500, 503])
+def test_odd_tag_costs_only_itself(status: int) -> None:
+    """A tag whose manifest cannot be read is named, and the others are resolved."""
+    fake = Fake({"v1": image("one"), "odd": image("two"), "v3": image("three")})
+    fake.refuse("odd", status)
+    found = listing(ask(fake))
+    assert found.failed.keys() == {"odd"}
+    assert found.tags["odd"] == Tag("odd")
+    assert {found.tags["v1"].digest, found.tags["v3"].digest} == {
+        digest_of(image("one")),
+        digest_of(image("three")),
+    }
+    assert isinstance(ask(fake, found.fingerprint), Unchanged)
+    assert found.fingerprint != listing(ask(Fake(fake.tags))).fingerprint
+
+
+def test_odd_tag_is_read_again_alone() -> None:
+    """If a second read asks only for the odd tag, the others still count as resolved."""
+    fake = Fake({"v1": image("one"), "odd": image("two")})
+    fake.refuse("odd", 500)
+    found = listing(ask(fake, scope=Scope(seen={"v1": Tag("v1", digest_of(image("one")))})))
+    assert found.failed.keys() == {"odd"}
+
+
+def test_many_odd_tags_cost_only_themselves() -> None:
+    """Many odd tags in a row do not fail the poll while another tag can be resolved."""
+    fake = Fake({f"v{number:02d}": image(str(number)) for number in range(60)})
+    for number in range(5, 45):
+        fake.refuse(f"v{number:02d}", 500)
+    found = listing(ask(fake))
+    assert len(found.failed) == 40
+    assert sum(tag.digest is not None for tag in found.tags.values()) == 20
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, Unauthorized), (403, Forbidden), (429, Throttled), (500, Busy)]
+)
+def test_registry_that_resolves_nothing_fails_the_poll(
+    status: int, error: type[RegistryError]
+) -> None:
+    """If no tag at all can be resolved, the registry fails, and few requests are sent."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    for tag in fake.tags:
+        fake.refuse(tag, status)
+    with pytest.raises(error):
         ask(fake)
+    assert len(fake.asked("HEAD")) <= 2 * ERRORS_IN_A_ROW + 10
+
+
+def test_throttled_tag_fails_the_poll() -> None:
+    """A registry that throttles fails the poll, even at a single tag."""
+    fake = Fake({"v1": image("one"), "v2": image("two")})
+    fake.refuse("v2", 429)
+    with pytest.raises(Throttled):
+        ask(fake)
+
+
+@pytest.mark.parametrize("after", [3, 50])
+def test_registry_that_stops_fails_the_poll(after: int) -> None:
+    """A registry that stops in the middle of a listing fails the poll."""
+    fake = Fake({f"v{number:02d}": image(str(number)) for number in range(60)})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if len(fake.asked("HEAD")) > after:
+            raise httpx.ConnectError("refused")
+        return fake(request)
+
+    with pytest.raises(Unreachable):
+        ask(handler)
 
 
 def test_tags_are_resolved_in_parallel() -> None:
@@ -228,6 +461,26 @@ def test_transient_error_stops_fetching() -> None:
         fake.overrides["GET", path] = httpx.Response(429)
     assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched
     assert len(fake.asked("GET")) <= 4
+
+
+def test_odd_manifest_does_not_stop_fetching() -> None:
+    """A manifest that can never be fetched costs only itself."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    path = f"/v2/{REPOSITORY}/manifests/{digest_of(image('0'))}"
+    fake.overrides["GET", path] = httpx.Response(500)
+    found = listing(ask(fake, scope=WITH_MANIFESTS))
+    assert "500" in (found.unfetched or "")
+    assert sum(each.manifest is not None for each in found.images.values()) == 99
+
+
+def test_registry_that_fails_is_not_asked_for_all_manifests() -> None:
+    """If no manifest can be fetched, few requests are sent."""
+    fake = Fake({f"v{number}": image(str(number)) for number in range(100)})
+    for content in fake.tags.values():
+        path = f"/v2/{REPOSITORY}/manifests/{digest_of(content)}"
+        fake.overrides["GET", path] = httpx.Response(500)
+    assert listing(ask(fake, scope=WITH_MANIFESTS)).unfetched
+    assert len(fake.asked("GET")) <= ERRORS_IN_A_ROW + 4
 
 
 def test_rate_limit_of_manifests_is_respected() -> None:
