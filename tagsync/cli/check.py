@@ -244,6 +244,8 @@ def _glob_check(
             found = [Repository(watch.registry, name) for name in sorted(names)]
             matched = [each for each in found if watch_of(each, watches) is watch]
             if not matched:
+                if watch.allow_empty:
+                    return Line(subject, "ok", "no repository matches, which allow_empty permits")
                 return _no_match(subject, earlier=any(watch_of(each, watches) for each in found))
             cost = _list_once(registry, matched[0])
         except RegistryError as error:

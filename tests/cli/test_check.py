@@ -137,6 +137,9 @@ def test_nothing_is_hidden_behind_a_failure(tmp_path: Path) -> None:
         [[registries.watch]]
         repositories = ["team/b*", "other/*", "team/c*"]
         exclude = ["team/c*"]
+        [[registries.watch]]
+        repositories = ["later/*"]
+        allow_empty = true
         [[registries]]
         name = "broken"
         endpoint = "http://127.0.0.1:9"
@@ -160,6 +163,7 @@ def test_nothing_is_hidden_behind_a_failure(tmp_path: Path) -> None:
         "glob swr/team/b*": "warning",
         "glob swr/other/*": "failed",
         "glob swr/team/c*": "failed",
+        "glob swr/later/*": "ok",
         "registry broken": "failed",
         "repository broken/x/y": "failed",
         "registry unused": "warning",
