@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -22,6 +23,9 @@ from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
+
+_PATIENCE_IN_TIMEOUT: Final = 10
+"""The ratio of a request's timeout to the time after which a poll that waits for it hangs."""
 
 
 @click.command()
@@ -122,5 +126,6 @@ class _PlanLoader:
             return opened
         registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        handle = RegistryHandle(registry, table.concurrency, table.requests_per_second)
+        patience = table.timeout.total_seconds() / _PATIENCE_IN_TIMEOUT
+        handle = RegistryHandle(registry, table.concurrency, table.requests_per_second, patience)
         return without_watches, credential, handle

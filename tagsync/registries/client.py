@@ -22,7 +22,7 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.registries.deadline import bounded, within
+from tagsync.registries.deadline import HANGING_PER_THREAD, bounded, within
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.responses import Answer, Refusals, refusal_error
 from tagsync.secrets import Secret, redact
@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True):
         retry_for: How long a request is retried after transient errors, in seconds.
         max_listing_bytes: Maximum size of the response bodies of one listing together.
         requests_per_second: Maximum rate of all requests to the registry together.
-        connections: Maximum number of requests at the same time.
+        connections: Number of requests at the same time, without those that hang.
     """
 
     timeout: float = 30.0
@@ -133,7 +133,8 @@ class Client:
                 verify=_trust(ca_file),
                 timeout=limits.timeout,
                 limits=httpx.Limits(
-                    max_connections=limits.connections,
+                    # The caller's threads limit the requests. Those that hang come in addition.
+                    max_connections=limits.connections * (1 + HANGING_PER_THREAD),
                     max_keepalive_connections=limits.connections,
                 ),
                 # A cloud host's metadata service sends keys, which a proxy must not see.
