@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -23,9 +22,7 @@ from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
-
-_PATIENCE_IN_TIMEOUT: Final = 10
-"""The ratio of a request's timeout to the time after which a poll that waits for it hangs."""
+from tagsync.registries.deadline import PATIENCE_IN_TIMEOUT
 
 
 @click.command()
@@ -126,6 +123,6 @@ class _PlanLoader:
             return opened
         registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        patience = table.timeout.total_seconds() / _PATIENCE_IN_TIMEOUT
+        patience = table.timeout.total_seconds() / PATIENCE_IN_TIMEOUT
         handle = RegistryHandle(registry, table.concurrency, table.requests_per_second, patience)
         return without_watches, credential, handle

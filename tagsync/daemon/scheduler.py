@@ -24,7 +24,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from tagsync.clock import Clock, utc_now
-from tagsync.daemon.lanes import LanePool
+from tagsync.registries.lanes import LanePool
 
 NextDue = Callable[[datetime], datetime]
 """A function that takes a time, and returns a job's next due time after it.
@@ -85,7 +85,7 @@ class Scheduler(Protocol):
             pool: Its name.
             threads: Number of runs at the same time, without those that hang.
             patience: Seconds after which a run that waits for its server hangs; see
-                `tagsync.daemon.lanes`. None if no run hangs.
+                `tagsync.registries.lanes`. None if no run hangs.
         """
 
     def close_pool(self, pool: str) -> None:

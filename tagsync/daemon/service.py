@@ -2,7 +2,7 @@
 
 `Daemon` connects two parts. The scheduler runs polls and discoveries in threads. Each registry has
 its own thread pool, so a slow or broken registry does not delay the others; within a registry,
-`tagsync.daemon.lanes` does the same for its repositories. The watchlist holds the
+`tagsync.registries.lanes` does the same for its repositories. The watchlist holds the
 state of each repository, and decides what has to change after a poll or a reload. The daemon then
 makes these changes.
 

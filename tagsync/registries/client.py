@@ -22,7 +22,7 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.registries.deadline import HANGING_PER_THREAD, bounded, within
+from tagsync.registries.deadline import HANGING_PER_THREAD, PATIENCE_IN_TIMEOUT, bounded, within
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.responses import Answer, Refusals, refusal_error
 from tagsync.secrets import Secret, redact
@@ -146,6 +146,11 @@ class Client:
                 follow_redirects=False,
             )
         )
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a wait for an answer counts as hanging."""
+        return self._limits.timeout / PATIENCE_IN_TIMEOUT
 
     def close(self) -> None:
         """Close the connections."""

@@ -20,15 +20,27 @@ HANGING_PER_THREAD: Final = 7
 """How many requests may hang, for each thread of a registry that its `concurrency` allows."""
 
 
+PATIENCE_IN_TIMEOUT: Final = 10
+"""A request hangs if it has waited for one answer longer than its timeout divided by this."""
+
+
 class Wait:
     """The wait of a thread for a server.
 
     Attributes:
-        since: When it began, in seconds of `time.monotonic`. None while the thread does not wait.
+        began: When it began, in seconds of `time.monotonic`. None while the thread does not wait.
+        other: The wait of another thread, for whose result this one waits. None if there is none.
     """
 
     def __init__(self) -> None:
-        self.since: float | None = None
+        self.began: float | None = None
+        self.other: Wait | None = None
+
+    @property
+    def since(self) -> float | None:
+        """When this thread, or the other one, began to wait. None while they do not wait."""
+        other = self.other
+        return self.began if other is None else other.since
 
 
 _wait: Final[ContextVar[Wait | None]] = ContextVar("the wait of this thread", default=None)
@@ -52,11 +64,25 @@ def waiting() -> Iterator[None]:
     if wait is None:
         yield
         return
-    wait.since = time.monotonic()
+    wait.began = time.monotonic()
     try:
         yield
     finally:
-        wait.since = None
+        wait.began = None
+
+
+@contextmanager
+def waiting_for(other: Wait) -> Iterator[None]:
+    """Note that this thread waits inside the block as long as another one does."""
+    wait = _wait.get()
+    if wait is None:
+        yield
+        return
+    wait.other = other
+    try:
+        yield
+    finally:
+        wait.other = None
 
 
 @contextmanager

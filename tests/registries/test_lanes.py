@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tagsync.daemon.lanes import LanePool
 from tagsync.registries.deadline import HANGING_PER_THREAD, waiting
+from tagsync.registries.lanes import LanePool
 
 WITHIN = 10.0
 PATIENCE = 0.02

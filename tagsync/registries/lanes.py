@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from threading import Condition, Thread
 from typing import Any, Final
 
-from tagsync.registries.deadline import HANGING_PER_THREAD, Wait, noting_waits
+from tagsync.registries.deadline import HANGING_PER_THREAD, Wait, noting_waits, waiting_for
 
 
 class LanePool:
@@ -45,7 +45,7 @@ class LanePool:
         self._idle = 0
         self._closed = False
 
-    def submit(self, function: Callable[[], Any], *, hanging: bool = False) -> Future[Any]:
+    def submit(self, function: Callable[[], Any], *, hanging: bool = False) -> "LaneFuture":
         """Queue a run.
 
         Args:
@@ -58,10 +58,16 @@ class LanePool:
             self._wake()
         return run.future
 
-    def close(self) -> None:
-        """End the threads as soon as the queues are empty. Does not wait for them."""
+    def close(self, *, cancel: bool = False) -> None:
+        """End the threads as soon as the queues are empty. Does not wait for them.
+
+        Args:
+            cancel: Whether to cancel the runs that are queued.
+        """
         with self._changed:
             self._closed = True
+            for run in (*self._queue, *self._hanging_queue) if cancel else ():
+                run.future.cancel()
             self._changed.notify_all()
 
     def _wake(self) -> None:
@@ -106,18 +112,32 @@ class LanePool:
         return None
 
 
+class LaneFuture(Future[Any]):
+    """The result of a run, and its wait for a server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait: Final = Wait()
+
+    def result_within_wait(self) -> Any:
+        """Return the result. While the run waits for its server, this thread does so, too."""
+        with waiting_for(self.wait):
+            return self.result()
+
+
 class _Run:
     """A function to call, and whether it hangs."""
 
     def __init__(self, function: Callable[[], Any], *, hanging: bool) -> None:
         self.hanging: Final = hanging
-        self.future: Final[Future[Any]] = Future()
+        self.future: Final = LaneFuture()
         self._function = function
-        self._wait = Wait()
 
     def __call__(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
         try:
-            with noting_waits(self._wait):
+            with noting_waits(self.future.wait):
                 result = self._function()
         except BaseException as error:  # noqa: BLE001  the scheduler logs it
             self.future.set_exception(error)
@@ -126,5 +146,5 @@ class _Run:
 
     def hangs(self, now: float, patience: float) -> bool:
         """Return whether the run belongs to the second lane."""
-        since = self._wait.since
+        since = self.future.wait.since
         return self.hanging or (since is not None and now - since > patience)
