@@ -1,14 +1,15 @@
-"""The time: where it comes from, and how tagsync writes it down.
+"""The current time, and the text form in which tagsync stores times.
 
-Times that tagsync takes are text, ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC, so that the order of the
-text is the order of time. Times that a registry claims are stored as the registry sent them.
+A time that tagsync takes from the clock is stored as ``YYYY-MM-DDTHH:MM:SS.mmmZ`` in UTC. Sorting
+such texts sorts them by time. A time that a registry states is stored exactly as the registry sent
+it.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Returns the current time, aware of its time zone. Injected, so that tests control the time."""
+"""A function that returns the current time, with a time zone. Tests pass a clock of their own."""
 
 
 def utc_now() -> datetime:
@@ -20,11 +21,11 @@ def timestamp(moment: datetime) -> str:
     """Return the text that the database stores for a time.
 
     Args:
-        moment: Aware of its time zone.
+        moment: A time with a time zone.
     """
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Return the time that `timestamp` wrote."""
+    """Return the time for a text that `timestamp` wrote."""
     return datetime.fromisoformat(text)

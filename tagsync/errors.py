@@ -1,4 +1,4 @@
-"""Every error that tagsync raises on purpose. Each message is a sentence for the user.
+"""All errors that tagsync raises on purpose. A message is one sentence for users.
 
 ::
 
@@ -6,29 +6,30 @@
     ├── ConfigError                 the configuration or the command line is wrong
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
     ├── StoreError                  the database could not be read or written
-    │   ├── UnusableDatabase        the file is not tagsync's, or is from a newer tagsync
+    │   ├── UnusableDatabase        the file is missing, or tagsync cannot use it
     │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
     │   ├── DatabaseLocked          another process holds the lock for too long
     │   ├── DamagedRecord           a row is not what tagsync wrote
     │   └── UnknownRepository       a pattern matches no repository
     └── RegistryError               a complete listing could not be read
-        ├── Unreachable        *    no connection, or a broken one
-        │   └── TimedOut       *    no response in time
+        ├── Unreachable        *    no connection, or the connection broke
+        │   └── TimedOut       *    no response within the configured time
         ├── Untrusted               the server's certificate is not trusted
         ├── Throttled          *    too many requests: the whole registry pauses
-        ├── Busy               *    409, or a 5xx
+        ├── Busy               *    409 or 5xx: the registry cannot answer at the moment
         ├── Unauthorized            401: the credential is wrong or has expired
         ├── Forbidden               403: the credential lacks the permission
-        ├── NotFound                404
+        ├── NotFound                404: the requested resource does not exist
         │   ├── RepositoryNotFound  the registry has no such repository
         │   └── NamespaceNotFound   the registry has no such organization
         ├── EndpointNotFound        the gateway has no such path: the endpoint is wrong
-        ├── BadRequest              any other refusal
-        ├── MalformedResponse       the response breaks the interface's promises
+        ├── BadRequest              a refusal that no other error covers
+        ├── MalformedResponse       the response does not follow the registry's interface
         │   └── ResponseTooLarge    the response exceeds the configured limit
-        └── InconsistentListing     pages that contradict each other in every read
+        └── InconsistentListing     the pages contradict each other in every read
 
-``*`` marks transient errors; these are retried within a bounded time.
+``*`` marks transient errors. A request that fails with a transient error is retried for a bounded
+time.
 """
 
 from collections.abc import Sequence
@@ -47,11 +48,14 @@ FailureReason = Literal[
     "too_large",
     "timeout",
 ]
-"""The words for failed polls in ``observations.reasons``."""
+"""The words for failed polls in the column ``observations.reasons``."""
 
 
 class TagsyncError(Exception):
-    """Base class. The message is one sentence: what went wrong, where, and what to do."""
+    """Base class of these errors. Its message is one sentence for users.
+
+    The sentence says what went wrong, where, and what to do.
+    """
 
 
 class ConfigError(TagsyncError):
@@ -59,7 +63,7 @@ class ConfigError(TagsyncError):
 
 
 class UnclearQuestion(TagsyncError):
-    """A time or a digest of the command line is invalid or ambiguous."""
+    """A time or a digest on the command line is invalid or ambiguous."""
 
 
 class StoreError(TagsyncError):
@@ -67,7 +71,10 @@ class StoreError(TagsyncError):
 
 
 class UnusableDatabase(StoreError):
-    """The file is not a database of tagsync's, or is from a newer one; it was left unchanged."""
+    """The database file is missing, or tagsync cannot use it.
+
+    The file may belong to another program or to another version of tagsync. It was not changed.
+    """
 
 
 class ReplacedDatabase(StoreError):
@@ -82,30 +89,30 @@ class DamagedRecord(StoreError):
     """A row of the database is not what tagsync wrote.
 
     Attributes:
-        path: The database. Code that decodes a row does not know it; it is added where the
-            transaction ends.
+        path: The database file. Code that decodes a row does not know this path, so
+            `tagsync.database.sqlite_errors.translate_sqlite_errors` sets it later.
     """
 
-    def __init__(self, what: str, path: Path | None = None) -> None:
-        super().__init__(what)
+    def __init__(self, row: str, path: Path | None = None) -> None:
+        super().__init__(row)
         self.path = path
 
     def __str__(self) -> str:
         return (
             f"{self.path or 'the database'} contains a record that tagsync did not write"
-            f" ({self.args[0]}): it is damaged or was altered; run tagsync verify, and restore it"
-            " from a backup"
+            f" ({self.args[0]}): the file is damaged or was altered; run tagsync verify, and"
+            " restore the file from a backup"
         )
 
 
 class UnknownRepository(StoreError):
-    """A pattern matches no repository; the message names the nearest one."""
+    """A pattern matches no repository; the message names the nearest repository."""
 
     def __init__(self, pattern: str, known: Sequence[str]) -> None:
         near = get_close_matches(pattern, known, n=1, cutoff=0)
         super().__init__(
             f"no repository matches {pattern!r}: "
-            + (f"the nearest is {near[0]}" if near else "there are none yet")
+            + (f"the nearest is {near[0]}" if near else "there are no repositories yet")
             + "; a pattern is matched against registry/namespace/repository"
         )
 
@@ -115,10 +122,10 @@ class RegistryError(TagsyncError):
 
     Attributes:
         transient: Whether the same request may succeed a little later.
-        reason: The error's word in ``observations.reasons``.
-        retry_after: Seconds to wait before the next request, if the registry said so.
-        status: HTTP status of the response, if there was one.
-        code: The registry's own error code, if it sent one.
+        reason: The word for this error in the column ``observations.reasons``.
+        retry_after: Seconds to wait before the next request. None if the registry did not say.
+        status: HTTP status of the response. None if the registry sent no response.
+        code: The registry's own error code. None if the response has no such code.
     """
 
     transient: ClassVar[bool] = False
@@ -139,14 +146,14 @@ class RegistryError(TagsyncError):
 
 
 class Unreachable(RegistryError):
-    """No connection, or a connection that broke."""
+    """The registry cannot be reached, or the connection to it broke."""
 
     transient = True
     reason: ClassVar[FailureReason] = "unreachable"
 
 
 class TimedOut(Unreachable):
-    """No response in time."""
+    """The registry sent no response within the configured time."""
 
     reason: ClassVar[FailureReason] = "timeout"
 
@@ -165,7 +172,7 @@ class Throttled(RegistryError):
 
 
 class Busy(RegistryError):
-    """The registry cannot answer at the moment: 409, or a 5xx."""
+    """The registry cannot answer at the moment: it answered 409 or 5xx."""
 
     transient = True
     reason: ClassVar[FailureReason] = "unreachable"
@@ -178,11 +185,11 @@ class Unauthorized(RegistryError):
 
 
 class Forbidden(RegistryError):
-    """The credential is valid and lacks the permission."""
+    """The credential is valid but lacks the permission."""
 
 
 class NotFound(RegistryError):
-    """The registry answered 404 for what was requested."""
+    """The registry answered 404: the requested resource does not exist."""
 
     reason: ClassVar[FailureReason] = "not_found"
 
@@ -196,17 +203,17 @@ class NamespaceNotFound(NotFound):
 
 
 class EndpointNotFound(RegistryError):
-    """The gateway has no such path: the endpoint is wrong, nothing was deleted."""
+    """The gateway has no such path. The endpoint is wrong; no repository was deleted."""
 
     reason: ClassVar[FailureReason] = "not_found"
 
 
 class BadRequest(RegistryError):
-    """The registry refused the request for another reason."""
+    """The registry refused the request for a reason that no other error covers."""
 
 
 class MalformedResponse(RegistryError):
-    """The response breaks the promises of the registry's interface."""
+    """The response does not follow the registry's interface."""
 
     reason: ClassVar[FailureReason] = "malformed"
 

@@ -1,7 +1,7 @@
-"""Text from elsewhere, made safe for a terminal, a spreadsheet or a sentence.
+"""Escape or shorten text from other systems, so that it is safe to show.
 
-Registries, servers and damaged files may contain any character. Everything that tagsync shows of
-them passes through one of these functions.
+Text from registries, servers and damaged files may contain any character. Before tagsync shows such
+text in a terminal, a spreadsheet or a message, it passes the text through one of these functions.
 """
 
 import re
@@ -9,27 +9,32 @@ import unicodedata
 from typing import Final
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that a terminal interprets instead of showing them: control characters,
-direction marks, surrogates and line separators."""
+"""Unicode categories of the characters that a terminal interprets instead of showing them.
+
+They are control characters, direction marks, surrogates and line separators.
+"""
 
 _FORMULA: Final = (
     *("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"),
     *("\t", "\r", "\n", "\\t", "\\r", "\\n"),
 )
-"""Beginnings that a spreadsheet treats as a formula, in full width too; tabs and line ends also as
-`escape_control_characters` writes them."""
+"""Beginnings of texts that a spreadsheet may treat as formulas.
+
+They are signs in normal and in full width, and tabs and line ends. Tabs and line ends are also
+listed as the escape sequences that `escape_control_characters` writes.
+"""
 
 _DIGEST: Final = re.compile(r"((?:sha\d+:)?[0-9a-f]{12})[0-9a-f]{20,}")
 
 _LONGEST: Final = 300
-"""Characters of another program's text that a sentence quotes."""
+"""Maximum length of another program's text in a message, in characters."""
 
 
 def escape_control_characters(text: str) -> str:
     """Return the text with control characters written as escape sequences.
 
-    Names in a registry may contain sequences that recolour, retitle or overwrite the screen, line
-    breaks that forge log lines, and marks that reverse the reading direction.
+    Names in a registry may contain sequences that change the colours, the title or the contents of
+    a terminal, line breaks that forge log lines, and marks that reverse the reading direction.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -42,9 +47,10 @@ def escape_control_characters(text: str) -> str:
 
 
 def escape_formulas(text: str) -> str:
-    """Return the text as a cell that no spreadsheet computes (OWASP, "CSV Injection").
+    """Return the text in a form that a spreadsheet does not treat as a formula.
 
-    Each part between semicolons is escaped, because some spreadsheets split cells there.
+    Each part between semicolons is escaped, because some spreadsheets split cells there. The rules
+    are those of OWASP ("CSV Injection").
     """
     return ";".join(map(_escape_formula, text.split(";")))
 
@@ -52,15 +58,15 @@ def escape_formulas(text: str) -> str:
 def truncate(text: str) -> str:
     """Return the beginning of another program's text, for use in an error message.
 
-    The result is one line without control characters: a server may send anything, and SQLite
-    quotes the bytes of a damaged file.
+    The result is one line without control characters. This is needed because a server may send any
+    characters, and a message of SQLite may quote bytes of a damaged file.
     """
     line = " ".join(text.split())[:_LONGEST]
     return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def short_digest(digest: str) -> str:
-    """Return the algorithm and the first 12 hexadecimal digits of a digest, to be shown to people.
+    """Return a digest's algorithm and first 12 hexadecimal digits, for display.
 
     A text that is not a digest is returned unchanged.
     """

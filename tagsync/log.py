@@ -1,4 +1,4 @@
-"""Set up structlog: events on standard error, as JSON lines or for people."""
+"""Set up structlog, so that it writes events to standard error."""
 
 import sys
 from threading import Lock
@@ -16,12 +16,13 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class _LineLogger:
-    """Writes lines to standard error.
+    """A logger that writes lines to standard error.
 
-    A progress bar may replace standard error, so it is looked up for each line.
+    A progress bar may replace `sys.stderr` at any time, so the logger looks it up for each line.
 
-    A full disk must not stop tagsync from recording. If the line could not be written, methods
-    therefore raise no error. They return False, so that the caller can retry later.
+    A full disk must not stop tagsync from recording. If a line cannot be written, the methods
+    therefore return False instead of raising an error, so that the caller can write the line again
+    later.
     """
 
     def __init__(self) -> None:
@@ -43,8 +44,9 @@ def configure(log_format: Format, level: str) -> None:
     """Set up logging for this process.
 
     Args:
-        log_format: ``auto`` means ``console`` on a terminal, and otherwise ``json``.
-        level: One of `LEVELS`. Events below it are not logged.
+        log_format: ``console`` is one readable line for each event, ``json`` one JSON object.
+            ``auto`` means ``console`` on a terminal, and otherwise ``json``.
+        level: One of `LEVELS`. Events of a lower level are not logged.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     render: list[Processor]

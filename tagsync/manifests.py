@@ -1,8 +1,9 @@
-"""Manifests: what they reference, and whether their bytes are what a digest claims.
+"""Decode manifests, list the digests that they reference, and check their digest.
 
 A manifest is a JSON document that a registry stores under the hash of its bytes. The manifest of an
 image references a configuration and layers; an index references the manifests of several platforms.
-Anything may be in it, so only the members that tagsync uses are decoded, and each leniently.
+A registry may send any text as a manifest. tagsync decodes only the members that it uses, and
+treats a text that it cannot decode as a manifest without any members.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ _LARGEST: Final = 2**63 - 1
 
 
 class Platform(msgspec.Struct, gc=False):
-    """The operating system and processor that a manifest of an index is for."""
+    """The operating system and processor for which an index lists a manifest."""
 
     os: str | None = None
     architecture: str | None = None
@@ -64,8 +65,8 @@ class Manifest(msgspec.Struct, rename="camel", gc=False):
     """A manifest or an index of any kind.
 
     Attributes:
-        schema_version: As sent, of any type; see `version`.
-        media_type: As sent, of any type.
+        schema_version: As the registry sent it, of any type; see `version`.
+        media_type: As the registry sent it, of any type.
         config: The configuration of an image.
         layers: The layers of an image.
         fs_layers: The layers of a schema 1 image, the newest first.
@@ -81,7 +82,7 @@ class Manifest(msgspec.Struct, rename="camel", gc=False):
 
     @property
     def version(self) -> int | None:
-        """``schemaVersion``, if it is a number that the database can store."""
+        """The member ``schemaVersion``. None if the database cannot store it as a number."""
         return _natural(self.schema_version)
 
     def references(self) -> Iterator[tuple[Role, str]]:
@@ -101,7 +102,10 @@ _decode: Final = msgspec.json.Decoder(Manifest).decode
 
 
 def decode(manifest: str | bytes | None) -> Manifest:
-    """Return a manifest's content; an empty one if there is none or it is not understood."""
+    """Return the content of a manifest.
+
+    The result has no members if ``manifest`` is None or cannot be decoded.
+    """
     if manifest is None:
         return Manifest()
     try:
@@ -111,7 +115,10 @@ def decode(manifest: str | bytes | None) -> Manifest:
 
 
 def is_digest(text: str) -> bool:
-    """Return whether a text is a digest by an algorithm that the OCI specification registers."""
+    """Return whether a text is a digest by SHA-256 or SHA-512.
+
+    The OCI image specification registers these two algorithms.
+    """
     return _DIGEST.fullmatch(text) is not None
 
 
@@ -125,8 +132,17 @@ def digest_of(body: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{_HASHES[algorithm](body).hexdigest()}"
 
 
+def _hashes_to(body: bytes, digest: str) -> bool:
+    """Return whether a text is the digest of these bytes, by SHA-256 or SHA-512."""
+    return is_digest(digest) and digest_of(body, digest.partition(":")[0]) == digest
+
+
 def media_type(content_type: str) -> str | None:
-    """Return the media type of a ``Content-Type`` without parameters, or None if it is invalid."""
+    """Return the media type in a ``Content-Type`` header, without its parameters.
+
+    Returns:
+        None if the media type is invalid.
+    """
     name = content_type.partition(";")[0].strip()
     return name if _MEDIA_TYPE.fullmatch(name) else None
 
@@ -139,11 +155,12 @@ def listed_image(
     schema: int | None,
     size: int | None,
 ) -> Image:
-    """Return the image of a row of a registry's list, with its manifest checked if it has one.
+    """Return the image that one row of a registry's tag list describes.
 
-    The text has to hash to the digest, and the configuration that it references has to be the
-    ``image_id``, which SWR writes with and without ``sha256:``. An index and a schema 1 manifest
-    reference no configuration.
+    If the row has a manifest, the image is verified if two conditions hold: the manifest's hash is
+    the digest, and the configuration that the manifest references is ``image_id``. SWR writes
+    ``image_id`` with or without ``sha256:``. An index and a schema 1 manifest reference no
+    configuration, so only the first condition applies to them.
     """
     if manifest is None:
         return Image(digest, image_id=image_id, schema=schema, size=size)
@@ -157,17 +174,23 @@ def listed_image(
         schema=schema,
         size=size,
         manifest=manifest,
-        verified=agrees and digest_of(manifest.encode()) == digest,
+        verified=agrees and _hashes_to(manifest.encode(), digest),
     )
 
 
 def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:
-    """Return the image of a manifest that was fetched by its digest.
+    """Return the image that a manifest describes, which was fetched by its digest.
 
-    The size is that of the configuration and the layers, as SWR counts it; an index has none.
+    The size of the image is the sum of the sizes of its configuration and its layers, as SWR
+    counts it. An index has no size.
+
+    Args:
+        digest: The digest that was requested.
+        body: The bytes that the registry sent.
+        content_type: The ``Content-Type`` header of the response.
 
     Returns:
-        None if the bytes do not hash to the digest, or are not UTF-8 text.
+        None if the hash of the bytes is not the digest, or if they are not UTF-8 text.
     """
     if digest_of(body, digest.partition(":")[0]) != digest:
         return None
@@ -190,7 +213,7 @@ def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:
 
 
 def children(image: Image) -> list[str]:
-    """Return the digests of the manifests and indexes that an index references, each once."""
+    """Return the digests of the manifests that an index references, each once."""
     digests = (
         entry.digest
         for entry in decode(image.manifest).manifests or ()
@@ -199,12 +222,12 @@ def children(image: Image) -> list[str]:
     return list(dict.fromkeys(digest for digest in digests if is_digest(digest)))
 
 
-@lru_cache(maxsize=4096)  # images share layers: a first import is 3 % faster
+@lru_cache(maxsize=4096)  # images share layers, so the cache makes a first import 3 % faster
 def hex_digits(digest: str) -> str | None:
     """Return the hexadecimal digits of a digest, or None if the text is not a digest.
 
     Args:
-        digest: With or without its algorithm: SWR sends some without.
+        digest: With or without its algorithm; SWR sends some digests without it.
     """
     match = _ANY_DIGEST.fullmatch(digest)
     return match[1] if match else None
@@ -217,7 +240,7 @@ def _natural(value: object) -> int | None:
 
 
 def _size_of(content: Manifest) -> int | None:
-    """Return the sum of all stated sizes, or None if one of them is missing."""
+    """Return the size of configuration and layers, or None if a size is missing."""
     if content.config is None:
         return None
     sizes = [_natural(part.size) for part in (content.config, *(content.layers or ()))]

@@ -12,17 +12,22 @@ import msgspec
 OCI_REPOSITORY: Final = re.compile(
     r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
 )
-"""Valid repository names (OCI distribution specification, "Pulling manifests")."""
+"""The pattern of valid repository names.
+
+It is that of the OCI distribution specification, "Pulling manifests".
+"""
 
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
 
-ObservedOutcome = Literal["ok", "failed", "held"]
-"""The outcome of a poll, as the table ``observations`` stores it."""
-
 
 class Repository(msgspec.Struct, frozen=True, order=True):
-    """A repository: the configured name of its registry, and its name there, ``namespace/name``."""
+    """A repository of a configured registry.
+
+    Attributes:
+        registry: Name of the registry in the configuration.
+        name: Name of the repository within the registry, ``namespace/name``.
+    """
 
     registry: str
     name: str
@@ -34,12 +39,12 @@ class Repository(msgspec.Struct, frozen=True, order=True):
 
 
 class Tag(msgspec.Struct, frozen=True, gc=False):
-    """One tag with every documented field of its row, except the manifest.
+    """One tag, with every documented field of a registry's list except the manifest.
 
-    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Two differ from
-    the registry's own names: ``registry_id`` and ``registry_repo_id`` are SWR's ``id`` and
-    ``repo_id``. A field is None if the registry did not send it. ``digest`` is None if the tag is
-    listed and was not resolved.
+    The attributes are the columns of ``tags`` and the keys of ``changes.fields``. Two of them have
+    other names in SWR: SWR's ``id`` is ``registry_id``, and SWR's ``repo_id`` is
+    ``registry_repo_id``. An attribute is None if the registry did not send it. ``digest`` is also
+    None if the tag was listed but not resolved.
     """
 
     tag: str
@@ -64,17 +69,17 @@ FIELDS: Final[tuple[str, ...]] = tuple(Tag.__struct_fields__[1:])
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """The image that a digest names.
+    """An image, identified by the digest of its manifest.
 
     Attributes:
-        digest: As the registry names it, ``sha256:…``.
+        digest: Digest of the manifest, ``sha256:…``, as the registry sent it.
         image_id: Digest of the image's configuration, as the registry sent it.
-        media_type: As the manifest states it.
+        media_type: Media type that the manifest states.
         schema: Version of the manifest format, 1 or 2.
-        size: Bytes, as the registry states it.
-        manifest: Exact text of the manifest, if the registry sent it.
-        verified: Whether that text hashes to the digest and references the configuration that the
-            registry claims. None without a manifest.
+        size: Size in bytes, as the registry states it.
+        manifest: Exact text of the manifest. None if the registry did not send it.
+        verified: Whether the manifest has this digest and references the configuration that
+            ``image_id`` states. None if ``manifest`` is None.
     """
 
     digest: str
@@ -93,49 +98,62 @@ def _none_recorded(_: Collection[str]) -> Set[str]:
 class Scope(msgspec.Struct, frozen=True):
     """Options for a listing: which tags to resolve, and whether to fetch manifests.
 
-    Registries whose list already contains digests and manifests ignore it.
+    If a registry's tag list already contains digests and manifests, the client for this registry
+    ignores the options.
 
     Attributes:
-        tags: Globs over tag names. Tags that match none are listed without a digest.
-        manifests: Whether to fetch manifests, those of an index's platforms included.
-        recorded: Returns which of some digests have a recorded manifest and need not be fetched.
-        seen: Tags that another read has just resolved, to be used unchanged.
+        tags: Globs over tag names. A tag that matches no glob is listed without a digest.
+        exclude_tags: Globs over tag names. A tag that matches one is listed without a digest, too.
+        manifests: Whether to fetch manifests, also those that an index references.
+        recorded: A function that receives digests and returns the digests whose manifests are
+            recorded. These manifests are not fetched again.
+        seen: Tags that an earlier read of the same poll has resolved, by name. The client takes
+            them from here and does not resolve them again.
     """
 
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
 
     def has(self, name: str) -> bool:
-        """Return whether a tag of this name is to be resolved."""
+        """Return whether a tag with this name has to be resolved."""
+        if any(fnmatchcase(name, glob) for glob in self.exclude_tags):
+            return False
         return any(fnmatchcase(name, glob) for glob in self.tags)
 
 
 EVERYTHING: Final = Scope()
-"""Resolve every tag, and fetch no manifests."""
+"""The options that resolve every tag and fetch no manifests."""
 
 
 class Listing(msgspec.Struct, frozen=True):
     """One complete and consistent read of a repository's tags.
 
     Attributes:
-        tags: By name.
+        tags: The tags by name.
         images: The images that tags point to, by digest.
-        started_at: When the first request was sent.
-        finished_at: When the last byte arrived. Each tag was seen between the two.
-        fingerprint: Hash of everything that was read: equal fingerprints mean equal listings.
-            None if the listing was merged from two reads, or has to be read again.
-        pages: Number of responses that it was read from. With more than one it is not a snapshot.
+        started_at: The time when the first request was sent.
+        finished_at: The time when the last byte arrived. Each tag was read between ``started_at``
+            and this time.
+        fingerprint: Hash of everything that was read. Equal fingerprints mean equal listings. None
+            if a later listing cannot be compared with this one: some manifests could not be
+            fetched, two different reads were merged, or the repository does not exist.
+        pages: Number of responses from which the listing was read. If the number is more than 1,
+            the listing is not a snapshot of one moment.
         requests: Number of requests, retries included.
-        size: Bytes of all response bodies.
-        unverified: Tags whose manifest is not what its digest or image_id claims.
+        size: Total size of the response bodies, in bytes.
+        unverified: Names of the tags whose manifest does not match its digest or image_id.
         exists: False if the registry answered that the repository does not exist.
-        children: Images referenced by indexes, fetched with them, by digest.
+        children: Images that indexes reference and that were fetched with these indexes, by
+            digest.
         steady: False if two identical requests may return different tags, so that even one page
             is not a consistent snapshot.
-        missing: Tags that are listed and whose manifest the registry does not have.
-        unfetched: Why some manifests could not be fetched. None if all were.
+        missing: Names of the tags that the registry lists although it has no manifest for them.
+        unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
+        bad_fields: The fields of each tag that the registry sent in another type than documented.
+            They are None in the tag.
         source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
     """
 
@@ -153,11 +171,15 @@ class Listing(msgspec.Struct, frozen=True):
     steady: bool = True
     missing: tuple[str, ...] = ()
     unfetched: str | None = None
+    bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
 
 
 class Unchanged(msgspec.Struct, frozen=True):
-    """A complete read that found the recorded listing again; attributes as in `Listing`."""
+    """A complete read that returned the recorded listing again.
+
+    The attributes are those of `Listing`.
+    """
 
     started_at: str
     finished_at: str
@@ -169,7 +191,8 @@ class Unchanged(msgspec.Struct, frozen=True):
 def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:
     """Return whether a change makes a tag point to another image.
 
-    A change from or to None is not a move: tagsync started or stopped resolving the tag.
+    If one of the digests of an updated tag is None, the change is not a move. It only means that
+    tagsync started or stopped resolving the tag.
     """
     return kind == "updated" and None not in {old_digest, new_digest} and old_digest != new_digest
 
@@ -178,8 +201,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """The difference of one tag between two listings.
 
     Attributes:
-        fields: Each documented field that differs, as ``(old, new)``. For a tag that was added,
-            all fields that are not None.
+        fields: Each documented field that differs, as ``(old, new)``. If the tag was added or
+            deleted, these are all fields that are not None.
     """
 
     tag: str
@@ -195,14 +218,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordedChange(msgspec.Struct, frozen=True, gc=False):
-    """A change as the history stores it; attributes as the columns of ``changes``.
+    """A change as the history stores it. Each attribute is a column of ``changes``.
 
     Attributes:
-        fields: JSON of the fields that differ.
-        not_before: The change happened after this time. None if the tag was there when the
+        fields: The fields that differ, as JSON.
+        not_before: The change happened after this time. None if the tag existed when the
             repository was first listed.
         observed_at: The change happened no later than this time.
-        hash: Chains this change to the one before it.
+        hash: SHA-256 of this change and the hash of the previous change.
     """
 
     id: int
@@ -225,17 +248,19 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     """Which repositories of a registry to poll, and how.
 
     Attributes:
-        registry: Its configured name.
-        repositories: Exact names, ``namespace/name``, and globs in which ``*`` crosses slashes.
-        exclude: Exact names and globs to leave out.
+        registry: Name of the registry in the configuration.
+        repositories: Exact names, ``namespace/name``, and globs in which ``*`` also matches a
+            slash.
+        exclude: Exact names and globs of repositories to leave out.
         interval: Time between two polls of a repository, unless ``cron`` is set.
         cron: The five fields of a crontab line, in UTC.
-        jitter: Largest random delay of each poll.
-        discovery_interval: Time between two expansions of the globs.
+        jitter: Maximum random delay of each poll.
+        discovery_interval: Time between two searches for repositories that match the globs.
         agreeing_listings: Number of consecutive listings that have to agree before a suspicious
             deletion is recorded.
         shared: Whether to discover repositories that other accounts share.
         tags: Globs over the tags to resolve, see `Scope`.
+        exclude_tags: Globs over the tags not to resolve, see `Scope`.
         manifests: Whether to fetch manifests, see `Scope`.
         allow_empty: Whether the globs may match nothing without being reported.
     """
@@ -250,18 +275,19 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     agreeing_listings: int = 2
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     allow_empty: bool = False
 
     @cached_property
     def named(self) -> tuple[Repository, ...]:
-        """The repositories that are named exactly."""
+        """The repositories that the watch names exactly, without a glob."""
         names = (name for name in self.repositories if not is_glob(name))
         return tuple(Repository(self.registry, name) for name in names)
 
     @cached_property
     def globs(self) -> tuple[str, ...]:
-        """The patterns that discovery expands."""
+        """The globs, which discovery expands to the names of repositories."""
         return tuple(name for name in self.repositories if is_glob(name))
 
     def has(self, repository: Repository) -> bool:
@@ -286,7 +312,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
 
 
 def is_glob(pattern: str) -> bool:
-    """Return whether a pattern may match names other than itself."""
+    """Return whether a pattern is a glob: it may match other names than its own text."""
     return any(character in pattern for character in "*?[")
 
 

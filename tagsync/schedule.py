@@ -1,10 +1,12 @@
-"""Pure: when a repository is due, when it is stale, and how long to back off."""
+"""Pure: when a repository is due or stale, and how long to back off."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 from typing import Final
 from zlib import crc32
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
@@ -12,33 +14,54 @@ from tagsync.clock import parse_timestamp
 from tagsync.models import Repository, Watch
 
 STALE_AFTER: Final = 3
-"""Number of intervals without a complete listing, after which it is stale."""
+"""A repository is stale after this number of intervals without a complete listing."""
 
 LONGEST_BACKOFF: Final = timedelta(minutes=15)
-"""Default upper limit of `backoff`, unless the first delay is already longer."""
+"""Default upper limit of the delays that `backoff` returns."""
+
+
+def firings(cron: str, at: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+    """Yield the times that a cron expression gives after a time, in UTC.
+
+    Args:
+        cron: Five fields, with ``CRON_TZ=ZONE`` before them if they are not in UTC.
+        at: The time to start from. Its minute is left out.
+        reverse: Whether to yield the times before ``at``, the latest first.
+
+    Raises:
+        cronsim.CronSimError: If a field is invalid.
+        LookupError, ValueError, OSError: If the time zone is unknown.
+    """
+    prefix, fields = cron.split(maxsplit=1) if cron.startswith("CRON_TZ=") else ("", cron)
+    zone: tzinfo = ZoneInfo(prefix.removeprefix("CRON_TZ=")) if prefix else UTC
+    for firing in CronSim(fields, at.astimezone(zone), reverse=reverse):
+        # Convert it: Python subtracts two times of one zone without regard to daylight saving.
+        yield firing.astimezone(UTC)
 
 
 def spacing(watch: Watch, at: datetime) -> timedelta:
-    """Return the planned time between two polls of a watch, around a given time.
+    """Return the planned time between two polls of a repository, at a given time.
 
-    With ``cron`` polls need not be evenly spaced: a weekend without polls is not a gap.
+    With ``cron`` this is the time between the last two planned polls. It may vary: for instance, a
+    weekend for which no polls are planned is not a gap in coverage.
     """
     if watch.cron is None:
         return watch.interval
-    # Cron fires at whole minutes, and the iterator omits the minute that it starts at.
+    # Polls are planned at whole minutes, and CronSim leaves out the minute from which it starts.
     minute_after = at.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    latest, before = islice(CronSim(watch.cron, minute_after, reverse=True), 2)
+    latest, before = islice(firings(watch.cron, minute_after, reverse=True), 2)
     return latest - before
 
 
 def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
-    """Return when a repository is due next, strictly after a time, without jitter.
+    """Return the next time later than ``after`` at which a repository is due.
 
     With ``interval``, each repository has a fixed offset within the interval, derived from its
-    name. Polls are therefore spread evenly, and a restart does not move them.
+    name. Polls are therefore spread evenly, and a restart does not move them. The jitter is not
+    included.
     """
     if watch.cron is not None:
-        return next(CronSim(watch.cron, after.astimezone(UTC)))
+        return next(firings(watch.cron, after))
     interval = watch.interval.total_seconds()
     offset = crc32(repository.full_name.encode()) / 2**32 * interval
     turns = math.floor((after.timestamp() - offset) / interval) + 1
@@ -48,12 +71,13 @@ def next_due(watch: Watch, repository: Repository, after: datetime) -> datetime:
 
 
 def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
-    """Return whether the last complete listing is over `STALE_AFTER` intervals old.
+    """Return whether the last complete listing is older than `STALE_AFTER` intervals.
 
     Args:
         watch: The watch that covers the repository.
-        last_complete_at: When it was last listed completely, or since when the daemon has been
-            waiting for the first listing. None if it was never listed.
+        last_complete_at: Time of the last complete listing. For a repository without a complete
+            listing, the daemon passes the time since when it has watched the repository, and other
+            callers pass None.
         now: The current time.
     """
     if last_complete_at is None:
@@ -64,17 +88,17 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
         return True
     if watch.cron is None:
         return now - last > STALE_AFTER * watch.interval
-    *_, third = islice(CronSim(watch.cron, last), STALE_AFTER)
+    *_, third = islice(firings(watch.cron, last), STALE_AFTER)
     return now > third
 
 
 def backoff(failures: int, first: timedelta, longest: timedelta = LONGEST_BACKOFF) -> timedelta:
-    """Return how long to wait after failures in a row: twice as long each time.
+    """Return how long to wait after consecutive failures; the delay doubles each time.
 
     Args:
-        failures: At least one.
+        failures: Number of consecutive failures, at least 1.
         first: The delay after the first failure.
-        longest: Upper limit, unless ``first`` is longer.
+        longest: Upper limit of the delay. ``first`` is the limit if it is longer.
     """
     factor: int = 2 ** min(failures - 1, 32)
     return min(first * factor, max(first, longest))

@@ -1,12 +1,12 @@
-"""Secrets, and how they are kept out of everything that is shown or stored."""
+"""Secret values, which tagsync must not show or store."""
 
 from collections.abc import Iterable
 
 
 class Secret:
-    """A secret value that only `reveal` shows.
+    """A secret value, which only `reveal` returns.
 
-    ``repr`` and ``str`` return asterisks, so that no log and no crash report can contain it.
+    ``repr`` and ``str`` return asterisks, so that no log and no crash report can contain the value.
     """
 
     __slots__ = ("_value",)
@@ -27,7 +27,7 @@ class Secret:
         return hash(self._value)
 
     def reveal(self) -> str:
-        """Return the value, for the one request that needs it."""
+        """Return the value itself, for the code that sends it to a server."""
         return self._value
 
 

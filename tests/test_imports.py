@@ -18,14 +18,14 @@ LEVELS: tuple[set[str], ...] = (
     {"polling", "audit"},
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule", "secrets"},
-    {"clock", "errors", "escaping", "models"},
+    {"__init__", "clock", "errors", "escaping", "models"},
 )
 """The packages and modules of each level, the highest first."""
 
 MAY_USE_ITS_LEVEL = {"emulator"}
 """Uses the single modules, and only the command line and tests may use it."""
 
-ENTRY_POINTS = {"__main__", "__init__"}
+ENTRY_POINTS = {"__main__"}
 
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},
@@ -84,6 +84,18 @@ def test_the_emulator_is_used_by_the_command_line_only(source: Path) -> None:
     if part_of(source) in {"cli", "emulator", *ENTRY_POINTS}:
         return
     assert not {name for name in imports(source) if name.startswith("tagsync.emulator")}
+
+
+@pytest.mark.parametrize("source", sources(), ids=str)
+def test_imports_are_statements(source: Path) -> None:
+    """Modules are imported by statements that name them, so that the rule above sees them.
+
+    Only the command line imports its commands by name, when they are used.
+    """
+    if source.relative_to(PACKAGE) == Path("cli/__init__.py"):
+        return
+    assert not imports(source) & {"tagsync", "importlib"}
+    assert "__import__" not in source.read_text()
 
 
 @pytest.mark.parametrize("source", sources(), ids=str)

@@ -68,6 +68,31 @@ def test_cron_follows_crontab(cron: str, after: str, due: str) -> None:
     assert next_due(watch, REPOSITORY, moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("after", "due"),
+    [
+        ("2026-11-24T00:00", "2026-11-24T05:00"),
+        ("2026-07-24T00:00", "2026-07-24T04:00"),
+        ("2026-10-24T12:00", "2026-10-25T05:00"),
+    ],
+)
+def test_cron_in_a_time_zone(after: str, due: str) -> None:
+    """With CRON_TZ, polls are at six o'clock in Berlin, in summer and in winter."""
+    watch = Watch("swr", ("team/api",), cron="CRON_TZ=Europe/Berlin 0 6 * * *")
+    moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    assert next_due(watch, REPOSITORY, moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
+
+
+def test_spacing_over_a_change_to_winter_time() -> None:
+    """The night in which summer time ends is an hour longer, and so is the spacing."""
+    watch = Watch("swr", ("team/api",), cron="CRON_TZ=Europe/Berlin 0 6 * * *")
+    assert spacing(watch, datetime(2026, 10, 25, 12, tzinfo=UTC)) == timedelta(hours=25)
+    assert spacing(watch, datetime(2026, 10, 27, 12, tzinfo=UTC)) == timedelta(hours=24)
+    last = timestamp(datetime(2026, 10, 25, 5, tzinfo=UTC))
+    assert not stale(watch, last, datetime(2026, 10, 28, 5, tzinfo=UTC))
+    assert stale(watch, last, datetime(2026, 10, 28, 6, tzinfo=UTC))
+
+
 def test_spacing_is_the_time_between_two_planned_polls() -> None:
     """Spacing spans a weekend without planned polls; on Monday it is ten minutes."""
     assert spacing(every(minutes=7), MONDAY) == timedelta(minutes=7)

@@ -1,1 +1,1 @@
-"""Questions to the record: what a tag was, when it moved, and how certain the answer is."""
+"""Query the recorded history, and state how certain each answer is."""

@@ -1,25 +1,25 @@
-"""Queries about the past: what tags pointed to at a moment, and the difference of two moments."""
+"""Query the past: the tags at a moment, and the difference between two moments."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from tagsync.audit.certainty import (
     CERTAIN,
     Certainty,
-    ChangeRow,
     ListingCoverage,
-    Version,
+    TagChange,
+    TagState,
     certainty_of,
     least_certain,
-    possible,
-    versions,
+    possible_states,
+    tag_states,
 )
 from tagsync.database.connection import Connection
-from tagsync.database.state import decoding
+from tagsync.database.decoding import Timestamp, decode, decode_fields
 from tagsync.models import FIELDS, Repository
 
 Row = dict[str, Any]
@@ -30,7 +30,10 @@ HISTORIES_SQL: Final = """
           AND coalesce(not_before, '') < ?
     ORDER BY tag, id
 """
-"""Every change of a repository that may have happened before a moment, ordered by tag."""
+"""A query for the changes of a repository that may have happened before a moment, by tag.
+
+The parameters are the name of the registry, the name of the repository and the moment.
+"""
 
 _COVERED_SQL: Final = """
     SELECT first_at, last_at FROM observations
@@ -40,15 +43,18 @@ _COVERED_SQL: Final = """
 
 
 def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row]:
-    """Yield what each tag of a repository pointed to at a moment, and how certain that is.
+    """Yield the image that each tag pointed to at a moment, and the certainty.
 
-    A tag that may have been in several states has a row for each. If ``present`` is False, the tag
-    did not exist in that state. If nothing is known about the repository, its only row has no tag.
+    If a tag may have been in several states at the moment, the result has a row for each of these
+    states. In the row of a state in which the tag did not exist, ``present`` is False.
+
+    If complete listings do not cover the moment and no tag is known for it, the result is one row
+    that has no tag and shows only the certainty.
 
     Args:
-        db: Open for reading.
-        repository: A recorded one.
-        moment: As `tagsync.clock.timestamp` writes it.
+        db: A connection to the database.
+        repository: A recorded repository.
+        moment: The time, as `tagsync.clock.timestamp` writes it.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -57,7 +63,7 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
     found = False
     if coverage.level != "unknown":
         for tag, history in _histories(db, repository, moment):
-            states = possible(history, moment)
+            states = possible_states(history, moment)
             if any(state.fields is not None for state in states):
                 found = True
                 certainty = certainty_of(states) if coverage == CERTAIN else coverage
@@ -67,16 +73,21 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
 
 
 def diff(db: Connection, repository: Repository, start: str, end: str | None) -> Iterator[Row]:
-    """Yield the net difference of a repository between two moments, and how certain that is.
+    """Yield the net difference between two moments, and the certainty.
 
-    A tag that may have been in several states has a row for each pair of them that differs. If a
-    moment is not covered by listings, the first row has no tag and says so.
+    The result has a row for each tag whose states at the two moments differ. If the tag may have
+    been in several states at one of the moments, the result has a row for each possible pair of
+    different states.
+
+    If complete listings do not cover one of the moments, the first row has no tag and shows only
+    the certainty.
 
     Args:
-        db: Open for reading.
-        repository: A recorded one.
-        start: As `tagsync.clock.timestamp` writes it.
-        end: Likewise. None for the last complete listing.
+        db: A connection to the database.
+        repository: A recorded repository.
+        start: The first moment, as `tagsync.clock.timestamp` writes it.
+        end: The second moment in the same form. None means the time of the last complete listing,
+            or ``start`` if the last complete listing was earlier.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -89,7 +100,7 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
     if covered.level == "unknown":
         return
     for tag, history in _histories(db, repository, until):
-        before, after = possible(history, start), possible(history, until)
+        before, after = possible_states(history, start), possible_states(history, until)
         certainty = least_certain(covered, certainty_of(before), certainty_of(after))
         for old, new in _pairs(before, after):
             yield _difference_row(repository, tag, old, new, certainty)
@@ -97,23 +108,31 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
 
 def _coverage(db: Connection, repository: Repository) -> ListingCoverage:
     rows = db.execute(_COVERED_SQL, (repository.registry, repository.name))
-    with decoding(f"the observations of {repository.full_name}"):
-        return ListingCoverage(msgspec.convert(rows.fetchall(), list[tuple[str, str]]))
+    what = f"the observations of {repository.full_name}"
+    return ListingCoverage(decode(rows.fetchall(), list[tuple[Timestamp, Timestamp]], what))
 
 
 def _histories(
     db: Connection, repository: Repository, moment: str
-) -> Iterator[tuple[str, list[Version]]]:
-    """Yield each tag with its states, as far as they may have been reached at a moment."""
+) -> Iterator[tuple[str, list[TagState]]]:
+    """Yield each tag, and the states that the tag may have reached before a moment."""
     rows = db.execute(HISTORIES_SQL, (repository.registry, repository.name, moment))
     for tag, changes in groupby(rows, key=itemgetter(0)):
-        with decoding(f"the changes of {repository.full_name} tag {tag!r}"):
-            history = versions(msgspec.convert(change[1:], ChangeRow) for change in changes)
-        yield tag, history
+        what = f"the changes of {repository.full_name} tag {tag!r}"
+        yield tag, tag_states(_tag_change(change[1:], what) for change in changes)
+
+
+def _tag_change(row: Sequence[Any], what: str) -> TagChange:
+    kind, text, not_before, observed_at = decode(row, _ChangeRow, what)
+    return TagChange(kind, decode_fields(text, what), not_before, observed_at)
+
+
+_ChangeRow = tuple[Literal["added", "updated", "deleted"], str, Timestamp | None, Timestamp]
+"""The columns of `HISTORIES_SQL`, without the tag."""
 
 
 def _state_row(
-    repository: Repository, tag: str | None, state: Version | None, certainty: Certainty
+    repository: Repository, tag: str | None, state: TagState | None, certainty: Certainty
 ) -> Row:
     fields = (state.fields if state else None) or {}
     return {
@@ -127,9 +146,9 @@ def _state_row(
 
 
 def _pairs(
-    before: Sequence[Version], after: Sequence[Version]
-) -> Iterator[tuple[Version, Version]]:
-    """Yield each pair of states that differ and of which the second may follow the first."""
+    before: Sequence[TagState], after: Sequence[TagState]
+) -> Iterator[tuple[TagState, TagState]]:
+    """Yield each pair of different states in which the second may follow the first."""
     for old in before:
         for new in after:
             if new.observed_at >= old.observed_at and new.fields != old.fields:
@@ -139,11 +158,11 @@ def _pairs(
 def _difference_row(
     repository: Repository,
     tag: str | None,
-    old: Version | None,
-    new: Version | None,
+    old: TagState | None,
+    new: TagState | None,
     certainty: Certainty,
 ) -> Row:
-    before, after = (version.fields if version else None for version in (old, new))
+    before, after = (state.fields if state else None for state in (old, new))
     kind = "added" if before is None else "deleted" if after is None else "updated"
     was, became = before or {}, after or {}
     fields = {

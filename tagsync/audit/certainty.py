@@ -1,37 +1,44 @@
-"""The states of a tag at a moment, and how certain they are. Pure.
+"""Determine the possible states of a tag at a moment, and how certain they are.
 
-A change happened after its ``not_before`` and no later than its ``observed_at``. So at a moment a
-tag was in one of the states between the last change that had certainly happened and the last one
-that may have happened. This holds only for moments that complete listings cover: in a gap in
-coverage anything may have happened, and before the first listing nothing is known.
+A change happened after its ``not_before`` and no later than its ``observed_at``. At a given moment,
+each change of a tag had therefore certainly happened, possibly happened, or not yet happened. The
+tag was in the state after the last change that had certainly happened, or in the state after one of
+the changes that had possibly happened.
+
+This rule holds only for a moment that complete listings cover. In a gap in coverage, a tag may also
+have changed without any record of the change. Before the first listing, nothing is known.
+
+The functions of this module are pure: they do not read the database.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 Level = Literal["certain", "uncertain", "not observed", "unknown"]
 """How certain an answer is.
 
-``certain``: the listings before and after agree. ``uncertain``: the tag changed between two
-listings, and the moment lies between them. ``not observed``: the moment is in a gap in coverage;
-the answer is the last known state. ``unknown``: the moment is before the first complete listing.
+``certain``: the listings before and after the moment agree about the tag. ``uncertain``: the tag
+changed between two listings, and the moment lies between these listings. ``not observed``: the
+moment is in a gap in coverage; the answer is the last known state, and also the next known state if
+it differs. ``unknown``: the moment is before the first complete listing.
 """
 
 _LEVELS: Final[tuple[Level, ...]] = ("certain", "uncertain", "not observed", "unknown")
-"""The most certain first."""
+"""All levels, from the most certain to the least certain."""
 
 
-class Version(msgspec.Struct, frozen=True):
-    """A state of a tag, and the change that led to it.
+class TagState(msgspec.Struct, frozen=True):
+    """A state of a tag, and the times between which the tag changed to this state.
 
     Attributes:
-        fields: Every field that is not None. None if the tag did not exist.
-        not_before: The change happened after this time. None if the tag was there when its
-            repository was first listed.
-        observed_at: The change happened no later than this time. Empty before the first change.
+        fields: The tag's fields that have a value. None if the tag did not exist in this state.
+        not_before: The change to this state happened after this time. None if the tag existed when
+            its repository was first listed, and in the state before the first change.
+        observed_at: The change to this state happened no later than this time. Empty in the state
+            before the first change.
     """
 
     fields: Mapping[str, Any] | None
@@ -40,11 +47,13 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Certainty(msgspec.Struct, frozen=True):
-    """How certain an answer is, and the interval in which nothing more certain is known.
+    """How certain an answer is, and the interval for which it is not certain.
 
     Attributes:
-        start: None if the interval has no start.
-        end: None if the interval has no end.
+        level: How certain the answer is.
+        start: Start of the interval. None if the answer is certain, or if the interval includes all
+            earlier times.
+        end: End of the interval. None if the answer is certain, or if the interval has not ended.
     """
 
     level: Level = "certain"
@@ -53,42 +62,45 @@ class Certainty(msgspec.Struct, frozen=True):
 
 
 CERTAIN: Final = Certainty()
+"""A certain answer, which has no interval."""
 
 
-class ChangeRow(msgspec.Struct, frozen=True, array_like=True):
-    """The columns of ``changes`` that determine the state of a tag."""
+class TagChange(NamedTuple):
+    """The decoded columns of ``changes`` that determine the state of a tag."""
 
-    kind: Literal["added", "updated", "deleted"]
-    fields: str
+    kind: str
+    fields: Mapping[str, tuple[Any, Any]]
     not_before: str | None
     observed_at: str
 
 
-_decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
+def tag_states(changes: Iterable[TagChange]) -> list[TagState]:
+    """Return the states of a tag: before its first change, and after each change.
 
-
-def versions(changes: Iterable[ChangeRow]) -> list[Version]:
-    """Return the states of a tag in their order. In the first one the tag does not exist.
-
-    Raises:
-        msgspec.DecodeError: If the fields of a change are not the JSON of pairs.
+    Args:
+        changes: All changes of the tag, oldest first.
     """
-    found = [Version(None)]
+    found = [TagState(None)]
     for change in changes:
         fields: dict[str, Any] | None = None
         if change.kind != "deleted":
             fields = dict(found[-1].fields or ())
-            for name, (_, new) in _decode(change.fields).items():
+            for name, (_, new) in change.fields.items():
                 if new is None:
                     fields.pop(name, None)
                 else:
                     fields[name] = new
-        found.append(Version(fields, change.not_before, change.observed_at))
+        found.append(TagState(fields, change.not_before, change.observed_at))
     return found
 
 
-def possible(history: Sequence[Version], moment: str) -> Sequence[Version]:
-    """Return the states that a tag may have been in at a moment that is covered."""
+def possible_states(history: Sequence[TagState], moment: str) -> Sequence[TagState]:
+    """Return the states in which a tag may have been at a moment.
+
+    Args:
+        history: The states of the tag, as `tag_states` returns them.
+        moment: A time that complete listings cover.
+    """
     latest = len(history) - 1
     while (history[latest].not_before or "") >= moment:
         latest -= 1
@@ -98,18 +110,22 @@ def possible(history: Sequence[Version], moment: str) -> Sequence[Version]:
     return history[earliest : latest + 1]
 
 
-def certainty_of(states: Sequence[Version]) -> Certainty:
-    """Return how certain the result of `possible` is, assuming that the moment is covered."""
+def certainty_of(states: Sequence[TagState]) -> Certainty:
+    """Return how certain an answer is if a tag may have been in any of these states."""
     if len(states) == 1:
         return CERTAIN
     return Certainty("uncertain", states[1].not_before, states[-1].observed_at)
 
 
-def least_certain(*several: Certainty) -> Certainty:
-    """Return the least certain of several; equal ones are merged into one interval."""
-    level = max((one.level for one in several), key=_LEVELS.index)
-    equal = [one for one in several if one.level == level]
-    starts, ends = [one.start for one in equal], [one.end for one in equal]
+def least_certain(*certainties: Certainty) -> Certainty:
+    """Return the least certain of the arguments.
+
+    If several arguments are equally uncertain, the interval of the result includes all their
+    intervals.
+    """
+    level = max((each.level for each in certainties), key=_LEVELS.index)
+    equal = [each for each in certainties if each.level == level]
+    starts, ends = [each.start for each in equal], [each.end for each in equal]
     return Certainty(
         level,
         None if None in starts else min(filter(None, starts)),
@@ -118,10 +134,14 @@ def least_certain(*several: Certainty) -> Certainty:
 
 
 class ListingCoverage:
-    """The times that a repository's complete listings cover."""
+    """The periods that a repository's complete listings cover."""
 
     def __init__(self, runs: Iterable[tuple[str, str]]) -> None:
-        """Take the first and the last listing of each run of complete listings, in any order."""
+        """Merge overlapping runs of complete listings into periods.
+
+        Args:
+            runs: The times of the first and the last listing of each run, in any order.
+        """
         self._runs: list[tuple[str, str]] = []
         for first, last in sorted(runs):
             if self._runs and first <= self._runs[-1][1]:
@@ -132,16 +152,16 @@ class ListingCoverage:
 
     @property
     def first(self) -> str | None:
-        """The first complete listing. None if there was none."""
+        """The time of the first complete listing. It is None without any listing."""
         return self._runs[0][0] if self._runs else None
 
     @property
     def last(self) -> str | None:
-        """The last complete listing. None if there was none."""
+        """The time of the last complete listing. It is None without any listing."""
         return self._runs[-1][1] if self._runs else None
 
     def at(self, moment: str) -> Certainty:
-        """Return how certain any answer about a moment can be."""
+        """Return the highest possible certainty of an answer about a moment."""
         following = bisect_right(self._firsts, moment)
         if not following:
             return Certainty("unknown", None, self.first)

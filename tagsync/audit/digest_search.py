@@ -1,7 +1,8 @@
-"""Find every tag that points, or pointed, to a digest.
+"""Find every tag that leads, or led, to a digest.
 
-The digest may be that of a manifest, of a configuration or of a layer. A tag leads to it if its
-image is the manifest or references the digest, directly or through an index.
+The digest may be that of a manifest, a configuration or a layer. A tag leads to a digest if the
+image that the tag points to has this digest or references it. An index also references the digests
+that its manifests reference.
 """
 
 import json
@@ -10,20 +11,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import check_values
 from tagsync.database.digest_index import images_referencing
 from tagsync.errors import UnclearQuestion
 from tagsync.manifests import Role, decode
 
 LEAST_DIGITS: Final = 6
-"""Fewest hexadecimal digits of a digest that a query may have."""
+"""Minimum number of hexadecimal digits in a query."""
 
-_ENOUGH: Final = 10
-"""Digests with the same beginning to look at before calling it ambiguous."""
+_MAX_COUNTED: Final = 10
+"""Number of digests at which a search by a prefix stops, because the prefix is ambiguous anyway."""
 
 _DIGEST: Final = re.compile(rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})")
 
 _ALGORITHMS: Final = ("sha256", "sha512")
-"""The algorithms of the OCI image specification (descriptor.md, "Registered Algorithms")."""
+"""Algorithms to search if a query names none.
+
+They are those of the OCI image specification (descriptor.md, "Registered Algorithms").
+"""
 
 TAGS_OF_DIGEST_SQL: Final = """
     SELECT h.repository, h.tag, h.digest, h.not_before, h.valid_from, h.still_at, h.valid_to,
@@ -34,55 +39,69 @@ TAGS_OF_DIGEST_SQL: Final = """
     LEFT JOIN images AS i ON i.digest = h.digest
     ORDER BY h.repository, h.tag, h.valid_from
 """
-"""Every tag of some images. The parameter is a JSON list of pairs: an image's digest, and the
-digest through which it leads to the query, if it is an index."""
+"""A query for every interval in which a tag pointed to one of several images.
+
+The parameter is a JSON list with a pair for each image. The first element of a pair is the image's
+digest. If the image is an index that leads to the searched digest through one of its manifests, the
+second element is the digest of this manifest. Otherwise, the second element is JSON's null.
+"""
 
 Row = dict[str, Any]
 
 
 def find(db: Connection, text: str) -> Iterator[Row]:
-    """Yield every tag that leads to a digest, or did, with the interval in which it does.
+    """Yield a row for each interval in which a tag led to a digest.
 
-    The tag came to point to ``digest`` after ``not_before`` and no later than ``valid_from``. At
-    ``still_at`` it still did, and it ceased to no later than ``valid_to``, which is None if the
-    last complete listing had it. ``role`` is what the query is, and ``platform`` the platform of
-    the index through which it was found.
+    ``digest`` is the digest of the image that the tag pointed to. The tag began to point to this
+    image after ``not_before`` and no later than ``valid_from``. ``still_at`` is the last time at
+    which the tag is known to have pointed to the image. ``valid_to`` is the end of the first
+    listing in which the tag no longer pointed to the image. It is None if the tag still points to
+    the image.
+
+    ``role`` is the role of the searched digest. If the image is an index that leads to the searched
+    digest through one of its manifests, ``platform`` is the platform that the index states for this
+    manifest. Otherwise ``platform`` is None.
 
     Args:
-        db: A connection that `tagsync.database.migrations.check_current` accepts.
-        text: A digest or a unique prefix of one, with or without ``sha256:``.
+        db: A connection to a database that `tagsync.database.migrations.check_current` accepts.
+        text: A digest or a unique prefix of a digest, with or without ``sha256:``.
 
     Raises:
-        UnclearQuestion: If the text is not a digest, or the prefix of more than one.
+        DamagedRecord: If a row is not what tagsync wrote.
+        UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
     """
-    found = _meaning(db, text)
+    found = _digest_for(db, text)
     if found is None:
         return
-    digest, meaning = found
-    paths = sorted(_paths(db, [digest, *meaning.images]), key=str)
+    digest, usage = found
+    paths = sorted(_paths(db, [digest, *usage.images]), key=str)
     for row in db.query(TAGS_OF_DIGEST_SQL, (json.dumps(paths),)):
+        check_values(row, "a tag of the digest")
         yield {
             "repository": row["repository"],
             "tag": row["tag"],
-            "role": meaning.role,
+            "role": usage.role,
             "digest": row["digest"],
             "platform": _platform(row["index_manifest"], row["via"]),
             **{name: row[name] for name in ("not_before", "valid_from", "still_at", "valid_to")},
         }
 
 
-class _Meaning(NamedTuple):
-    """The role of a digest, and the images that reference it as configuration or layer."""
+class _Usage(NamedTuple):
+    """A digest's role, and the images whose configuration or layer has this digest."""
 
     role: Role
     images: list[str]
 
 
-def _meaning(db: Connection, text: str) -> tuple[str, _Meaning] | None:
-    """Return the one digest that a query means, and what it is; None if there is none.
+def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
+    """Return the only digest that begins with a text, and the usage of this digest.
+
+    Returns:
+        None if no recorded digest begins with the text.
 
     Raises:
-        UnclearQuestion: If the text is not a digest, or the prefix of more than one.
+        UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
     """
     match = _DIGEST.fullmatch(text.strip().lower())
     if not match:
@@ -93,10 +112,10 @@ def _meaning(db: Connection, text: str) -> tuple[str, _Meaning] | None:
     beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
     known = _referenced(db, match[2], tuple(beginnings))
     for digest in _recorded(db, beginnings):
-        # The manifest of one image may be a layer of another, which then leads to it, too.
-        known[digest] = _Meaning("manifest", known[digest].images if digest in known else [])
+        # The same digest may be the manifest of one image and a layer of another image.
+        known[digest] = _Usage("manifest", known[digest].images if digest in known else [])
     if len(known) > 1:
-        count = f"at least {_ENOUGH}" if len(known) >= _ENOUGH else str(len(known))
+        count = f"at least {_MAX_COUNTED}" if len(known) >= _MAX_COUNTED else str(len(known))
         first, second, *_ = sorted(known)
         raise UnclearQuestion(
             f"{text!r} is the beginning of {count} digests, {first} and {second} among them: write"
@@ -111,28 +130,38 @@ def _recorded(db: Connection, beginnings: Iterable[str]) -> list[str]:
     for beginning in beginnings:
         rows = db.execute(
             "SELECT digest FROM images WHERE digest >= ? AND digest < ? LIMIT ?",
-            (beginning, f"{beginning}g", _ENOUGH),
+            (beginning, f"{beginning}g", _MAX_COUNTED),
         )
         found += [digest for (digest,) in rows]
     return found
 
 
-def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dict[str, _Meaning]:
-    """Return the digests with one of these beginnings that images reference."""
-    found: dict[str, _Meaning] = {}
+def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dict[str, _Usage]:
+    """Return the referenced digests that begin with one of the given texts.
+
+    Args:
+        db: The connection.
+        digits: The hexadecimal digits with which the digests begin, without an algorithm.
+        beginnings: The texts: an algorithm, a colon and the digits.
+
+    Returns:
+        The usage of each digest, by digest.
+    """
+    found: dict[str, _Usage] = {}
     for image, manifest, image_id in images_referencing(db, digits):
         for digest, role in dict(_references(manifest, image_id)).items():
             if not digest.startswith(beginnings):
                 continue
-            meaning = found.setdefault(digest, _Meaning(role, []))
+            usage = found.setdefault(digest, _Usage(role, []))
             if role != "manifest":
-                meaning.images.append(image)
-        if len(found) >= _ENOUGH:
+                usage.images.append(image)
+        if len(found) >= _MAX_COUNTED:
             break
     return found
 
 
 def _references(manifest: str | None, image_id: str | None) -> Iterator[tuple[str, Role]]:
+    """Yield each digest that an image references, and the digest's role."""
     for role, digest in decode(manifest).references():
         yield digest, role
     if image_id:
@@ -140,9 +169,12 @@ def _references(manifest: str | None, image_id: str | None) -> Iterator[tuple[st
 
 
 def _paths(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]]:
-    """Return every image that is one of the digests or an index of them.
+    """Return the images with these digests, and every index that leads to one of them.
 
-    Each comes with the digest through which an index leads there, once for each such digest.
+    Returns:
+        A pair for each image. For an image with one of the digests, the pair is its digest and
+        None. For an index, the pair is its digest and the digest of a manifest through which it
+        leads to one of these images.
     """
     paths: set[tuple[str, str | None]] = {(digest, None) for digest in digests}
     queue = [digest for digest, _ in paths]
@@ -157,6 +189,11 @@ def _paths(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]
 
 
 def _platform(index: str | None, via: str | None) -> str | None:
-    """Return the platform of the manifest through which an index led to the query."""
+    """Return the platform that an index states for one of its manifests.
+
+    Args:
+        index: The text of the index. None if the image is not an index.
+        via: The digest of the manifest.
+    """
     descriptors = decode(index).manifests or ()
     return next((str(d.platform) for d in descriptors if d.platform and d.digest == via), None)

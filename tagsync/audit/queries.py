@@ -1,4 +1,4 @@
-"""Read-only queries. Row keys are the column names shown to users."""
+"""Read-only queries. The keys of a row are the column names that users see."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,13 @@ import msgspec
 from tagsync.audit import at_moment, digest_search, verify
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
-from tagsync.database.state import check_timestamp, decoding
+from tagsync.database.decoding import (
+    Timestamp,
+    check_timestamp,
+    check_values,
+    decode,
+    decode_fields,
+)
 from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
 from tagsync.schedule import stale
@@ -53,26 +59,26 @@ _NEVER_POLLED: Final[Row] = {
     "last_error": None,
 }
 
-_decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
-
 
 class Audit:
     """A read-only view of the database. Safe to use while another process writes."""
 
     def __init__(self, db: Connection, path: Path) -> None:
-        """Take over a connection; use `open`."""
+        """Query through an open connection. Other modules call `open` instead."""
         self._db = db
         self._path = str(path)
 
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Open the database as it is now; create no file and migrate nothing.
+        """Open the database. All queries see the same state of the database.
+
+        Opening creates no file and does not migrate the database.
 
         Raises:
             UnusableDatabase: If the file is missing, or belongs to another program or to a newer
                 tagsync.
-            StoreError: If it cannot be read.
+            StoreError: If the file cannot be read, or if it changed while it was read.
         """
         if not path.exists():
             raise UnusableDatabase(f"there is no database at {path}: run tagsync sync first")
@@ -80,33 +86,37 @@ class Audit:
             yield cls(db, path)
 
     def repositories(self, patterns: Sequence[str]) -> list[Repository]:
-        """Return the recorded repositories that match one of the globs, or all, in order.
-
-        Raises:
-            UnknownRepository: If a pattern matches none.
-        """
-        rows = self._db.execute("SELECT registry, name FROM repositories ORDER BY registry, name")
-        return matching([Repository(*row) for row in rows], patterns)
-
-    def status(self, watches: Mapping[Repository, Watch | None], now: datetime) -> list[Row]:
-        """Return how fresh each repository is.
+        """Return the recorded repositories that match a pattern, sorted by name.
 
         Args:
-            watches: The repositories to show, each with its watch. None if it is no longer
-                configured; it is neither stale nor fresh then.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+
+        Raises:
+            UnknownRepository: If a pattern matches no repository.
+        """
+        rows = self._db.execute("SELECT registry, name FROM repositories ORDER BY registry, name")
+        names = decode(rows.fetchall(), list[tuple[str, str]], "repositories")
+        return matching([Repository(*name) for name in names], patterns)
+
+    def status(self, watches: Mapping[Repository, Watch | None], now: datetime) -> list[Row]:
+        """Return how fresh the record of each repository is.
+
+        Args:
+            watches: The repositories to show, each with its watch. If a repository is no longer
+                configured, its watch is None, and so is ``stale`` in its row.
             now: The current time.
 
         Returns:
-            A row for each, those that were never polled included.
+            A row for each of these repositories, even if it was never polled.
 
         Raises:
             DamagedRecord: If a row is not what tagsync wrote.
         """
         rows = self._db.query(_STATUS_SQL)
         recorded = {Repository(row.pop("registry"), row.pop("name")): row for row in rows}
-        with decoding("repositories"):
-            for row in recorded.values():
-                check_timestamp(row["last_complete_at"])
+        for repository, row in recorded.items():
+            check_values(row, f"repository {repository.full_name}")
+            check_timestamp(row["last_complete_at"], f"repository {repository.full_name}")
         return [
             {
                 "repository": repository.full_name,
@@ -117,32 +127,40 @@ class Audit:
         ]
 
     def last_attempt_at(self, repositories: Sequence[Repository]) -> str | None:
-        """Return when one of these was last polled. None if none ever was.
+        """Return the time of the last poll of any of these repositories.
+
+        The result is None if none of the repositories was ever polled.
 
         Raises:
             DamagedRecord: If a row is not what tagsync wrote.
         """
-        rows = self._db.execute("SELECT registry, name, last_attempt_at FROM repositories")
         wanted = set(repositories)
-        with decoding("repositories"):
-            attempts = (check_timestamp(row[2]) for row in rows if Repository(*row[:2]) in wanted)
-            return max(filter(None, attempts), default=None)
+        rows = self._db.execute("SELECT registry, name, last_attempt_at FROM repositories")
+        attempts = (
+            check_timestamp(attempt, f"repository {name}")
+            for registry, name, attempt in rows
+            if Repository(registry, name) in wanted
+        )
+        return max(filter(None, attempts), default=None)
 
     def tags(self, patterns: Sequence[str]) -> Iterator[Row]:
-        """Yield what each tag points to now.
+        """Yield each tag of the last complete listing, and the image that it points to.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
+            DamagedRecord: If a row is not what tagsync wrote.
         """
         for repository in self.repositories(patterns):
-            yield from self._db.query(_TAGS_SQL, (repository.full_name,))
+            for row in self._db.query(_TAGS_SQL, (repository.full_name,)):
+                check_values(row, f"a tag of {repository.full_name}")
+                yield row
 
     def tags_at(self, patterns: Sequence[str], moment: str) -> Iterator[Row]:
-        """Yield what each tag pointed to at a moment; see `tagsync.audit.at_moment.tags_at`.
+        """Yield the image that each tag pointed to; see `at_moment.tags_at`.
 
         Args:
-            patterns: Globs over full names; none for all.
-            moment: As `tagsync.clock.timestamp` writes it.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            moment: The time, as `tagsync.clock.timestamp` writes it.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -151,12 +169,13 @@ class Audit:
             yield from at_moment.tags_at(self._db, repository, moment)
 
     def diff(self, patterns: Sequence[str], start: str, end: str | None) -> Iterator[Row]:
-        """Yield the net difference of two moments; see `tagsync.audit.at_moment.diff`.
+        """Yield the net difference between two moments; see `at_moment.diff`.
 
         Args:
-            patterns: Globs over full names; none for all.
-            start: As `tagsync.clock.timestamp` writes it.
-            end: Likewise. None for the last complete listing of each repository.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            start: The first moment, as `tagsync.clock.timestamp` writes it.
+            end: The second moment in the same form. None means the time of the last complete
+                listing of each repository.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -176,12 +195,13 @@ class Audit:
         """Yield the changes, oldest first.
 
         Args:
-            patterns: Globs over full names; none for all.
-            since: Leave out changes that had certainly happened before; as `timestamp` writes it.
-            until: Leave out changes that certainly happened later, and tags that were first seen
-                later.
-            kinds: Only these; none for all.
-            tag: Only tags of this name, or that match this glob.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            since: A time, as `tagsync.clock.timestamp` writes it. Changes that certainly happened
+                before this time are left out.
+            until: A time in the same form. Changes that certainly happened after this time are left
+                out, and so are the tags of a repository that was first listed after this time.
+            kinds: The kinds of changes to include. If the sequence is empty, all kinds.
+            tag: The name of a tag, or a glob over names of tags. None means all tags.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -204,24 +224,25 @@ class Audit:
             f"{_LOG_SQL} WHERE {where} ORDER BY id", [value for _, value in conditions]
         )
         for row in rows:
-            with decoding(f"change {row['id']}"):
-                _decode_fields(row["fields"])
-                matches = tag is None or fnmatchcase(row["tag"], tag)
-            if matches:
+            what = f"change {row['id']}"
+            check_values(row, what)
+            decode_fields(row["fields"], what)
+            if tag is None or fnmatchcase(row["tag"], tag):
                 yield row
 
     def coverage(
         self, patterns: Sequence[str], *, since: str | None = None, until: str | None = None
     ) -> Iterator[Row]:
-        """Yield when tagsync was looking at each repository, and the gaps, in the order of time.
+        """Yield each repository's runs of polls and the gaps between them, in time order.
 
-        The state is ``looking`` for a run of complete listings, ``failed`` for one of failed
-        polls, ``held`` for one of held listings, and ``hole`` for a gap without any poll.
+        The state of a row is ``looking`` for a run of complete listings, ``failed`` for a run of
+        failed polls, ``held`` for a run of held listings, and ``hole`` for a gap without any poll.
 
         Args:
-            patterns: Globs over full names; none for all.
-            since: Leave out what ended before; as `timestamp` writes it.
-            until: Leave out what began later.
+            patterns: Globs over full names. If the sequence is empty, every repository matches.
+            since: A time, as `tagsync.clock.timestamp` writes it. Runs and gaps that ended before
+                this time are left out.
+            until: A time in the same form. Runs and gaps that began after this time are left out.
 
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
@@ -230,24 +251,23 @@ class Audit:
         for repository in self.repositories(patterns):
             name = repository.full_name
             rows = self._db.execute(_OBSERVATIONS_SQL, (name,)).fetchall()
-            with decoding(f"the observations of {name}"):
-                observations = msgspec.convert(rows, list[_Observation])
+            observations = decode(rows, list[_Observation], f"the observations of {name}")
             for row in _timeline(observations, since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
                     yield {"repository": name, **row}
 
     def find(self, digest: str) -> Iterator[Row]:
-        """Yield every tag that leads to a digest; see `tagsync.audit.digest_search.find`.
+        """Yield each interval in which a tag led to a digest; see `digest_search.find`.
 
         Raises:
-            UnclearQuestion: If the text is not a digest, or the prefix of more than one.
+            UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
             UnusableDatabase: If an older tagsync wrote the database last.
         """
         migrations.check_current(self._db, self._path)
         return digest_search.find(self._db, digest)
 
     def verify(self, heads: Collection[str] = ()) -> Iterator[Row]:
-        """Check that the record is what was recorded; see `tagsync.audit.verify.verify`.
+        """Verify the database; see `tagsync.audit.verify.verify`.
 
         Raises:
             UnusableDatabase: If an older tagsync wrote the database last.
@@ -257,10 +277,12 @@ class Audit:
 
 
 def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
-    """Return the repositories that match one of the globs, or all without a glob.
+    """Return the repositories that match at least one of the globs.
+
+    If ``patterns`` is empty, every repository matches.
 
     Raises:
-        UnknownRepository: If a pattern matches none.
+        UnknownRepository: If a pattern matches no repository.
     """
     for pattern in patterns:
         if not selected(repositories, [pattern]):
@@ -278,21 +300,24 @@ def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> lis
 
 
 class _Observation(msgspec.Struct, frozen=True, array_like=True):
-    """A row of ``observations``; attributes as its columns."""
+    """A row of ``observations``. Each attribute is the column of the same name."""
 
     outcome: str
-    first_at: str
-    last_at: str
+    first_at: Timestamp
+    last_at: Timestamp
     polls: int
     detail: str | None
     clock_said: str | None
 
     @property
     def remark(self) -> str | None:
-        """The detail, and a note if the clock was behind the record."""
+        """The detail, with a note if the clock was behind the last recorded time."""
         if self.clock_said is None:
             return self.detail
-        behind = f"the clock was behind the record: it said {self.clock_said} at {self.first_at}"
+        behind = (
+            f"the clock was behind the record: it showed {self.clock_said} for the poll that is"
+            f" recorded at {self.first_at}"
+        )
         return f"{self.detail}; {behind}" if self.detail else behind
 
 
@@ -302,7 +327,11 @@ _STATES: Final = {"ok": "looking", "failed": "failed", "held": "held"}
 def _timeline(
     observations: Iterable[_Observation], since: str | None, until: str | None
 ) -> Iterator[Row]:
-    """Yield observations and the gaps between them, those at `since` and `until` included."""
+    """Yield a row for each observation and for each gap between two observations.
+
+    If ``since`` is before the first observation, there is also a gap between them. If ``until`` is
+    after the last observation, there is also a gap between these two.
+    """
     reached: str | None = None
     for row in observations:
         before = since if reached is None else reached

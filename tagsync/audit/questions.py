@@ -1,9 +1,12 @@
-"""Ten questions that people ask of the record, as SQL that any SQLite from 3.32 on can answer.
+"""Ten common questions about the history, as SQL for SQLite 3.32 or newer.
 
-docs/questions.md shows them, and ``tagsync web`` has them ready to click. A parameter that is empty
-or not bound takes the default that the explanation names, so that a question pasted into
-``sqlite3`` works without any edit. The time of an answer grows with the rows of the tables it
-reads: the earlier state of a tag is one step in an index, never a join of the history with itself.
+``docs/questions.md`` and ``tagsync web`` show these questions. If a parameter is empty or not
+bound, the SQL uses the default that the explanation gives. A question can therefore be pasted into
+``sqlite3`` without any edit.
+
+The time that a query takes is proportional to the number of rows that it reads. For this reason, a
+query finds the earlier state of a tag by a look-up in an index, and never joins the history with
+itself.
 """
 
 from typing import Final
@@ -15,8 +18,9 @@ class Parameter(msgspec.Struct, frozen=True):
     """A parameter of a question.
 
     Attributes:
-        name: As in the SQL, where it has a colon before it.
-        default: The number to use if the parameter is empty. None for text, which has no default.
+        name: The name in the SQL, without the colon before it.
+        default: The number that the SQL uses if the parameter is empty. None if the value of the
+            parameter is text, which has no default.
     """
 
     name: str
@@ -27,11 +31,11 @@ class Question(msgspec.Struct, frozen=True):
     """A saved question, and the SQL that answers it.
 
     Attributes:
-        slug: Its name in a URL.
-        title: The question itself.
-        explanation: One sentence that says what a row of the answer means.
-        sql: One SELECT, without a semicolon at its end.
-        parameters: In the order in which a form shows them.
+        slug: The name of the question in a URL.
+        title: The text of the question.
+        explanation: The meaning of a row of the answer, in a few sentences.
+        sql: One SELECT statement, without a semicolon at its end.
+        parameters: The parameters of the SQL, in the order in which a form shows them.
     """
 
     slug: str
@@ -45,8 +49,8 @@ QUESTIONS: Final = (
     Question(
         "moved-last-week",
         "What moved last week?",
-        "A tag that moved to another digest within the last `:days` days, 7 if left empty, after"
-        " `not_before` and no later than `observed_at`.",
+        "A tag that moved to another digest within the last `:days` days (7 if left empty). The"
+        " move happened after `not_before` and no later than `observed_at`.",
         """\
 SELECT repository, tag, old_digest, new_digest, not_before, observed_at
 FROM change_log
@@ -59,8 +63,9 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that moved to another digest at least twice, also if it was deleted in between,"
-        " with the times at which the first and the last move were observed.",
+        "A tag that moved to another digest at least twice, with the times at which the first and"
+        " the last move were observed. A move also counts if the tag was deleted before it was"
+        " added with another digest.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
@@ -72,8 +77,9 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that returned to an earlier digest: it had come to that digest before at"
-        " `came_before_at`, and returned after `not_before` and no later than `observed_at`.",
+        "A tag that moved back to an earlier digest. The tag had already begun to point to that"
+        " digest at `came_before_at`, and returned to it after `not_before` and no later than"
+        " `observed_at`. Before it returned, the tag last pointed to the digest `instead_of`.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
@@ -87,8 +93,9 @@ ORDER BY id DESC""",
     Question(
         "tags-with-layer",
         "Which tags contain this layer?",
-        "A tag whose image has the layer `:layer` (the whole digest), directly or in a platform"
-        " of an index whose manifests are recorded.",
+        "A tag whose image has the layer `:layer` (the whole digest). If the image is an index, it"
+        " counts if one of its platforms has the layer and the manifest of that platform is"
+        " recorded.",
         """\
 WITH holders AS (
     SELECT digest FROM image_layers WHERE layer_digest = :layer
@@ -106,7 +113,7 @@ ORDER BY repository, tag""",
     Question(
         "same-image-elsewhere",
         "Which images are tagged in more than one repository?",
-        "An image that tags of different repositories point to now, with all those tags.",
+        "An image to which tags of at least two repositories point now, with all these tags.",
         """\
 SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
        group_concat(repository || ':' || tag, ', ') AS tagged_as
@@ -118,9 +125,10 @@ ORDER BY repositories DESC, tags DESC, digest""",
     ),
     Question(
         "deleted",
-        "What was deleted, and by how many hours may we be off?",
-        "A tag that existed at `not_before` and was gone at `observed_at`, `hours_uncertain`"
-        " apart, with the digest that it last pointed to.",
+        "What was deleted, and how exactly do we know when?",
+        "A tag that still existed at `not_before` and no longer existed at `observed_at`."
+        " `hours_uncertain` is the number of hours between these two times, and `old_digest` is"
+        " the digest to which the tag last pointed.",
         """\
 SELECT repository, tag, old_digest, not_before, observed_at,
        round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
@@ -130,9 +138,10 @@ ORDER BY id DESC""",
     ),
     Question(
         "immutable-tags-that-moved",
-        "Which tags moved whose names promise that they never do?",
-        "A tag named like a full version, a date or a commit that moved to another digest, also"
-        " if it was deleted in between.",
+        "Which tags moved although their names look immutable?",
+        "A tag that moved to another digest although its name looks like a full version, a date or"
+        " a commit. A move also counts if the tag was deleted before it was added with another"
+        " digest.",
         """\
 SELECT repository, tag, previous_digest AS old_digest, new_digest, not_before, observed_at
 FROM (SELECT *, replace(tag, 'sha-', '') AS bare FROM tag_moves)
@@ -145,8 +154,9 @@ ORDER BY id DESC""",
     Question(
         "biggest-images",
         "Which images are the biggest?",
-        "One of the `:count` biggest images, 20 if left empty, that a tag points to now, with the"
-        " size that the registry reports; a layer that several images share counts in each.",
+        "One of the `:count` biggest images (20 if left empty) to which a tag points now, with the"
+        " size that the registry states. A layer that several images share counts in the size of"
+        " each of these images.",
         """\
 SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
@@ -160,8 +170,9 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
     Question(
         "stale-repositories",
         "Which repositories are stale?",
-        "A repository without a complete listing for `:hours` hours, 1 if left empty, or without"
-        " any, and the reason; a repository that no longer exists in its registry is left out.",
+        "A repository whose last complete listing is more than `:hours` hours old (1 if left"
+        " empty), or that has no complete listing, with its last error. A repository that no longer"
+        " exists in its registry is left out.",
         """\
 SELECT full_name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
@@ -179,11 +190,11 @@ ORDER BY last_complete_at, repository""",
     Question(
         "holes",
         "When did we not see the tags?",
-        "A gap in coverage of more than `:minutes` minutes, 10 if left empty, of every repository"
-        " or of `:repository`: `polls_in_vain` counts the polls in it that failed or were held, 0"
-        " if there was no poll, and a gap without an end lasts until now.",
+        "A gap of more than `:minutes` minutes (10 if left empty) in the coverage of `:repository`"
+        " (every repository if left empty). `polls_in_vain` is the number of polls in the gap that"
+        " failed or were held. A gap without `unseen_until` has not ended.",
         """\
-WITH spells AS (  -- each begins with an observation that saw the tags
+WITH spells AS (  -- each spell begins with an observation of complete listings
     SELECT repository_id, outcome, first_at, last_at, polls,
            sum(outcome = 'ok') OVER (PARTITION BY repository_id ORDER BY id) AS spell
     FROM observations

@@ -1,19 +1,20 @@
-"""Verify that the record is what was recorded: every promise that a tampered file would break.
+"""Verify that the database still has exactly what tagsync recorded.
 
-The checks, in their order; each is a row of the output:
+There are five checks, in this order. Each of them is a row of the output:
 
 1. ``schema``: tables, indexes, views and triggers are those of a new database, and every value has
    the type of its column.
-2. ``chain``: each change has the hash of its content and of the change before it, from the first
-   change to the head, and every head that a witness remembers is among them.
-3. ``images``: each manifest is what was found when it came, a change or an index brought it, and
-   the search index finds each image by what it references, and by nothing else.
+2. ``chain``: from the first change to the head, the hash of each change matches its content and the
+   previous change's hash, and every head that a witness has is one of these hashes.
+3. ``images``: each manifest matches its digest if, and only if, it is recorded as verified; a
+   change or an index references each image; the search index finds each image by exactly the
+   digests that the image references.
 4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
 5. ``observations``: a complete listing observed each change, and each repository's row agrees with
    its observations.
 
-Each check reads the database once, in an order in which it has to remember little, and reports the
-first fault that it finds.
+Each check reads the database once, in an order that needs little memory, and reports the first
+fault that it finds.
 """
 
 from bisect import bisect_right
@@ -39,11 +40,11 @@ _SQL_NULL: Final = "'null'"
 
 
 class VerificationFault(Exception):
-    """The first fault that a check found, in a sentence."""
+    """The first fault that a check found. The message is a sentence."""
 
 
 class WrongColumnType(VerificationFault):
-    """A value has a type that its column never holds, so no other check can compare it."""
+    """A value has another type than its column; the other checks cannot run then."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -98,15 +99,16 @@ _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
-    """Check the whole record; see the list of checks above.
+    """Run all checks; the docstring of this module lists them.
 
     Args:
         db: A connection that `tagsync.database.migrations.check_current` accepts, in a transaction.
-        heads: Hashes of changes that a witness outside the database remembers.
+        heads: Hashes of changes that a witness outside the database has kept.
 
     Yields:
-        A row for each check: ``check``, the number of ``rows`` that it read, ``result`` (``ok`` or
-        ``fault``), and as ``detail`` the fault, or something worth knowing.
+        A row for each check. ``check`` is its name, ``rows`` the number of rows that it read,
+        ``result`` is ``ok`` or ``fault``, and ``detail`` is the fault. If the result is ``ok``,
+        ``detail`` is additional information or None.
     """
     checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
         ("schema", partial(_check_schema, db)),
@@ -132,7 +134,7 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
 
 
 def _check_schema(db: Connection, read: Counter[str]) -> None:
-    """Compare every definition with that of a new database.
+    """Compare each table, index, view and trigger with that of a new database.
 
     Extra tables and views are allowed; extra triggers are not, because they could modify recorded
     data.
@@ -201,7 +203,7 @@ def _check_chain(db: Connection, heads: Collection[str], read: Counter[str]) -> 
 
 
 def _check_images(db: Connection, read: Counter[str]) -> str | None:
-    """Check each image against its manifest, the changes that lead to it, and the search index."""
+    """Check each image against its manifest, the changes and the search index."""
     unverified = 0
     expected = _IndexSum()
     _check_changes_have_images(db)
@@ -211,10 +213,14 @@ def _check_images(db: Connection, read: Counter[str]) -> str | None:
         read[""] += 1
         image = manifests.listed_image(digest, text, image_id=image_id, schema=schema, size=size)
         if image.verified != verified:
-            finding = {True: "is", False: "is not", None: "is missing and so cannot be"}
+            finding = {
+                True: "matches",
+                False: "does not match",
+                None: "is missing, so it cannot match",
+            }
             raise VerificationFault(
-                f"image {digest}: its manifest {finding[image.verified]} what its digest and"
-                f" image_id say, and verified is {verified}"
+                f"image {digest}: its manifest {finding[image.verified]} its digest and image_id,"
+                f" but verified is {verified}"
             )
         unverified += verified == 0
         expected.add(search_terms(text, image_id, verified), number)
@@ -222,11 +228,13 @@ def _check_images(db: Connection, read: Counter[str]) -> str | None:
         columns = {"image_id": image_id, "schema": schema, "size": size, "media_type": media_type}
         _check_description(db, image, columns)
     _check_search_index(db, expected)
-    return f"{unverified} were not what their digests say when they came" if unverified else None
+    if not unverified:
+        return None
+    return f"manifests that did not match their digests when they were recorded: {unverified}"
 
 
 def _check_ids(db: Connection) -> None:
-    """Check that images are numbered in the order of arrival, without a gap."""
+    """Check that the ids of the images are 1, 2, 3 … without a gap."""
     ((first, last, count),) = db.execute("SELECT min(id), max(id), count(*) FROM images").fetchall()
     if count and (first, last) != (1, count):
         raise VerificationFault(
@@ -239,11 +247,14 @@ def _check_changes_have_images(db: Connection) -> None:
     row = db.execute(f"{_CHANGES_SQL} {_WITHOUT_IMAGE} ORDER BY c.id LIMIT 1").fetchone()
     if row is not None:
         change = _Change(*row)
-        raise VerificationFault(f"image {change.new_digest}, which {change} brought, is missing")
+        raise VerificationFault(f"image {change.new_digest}, which {change} references, is missing")
 
 
 def _check_origin(db: Connection, digest: str, first_observed_at: str) -> None:
-    """Check that a change or an index brought an image, at the time that is recorded."""
+    """Check that a change or an index references an image.
+
+    The first change to the image has to have the image's time, unless an index references it.
+    """
     change = db.execute(
         f"SELECT observed_at {_CHANGES_OF_IMAGE_SQL} ORDER BY id LIMIT 1", (digest,)
     ).fetchone()
@@ -254,7 +265,7 @@ def _check_origin(db: Connection, digest: str, first_observed_at: str) -> None:
             f"image {digest} was first observed at {first_observed_at}, and the first change to it"
             f" at {change[0]}"
         )
-    raise VerificationFault(f"image {digest}: the change that brought it is missing")
+    raise VerificationFault(f"image {digest}: no change and no index references it")
 
 
 def _is_in_an_index(db: Connection, digest: str) -> bool:
@@ -265,7 +276,7 @@ def _is_in_an_index(db: Connection, digest: str) -> bool:
 
 
 def _check_description(db: Connection, image: Image, columns: Mapping[str, Any]) -> None:
-    """Check that what is recorded of an image came from its manifest or from a change to it."""
+    """Check that each column of an image comes from its manifest or from a change."""
     read = None
     if image.verified and image.manifest:
         read = manifests.fetched_image(image.digest, image.manifest.encode(), "")
@@ -276,7 +287,7 @@ def _check_description(db: Connection, image: Image, columns: Mapping[str, Any])
         fields = _pairs(text) or {}
         for name in columns:
             if name not in fields and kind == "updated":
-                unstated.add(name)  # the tag kept the value that it had
+                unstated.add(name)  # the change leaves out a value that stayed the same
             stated[name].add(fields.get(name, (None, None))[1])
     for name, value in columns.items():
         if name not in unstated and value not in stated[name]:
@@ -287,9 +298,10 @@ def _check_description(db: Connection, image: Image, columns: Mapping[str, Any])
 
 
 class _IndexSum:
-    """A sum over entries of the search index, in which their order does not matter.
+    """A sum over the entries of the search index. It does not depend on their order.
 
-    Python salts the hashes of text, so that a tampered index cannot be made to fit.
+    Python salts the hashes of strings in each process. An attacker can therefore not choose wrong
+    entries that give the right sum.
     """
 
     def __init__(self) -> None:
@@ -299,7 +311,7 @@ class _IndexSum:
     def add(self, terms: Iterable[str], image_id: int) -> None:
         for term in terms:
             self.entries += 1
-            # Of one text: the hashes of tuples that differ little differ in a regular way.
+            # Hash one string: the hashes of similar tuples differ in a regular way.
             self.total += hash(f"{image_id} {term}")
 
     def __eq__(self, other: object) -> bool:
@@ -311,7 +323,7 @@ class _IndexSum:
 
 
 def _check_search_index(db: Connection, expected: _IndexSum) -> None:
-    """Check that the search index holds every reference of the images, and nothing else."""
+    """Check that the search index has exactly the references of the images."""
     found = _IndexSum()
     with indexed_terms(db) as entries:
         for term, image_id in entries:
@@ -328,10 +340,10 @@ def _check_search_index(db: Connection, expected: _IndexSum) -> None:
             )
             if not hits.fetchone():
                 raise VerificationFault(
-                    f"image {digest}: the search index lacks {term}, which it references"
+                    f"image {digest}: the search index lacks {term}, which the image references"
                 )
     raise VerificationFault(
-        f"the search index has {found.entries} entries where the images have {expected.entries}"
+        f"the search index has {found.entries} entries, but the images have {expected.entries}"
         " references"
     )
 
@@ -371,7 +383,10 @@ def _check_tags(db: Connection, read: Counter[str]) -> None:
 
 
 def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:
-    """Yield what the changes of each tag come to, ordered by repository and tag."""
+    """Yield the state of each tag after its last change, by repository and tag.
+
+    The state is None if the last change deleted the tag.
+    """
     rows = db.execute(
         _CHANGES_SQL.replace("SELECT ", "SELECT c.repository_id, ", 1)
         + " ORDER BY c.repository_id, c.tag, c.id"
@@ -384,13 +399,17 @@ def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:
 
 
 def _after(state: Row | None, change: _Change) -> Row | None:
-    """Return the state of a tag after a change; the change has to fit the state before it."""
+    """Return the state of a tag after a change.
+
+    Raises:
+        VerificationFault: If the change does not fit the state before it.
+    """
     if (change.kind == "added") != (state is None):
         raise VerificationFault(f"{change} does not fit the changes of the tag before it")
     before = state or {}
     fields = _pairs(change.fields)
     if fields is None:
-        raise VerificationFault(f"{change} has fields that are not the JSON of pairs")
+        raise VerificationFault(f"{change} has fields that are not a JSON object of pairs")
     fits = before.get("digest") == change.old_digest and all(
         before.get(name) == old for name, (old, _) in fields.items()
     )
@@ -403,7 +422,7 @@ def _after(state: Row | None, change: _Change) -> Row | None:
 
 
 def _pairs(fields: str) -> dict[str, tuple[Any, Any]] | None:
-    """Return the fields of a change, old and new; None if they are not the JSON of pairs."""
+    """Return a change's old and new values by field, or None if the JSON is wrong."""
     try:
         return _decode(fields)
     except (msgspec.DecodeError, RecursionError):
@@ -432,26 +451,26 @@ def _check_observations(db: Connection, read: Counter[str]) -> None:
         ends = (runs[0][0], max(end for _, end in runs)) if runs else (None, None)
         if ends != (first, last):
             raise VerificationFault(
-                f"{name} was listed from {first} until {last} by its own row, and from {ends[0]}"
-                f" until {ends[1]} by its observations"
+                f"{name} was listed from {first} until {last} according to its own row, but from"
+                f" {ends[0]} until {ends[1]} according to its observations"
             )
         if attempt != polled:
             raise VerificationFault(
-                f"{name} was last polled at {attempt} by its own row, and at {polled} by its"
-                " observations"
+                f"{name} was last polled at {attempt} according to its own row, but at {polled}"
+                " according to its observations"
             )
         if (began is None) != (last is None) or (began or "") > (last or ""):
             raise VerificationFault(
-                f"{name} was last listed until {last}, so that listing cannot have begun at {began}"
+                f"{name} was last listed until {last}, so the listing cannot have begun at {began}"
             )
         if runs and listed != tags:
             raise VerificationFault(
-                f"{name} has {tags} tags, and its last complete listing had {listed}"
+                f"{name} has {tags} tags, but its last complete listing had {listed}"
             )
         if version != listings:
             raise VerificationFault(
-                f"{name} had {version} complete listings by its own row, and {listings:.0f} by its"
-                " observations"
+                f"{name} had {version} complete listings according to its own row, but"
+                f" {listings:.0f} according to its observations"
             )
         _check_changes_were_observed(db, number, runs)
 

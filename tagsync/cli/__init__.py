@@ -1,6 +1,7 @@
 """The command line: its commands, its global options, and its exit status.
 
-Each command has its own file, which is imported when the command runs, so that ``--help`` is fast.
+Each command has its own module. A module is imported only when its command is used, so that
+``--help`` is fast.
 """
 
 import importlib
@@ -27,7 +28,7 @@ _COMMANDS: Final = {
     "verify": "Check that the record has not been altered.",
     "web": "Show the record in a browser.",
 }
-"""Each command with the first sentence of its help; ``--help`` imports no command."""
+"""The first sentence of each command's help, so that ``--help`` need not import the commands."""
 
 
 class Settings(NamedTuple):
@@ -83,7 +84,7 @@ class _LazyGroup(click.Group):
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="Log only events of at least this level.",
+    help="Log only events of this level and of higher levels.",
 )
 @click.version_option(package_name="tagsync")
 @click.pass_context
@@ -101,9 +102,8 @@ def tagsync(ctx: click.Context, config: str | None, log_format: str, log_level: 
 def main() -> None:
     """Run the command line and exit.
 
-    Exit status: 0 done; 1 a repository failed, the database or an output failed, or ``verify``
-    found a fault; 2 the command line, the configuration or a secret is wrong; 3 a listing was held
-    and nothing failed; 70 a bug in tagsync; 130 interrupted.
+    The exit status is 0 if the command did what it was asked to do. `tagsync.cli.exit_status` lists
+    the other values.
     """
     streams = name_streams()
     try:
@@ -115,11 +115,11 @@ def main() -> None:
         # A normal exit would wait for threads, which may be waiting for a registry that hangs.
         os._exit(INTERRUPTED)
     except SystemExit:
-        # click exits quietly if the reader of standard output is gone.
+        # click raises SystemExit, without a message, if the reader of standard output is gone.
         status = FAILED
     except Exception as error:  # noqa: BLE001  bugs are reported as well
         status = report(error)
     if not discard_unwritten(streams):
-        # Lines of the log are lost, and only the exit status can still report this.
+        # Some lines of the log are lost. Only the exit status can still report this.
         status = status or FAILED
     sys.exit(status)

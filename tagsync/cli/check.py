@@ -80,7 +80,7 @@ def _check_registry(name: str, registry: Registry, watches: Sequence[Watch]) -> 
         return {**row, "reachable": bool(watches) or None, "detail": detail}
     watch = watch_of(matched[0], watches)
     assert watch is not None, "`matched` contains only repositories of a watch"  # noqa: S101  tells the type checker
-    return {**row, **_list_once(registry, matched[0], Scope(watch.tags))}
+    return {**row, **_list_once(registry, matched[0], Scope(watch.tags, watch.exclude_tags))}
 
 
 def _list_once(registry: Registry, repository: Repository, scope: Scope) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""``coverage``: when tagsync was looking, and the gaps in between."""
+"""The command ``coverage``, which shows when tagsync was looking, and the gaps."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""``demo``: show within seconds what tagsync does, on an emulated registry."""
+"""The command ``demo``, which shows what tagsync does, on an emulated registry."""
 
 import shlex
 import sys
@@ -21,7 +21,7 @@ from tagsync.errors import ConfigError, TagsyncError
 from tagsync.polling.jobs import Options
 
 CONFIG: Final = """\
-# Written by `tagsync demo`. The emulated registry is gone, the database stays.
+# Written by `tagsync demo`. The emulated registry ended with the demo, the database stays.
 [store]
 path = "tagsync.db"
 
@@ -48,20 +48,21 @@ SHOWN: Final = ("observed_at", "repository", "tag", "kind", "old_digest", "new_d
     "--directory",
     type=click.Path(path_type=Path),
     help="New folder for the configuration and the database; default: ./tagsync-demo, or"
-    " ./tagsync-demo-2 and so on if that exists.",
+    " ./tagsync-demo-2 and so on if ./tagsync-demo exists.",
 )
 @click.pass_obj
 def demo(settings: Settings, directory: Path | None) -> None:
     """Show what tagsync does, on an emulated registry.
 
-    Starts an emulated SWR on loopback and mirrors it. Then pushes, moves and deletes tags, mirrors
-    the registry again, and shows what was recorded. Works offline and leaves nothing running.
+    The demo starts an emulated SWR on loopback and mirrors it. It then pushes, moves and deletes
+    tags, mirrors the registry again, and shows the recorded changes. The demo works offline, and
+    the emulated SWR ends with it.
 
     \b
     Example:
       tagsync demo
     """
-    # On a terminal, log lines between the tables would only repeat the changes in the tables.
+    # On a terminal, the log lines would only repeat the changes that the tables show.
     quiet = settings.log_level == "info" and sys.stderr.isatty()
     level = "warning" if quiet else settings.log_level
     log.configure(settings.log_format, level)  # type: ignore[arg-type]  # click checked it
@@ -127,8 +128,8 @@ def _make_folder(directory: Path | None) -> Path:
             raise ConfigError(f"{folder} cannot be created: {error.strerror}") from error
         return folder
     raise ConfigError(
-        f"{directory or 'every folder up to tagsync-demo-999'} exists already: name another with"
-        " --directory"
+        f"{directory or 'every folder up to tagsync-demo-999'} exists already: give another folder"
+        " with --directory"
     )
 
 

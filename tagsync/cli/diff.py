@@ -1,4 +1,4 @@
-"""``diff``: the net difference between two times."""
+"""The command ``diff``, which shows the net difference between two times."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ COLUMNS: Final = (
     "--to",
     "end",
     metavar="TIME",
-    help="The later time; default: the last listing of each repository.",
+    help="The later time; default: the time of the last listing of each repository.",
 )
 @format_option
 @click.pass_obj
@@ -37,12 +37,13 @@ def diff(
 ) -> None:
     """Show the net difference between two times.
 
-    A change that was undone in between is not shown. PATTERN is a glob over
+    A change that was undone between the two times is not shown. PATTERN is a glob over
     registry/namespace/repository. TIME is ISO 8601 (UTC unless it says otherwise) or an age such
     as 2h or 3d.
 
-    tagsync tags --at shows a certainty for each of the two times; certainty here is the lower one.
-    A row without a tag means that tagsync was not looking at the repository at one of the times.
+    For each of the two times, tagsync tags --at shows a certainty. The column certainty has the
+    lower of these two. A row without a tag means that tagsync was not looking at the repository at
+    one of the two times.
 
     \b
     Example:

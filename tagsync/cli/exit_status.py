@@ -1,9 +1,10 @@
-"""Errors as users see them: one sentence on standard error, and an exit status.
+"""Report an error to the user: one sentence on standard error, and an exit status.
 
 An error that tagsync expects is reported as one sentence. Any other exception is a bug, and is
 reported with its traceback.
 """
 
+import errno
 import os
 from typing import Final
 
@@ -37,11 +38,14 @@ INTERRUPTED: Final = 130
 """Exit status: interrupted by Ctrl-C."""
 
 _REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnusableDatabase)
-"""Errors that the user can correct in the command line or in the configuration."""
+"""Errors whose exit status is `REFUSED`.
+
+The user can correct them in the command line or in the configuration.
+"""
 
 
 def report(error: Exception) -> int:
-    """Print an error on standard error and return the exit status that it causes."""
+    """Print an error on standard error and return the exit status for this error."""
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "tagsync"
         complain(f"{error.format_message().rstrip('.')}: see {command} --help")
@@ -57,18 +61,20 @@ def report(error: Exception) -> int:
 
 
 def complain(sentence: str) -> None:
-    """Print one sentence on standard error. Does nothing if standard error is broken."""
+    """Print one sentence on standard error. An error of standard error is ignored."""
     from tagsync.escaping import escape_control_characters  # noqa: PLC0415  errors only
 
     _print(f"tagsync: {escape_control_characters(sentence)}")
 
 
 def _explain(error: OSError) -> str | None:
-    """Return a sentence that names the file or stream that failed.
+    """Return a sentence that names the file, stream or limit that caused an error.
 
     Returns:
-        None if the error names neither a file nor a stream.
+        The sentence, or None if the error names neither a file nor a stream nor a limit.
     """
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return f"tagsync has too many open files and sockets ({error.strerror}): raise ulimit -n"
     if is_stream(error.filename):
         return f"{error.filename} cannot be written: {error.strerror}"
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]

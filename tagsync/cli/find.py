@@ -1,4 +1,4 @@
-"""``find``: every tag that leads to a digest, now or earlier."""
+"""The command ``find``, which shows every tag that leads, or led, to a digest."""
 
 from itertools import chain
 from typing import Final
@@ -25,12 +25,12 @@ def find(settings: Settings, digest: str, output_format: str) -> None:
 
     DIGEST is the digest of a manifest, a configuration (image_id) or a layer, with or without
     sha256:. A unique prefix of at least 6 digits is enough. A tag leads to the manifest that it
-    points to and to the configuration and layers of that manifest. If it points to an index, it
-    also leads to the images in the index, and platform names the platform of such an image.
+    points to, and to the configuration and the layers of this manifest. If the tag points to an
+    index, the tag also leads to the images in the index. platform is the platform of such an image.
 
-    The tag began to lead to the digest after not_before and no later than valid_from. It still did
-    at still_at, and no longer did at valid_to. If valid_to is empty, it still did in the last
-    listing. If no tag leads to DIGEST, a message on standard error says so.
+    The tag began to lead to the digest after not_before and no later than valid_from. The tag still
+    led to the digest at still_at, but no longer at valid_to. If valid_to is empty, the tag led to
+    the digest in the last listing. If no tag leads to DIGEST, a message on standard error says so.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def find(settings: Settings, digest: str, output_format: str) -> None:
         if first is None:
             click.echo(
                 f"tagsync: no tag leads to {digest}, now or earlier, according to the record;"
-                " tagsync knows the configuration and the layers of an image only if it has"
-                " recorded its manifest",
+                " tagsync knows the configuration and the layers of an image only if the manifest"
+                " of the image is recorded",
                 err=True,
             )

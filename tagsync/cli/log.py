@@ -1,4 +1,4 @@
-"""``log``: the recorded changes."""
+"""The command ``log``, which shows the recorded changes."""
 
 from typing import Final
 
@@ -47,8 +47,9 @@ def log(
     registry/namespace/repository. TIME is ISO 8601 (UTC unless it says otherwise) or an age such
     as 2h or 3d.
 
-    With --since and --until, every change is shown that may have happened between these times. A
-    change near one of them may therefore have happened before --since or after --until.
+    With --since and --until, the command shows every change that may have happened between these
+    times. If not_before is before --since, the change may have happened before --since. If
+    observed_at is after --until, the change may have happened after --until.
 
     \b
     Example:

@@ -9,11 +9,11 @@ from tagsync.errors import UnclearQuestion
 
 
 def parse_moment(text: str, now: datetime) -> str:
-    """Return the time that a text means, in the format of `tagsync.clock.timestamp`.
+    """Return the time for a text, in the format of `tagsync.clock.timestamp`.
 
     Args:
-        text: ISO 8601, in UTC unless it says otherwise; a date alone means 00:00. Or an age such
-            as ``2h``, ``3d`` or ``1w``.
+        text: A time in ISO 8601, in UTC unless the text has another time zone. A date alone means
+            00:00. The text may also be an age such as ``2h``, ``3d`` or ``1w``.
         now: The current time.
 
     Raises:
@@ -38,7 +38,7 @@ def parse_moment(text: str, now: datetime) -> str:
 def parse_span(
     since: str | None, until: str | None, now: datetime
 ) -> tuple[str | None, str | None]:
-    """Return the start and the end of a period. None means that a side is open.
+    """Return the start and the end of a period. None means no start or no end.
 
     Raises:
         UnclearQuestion: If a text is not a time, or the end is before the start.
@@ -50,8 +50,7 @@ def parse_span(
 
 
 def _ago(text: str, now: datetime) -> datetime:
-    # Durations in the configuration have no weeks; an age may have them.
-    return now - Duration.parse(re.sub(r"(\d+)w", lambda week: f"{7 * int(week[1])}d", text))
+    return now - Duration.parse(text)
 
 
 def _iso(text: str) -> datetime:

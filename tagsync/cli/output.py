@@ -15,7 +15,7 @@ from tagsync.escaping import escape_control_characters, escape_formulas, short_d
 _UNFOLDED: Final = frozenset(
     {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
 )
-"""Columns that a table on a terminal never folds, because their values are short."""
+"""Columns whose values a table on a terminal shows on one line, because the values are short."""
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
@@ -24,7 +24,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
     """Print rows on standard output.
 
     Args:
-        rows: The rows. Each has at least the columns to print.
+        rows: The rows. Each row has at least the columns to print.
         columns: The columns to print, in this order.
         output_format: One of `FORMATS`.
     """
@@ -36,7 +36,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_forma
         "csv": _csv,
     }
     printers[output_format](picked, columns)
-    # Flush, so that a broken pipe raises its error here and not when Python exits.
+    # Flush here, so that a broken pipe raises its error now and not when Python exits.
     sys.stdout.flush()
 
 
@@ -71,9 +71,9 @@ def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -
 def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
     """Return a value of a row, shortened for a terminal.
 
-    A digest is shortened to its first 12 digits, and a time to whole seconds. ``fields`` is
-    shortened to the names of the fields. It is empty if the tag was added or deleted, because then
-    all fields differ.
+    A digest is shortened to its first 12 digits, and a time to whole seconds. ``fields`` of an
+    updated tag is shortened to the names of the fields. For an added or deleted tag, the result for
+    ``fields`` is empty, because all fields differ.
     """
     value = row[column]
     if not isinstance(value, str):
@@ -101,7 +101,7 @@ def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _structured(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with ``fields`` decoded, which the database stores as JSON text."""
+    """Return a row with ``fields`` decoded from the JSON text in the database."""
     if isinstance(row.get("fields"), str):
         return {**row, "fields": json.loads(row["fields"])}
     return row

@@ -1,4 +1,4 @@
-"""``status``: how fresh the record of each repository is."""
+"""The command ``status``, which shows how fresh the record of each repository is."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -34,8 +34,8 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
     """Show how fresh the record of each repository is.
 
     A repository is stale if it has had no complete listing for three poll intervals. If tagsync has
-    not polled any of the repositories for that long, a message on standard error says so. PATTERN
-    is a glob over registry/namespace/repository.
+    not polled any of the repositories for three poll intervals, a message on standard error says
+    so. PATTERN is a glob over registry/namespace/repository.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
 def _warn_if_not_polling(
     audit: Audit, watches: Mapping[Repository, Watch | None], now: datetime
 ) -> None:
-    """Print a message if tagsync has stopped polling. Polls that fail count as polls."""
+    """Print a message if tagsync no longer polls. Failed polls count as polls here."""
     watched = [watch for watch in watches.values() if watch is not None]
     last = audit.last_attempt_at(list(watches))
     if watched and all(stale(watch, last, now) for watch in watched):

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STREAMS: Final = {"stdout": "standard output", "stderr": "standard error"}
-"""Attributes of `sys`, and the names of the streams in messages."""
+"""The name of each stream in messages, by the stream's attribute of `sys`."""
 
 
 class NamedOutput(FileIO):
     """An output stream whose write errors have the stream's name as ``filename``.
 
-    Without the name, an error of standard output looks like an error of a file or a socket.
+    Without the name, a write error of a stream cannot be told from an error of a file or socket.
     """
 
     def __init__(self, descriptor: int, title: str) -> None:
@@ -34,15 +34,15 @@ class NamedOutput(FileIO):
 
 
 def is_stream(name: object) -> bool:
-    """Return whether the ``filename`` of an error names one of the two streams."""
+    """Return whether an error's ``filename`` is the name of one of the two streams."""
     return name in _STREAMS.values()
 
 
 def name_streams() -> list[TextIO]:
-    """Replace standard output and standard error by named ones, and return both.
+    """Replace standard output and standard error by `NamedOutput`, and return both.
 
-    Characters that a terminal's encoding does not have are written as escapes. If a stream was
-    closed when the process started, its replacement discards everything.
+    Characters that the encoding of a stream does not have are written as escape sequences. If a
+    stream was closed when the process started, its replacement discards everything.
     """
     streams: list[TextIO] = []
     for attribute, title in _STREAMS.items():

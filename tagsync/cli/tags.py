@@ -1,4 +1,4 @@
-"""``tags``: what each tag points to, now or at an earlier time."""
+"""The command ``tags``, which shows what each tag points to, now or earlier."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from tagsync.clock import utc_now
 
 COLUMNS: Final = ("repository", "tag", "digest", "image_id", "size", "updated", "changed_at")
 COLUMNS_AT: Final = (*COLUMNS, "present", "certainty", "unsure_from", "unsure_until")
-"""Columns with ``--at``."""
+"""The columns if ``--at`` is given."""
 
 
 @click.command()
@@ -28,13 +28,13 @@ def tags(settings: Settings, patterns: tuple[str, ...], at: str | None, output_f
     otherwise) or an age such as 2h or 3d.
 
     With --at, certainty is "certain" if the listings before and after TIME agree. It is "uncertain"
-    if the tag changed between these listings. There is then a row for each state that the tag may
-    have had; in the state without the tag, present is "no".
+    if the tag changed between these listings. The result then has a row for each state that the tag
+    may have had. If the tag did not exist in a state, present is "no" in the row of that state.
 
     certainty is "not observed" if tagsync was not looking at TIME. The first row then shows the
     last known state, and a second row shows the next known state if it differs. certainty is
-    "unknown" before the first listing. From unsure_from to unsure_until, nothing more certain is
-    known.
+    "unknown" before the first listing. The answer is not certain for any time from unsure_from to
+    unsure_until.
 
     \b
     Example:

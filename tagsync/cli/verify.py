@@ -1,4 +1,4 @@
-"""``verify``: whether the record has been altered."""
+"""The command ``verify``, which checks that the record has not been altered."""
 
 import re
 from typing import Final
@@ -29,9 +29,9 @@ COLUMNS: Final = ("check", "rows", "result", "detail")
 def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> int:
     """Check that the record has not been altered.
 
-    Recomputes the hash chain of changes and the hash of every manifest, replays all changes and
-    compares the result with the current tags, and compares each change with the observations. If a
-    check fails, its row names the first fault, and the exit status is 1.
+    The command recomputes the hash chain of changes and the hash of every manifest. It replays all
+    changes and compares the result with the current tags. It also compares each change with the
+    observations. If a check finds a fault, its row names the first fault, and the exit status is 1.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``web``: the record in a browser."""
+"""The command ``web``, which shows the record in a browser."""
 
 import sys
 
@@ -15,7 +15,8 @@ from tagsync.errors import ConfigError
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Loopback address to listen on. Others are refused, because the pages have no login.",
+    help="Loopback address to listen on. Other addresses are refused, because the pages have no"
+    " login.",
 )
 @click.option(
     "--port",
@@ -28,16 +29,17 @@ from tagsync.errors import ConfigError
 def web(settings: Settings, host: str, port: int) -> None:
     """Show the record in a browser.
 
-    Prints an address and serves pages there until it is interrupted: how fresh the record is, the
-    latest changes, each repository's timeline, each tag's history, the saved questions, and all
-    tables. The pages cannot change anything. Needs the extra `web`.
+    The command prints an address and serves pages there until it is interrupted. The pages show how
+    fresh the record is, the latest changes, each repository's timeline, each tag's history, the
+    saved questions, and all tables. The pages cannot change anything. The command needs the extra
+    `web`.
 
     \b
     Example:
       tagsync web --port 0
     """
-    # If pysqlite3 is installed, Datasette uses it, and cannot use our connections of sqlite3. With
-    # None in `sys.modules`, importing pysqlite3 fails, and Datasette uses sqlite3.
+    # Datasette prefers pysqlite3, which cannot use tagsync's connections of sqlite3. With None in
+    # `sys.modules`, the import of pysqlite3 fails, and Datasette uses sqlite3.
     sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # as Python documents it
     try:
         from tagsync.web import serve  # noqa: PLC0415  an extra, and slow to import
@@ -46,6 +48,6 @@ def web(settings: Settings, host: str, port: int) -> None:
             raise
         raise ConfigError(
             "tagsync web needs Datasette, which is not installed: install tagsync with its extra"
-            " `web`, for example by pip install '.[web]' in its folder"
+            " `web`, for example by pip install '.[web]' in the folder of tagsync's source"
         ) from error
     serve(set_up(settings).database, host, port, click.echo)

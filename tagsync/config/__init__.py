@@ -13,7 +13,12 @@ from typing import Final
 
 import msgspec
 
-from tagsync.config.checks import check_registries, check_repository, check_scope
+from tagsync.config.checks import (
+    check_registries,
+    check_repository,
+    check_scope,
+    correct_endpoints,
+)
 from tagsync.config.tables import (
     File,
     RegistryTable,
@@ -78,7 +83,8 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         ConfigError: If the file cannot be read, or its content is invalid.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors on Windows write a byte order mark, which the encoding "utf-8" keeps.
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
@@ -108,6 +114,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not valid TOML: {error}") from error
     file = decode(content)
+    correct_endpoints(file.registries)
     check_registries(file.registries)
     return Config(
         database=_database(file.store, env, folder),
@@ -141,6 +148,7 @@ def _watches(file: File) -> Iterator[Watch]:
                 agreeing_listings=registry.agreeing_listings,
                 shared=watch.shared,
                 tags=watch.tags,
+                exclude_tags=watch.exclude_tags,
                 manifests=watch.manifests,
                 allow_empty=watch.allow_empty,
             )
@@ -159,7 +167,7 @@ def _times(
             raise ConfigError(f"{name} has both interval and cron: keep one of them")
     own = watch if watch.interval or watch.cron else schedule
     interval = own.interval or _INTERVAL
-    jitter = watch.jitter or schedule.jitter
+    jitter = schedule.jitter if watch.jitter is None else watch.jitter
     if jitter is None:
         return interval, own.cron, min(_JITTER, interval / 10)
     if own.cron is None and jitter > interval / 2:

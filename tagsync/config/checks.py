@@ -30,6 +30,12 @@ _ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
 _DOCKER_HUB_URL: Final = f"https://{DOCKER_HUB}"
 
 
+def correct_endpoints(registries: list[RegistryTable]) -> None:
+    """Remove the path of the API from endpoints that end with it, because tagsync appends it."""
+    for registry in registries:
+        registry.endpoint = re.sub(r"(?<![:/])(?:/+v2(?:/+manage)?)?/*\Z", "", registry.endpoint)
+
+
 def check_registries(registries: list[RegistryTable]) -> None:
     """Check the keys of all registries, except for their watches.
 
@@ -97,6 +103,9 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
         host, _ = url.hostname, url.port
     except ValueError as error:
         raise ConfigError(f"{subject} is not a valid URL: {error}") from error
+    if re.fullmatch(r"(?://)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/[\w./-]*)?", endpoint):
+        address = endpoint.removeprefix("//")
+        raise ConfigError(f"{subject} has no scheme: write {_advised_url(address)}")
     plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
     if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
         raise ConfigError(
@@ -109,26 +118,37 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
         )
 
 
+def _advised_url(address: str) -> str:
+    """Return the URL to write for an address without a scheme."""
+    host = urlsplit(f"//{address}").hostname or ""
+    if is_loopback(host):
+        return f"http://{address}, or https://{address} if the registry uses TLS"
+    return f"https://{address}"
+
+
 def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
     """Check the tag globs of a watch, and that its registry's kind allows its keys.
 
     Raises:
         ConfigError: If a key is for another kind of registry, or a glob matches no possible tag.
     """
-    if registry.kind == "swr" and (watch.tags != ("*",) or watch.manifests):
+    if registry.kind == "swr" and (watch.tags != ("*",) or watch.exclude_tags or watch.manifests):
         raise ConfigError(
-            "tags and manifests are for registries of kind 'oci', because SWR's list contains every"
-            f" digest and manifest: remove them from the watches of {registry.name!r}"
+            "tags, exclude_tags and manifests are for registries of kind 'oci', because SWR's list"
+            " contains every digest and manifest: remove them from the watches of"
+            f" {registry.name!r}"
         )
     if registry.kind == "oci" and watch.shared:
         raise ConfigError(
             "shared is for registries of kind 'swr', because a registry of kind 'oci' has one list"
             f" for all accounts: remove it from the watches of {registry.name!r}"
         )
-    for glob in watch.tags:
+    globs = [("tags", glob) for glob in watch.tags]
+    globs += [("exclude_tags", glob) for glob in watch.exclude_tags]
+    for key, glob in globs:
         if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
             raise ConfigError(
-                f"tags: {glob!r}, for {registry.name!r}, matches no tag that can exist: a tag has"
+                f"{key}: {glob!r}, for {registry.name!r}, matches no tag that can exist: a tag has"
                 " letters and digits, with '_', '.' or '-' between them"
             )
 

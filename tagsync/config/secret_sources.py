@@ -38,7 +38,7 @@ def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: 
 
 
 def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secret:
-    """Read a secret, and remove white space around it.
+    """Read a secret, and remove white space around it and a byte order mark before it.
 
     Args:
         name: The place where the secret is stored.
@@ -59,7 +59,7 @@ def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secre
                 " systemd with LoadCredential, or use env: or file:"
             )
         try:
-            value = (base / place).read_text(encoding="utf-8")
+            value = (base / place).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(f"the secret {name} cannot be read: {reason}") from error

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tagsync.config.values import Crontab, Duration, SecretName, Size
+from tagsync.config.values import Crontab, Duration, DurationOrZero, SecretName, Size
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import (
     CREDENTIALS,
@@ -40,7 +40,7 @@ class ScheduleTable(_Table):
 
     interval: Duration | None = None
     cron: Crontab | None = None
-    jitter: Duration | None = None
+    jitter: DurationOrZero | None = None
     discovery_interval: Duration = Duration(minutes=15)
 
 
@@ -70,9 +70,10 @@ class WatchTable(_Table):
     shared: bool = False
     interval: Duration | None = None
     cron: Crontab | None = None
-    jitter: Duration | None = None
+    jitter: DurationOrZero | None = None
     discovery_interval: Duration | None = None
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     allow_empty: bool = False
 
@@ -88,7 +89,7 @@ class RegistryTable(_Table):
     concurrency: _Positive = 8
     requests_per_second: _Rate = 50.0
     timeout: Duration = Duration(seconds=30)
-    retry_for: Duration = Duration(minutes=1)
+    retry_for: DurationOrZero = DurationOrZero(minutes=1)
     max_listing_size: Size = Size(256 * 2**20)
     agreeing_listings: _Positive = 2
     watch: list[WatchTable] = []
@@ -128,7 +129,7 @@ def decode(content: dict[str, Any]) -> File:
 
 
 def _decode_value(kind: type, value: object) -> Any:
-    if kind in (Duration, Size, SecretName, Crontab):
+    if kind in (Duration, DurationOrZero, Size, SecretName, Crontab):
         return kind.parse(value)
     if kind is Path:
         if not isinstance(value, str):
@@ -140,7 +141,8 @@ def _decode_value(kind: type, value: object) -> Any:
 def _explain(error: str) -> str:
     """Return a sentence for an error of msgspec, with the place in the file.
 
-    For an unknown key, the sentence names the most similar key.
+    For an unknown key, the sentence names the most similar key. If no key is similar, the sentence
+    names all keys of the table.
 
     Args:
         error: The text of the error.
@@ -155,8 +157,10 @@ def _explain(error: str) -> str:
         tables = _TABLES[re.sub(r"\[.*?\]", "", place)]
         known = sorted({field for table in tables for field in table.__struct_fields__})
         known += ["kind"] if len(tables) > 1 else []
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-        return f"{prefix}there is no key {key!r}; the nearest is {near[0]!r}"
+        if near := difflib.get_close_matches(key, known, n=1):
+            return f"{prefix}there is no key {key!r}; the nearest is {near[0]!r}"
+        keys = ", ".join(sorted(known))
+        return f"{prefix}there is no key {key!r}; the keys here are {keys}"
     if match := re.fullmatch(r"Object missing required field `(.*)`", problem, re.DOTALL):
         return f"{prefix}the key {match[1]!r} is missing"
     if match := re.fullmatch(r"Invalid value '(.*)'", problem, re.DOTALL):

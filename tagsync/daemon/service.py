@@ -538,7 +538,7 @@ class Daemon:
         if not self._has_database():
             return None
         try:
-            return self._store.head()
+            return self._store.durable_head()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))

@@ -1,4 +1,5 @@
 """The SQLite file: the mirror, the history and the observations.
 
-`tagsync.database.store` is the entrance for writers, `tagsync.database.connection` for readers.
+Code that writes uses `tagsync.database.store`. Code that only reads uses
+`tagsync.database.connection`.
 """

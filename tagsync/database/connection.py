@@ -15,19 +15,23 @@ BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
 
 WAL_SIZE: Final = 64 * 2**20
-"""Bytes after which a writer copies the WAL into the database file and truncates it to this."""
+"""Size of the write-ahead log (WAL) in bytes at which a writer copies it into the database file.
+
+The file of the WAL is then truncated to this size.
+"""
 
 
 class Connection(sqlite3.Connection):
-    """SQLite's connection, with rows as dictionaries, and a rollback that may come after close.
+    """A SQLite connection with rows as dictionaries.
 
-    An interrupt may leave a transaction open and close the connection before it is rolled back.
+    `rollback` may be called after `close`, because an interrupt may close the connection before
+    the code that began a transaction rolls it back.
     """
 
     def query(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a query as dictionaries, by column name."""
+        """Yield each row of a query as a dictionary from column names to values."""
         cursor = self.execute(sql, parameters)
         columns = [column for column, *_ in cursor.description]
         return (dict(zip(columns, row, strict=True)) for row in cursor)
@@ -48,7 +52,7 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
     Raises:
         UnusableDatabase: If the file is not a database, or belongs to another program or to a
             newer tagsync, or if this SQLite lacks FTS5.
-        StoreError: If it cannot be read or written.
+        StoreError: If the file cannot be read or written.
     """
     with translate_sqlite_errors(path):
         db = _open(str(path), uri=False, busy_timeout=busy_timeout)
@@ -60,8 +64,8 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
             # first import is 7 % faster.
             db.execute("PRAGMA temp_store = MEMORY")
             db.execute("PRAGMA cache_size = -16000")
-            # Digests are random, so that each commit touches pages everywhere: rarer checkpoints
-            # write them less often. A thread for checkpoints is unsafe before SQLite 3.51.3
+            # Checkpoint rarely: digests are random, so each commit changes pages all over the file.
+            # Checkpoints in a thread of their own would be unsafe before SQLite 3.51.3
             # (https://sqlite.org/wal.html, "The WAL-Reset Bug").
             db.execute(f"PRAGMA journal_size_limit = {WAL_SIZE}")
             (page_size,) = db.execute("PRAGMA page_size").fetchone()
@@ -72,14 +76,15 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
 def connect_beside(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection:
     """Open a second connection, for reading, to a database that `connect` has opened.
 
-    It is not opened read-only, because the connection that is closed last removes the WAL.
+    The connection is not opened read-only: if it is closed last, it has to remove the file of the
+    WAL. SQLite refuses every statement that writes.
 
     Args:
         path: The file.
         busy_timeout: As in `connect`.
 
     Raises:
-        StoreError: If it cannot be read.
+        StoreError: If the file cannot be read.
     """
     with translate_sqlite_errors(path):
         db = _open(str(path), uri=False, busy_timeout=busy_timeout)
@@ -94,14 +99,14 @@ def connect_for_reading(path: Path) -> Connection:
     Raises:
         UnusableDatabase: If the file is not a database, or belongs to another program or to a
             newer tagsync.
-        StoreError: If it cannot be read.
+        StoreError: If the file cannot be read.
     """
     with translate_sqlite_errors(path):
         _check_readable(path)
-        # Reading a WAL needs a file of shared memory beside the database. Without permission to
-        # create one, a database can still be read while no process has it open.
-        alone = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-        mode = "mode=ro&immutable=1" if alone else "mode=ro"
+        # To read a WAL, SQLite creates a file beside the database. Without the permission for that,
+        # it can only read a database that no process has open.
+        immutable = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        mode = "mode=ro&immutable=1" if immutable else "mode=ro"
         db = _open(f"{path.absolute().as_uri()}?{mode}", uri=True)
         with _close_on_failure(db):
             migrations.check(db, str(path))
@@ -110,34 +115,38 @@ def connect_for_reading(path: Path) -> Connection:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Connection]:
-    """Open a database for queries that all see it as it is now; create no file.
+    """Open a database read-only, so that all queries see it as it is now.
 
-    If another process has the database open, it is read through that process's WAL. If no process
-    has it open, it is opened as immutable, and an error is raised if the file changes meanwhile.
+    This creates no file. If another process has the database open, SQLite also reads that process's
+    WAL. Otherwise SQLite opens the file as immutable, and an error is raised if the file changes
+    meanwhile.
 
     Raises:
         UnusableDatabase: If the file is not a database, or belongs to another program or to a
             newer tagsync.
-        StoreError: If it cannot be read, or changed meanwhile.
+        StoreError: If the file cannot be read, or if it changed meanwhile.
     """
     with translate_sqlite_errors(path):
         _check_readable(path)
-        alone = not any(_has_content(Path(f"{path}{ending}")) for ending in ("-wal", "-journal"))
-        if not alone and not Path(f"{path}-shm").exists() and not os.access(path.parent, os.W_OK):
+        endings = ("-wal", "-journal")
+        immutable = not any(_has_content(Path(f"{path}{ending}")) for ending in endings)
+        has_shm = Path(f"{path}-shm").exists()
+        if not immutable and not has_shm and not os.access(path.parent, os.W_OK):
             raise UnusableDatabase(
-                f"{path} has unfinished files of a process that was killed, or of a copy: run"
-                " tagsync status once as a user who can write its folder, then try again"
+                f"{path} has an unfinished WAL or journal, left by a process that was killed or by"
+                " a copy: run tagsync status once as a user who can write to its folder, then try"
+                " again"
             )
         before = _fingerprint(path)
         try:
-            mode = "mode=ro&immutable=1" if alone else "mode=ro"
+            mode = "mode=ro&immutable=1" if immutable else "mode=ro"
             with closing(_open(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
                 migrations.check(db, str(path))
                 db.execute("BEGIN")
                 yield db
         finally:
             # Results and errors are meaningless if the file changed while it was read.
-            if alone and _fingerprint(path) != before:
+            if immutable and _fingerprint(path) != before:
                 raise StoreError(f"{path} was written to while it was read: try again")
 
 
@@ -176,9 +185,10 @@ def _open(database: str, *, uri: bool, busy_timeout: float = BUSY_TIMEOUT) -> Co
 
 
 def _use_wal(db: Connection, busy_timeout: float) -> None:
-    """Switch a database to WAL, outside a transaction.
+    """Switch a database to WAL mode, outside a transaction.
 
-    If another process does the same, SQLite reports "busy" at once instead of waiting, so retry.
+    If another process does the same at this moment, SQLite reports "busy" at once instead of
+    waiting. The switch is then retried.
     """
     if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         return

@@ -1,35 +1,44 @@
-"""Search of images by the digests that they reference, through SQLite's full-text index (FTS5).
+"""Search images by the digests that they reference, with SQLite's FTS5.
 
-The table `image_search` is contentless and its row ids are ``images.id``. Its text is every digest
-that the image references, in hexadecimal: its configuration, its layers, and the manifests of an
-index. Only bytes that hash to their digest are indexed, so that no entry ever has to be removed.
+In the table ``image_search``, the row id is ``images.id``. The text is the hexadecimal digits of
+each digest that the image references: its configuration, its layers, and the manifests of an index.
+The table is contentless: FTS5 keeps only the index, not the text. Only verified manifests are
+indexed, so that no entry ever has to be removed.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from tagsync.manifests import decode, hex_digits
 
-Reference = tuple[int, str | None, str | None, int | None]
-"""Of an image its id, manifest, image_id and ``verified``."""
+_DIGITS: Final = re.compile(r"[0-9a-f]{6,}", re.ASCII)
+"""Fewest digits that are searched: fewer would match much of the index."""
+
+ImageRow = tuple[int, str | None, str | None, int | None]
+"""The columns of ``images`` that the index needs: id, manifest, image_id and verified."""
 
 
 def search_terms(manifest: str | None, image_id: str | None, verified: int | None) -> set[str]:
-    """Return the terms by which an image is found: the hexadecimal digits of each digest.
+    """Return the terms of an image: the hexadecimal digits of each digest.
 
     Args:
-        manifest: The text; it counts only if it is verified.
-        image_id: The digest of the configuration, which a registry's list may state by itself.
-        verified: As the column.
+        manifest: The text of the manifest. It is used only if it is verified.
+        image_id: The digest of the configuration, which a registry may state without a manifest.
+        verified: The value of the column ``verified``: 1 if the manifest is verified.
     """
     references = decode(manifest).references() if verified else ()
     digests = [digest for _, digest in references]
     return {digits for each in (image_id, *digests) if each and (digits := hex_digits(each))}
 
 
-def index_images(db: sqlite3.Connection, images: Iterable[Reference]) -> None:
-    """Add images to the index. One that receives its manifest later is added again."""
+def index_images(db: sqlite3.Connection, images: Iterable[ImageRow]) -> None:
+    """Add images to the index.
+
+    An image that receives its manifest later is added a second time.
+    """
     rows = (
         (number, search_terms(manifest, image_id, verified))
         for number, manifest, image_id, verified in images
@@ -47,8 +56,11 @@ def images_referencing(
 
     Args:
         db: A connection that may read.
-        digits: The digest's hexadecimal digits, or their beginning.
+        digits: The digest's hexadecimal digits, or the first ones of them.
     """
+    # Anything else would be FTS5's query syntax: a registry may send any text as a digest.
+    if not _DIGITS.fullmatch(digits):
+        return
     yield from db.execute(
         "SELECT i.digest, i.manifest, i.image_id FROM image_search AS s"
         " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
@@ -58,9 +70,10 @@ def images_referencing(
 
 @contextmanager
 def indexed_terms(db: sqlite3.Connection) -> Iterator[Iterator[tuple[str, int]]]:
-    """Provide every entry of the index: the term and the id of the image.
+    """Open an iterator over the index: pairs of a term and an image's id.
 
-    A temporary table of type fts5vocab reads the index; it needs no permission to write the file.
+    The entries are read through a temporary table of the type fts5vocab, which needs no permission
+    to write the database file.
     """
     db.execute(
         "CREATE VIRTUAL TABLE temp.image_search_terms USING fts5vocab(main, image_search, instance)"
@@ -72,6 +85,6 @@ def indexed_terms(db: sqlite3.Connection) -> Iterator[Iterator[tuple[str, int]]]
 
 
 def has_fts5(db: sqlite3.Connection) -> bool:
-    """Return whether this SQLite was built with FTS5."""
-    options = {name for (name,) in db.execute("PRAGMA compile_options")}
-    return "ENABLE_FTS5" in options
+    """Return whether FTS5 is available to this connection."""
+    row = db.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
+    return row is not None

@@ -1,13 +1,14 @@
-"""Group commit: writers that wait at the same time share one transaction.
+"""Group commit: writes that wait at the same time share one transaction.
 
-Each write has a savepoint of its own, so that one that fails takes no other with it, and each
-writer gets its own result or error. It needs no thread of its own: the waiting thread that gets the
-lock first runs everything in the queue, and the others find their writes done.
+Each write runs in its own savepoint. If a write fails, only that write is undone, and each caller
+gets the result or the error of its own write. The writes need no thread of their own: the first
+waiting thread that gets the lock runs all writes in the queue. The other threads then find their
+writes finished.
 """
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, TypeVar, cast
@@ -22,7 +23,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _Write:
-    """One write in the queue. It is finished once it has a result or an error."""
+    """One write in the queue. It is finished when it is committed or has an error."""
 
     def __init__(self, function: Callable[[Connection], Any]) -> None:
         self.function = function
@@ -31,10 +32,10 @@ class _Write:
         self.finished = False
 
     def run(self, db: Connection, path: Path) -> None:
-        """Run in a savepoint; an error undoes this write only.
+        """Run the write in a savepoint. If it fails, undo it and keep its error.
 
         Raises:
-            StoreError: If SQLite has undone the whole transaction, as it does on a full disk.
+            StoreError: If SQLite has rolled back the whole transaction, as it does on a full disk.
         """
         try:
             with translate_sqlite_errors(path):
@@ -50,29 +51,39 @@ class _Write:
 
 
 class GroupCommit:
-    """Runs writes on one connection, many to a transaction."""
+    """Runs writes from many threads on one connection, several in each transaction."""
 
-    def __init__(self, db: Connection, path: Path, identity: FileIdentity | None = None) -> None:
-        """Take over a connection for writing.
+    def __init__(
+        self,
+        db: Connection,
+        path: Path,
+        writer_lock: AbstractContextManager[object],
+        identity: FileIdentity | None = None,
+    ) -> None:
+        """Use an open connection.
 
         Args:
-            db: The connection.
-            path: The file.
+            db: Open for writing.
+            path: The file, for messages.
+            writer_lock: Held during each transaction and while the connection is closed.
             identity: Checked in each transaction. None for a database that is not a file.
         """
         self._db: Final = db
         self._path: Final = path
+        self._writer_lock: Final = writer_lock
         self._identity: Final = identity
         self._queue: Final[deque[_Write]] = deque()
-        # Re-entrant: KeyboardInterrupt may hit between acquire and release, and then the same
-        # thread still has to be able to close the connection.
+        # Re-entrant: if KeyboardInterrupt is raised between acquire and release, the same thread
+        # still has to be able to close the connection.
         self._lock: Final = RLock()
 
     def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
-        """Run a write and return its result once it is committed.
+        """Run a write, wait for its commit, and return its result.
+
+        An exception that the function raises is passed on to the caller.
 
         Raises:
-            StoreError: If SQLite could not run or commit it; nothing of it was recorded.
+            StoreError: If SQLite could not run or commit the write. No part of it is stored then.
         """
         write = _Write(function)
         self._queue.append(write)
@@ -84,16 +95,23 @@ class GroupCommit:
         return cast("ResultT", write.result)
 
     def close(self) -> None:
-        """Wait for the running transaction, then close the connection for good."""
+        """Wait for the running transaction, then close the connection."""
         with self._lock:
+            # The connection that is closed last checkpoints the WAL. Without the lock it is closed
+            # all the same.
+            with suppress(StoreError), self._writer_lock:
+                self._db.close()
             self._db.close()
 
     def _run_queue(self) -> None:
-        """Run everything that waits, in one transaction."""
+        """Run all writes in the queue in one transaction."""
         batch: list[_Write] = []
         try:
-            with translate_sqlite_errors(self._path):
-                # An interrupt may come when the transaction has just begun.
+            if self._identity is not None:
+                # Before the lock is taken, because its file may be gone together with the database.
+                self._identity.check_files()
+            with self._writer_lock, translate_sqlite_errors(self._path):
+                # Within `try`, because an interrupt may come right after the transaction began.
                 self._db.execute("BEGIN IMMEDIATE")
                 batch = self._take_all()
                 if self._identity is not None:
@@ -103,7 +121,8 @@ class GroupCommit:
                 self._commit()
         except BaseException as error:
             self._db.rollback()
-            # Writes that came while this one waited for another process would wait as long again.
+            # More writes may be in the queue by now. They fail, too: after a timeout each of them
+            # would wait for the same lock again.
             batch += self._take_all()
             for write in batch:
                 write.error = error

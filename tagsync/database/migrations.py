@@ -1,7 +1,7 @@
-"""Migrations: bring a database file to this version's schema, and check whose file it is.
+"""Migrate a database to this version's schema, and check whose file it is.
 
-There is one migration so far. One that has been released is never edited: a later change of the
-schema is a further migration, and `tagsync.database.schema` describes the result of all.
+There is one migration so far. A migration that was released is never edited: each later change of
+the schema is a new migration. `tagsync.database.schema` describes the result of all migrations.
 """
 
 import re
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 _MIGRATION_SET: Final = "tagsync"
 _MIGRATIONS: Final[Mapping[str, Callable[[sqlite3.Connection], None]]] = {"schema": schema.create}
-"""Each migration by its name, the oldest first."""
+"""The migrations by their names, the oldest first."""
 
 _OF_SQLITE: Final = f"sqlite_|_sqlite_|{schema.SEARCH_TABLE}_"
-"""Beginnings of the names of objects that SQLite, FTS5 and sqlite-utils create themselves."""
+"""Pattern for the beginnings of the names of tables that belong to SQLite, FTS5 or sqlite-utils."""
 
 
 def migrate(db: sqlite3.Connection, path: str) -> None:
     """Bring the database to this version's schema; write nothing if it is up to date.
 
-    It runs in one write transaction, so that one of several processes migrates and the others find
-    the work done, and a kill leaves either the old schema or the new one.
+    All migrations run in one write transaction. If several processes start at the same time, one of
+    them migrates, and the others then find the schema up to date. A process that is killed leaves
+    either the old schema or the new one.
 
     Args:
         db: A connection that may write, outside a transaction.
@@ -38,11 +39,7 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         UnusableDatabase: If the file belongs to another program or to a newer tagsync, or if this
             SQLite lacks FTS5.
     """
-    if not has_fts5(db):
-        raise UnusableDatabase(
-            "this Python's SQLite was built without FTS5, which tagsync needs to search by digest:"
-            " use a Python whose sqlite3 module has FTS5"
-        )
+    require_fts5(db)
     if is_current(db):
         return
     db.execute("BEGIN IMMEDIATE")
@@ -56,8 +53,21 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         raise
 
 
+def require_fts5(db: sqlite3.Connection) -> None:
+    """Check that this SQLite has FTS5, which the search by digest needs.
+
+    Raises:
+        UnusableDatabase: If FTS5 is missing.
+    """
+    if not has_fts5(db):
+        raise UnusableDatabase(
+            "this Python's SQLite was built without FTS5, which tagsync needs to search by digest:"
+            " use a Python whose sqlite3 module has FTS5"
+        )
+
+
 def migrations() -> "Migrations":
-    """Return the migrations in the form in which sqlite-utils applies and notes them."""
+    """Return the migrations as an object that sqlite-utils applies and records."""
     # Imported lazily: 90 ms that only a migration needs.
     from sqlite_utils import Migrations  # noqa: PLC0415  see above
 
@@ -71,7 +81,7 @@ def migrations() -> "Migrations":
 
 
 def is_new(db: sqlite3.Connection) -> bool:
-    """Return whether the file is empty, with nothing of tagsync or of another program."""
+    """Return whether the database is empty: no program has written to it."""
     return (
         _pragma(db, "application_id") == 0
         and not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -79,7 +89,7 @@ def is_new(db: sqlite3.Connection) -> bool:
 
 
 def is_current(db: sqlite3.Connection) -> bool:
-    """Return whether the database is tagsync's, with exactly this version's migrations."""
+    """Return whether the database has exactly the migrations of this version."""
     is_ours = _pragma(db, "application_id") == schema.APPLICATION_ID
     return is_ours and _applied(db) == set(_MIGRATIONS)
 
@@ -92,17 +102,20 @@ def check(db: sqlite3.Connection, path: str) -> None:
         path: The file, for messages.
 
     Raises:
-        UnusableDatabase: If it is empty, or belongs to another program or to a newer tagsync.
+        UnusableDatabase: If the database is empty, or belongs to another program or to a newer
+            tagsync.
     """
+    require_fts5(db)
     if is_new(db):
         raise UnusableDatabase(f"{path} is empty: run tagsync sync first")
     if _pragma(db, "application_id") != schema.APPLICATION_ID:
         raise UnusableDatabase(
-            f"{path} is a database of another program: let store.path name a file of tagsync's own"
+            f"{path} is a database of another program: set store.path to a file of tagsync's own"
         )
     if newer := sorted(_applied(db) - set(_MIGRATIONS)):
         raise UnusableDatabase(
-            f"{path} was written by a newer tagsync (its schema has {newer[0]}): upgrade this one"
+            f"{path} has the schema of another tagsync, probably a newer one (it has the migration"
+            f" {newer[0]}): upgrade tagsync, or set store.path to a new file"
         )
 
 
@@ -110,11 +123,11 @@ def check_current(db: sqlite3.Connection, path: str) -> None:
     """Check that the database has everything that this version queries.
 
     Args:
-        db: A connection that may read, to a database that `check` accepted.
+        db: A connection that may read. Its database has to pass `check`.
         path: The file, for messages.
 
     Raises:
-        UnusableDatabase: If an older tagsync wrote it last.
+        UnusableDatabase: If an older tagsync wrote the database last.
     """
     if not is_current(db):
         raise UnusableDatabase(
@@ -124,10 +137,10 @@ def check_current(db: sqlite3.Connection, path: str) -> None:
 
 
 def definitions(db: sqlite3.Connection) -> dict[str, str]:
-    """Return every table, index, trigger and view: its kind and name, and its SQL to compare.
+    """Return the SQL of each table, index, trigger and view, by its kind and name.
 
-    The SQL is without comments, white space and quotes of names, which sqlite-utils writes
-    differently from version to version.
+    The SQL is meant for comparison. Comments, white space and the quotes around names are removed,
+    because versions of sqlite-utils write them differently.
     """
     rows = db.execute(
         "SELECT type || ' ' || name, sql, tbl_name FROM sqlite_master WHERE sql IS NOT NULL"
@@ -136,7 +149,8 @@ def definitions(db: sqlite3.Connection) -> dict[str, str]:
     return {
         name: re.sub(r'--[^\n]*|[\s"`\[\]]', "", sql)
         for name, sql, table in rows
-        if not re.match(_OF_SQLITE, table)
+        # A trigger is reported on any table, because it could modify recorded data.
+        if name.startswith("trigger ") or not re.match(_OF_SQLITE, table)
     }
 
 
@@ -148,7 +162,7 @@ def _apply(db: sqlite3.Connection) -> None:
 
 
 def _applied(db: sqlite3.Connection) -> set[str]:
-    """Return the migrations that sqlite-utils has noted in the database."""
+    """Return the names of the migrations that the database has."""
     known = db.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
     if not known:
         return set()

@@ -1,6 +1,7 @@
-"""Observations: the evidence of when tagsync was looking, and with which result.
+"""Observations: the evidence of when tagsync polled, and with which result.
 
-A row is a run of polls with the same result, so that a year of quiet polling is a few rows.
+Each row is a run of consecutive polls of a repository with the same result. A year of polls
+without a change is therefore stored in a few rows.
 """
 
 from datetime import timedelta
@@ -8,8 +9,9 @@ from typing import Final, NamedTuple
 
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import check_timestamp
 from tagsync.database.outcomes import Failed, Held, Outcome
-from tagsync.database.state import RepositoryState, decoding
+from tagsync.database.state import RepositoryState
 from tagsync.models import Unchanged
 
 _NEWEST: Final = """
@@ -32,11 +34,11 @@ _TICK: Final = timedelta(milliseconds=1)
 
 
 class PollTime(NamedTuple):
-    """The time under which a poll is recorded.
+    """The time of a poll, as it is recorded.
 
     Attributes:
-        at: As it is recorded.
-        clock_said: The time by the clock, if the clock was behind the record. Otherwise None.
+        at: The time to record.
+        clock_said: The clock's time, if it was before the last recorded time. Otherwise None.
     """
 
     at: str
@@ -55,7 +57,7 @@ class _Result(NamedTuple):
 
 
 class _Newest(NamedTuple):
-    """The newest observation of a repository: its result, and more of its columns."""
+    """The newest observation of a repository."""
 
     result: _Result
     id: int
@@ -64,10 +66,10 @@ class _Newest(NamedTuple):
 
 
 def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> PollTime:
-    """Return the time under which to record a poll, so that recorded times stay in order.
+    """Return the time to record for a poll, so that recorded times stay in order.
 
-    If the clock was set back, the record continues one tick after its last time: such times tell
-    the order, and nothing else.
+    If the clock was set back, the result is one millisecond after the repository's last recorded
+    time. Such a time only shows the order of the polls, not when they took place.
 
     Args:
         outcome: The outcome of the poll.
@@ -76,13 +78,14 @@ def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -
     """
     last = state.last_attempt_at
     if isinstance(outcome, Failed):
-        # Concurrent failures may be recorded in either order; the clock did not go back.
+        # Concurrent polls that fail may be recorded in either order. An earlier time does not mean
+        # that the clock was set back.
         return PollTime(max(outcome.finished_at, last or ""))
     at = (outcome if isinstance(outcome, Unchanged) else outcome.listing).finished_at
     if last is None or at >= last:
         return PollTime(at)
     if at >= (seen.last_attempt_at or at):
-        # A poll that began and failed meanwhile was recorded first: the clock was not set back.
+        # Another poll began later, failed and was recorded first: the clock was not set back.
         return PollTime(last)
     return PollTime(timestamp(parse_timestamp(last) + _TICK), clock_said=at)
 
@@ -90,14 +93,16 @@ def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -
 def observe(
     db: Connection, repository_id: int, outcome: Outcome, time: PollTime, interval: timedelta
 ) -> None:
-    """Extend the newest observation, or insert a new one after a difference or a gap.
+    """Add a poll to its repository's newest observation, or begin a new one.
+
+    A new observation begins if the result differs, and after a gap in coverage.
 
     Args:
         db: Within a write transaction.
         repository_id: The repository.
         outcome: The outcome of the poll.
-        time: The time under which to record it.
-        interval: Time between two polls: twice this is the longest gap within an observation.
+        time: The time to record.
+        interval: Planned time between two polls. After more than twice this time there is a gap.
     """
     newest = _read_newest(db, repository_id)
     result = _result_of(db, repository_id, outcome, newest)
@@ -108,9 +113,8 @@ def observe(
 
 
 def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: timedelta) -> bool:
-    """Return whether a poll has the same result as the newest observation, without a gap."""
-    with decoding(f"observation {newest.id}"):
-        gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
+    """Return whether a poll extends the newest observation: same result, no gap."""
+    gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
     was_behind, is_behind = newest.clock_said is not None, time.clock_said is not None
     same = newest.result[:4] == result[:4] and was_behind == is_behind
     return same and gap <= 2 * interval
@@ -118,14 +122,18 @@ def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: ti
 
 def _read_newest(db: Connection, repository_id: int) -> _Newest | None:
     row = db.execute(_NEWEST, (repository_id,)).fetchone()
-    return _Newest(_Result(*row[:6]), *row[6:]) if row else None
+    if row is None:
+        return None
+    newest = _Newest(_Result(*row[:6]), *row[6:])
+    check_timestamp(newest.last_at, f"observation {newest.id}")
+    return newest
 
 
 def _result_of(
     db: Connection, repository_id: int, outcome: Outcome, newest: _Newest | None
 ) -> _Result:
     if isinstance(outcome, Unchanged):
-        # The recorded listing again, with the same oddities.
+        # The registry returned the recorded listing again, so the result is the recorded one.
         if newest is not None and newest.result.outcome == "ok":
             return newest.result
         row = db.execute(_NEWEST_LISTED, (repository_id,)).fetchone()

@@ -1,7 +1,7 @@
-"""The outcomes of a poll, as they are recorded. Pure.
+"""The four outcomes of a poll. Pure.
 
-A poll ends in one of four outcomes: `Accepted` and `Held` come with a listing, `Unchanged` (from
-`tagsync.models`) repeats the recorded one, and `Failed` has none.
+`Accepted` and `Held` contain a listing. `Unchanged` (from `tagsync.models`) means that the registry
+returned the recorded listing again. `Failed` has no complete listing.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,15 @@ from tagsync.errors import FailureReason, RegistryError
 from tagsync.models import Change, Listing, RecordedChange, Unchanged
 
 Reason = (
-    Literal["gone", "suspicious_deletion", "unverified", "unresolved", "unfetched", "damaged"]
+    Literal[
+        "gone",
+        "suspicious_deletion",
+        "unverified",
+        "unresolved",
+        "unfetched",
+        "bad_field",
+        "damaged",
+    ]
     | FailureReason
 )
 """The words of ``observations.reasons``."""
@@ -26,9 +34,10 @@ class Accepted(msgspec.Struct, frozen=True):
     Attributes:
         listing: The listing that was read.
         changes: The differences between the stored tags and the listing.
-        reasons: Oddities of the listing; empty if it has none.
-        reason_key: Fingerprint of what the reasons are about. None without reasons.
-        detail: The reasons in a sentence. None without reasons.
+        reasons: Words for what is unusual about the listing. Empty if nothing is unusual.
+        reason_key: Fingerprint of the tags that the reasons are about. None if ``reasons``
+            is empty.
+        detail: The reasons in a sentence. None if ``reasons`` is empty.
     """
 
     listing: Listing
@@ -43,8 +52,9 @@ class Held(msgspec.Struct, frozen=True):
 
     Attributes:
         listing: The listing that was read.
-        reasons: Why it is held.
-        reason_key: Fingerprint of the set of deletions. Two listings agree if theirs are equal.
+        reasons: Words for why the listing is held.
+        reason_key: Fingerprint of the set of deletions. Two listings agree if their fingerprints
+            are equal.
         detail: The reasons in a sentence.
     """
 
@@ -55,11 +65,11 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A poll without a complete listing; only the observation is recorded.
+    """A poll without a complete listing. The stored tags stay as they are.
 
     Attributes:
-        error: Why it failed.
-        finished_at: When it failed.
+        error: Why the poll failed.
+        finished_at: When the poll failed.
     """
 
     error: RegistryError
@@ -67,14 +77,15 @@ class Failed(msgspec.Struct, frozen=True):
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """The error in one word."""
+        """The word for the error, as a tuple like the reasons of the other outcomes."""
         return (self.error.reason,)
 
     @property
     def detail(self) -> str:
-        """The error in a sentence that is the same for each poll that fails in this way.
+        """The error in a sentence that is equal for all polls that fail in the same way.
 
-        A server's text may differ each time, for instance by the ids of requests.
+        If the error has an HTTP status, the sentence leaves out the server's text, because that may
+        differ each time. For instance, it may contain the id of the request.
         """
         error = self.error
         if error.status is None:
@@ -83,20 +94,26 @@ class Failed(msgspec.Struct, frozen=True):
 
     @property
     def reason_key(self) -> str:
-        """Fingerprint of the detail: polls that fail in the same way are one observation."""
-        return fingerprint_of(self.detail)
+        """A fingerprint of the kind of error, its HTTP status and the registry's own code.
+
+        Polls that fail in the same way are one observation, however the error is worded.
+        """
+        error = self.error
+        return fingerprint_of(type(error).__name__, str(error.status), str(error.code))
 
 
 Outcome = Accepted | Unchanged | Held | Failed
 
 
 class PendingLog(msgspec.Struct, frozen=True):
-    """Log lines that are due for committed changes.
+    """Log lines of committed changes that still have to be written.
 
     Attributes:
-        baseline: Number of tags when the repository was first listed. None if that is not news.
-        changes: The changes after that, oldest first.
-        through: The newest change that these lines cover; to be acknowledged.
+        baseline: Number of tags in the repository's first listing. None if the line about the first
+            listing is not pending.
+        changes: The changes to log, oldest first, without those of the first listing.
+        through: Id of the newest change that these lines cover. It is acknowledged once they are
+            written.
     """
 
     baseline: int | None = None
@@ -109,5 +126,5 @@ NO_LINES: Final = PendingLog()
 
 
 def fingerprint_of(*texts: str) -> str:
-    """Return a short fingerprint of some texts, for ``reason_key``."""
+    """Return a short hash of some texts in their order, for ``reason_key``."""
     return sha256("\0".join(texts).encode()).hexdigest()[:12]

@@ -1,6 +1,6 @@
-"""Record one poll: its observation, its changes, its images and the mirror of the tags.
+"""Record one poll: its observation, changes and images, and the mirror.
 
-Everything happens within the caller's transaction: a poll is recorded as a whole or not at all.
+All functions run within the caller's transaction, so a poll is recorded completely or not at all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from tagsync.database.connection import Connection
+from tagsync.database.decoding import Count, Fields, damaged, decode, decode_fields
 from tagsync.database.digest_index import index_images
 from tagsync.database.hash_chain import GENESIS, Head, link, read_head
 from tagsync.database.observations import observe, poll_time
@@ -23,8 +24,7 @@ from tagsync.database.outcomes import (
     Outcome,
     PendingLog,
 )
-from tagsync.database.state import TAG_COLUMNS, RepositoryState, decoding, read_state
-from tagsync.errors import DamagedRecord
+from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state
 from tagsync.models import FIELDS, Change, Image, RecordedChange, Repository, Unchanged
 
 _INSERT_REPOSITORY: Final = """
@@ -81,7 +81,6 @@ _FILL_IN_IMAGE: Final = """
     WHERE id = ?
 """
 _encode = msgspec.json.Encoder().encode
-_decode_fields = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
 def record(
@@ -94,20 +93,22 @@ def record(
 ) -> PendingLog | None:
     """Record the outcome of one poll.
 
-    A listing is dropped if it was overtaken, see `is_overtaken`.
+    A listing is dropped if it was overtaken; see `is_overtaken`.
 
     Args:
         db: Within a write transaction.
         repository: The repository that was polled.
         outcome: The outcome of the poll.
         seen: The state that the poll read when it began.
-        interval: Time between two polls: a longer gap than twice this begins a new observation.
+        interval: Planned time between two polls. After more than twice this time there is a gap,
+            and a new observation begins.
 
     Returns:
-        The log lines that are due, or None if the listing was dropped.
+        The pending log lines of the repository, or None if the listing was dropped.
 
     Raises:
-        DamagedRecord: If the changes do not continue the recorded history.
+        DamagedRecord: If the changes do not continue the recorded history, or a row that is read
+            cannot be decoded.
     """
     state = read_state(db, repository)
     if is_overtaken(outcome, state, seen):
@@ -133,19 +134,20 @@ def record(
 def is_overtaken(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> bool:
     """Return whether another listing has been recorded since a poll began.
 
-    The poll's listing may then be older than what is recorded. Versions are compared, not clocks,
-    and they count the listings of every process.
+    The poll's listing may then be older than the recorded one. The check compares versions, not
+    times, because a version counts the listings of all processes and a clock may be set back. A
+    failed poll has no listing, so it cannot be overtaken.
     """
     return not isinstance(outcome, Failed) and state.version != seen.version
 
 
 def acknowledge(db: Connection, repository: Repository, through: int) -> None:
-    """Note that the log lines of a repository's changes were written.
+    """Record that the log lines of a repository's changes were written.
 
     Args:
         db: Within a write transaction.
         repository: The repository.
-        through: The newest change that was logged; later ones stay pending.
+        through: Id of the newest change that was logged. The lines of later changes stay pending.
     """
     db.execute(_ACKNOWLEDGE, (through, repository.registry, repository.name, through + 1))
 
@@ -156,10 +158,10 @@ def _advance(
     """Return the repository's state after a poll.
 
     Args:
-        state: The state before.
+        state: The state before the poll.
         outcome: The outcome of the poll.
-        at: The time under which it is recorded.
-        head: The newest change before it; needed if the listing is accepted.
+        at: The recorded time of the poll.
+        head: The newest change before the poll. Needed only if the outcome is `Accepted`.
     """
     if isinstance(outcome, Failed):
         return replace(state, last_attempt_at=at, failures=state.failures + 1)
@@ -167,7 +169,8 @@ def _advance(
     if isinstance(outcome, Held):
         return listed
     listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
-    # If the clock was set back while the listing was read, it began no later than it ended.
+    # If the clock was set back while the listing was read, the start is later than the end. The
+    # earlier of the two is then the safe lower limit for the time of the next change.
     began = min(listing.started_at, listing.finished_at)
     complete = replace(listed, last_complete_at=at, not_before=began)
     if isinstance(outcome, Unchanged) or head is None:
@@ -211,7 +214,10 @@ def _write_repository(
 
 
 def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
-    """Record images that a change brings, and manifests of images that had none so far."""
+    """Record new images, and missing manifests of recorded images.
+
+    An image is new if a change or an index references it and it is not recorded yet.
+    """
     listing = accepted.listing
     images = {**listing.images, **listing.children}
     new = {change.new_digest for change in accepted.changes} | listing.children.keys()
@@ -240,7 +246,7 @@ def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
 
 
 def _recorded_images(db: Connection, digests: Sequence[str]) -> dict[str, tuple[int, bool]]:
-    """Return the images that are recorded: id, and whether the manifest may still come."""
+    """Return, by digest, each recorded image's id and whether it lacks a manifest."""
     rows = db.execute(_RECORDED_IMAGES, (_encode(digests).decode(),))
     return {digest: (image_id, bool(lacks)) for digest, image_id, lacks in rows}
 
@@ -257,7 +263,7 @@ def _chained(
     not_before: str | None,
     at: str,
 ) -> Iterator[RecordedChange]:
-    """Yield the changes as the history stores them, each chained to the one before it."""
+    """Yield the changes as the history stores them, each with its id and its hash."""
     digest = head.hash
     for number, change in enumerate(changes, head.change_id + 1):
         fields = _encode(change.fields).decode()
@@ -288,46 +294,52 @@ def _check_continuity(
 ) -> None:
     """Check that each change continues its tag's history.
 
-    Changes are computed from the mirror. This keeps a corrupted row of it out of the history,
-    from which nothing can be removed.
+    Changes are computed from the mirror, so a damaged row of the mirror would lead to a wrong
+    change. The history is append-only, so a wrong change could not be removed from it.
 
     Raises:
-        DamagedRecord: If a change does not.
+        DamagedRecord: If a change does not continue the history, or the tag's last recorded change
+            does not have the hash of its content.
     """
     for change in changes:
+        what = f"{repository.full_name} tag {change.tag!r}"
         rows = db.execute(_CHANGES_OF_TAG, (repository_id, change.tag))
-        with decoding(f"{repository.full_name} tag {change.tag!r}"):
-            last = rows.fetchone()
-            if last is not None:
-                number, *content, digest, before = last
-                if link(before or GENESIS, number, repository.full_name, *content) != digest:
-                    raise DamagedRecord(f"change {number} does not have the hash of its content")
-            history = ((row[2], row[5]) for row in chain([last] if last else [], rows))
-            if not _continues(change, history):
-                raise DamagedRecord(
-                    f"{repository.full_name} tag {change.tag!r} differs from what its changes give"
-                )
+        last = rows.fetchone()
+        if last is not None:
+            number, *content, digest, before = decode(last, _ChangeOfTag, what)
+            if link(before or GENESIS, number, repository.full_name, *content) != digest:
+                raise damaged(what, f"change {number} does not have the hash of its content")
+        history = (
+            (row[2], decode_fields(row[5], what)) for row in chain([last] if last else [], rows)
+        )
+        if not _continues(change, history):
+            raise damaged(what, "it differs from the result of its changes")
 
 
-def _continues(change: Change, history: Iterable[tuple[str, str]]) -> bool:
-    """Return whether a change's old values are what the changes before it left.
+_ChangeOfTag = tuple[Count, str, str, str | None, str | None, str, str | None, str, str, str | None]
+"""The columns of `_CHANGES_OF_TAG`."""
+
+
+def _continues(change: Change, history: Iterable[tuple[str, Fields]]) -> bool:
+    """Return whether a change's old values are those that earlier changes give.
 
     Args:
-        change: Not recorded yet.
-        history: Kind and fields of each change of the tag, newest first; read as far as needed.
+        change: A change that is not recorded yet.
+        history: Kind and fields of each recorded change of the tag, the newest first. Only as many
+            changes as needed are read.
     """
     expected = {name: old for name, (old, _) in change.fields.items()}
     exists = False
-    for kind, text in history:
+    for kind, fields in history:
         if kind == "deleted":
             break
         exists = True
-        for name, (_, new) in _decode_fields(text).items():
+        for name, (_, new) in fields.items():
             if expected.pop(name, new) != new:
                 return False
         if not expected or kind == "added":
             break
-    # A field that no change has named since the tag was added was None all the time.
+    # A field that no change has contained since the tag was added is None.
     return exists == (change.kind != "added") and all(old is None for old in expected.values())
 
 
@@ -336,8 +348,8 @@ def _pending(
 ) -> PendingLog:
     """Return the log lines of the poll that was just recorded.
 
-    They are marked as pending in the same transaction, so that after a kill between the commit
-    and the line the next poll writes it.
+    The same transaction marks the lines as pending. If the process is killed after the commit and
+    before it has written the lines, the next poll writes them.
     """
     if not isinstance(outcome, Accepted):
         return NO_LINES
@@ -347,10 +359,10 @@ def _pending(
 
 
 def _still_pending(db: Connection, repository_id: int, first: int) -> PendingLog:
-    """Return the log lines that an earlier poll did not write, and all later ones."""
+    """Return the pending log lines of earlier polls and of this poll."""
     changes = [RecordedChange(*row) for row in db.execute(_PENDING_CHANGES, (first, repository_id))]
     news = [change for change in changes if change.not_before is not None]
-    # Pending without a change: the first listing, of an empty repository.
+    # A pending line without a change is about the first listing of an empty repository.
     baseline = len(changes) - len(news) if changes else 0
     through = read_head(db).change_id
     return PendingLog(baseline if baseline or not changes else None, news, through)

@@ -1,8 +1,8 @@
-"""The database's final schema, as one SQL script that reads from top to bottom.
+"""The complete schema of the database, as one SQL script.
 
-The comment behind a column is its description: `descriptions` returns them, so that the web pages
-and the documentation say the same. Nothing here needs a SQLite newer than 3.32, so that the tools
-of long-lived systems can read the file; only `image_search` needs FTS5.
+The comment behind each table, view and column is its description. `descriptions` returns them for
+the web pages and the documentation. The schema needs SQLite 3.32 or newer, so that old systems can
+read the file. Only ``image_search`` also needs FTS5.
 """
 
 import re
@@ -23,34 +23,34 @@ SWR's organization
     full_name TEXT GENERATED ALWAYS AS (registry || '/' || name) VIRTUAL, -- \
 registry/namespace/name
     first_observed_at TEXT, -- end of the first complete listing
-    last_attempt_at TEXT NOT NULL, -- end of the last poll, whatever its outcome
+    last_attempt_at TEXT NOT NULL, -- end of the last poll, with any outcome
     last_complete_at TEXT, -- end of the last recorded listing
-    listing_hash TEXT, -- fingerprint of that listing
+    listing_hash TEXT, -- fingerprint of the last recorded listing
     version INTEGER NOT NULL DEFAULT 0, -- number of complete listings, recorded or held
     failures INTEGER NOT NULL DEFAULT 0, -- consecutive polls that failed
     last_error TEXT, -- why the last poll failed or was held; null if it was ok
-    not_before TEXT, -- start of the last recorded listing: a change seen next happened after this
-    unlogged_from INTEGER, -- first change whose log line is pending; null if none is
+    not_before TEXT, -- start of the last recorded listing; the next change happens after this time
+    unlogged_from INTEGER, -- id of the first change whose log line is pending; null if no line is
     UNIQUE (registry, name)
 );
 CREATE INDEX repositories_by_full_name ON repositories (full_name);
 
 CREATE TABLE images ( -- The images that digests name, with the exact text of their manifests.
-    id INTEGER PRIMARY KEY, -- 1, 2, 3 … in the order of arrival
-    digest TEXT NOT NULL UNIQUE, -- digest of the manifest, as the registry names it
+    id INTEGER PRIMARY KEY, -- 1, 2, 3 … in the order in which images were recorded
+    digest TEXT NOT NULL UNIQUE, -- digest of the manifest, as the registry sent it
     image_id TEXT, -- digest of the image's configuration
     media_type TEXT, -- as the manifest states it
     schema INTEGER, -- version of the manifest format, 1 or 2
     size INTEGER, -- bytes, as the registry states it
     manifest TEXT, -- exact text of the manifest
     verified INTEGER CHECK (verified IN (0, 1)), -- \
-1: the text hashes to the digest; 0: it does not; null: no text
-    first_observed_at TEXT NOT NULL -- end of the first listing that contained it
+1: the manifest matches the digest; 0: it does not; null: there is no manifest
+    first_observed_at TEXT NOT NULL -- end of the first listing that contained the image
 );
 
--- Finds images by the digests that they reference. Contentless: row id is images.id, the text is
--- every referenced digest in hexadecimal. Rows never change, because only bytes that hash to their
--- digest are indexed (contentless tables refuse DELETE before SQLite 3.43).
+-- Finds images by the digests that they reference. The row id is images.id, and the text is every
+-- referenced digest in hexadecimal. Rows never change, because only verified manifests are indexed;
+-- this matters because contentless tables refuse DELETE before SQLite 3.43.
 CREATE VIRTUAL TABLE image_search USING fts5 (
     digests, content='', detail=none, columnsize=0, tokenize='ascii'
 );
@@ -59,7 +59,7 @@ CREATE VIRTUAL TABLE image_search USING fts5 (
 CREATE TABLE tags ( -- Each tag as the last recorded listing had it.
     repository_id INTEGER NOT NULL REFERENCES repositories (id), -- repositories.id
     tag TEXT NOT NULL, -- name of the tag
-    digest TEXT, -- digest that the tag points to; null if it is listed and was not resolved
+    digest TEXT, -- digest that the tag points to; null if the tag is listed but was not resolved
     image_id TEXT, -- digest of the image's configuration
     schema INTEGER, -- version of the manifest format, 1 or 2
     size INTEGER, -- bytes, as the registry states it
@@ -73,9 +73,9 @@ CREATE TABLE tags ( -- Each tag as the last recorded listing had it.
     domain_id TEXT, -- account that owns the tag
     created TEXT, -- time of creation, as the registry states it
     updated TEXT, -- time of the last push, as the registry states it
-    first_observed_at TEXT NOT NULL, -- end of the first listing that contained it since it was \
-last deleted
-    changed_at TEXT NOT NULL, -- observed_at of its last change
+    first_observed_at TEXT NOT NULL, -- end of the first listing that contained the tag, or that \
+contained it again after a deletion
+    changed_at TEXT NOT NULL, -- observed_at of the tag's last change
     PRIMARY KEY (repository_id, tag)
 ) WITHOUT ROWID;
 
@@ -90,26 +90,29 @@ CREATE TABLE changes ( -- The history: append-only, each change chained to the o
     not_before TEXT, -- the change happened after this time; null: the tag was there when the \
 repository was first listed
     observed_at TEXT NOT NULL, -- the change happened no later than this time
-    hash TEXT NOT NULL -- SHA-256 of this change and of the hash before it
+    hash TEXT NOT NULL -- SHA-256 of this change and of the previous change's hash
 );
 CREATE INDEX changes_of_tag ON changes (repository_id, tag);
 CREATE INDEX changes_in_time ON changes (observed_at);
 CREATE INDEX changes_by_new_digest ON changes (new_digest) WHERE new_digest IS NOT NULL;
 
-CREATE TABLE observations ( -- When tagsync was looking: runs of polls with the same result.
+CREATE TABLE observations ( -- When tagsync polled, and the results. A row is a run of polls of a \
+repository with the same result.
     id INTEGER PRIMARY KEY, -- number of the row
     repository_id INTEGER NOT NULL REFERENCES repositories (id), -- repositories.id
     outcome TEXT NOT NULL CHECK (outcome IN ('ok', 'failed', 'held')), -- ok, failed or held
-    reasons TEXT, -- sorted, comma-separated words that say why; null if there is nothing to say
-    reason_key TEXT, -- fingerprint of what the reasons are about, such as the held set of deletions
-    source TEXT, -- where digests came from: swr, or head for OCI registries; null if it failed
-    clock_said TEXT, -- the clock's time, if it was behind the record; first_at and last_at then \
-only tell the order
+    reasons TEXT, -- words for why the polls failed or were held, or for what is unusual about the \
+listings; sorted, separated by commas; null if there are none
+    reason_key TEXT, -- fingerprint of the subject of the reasons, such as the set of deletions
+    source TEXT, -- where digests came from: swr, or head for OCI registries; null if the polls \
+failed
+    clock_said TEXT, -- the clock's time, if it was before the last recorded time; first_at and \
+last_at then show only the order
     detail TEXT, -- the reasons in a sentence for people
     first_at TEXT NOT NULL, -- end of the first poll of the run
     last_at TEXT NOT NULL, -- end of the last poll of the run
     polls INTEGER NOT NULL, -- number of polls
-    tags INTEGER -- number of tags in the last of these listings; null if it failed
+    tags INTEGER -- number of tags in the last listing of the run; null if the polls failed
 );
 CREATE INDEX observations_of_repository ON observations (repository_id);
 """
@@ -126,7 +129,7 @@ BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END;
 
 CREATE TRIGGER images_are_never_deleted BEFORE DELETE ON images
 BEGIN SELECT RAISE(ABORT, 'images is append-only'); END;
--- A BEFORE trigger sees -1 if the statement gives no id.
+-- In a BEFORE trigger NEW.id is -1 if the statement does not give an id.
 CREATE TRIGGER images_are_never_replaced BEFORE INSERT ON images
 BEGIN
     SELECT CASE
@@ -135,8 +138,8 @@ BEGIN
         THEN RAISE(ABORT, 'images is append-only')
     END;
 END;
--- An image that was recorded without a manifest may receive it later, once and verified, and with
--- it what the manifest says.
+-- An image that was recorded without a manifest may receive a verified manifest later, once, and
+-- with it the columns that the manifest states.
 CREATE TRIGGER images_are_only_filled_in BEFORE UPDATE ON images
 WHEN NOT (
     OLD.manifest IS NULL AND typeof(NEW.manifest) = 'text'
@@ -157,7 +160,7 @@ CREATE VIEW current_tags AS -- Each tag now, with its repository's full name.
 SELECT
     r.full_name AS repository, -- registry/namespace/name
     t.tag, -- name of the tag
-    t.digest, -- digest that the tag points to; null if it is listed and was not resolved
+    t.digest, -- digest that the tag points to; null if the tag is listed but was not resolved
     coalesce(t.image_id, i.image_id) AS image_id, -- digest of the image's configuration
     i.media_type, -- as the manifest states it
     coalesce(t.schema, i.schema) AS schema, -- version of the manifest format, 1 or 2
@@ -172,9 +175,10 @@ SELECT
     t.domain_id, -- account that owns the tag
     t.created, -- time of creation, as the registry states it
     t.updated, -- time of the last push, as the registry states it
-    t.first_observed_at, -- end of the first listing that contained it since it was last deleted
-    t.changed_at, -- observed_at of its last change
-    i.verified, -- 1: the manifest hashes to the digest; 0: it does not; null: no manifest
+    t.first_observed_at, -- end of the first listing that contained the tag, or that contained it \
+again after a deletion
+    t.changed_at, -- observed_at of the tag's last change
+    i.verified, -- 1: the manifest matches the digest; 0: it does not; null: there is no manifest
     t.repository_id -- repositories.id
 FROM tags AS t
 JOIN repositories AS r ON r.id = t.repository_id
@@ -190,17 +194,17 @@ repository was first listed
     c.tag, -- name of the tag
     c.kind, -- added, updated or deleted
     c.kind = 'updated' AND coalesce(c.old_digest <> c.new_digest, 0) AS moved, -- \
-1 if the tag now points to another image; a change from or to null is not a move
+1 if the tag points to another digest after the change; a change from or to null is not a move
     c.old_digest, -- digest before the change
     c.new_digest, -- digest after the change
     c.fields, -- JSON of the fields that differ: name → [old, new]
-    c.hash, -- SHA-256 of this change and of the hash before it
+    c.hash, -- SHA-256 of this change and of the previous change's hash
     c.repository_id -- repositories.id
 FROM changes AS c
 JOIN repositories AS r ON r.id = c.repository_id;
 
--- The change that ended an interval is looked up for each, so that a query by tag, by digest and by
--- time can each start with the index that fits it.
+-- For each interval, a subquery looks up the change that ended it. A query by tag, by digest or by
+-- time can therefore start with the index that fits it.
 CREATE VIEW tag_history AS -- Each digest that a tag pointed to, from valid_from until valid_to.
 SELECT
     r.full_name AS repository, -- registry/namespace/name
@@ -209,7 +213,8 @@ SELECT
     c.not_before, -- the interval began after this time; null: the tag was there when the \
 repository was first listed
     c.observed_at AS valid_from, -- the interval began no later than this time
-    e.observed_at AS valid_to, -- end of the first listing with another state; null: it lasts
+    e.observed_at AS valid_to, -- end of the first listing with another state; null: the interval \
+has not ended
     c.repository_id, -- repositories.id
     iif(e.id IS NULL, r.not_before, e.not_before) AS still_at -- \
 last time at which the tag is known to have pointed to the digest
@@ -223,14 +228,14 @@ LEFT JOIN changes AS e ON e.id = (
 )
 WHERE c.kind = 'added' OR c.kind = 'updated' AND c.old_digest IS NOT c.new_digest;
 
-CREATE VIEW tag_moves AS -- Each move of a tag to another digest, deletions in between included.
+CREATE VIEW tag_moves AS -- Each move of a tag to another digest, even if it was deleted in between.
 SELECT
     id, -- changes.id
     observed_at, -- the move happened no later than this time
     not_before, -- the move happened after this time
     repository, -- registry/namespace/name
     tag, -- name of the tag
-    previous_digest, -- the last digest that the tag pointed to before
+    previous_digest, -- the last digest that the tag pointed to before the move
     new_digest, -- digest after the move
     repository_id -- repositories.id
 FROM (
@@ -246,8 +251,8 @@ FROM (
 )
 WHERE not_before IS NOT NULL AND new_digest <> previous_digest;
 
--- Schema 1 lists its layers from the top, and without sizes.
-CREATE VIEW image_layers AS -- The layers that a manifest references, as far as it is recorded.
+-- A manifest of schema 1 lists the highest layer first, and has no sizes.
+CREATE VIEW image_layers AS -- The layers that each recorded manifest references.
 SELECT
     i.digest, -- digest of the manifest
     l.key AS position, -- 0 is the lowest layer
@@ -263,7 +268,7 @@ FROM images AS i,
      json_each(iif(json_valid(i.manifest), i.manifest, '{}'), '$.fsLayers') AS l
 WHERE l.type = 'object' AND typeof(l.key) = 'integer';
 
-CREATE VIEW image_platforms AS -- The platforms that an index references.
+CREATE VIEW image_platforms AS -- The platforms that each recorded index references.
 SELECT
     i.digest AS index_digest, -- digest of the index
     json_extract(m.value, '$.platform.os') || '/'
@@ -284,7 +289,7 @@ _COLUMN: Final = re.compile(r"^    (?:.* AS |\w+\.)?(\w+)\b.*?-- (.+)$", re.MULT
 
 def create(db: sqlite3.Connection) -> None:
     """Create everything in an empty database, within the caller's transaction."""
-    # One statement at a time: executescript would commit the transaction.
+    # Execute one statement at a time, because executescript would commit the transaction.
     for statement in statements():
         db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

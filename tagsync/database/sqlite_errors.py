@@ -1,4 +1,4 @@
-"""SQLite's errors, translated into sentences that say what to do."""
+"""Translate SQLite's errors into tagsync's errors, whose messages say what to do."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from tagsync.escaping import truncate
 
 _SENTENCES: Final = {
     "SQLITE_BUSY": "another process kept {path} locked for too long: try again",
-    "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free some and try again",
+    "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free space and try again",
     "SQLITE_READONLY": "{path} cannot be written by this user: check its owner and permissions",
     "SQLITE_PERM": "{path} cannot be opened by this user: check its owner and permissions",
     "SQLITE_CANTOPEN": "{path} cannot be opened: check that its folder exists, and the permissions",
     "SQLITE_IOERR": "{path} cannot be read or written ({error}): check the disk",
     "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
-    "SQLITE_NOTADB": "{path} is not a SQLite database: let store.path name a file of tagsync's own",
+    "SQLITE_NOTADB": "{path} is not a SQLite database: set store.path to a file of tagsync's own",
 }
 _KINDS: Final = {
     "SQLITE_BUSY": DatabaseLocked,
@@ -29,12 +29,15 @@ _KINDS: Final = {
 
 @contextmanager
 def translate_sqlite_errors(path: Path) -> Iterator[None]:
-    """Translate SQLite's errors, and nothing else: any other exception is a bug and looks like one.
+    """Translate the errors that SQLite raises in the block.
+
+    Every exception of another kind passes unchanged: it is a bug in tagsync, and its traceback
+    shows that.
 
     Raises:
         UnusableDatabase: If the file is not a database, or cannot be opened.
         DatabaseLocked: If another process holds the lock for too long.
-        DamagedRecord: If a row did not decode; the path of the file is added to it.
+        DamagedRecord: If a row could not be decoded. This function adds the path of the file.
         StoreError: For every other error of SQLite.
     """
     try:
@@ -44,9 +47,9 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         if path.is_dir():
-            sentence = f"{path} is a folder: let store.path name a file in it"
+            sentence = f"{path} is a folder: set store.path to a file in it"
             raise UnusableDatabase(sentence) from error
-        # Errors of Python's own layer, as on a closed connection, have no name.
+        # Errors of the module sqlite3 itself, such as for a closed connection, have no name.
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         primary = next((key for key in _SENTENCES if name.startswith(key)), "")
         sentence = _SENTENCES.get(primary, "{path} could not be used: {error}")

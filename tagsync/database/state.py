@@ -1,20 +1,16 @@
 """The recorded state of one repository, as a poll needs it."""
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tagsync.clock import parse_timestamp
 from tagsync.database.connection import Connection
-from tagsync.errors import DamagedRecord
-from tagsync.escaping import truncate
+from tagsync.database.decoding import Count, check_timestamp, damaged, decode
 from tagsync.models import FIELDS, Repository, Tag
 
 TAG_COLUMNS: Final = ("tag", *FIELDS)
-"""The columns of ``tags`` that a listing determines: the attributes of `Tag`."""
+"""The columns of ``tags`` whose values come from a listing: the attributes of `Tag`."""
 
 _STATE: Final = """
     SELECT id, last_attempt_at, last_complete_at, listing_hash, not_before, unlogged_from, version,
@@ -33,24 +29,19 @@ _TAGS: Final = f"""
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
 """  # noqa: S608  constants
 
-_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-
-_DOES_NOT_DECODE: Final = (
-    *(ArithmeticError, LookupError, RecursionError, TypeError, ValueError),
-    msgspec.MsgspecError,
-)
-
 _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "scanned"))
 
 
-class RepositoryState(msgspec.Struct, frozen=True):
-    """A repository's row, and the size of its last recorded listing.
+class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
+    """A row of ``repositories``, and the number of tags in the last recorded listing.
+
+    The other attributes are columns of ``repositories``.
 
     Attributes:
         id: None if the repository was never polled.
         version: Number of complete listings, recorded or held. If it has not changed since a poll
-            began, no other listing was recorded meanwhile (optimistic check).
-        tags: Number of tags in the last recorded listing.
+            began, no other listing was recorded or held meanwhile (optimistic check).
+        tags: Number of tags in the last recorded listing. None if no listing was recorded.
     """
 
     id: int | None = None
@@ -58,18 +49,19 @@ class RepositoryState(msgspec.Struct, frozen=True):
     last_complete_at: str | None = None
     listing_hash: str | None = None
     not_before: str | None = None
-    unlogged_from: int | None = None
-    version: int = 0
-    failures: int = 0
-    tags: int | None = None
+    unlogged_from: Count | None = None
+    version: Count = 0
+    failures: Count = 0
+    tags: Count | None = None
 
 
 class HeldRun(NamedTuple):
-    """The newest listings of a repository, if they were held for the same deletions.
+    """The newest consecutive listings that were held for the same deletions.
 
     Attributes:
         reason_key: Fingerprint of the deletions. None if the newest listing was not held.
-        polls: Number of listings. Failed polls between them do not count: they have no listing.
+        polls: Number of these listings. Failed polls between them do not count, because they have
+            no listing.
     """
 
     reason_key: str | None = None
@@ -77,27 +69,27 @@ class HeldRun(NamedTuple):
 
 
 def read_state(db: Connection, repository: Repository) -> RepositoryState:
-    """Return what is recorded of a repository.
+    """Return the recorded state of a repository; empty if it was never polled.
 
     Raises:
-        DamagedRecord: If a value is not of the form that tagsync writes.
+        DamagedRecord: If a value does not have the form in which tagsync writes it.
     """
     row = db.execute(_STATE, (repository.registry, repository.name)).fetchone()
     if row is None:
         return RepositoryState()
-    with decoding(f"repository {repository.full_name}"):
-        values = zip(RepositoryState.__struct_fields__, row, strict=True)
-        state = msgspec.convert(dict(values), RepositoryState)
-        for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
-            check_timestamp(moment)
-        return state
+    what = f"repository {repository.full_name}"
+    state: RepositoryState = decode(row, RepositoryState, what)
+    for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
+        check_timestamp(moment, what)
+    return state
 
 
 def read_held_run(db: Connection, repository: Repository) -> HeldRun:
-    """Return how many of the newest listings of a repository were held for the same deletions."""
+    """Return a repository's newest listings that were held for the same deletions."""
     key, count = None, 0
-    rows = db.execute(_HELD, (repository.registry, repository.name))
-    for outcome, reason_key, polls in rows:
+    what = f"the observations of {repository.full_name}"
+    for row in db.execute(_HELD, (repository.registry, repository.name)):
+        outcome, reason_key, polls = decode(row, tuple[str, str | None, Count], what)
         if outcome != "held" or (count and reason_key != key):
             break
         key, count = reason_key, count + polls
@@ -105,49 +97,15 @@ def read_held_run(db: Connection, repository: Repository) -> HeldRun:
 
 
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
-    """Return the stored tags of a repository by name, each as the last recorded listing had it."""
+    """Return a repository's tags by name, as the last recorded listing had them."""
     rows = db.execute(_TAGS, (repository.registry, repository.name))
-    with decoding(f"the tags of {repository.full_name}"):
-        return {row[0]: _tag(row) for row in rows}
+    return {row[0]: _tag(row, repository) for row in rows}
 
 
-@contextmanager
-def decoding(what: str) -> Iterator[None]:
-    """Report a value that does not decode as a damaged record.
-
-    SQLite keeps no checksums, so a damaged disk may return values that tagsync never wrote. Only
-    the decoding of rows belongs in this block: elsewhere the same exceptions are bugs.
-
-    Args:
-        what: The row, for the message.
-
-    Raises:
-        DamagedRecord: If the block raises what decoding a wrong value raises.
-    """
-    try:
-        yield
-    except _DOES_NOT_DECODE as error:
-        raise DamagedRecord(f"{what}: {truncate(str(error))}") from error
-
-
-def check_timestamp(text: str | None) -> str | None:
-    """Return the same text.
-
-    Raises:
-        ValueError: If it is not a timestamp written by tagsync.
-        TypeError: If it is not text.
-    """
-    if text is not None:
-        if not _TIMESTAMP.fullmatch(text):
-            raise ValueError(f"{text!r} is not a timestamp")
-        parse_timestamp(text)
-    return text
-
-
-def _tag(row: Sequence[Any]) -> Tag:
-    """Return the tag of a row. SQLite stores booleans as 0 and 1; the history shows booleans."""
+def _tag(row: Sequence[Any], repository: Repository) -> Tag:
+    """Return the tag of a row. SQLite stores booleans as 0 and 1."""
     if not isinstance(row[0], str):
-        raise TypeError(f"{row[0]!r} is not a name")
+        raise damaged(f"the tags of {repository.full_name}", f"{row[0]!r} is not a name")
     values = list(row)
     for index in _BOOLEANS:
         if values[index] is not None:

@@ -1,13 +1,13 @@
 """Thread-safe access to the database: one connection to read and one to write.
 
-Threads take turns on the read connection; their writes share transactions (see
-`tagsync.database.group_commit`). Each process waits at most
-`tagsync.database.connection.BUSY_TIMEOUT` seconds for another one's transaction.
+Threads use the read connection one after the other; their writes share transactions (see
+`tagsync.database.group_commit`). A process waits at most
+`tagsync.database.connection.BUSY_TIMEOUT` seconds for another process's transaction.
 """
 
 import json
 from collections.abc import Callable, Collection, Iterator, Set
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock, RLock
@@ -22,6 +22,8 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
+from tagsync.database.decoding import Count, check_timestamp, decode
+from tagsync.database.durability import flush_to_disk
 from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Head, read_head
@@ -30,12 +32,11 @@ from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import (
     HeldRun,
     RepositoryState,
-    check_timestamp,
-    decoding,
     read_held_run,
     read_state,
     read_tags,
 )
+from tagsync.database.writer_lock import WriterLock
 from tagsync.models import Repository, Tag
 
 ResultT = TypeVar("ResultT")
@@ -47,7 +48,7 @@ _NOT_GONE: Final = """
         )
     )
 """
-"""SQL condition: the registry did not say that the repository does not exist any more."""
+"""SQL condition that excludes a repository if its newest observation says that it is gone."""
 
 _REPOSITORIES: Final = f"SELECT registry, name FROM repositories AS r WHERE {_NOT_GONE}"  # noqa: S608  a constant
 _FRESHNESS: Final = f"""
@@ -65,19 +66,20 @@ class Store:
         reader: Connection,
         writer: Connection,
         path: Path,
+        writer_lock: AbstractContextManager[object],
         identity: FileIdentity | None = None,
     ) -> None:
-        """Take over two connections; use `open`."""
+        """Use two open connections. Other modules call `open` or `open_for_reading`."""
         self._reader: Final = reader
         self._path: Final = path
-        # Re-entrant: KeyboardInterrupt may hit between acquire and release, and close() still has
+        # Re-entrant: if KeyboardInterrupt is raised between acquire and release, close() still has
         # to work in the same thread.
         self._reading: Final = RLock()
         self._identity: Final = identity
         # Closing deletes the WAL, which is no reason for an alarm.
         self._checking: Final = Lock()
         self._closing = False
-        self._group_commit: Final = GroupCommit(writer, path, identity)
+        self._group_commit: Final = GroupCommit(writer, path, writer_lock, identity)
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -89,8 +91,8 @@ class Store:
 
         Raises:
             UnusableDatabase: If the file is not a database, or belongs to another program or to a
-                newer tagsync.
-            StoreError: If it cannot be read or written.
+                newer tagsync, or if this SQLite lacks FTS5.
+            StoreError: If the file cannot be read or written.
         """
         with ExitStack() as stack:
             writer = stack.enter_context(closing(connect(path, busy_timeout)))
@@ -98,22 +100,23 @@ class Store:
             with translate_sqlite_errors(path):
                 identity = FileIdentity(writer, path)
             stack.pop_all()
-        return cls(reader, writer, path, identity)
+        return cls(reader, writer, path, WriterLock(path, busy_timeout), identity)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:
         """Open the database read-only, or an empty one in memory if the file is missing.
 
         Raises:
-            UnusableDatabase: As `open`.
-            StoreError: As `open`.
+            UnusableDatabase: If the file is not a database, or belongs to another program or to a
+                newer tagsync.
+            StoreError: If the file cannot be read.
         """
         exists = path.exists() and path.stat().st_size
         connection = connect_for_reading(path) if exists else empty_database()
-        return cls(connection, connection, path)
+        return cls(connection, connection, path, nullcontext())
 
     def close(self) -> None:
-        """Wait for the running transactions, then close the database for good."""
+        """Wait for the running transactions, then close the database."""
         with self._checking:
             self._closing = True
         with self._reading:
@@ -139,24 +142,43 @@ class Store:
                 self._identity.check_files()
 
     def repositories(self) -> list[Repository]:
-        """Return every repository that was polled, except those that no longer exist."""
+        """Return every repository that was polled and still exists, as far as is known."""
         with self._read() as db:
             return [Repository(*row) for row in db.execute(_REPOSITORIES).fetchall()]
 
     def freshness(self) -> dict[Repository, tuple[str | None, int]]:
-        """Return the same repositories: when each was last listed in full, and its tags then."""
+        """Return each repository's last complete listing and its number of tags.
+
+        The repositories are those of `repositories`. The listing is given by its time, which is
+        None if a repository has no complete listing.
+        """
         with self._read() as db:
             rows = db.execute(_FRESHNESS).fetchall()
-            with decoding("repositories"):
-                return {Repository(*row[:2]): (check_timestamp(row[2]), row[3]) for row in rows}
+        known = decode(rows, list[tuple[str, str, str | None, Count]], "repositories")
+        return {
+            Repository(registry, name): (check_timestamp(last, f"repository {name}"), tags)
+            for registry, name, last, tags in known
+        }
 
     def head(self) -> Head:
-        """Return the newest change of all repositories."""
+        """Return the head of the hash chain: the newest change of all repositories."""
         with self._read() as db:
             return read_head(db)
 
+    def durable_head(self) -> Head:
+        """Return the head of the hash chain once it is safe from a power cut.
+
+        A head that is logged is a promise: `tagsync verify --head` must find it ever after.
+
+        Raises:
+            StoreError: If the database cannot be read, or the disk reports an error.
+        """
+        head = self.head()
+        flush_to_disk(self._path)
+        return head
+
     def state(self, repository: Repository) -> RepositoryState:
-        """Return what is recorded of a repository as a whole."""
+        """Return the recorded state of a repository, without its tags."""
         with self._read() as db:
             return read_state(db, repository)
 
@@ -166,12 +188,12 @@ class Store:
             return read_tags(db, repository)
 
     def held_run(self, repository: Repository) -> HeldRun:
-        """Return how many of the newest listings were held for the same deletions."""
+        """Return a repository's newest listings that were held for the same deletions."""
         with self._read() as db:
             return read_held_run(db, repository)
 
     def with_manifest(self, digests: Collection[str]) -> Set[str]:
-        """Return those of the digests whose manifest is recorded."""
+        """Return the given digests whose manifest is recorded."""
         with self._read() as db:
             rows = db.execute(
                 "SELECT digest FROM images WHERE manifest IS NOT NULL"
@@ -187,21 +209,21 @@ class Store:
 
         Raises:
             ReplacedDatabase: If the database is not any more the file that was opened.
-            StoreError: If it could not be recorded; nothing of it was.
+            StoreError: If the outcome could not be recorded. No part of it is stored then.
         """
         return self._write(
             lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
         )
 
     def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
-        """Return whether `record` would drop the outcome, as a dry run reports it."""
+        """Return whether `record` would drop the outcome, for a dry run."""
         return recorder.is_overtaken(outcome, self.state(repository), seen)
 
     def acknowledge(self, repository: Repository, through: int) -> None:
-        """Note that log lines were written; see `tagsync.database.recorder.acknowledge`.
+        """Record that log lines were written; see `tagsync.database.recorder.acknowledge`.
 
         Raises:
-            StoreError: If it could not be noted.
+            StoreError: If the acknowledgement could not be recorded. The lines stay pending then.
         """
         self._write(lambda db: recorder.acknowledge(db, repository, through))
 

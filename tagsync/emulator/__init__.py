@@ -1,12 +1,12 @@
 """An emulated SWR on loopback: repositories, tags, paging, errors and credentials.
 
-It serves the demonstration, the tests of tagsync, and your own tests::
+``tagsync demo`` and tagsync's tests use the emulator. You can use it in your own tests::
 
     with Emulator() as swr:
         swr.push("team/api", "v1", "first build")
         ...  # use swr.url as the endpoint of a registry
 
-One address serves all paths:
+The emulator answers these requests, all at the same address:
 
 ===========================================================  =======================================
 ``GET /v2/manage/namespaces/{namespace}/repos/{name}/tags``  the tags of a repository
@@ -18,10 +18,10 @@ One address serves all paths:
 ``GET /openstack/latest/securitykey``                        the temporary keys of the ``agency``
 ===========================================================  =======================================
 
-The tag list follows the vendor's "Querying the List of Image Repository Tags", and the other lists
-follow their pages in the same reference. ``users`` and ``agency`` are arguments of `Emulator`.
-Other arguments reproduce known differences between real servers and the reference. `Faults` makes
-the emulator misbehave.
+The tag list follows the page "Querying the List of Image Repository Tags" of the vendor's API
+reference, and each of the other lists follows its own page there. ``users`` and ``agency`` are
+arguments of `Emulator`. Other arguments reproduce known differences between real servers and the
+reference. `Faults` makes the emulator misbehave.
 """
 
 from tagsync.emulator.access import AGENCY_ACCESS_KEY, User

@@ -4,7 +4,8 @@
 
     python -m tagsync.emulator --port 8080 --faults 0.1
 
-The server prints a configuration that watches it, and runs until it is interrupted.
+The command prints a configuration with which tagsync polls the emulated SWR. It runs until it is
+interrupted.
 """
 
 import time
@@ -36,7 +37,7 @@ class Activity:
     """Random pushes, moves and deletions of tags in the sample repositories."""
 
     def __init__(self, swr: Emulator, seed: int) -> None:
-        """Fill the sample repositories."""
+        """Push the initial tags of the sample repositories."""
         self._swr = swr
         self._random = Random(seed)  # noqa: S311  the same seed must give the same activity
         self._builds = 0
@@ -45,7 +46,7 @@ class Activity:
                 self._push(repository)
 
     def act(self) -> str:
-        """Change one tag and return a sentence about the change."""
+        """Change one tag and return a sentence that describes the change."""
         repository = self._random.choice(list(_SAMPLES))
         tags = list(self._swr.tags(repository))
         action = self._random.choice(("push", "move", "delete")) if len(tags) > 1 else "push"
@@ -81,7 +82,7 @@ def main() -> None:
         "--faults",
         type=_probability,
         default=0.0,
-        help="probability that a request fails, and that a page of tags is wrong (default: 0)",
+        help="probability that a request fails, and also that a page of tags is wrong (default: 0)",
     )
     options = parser.parse_args()
     faults = Faults.evenly(options.faults, seed=options.seed)

@@ -1,4 +1,4 @@
-"""Authentication: identity service, metadata service and the gateway's check."""
+"""The emulator's identity service, metadata service and check of credentials."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.signatures import ALGORITHM, Keys, secrets_equal, signature_fault
 
 AGENCY_ACCESS_KEY: Final = "EMULATEDAGENCYKEY001"
-"""The access key of the temporary keys that `Emulator` takes as ``agency``."""
+"""The access key that belongs to the argument ``agency`` of `Emulator`."""
 
 _MAX_METADATA_TTL_SECONDS: Final = 21600
 """The maximum lifetime of a token of the metadata service."""
@@ -36,7 +36,7 @@ class User:
 
 
 class _Tokens:
-    """The issued tokens. A token is valid until it expires or all tokens are revoked."""
+    """Issued tokens. A token is valid until it expires or all tokens are revoked."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,10 +67,10 @@ class IdentityService:
         self.tokens = _Tokens(clock)
 
     def sign_in(self, request: Request) -> Answer:
-        """Answer a request that asks for a token and contains a password.
+        """Answer a request in which a user asks for a token with a name and a password.
 
         Raises:
-            Refusal: If the body is malformed, or a part of the credential is wrong.
+            Refusal: If the body is malformed, or the name, password, account or project is wrong.
         """
         user = self._authenticate(request.body)
         if user is None:
@@ -119,7 +119,7 @@ def _auth_object(body: bytes) -> object:
 class MetadataService:
     """The metadata service of an ECS host, which issues the keys of the host's agency.
 
-    An agency is a role that the host may act in. Its keys are temporary.
+    An agency is a role that is assigned to the host. The keys of an agency are temporary.
     """
 
     def __init__(
@@ -158,14 +158,14 @@ class MetadataService:
         return json_answer({"credential": credential})
 
     def valid_keys(self) -> dict[str, Keys]:
-        """Return the issued keys by access key, or nothing if they have expired."""
+        """Return the issued keys by access key. The result is empty if they have expired."""
         if self._agency is None or self._expires_at is None or self._clock() >= self._expires_at:
             return {}
         return {AGENCY_ACCESS_KEY: self._agency}
 
 
 class Guard:
-    """The gateway's check that each request has a credential that is accepted."""
+    """The gateway's check of each request's credential."""
 
     def __init__(
         self,
@@ -202,5 +202,5 @@ class Guard:
 
 
 def _format_expiry(moment: datetime) -> str:
-    """Format a time like IAM and the metadata service, in UTC."""
+    """Format a time as IAM and the metadata service do, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

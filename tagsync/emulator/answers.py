@@ -13,7 +13,7 @@ TEXT: Final[Mapping[str, str]] = {"Content-Type": "text/plain"}
 
 
 class Refusal(Exception):
-    """Raised to stop the handling of a request and to send ``answer`` instead."""
+    """An exception that makes the server send ``answer`` as the answer to a request."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -39,7 +39,7 @@ def registry_error(status: int, code: str, message: str) -> Answer:
 
 
 def bad_request(message: str) -> Answer:
-    """Return the registry's error for wrong parameters."""
+    """Return the error that the registry sends for wrong parameters."""
     return registry_error(400, "SVCSTG.SWR.4001072", message)
 
 

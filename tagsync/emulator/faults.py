@@ -1,10 +1,10 @@
-"""Faults of the emulated registry: requested ones, and random ones from a seed.
+"""Faults of the emulated registry, on request or at random with a fixed seed.
 
 ::
 
     faults = Faults({"latency": 0.2, "drop": 0.05}, seed=7)
     with Emulator(faults=faults) as swr:
-        faults.next("half_sent")   # the next answer breaks off
+        faults.next("half_sent")   # the next answer ends in the middle
         faults.on = False          # the registry behaves correctly again
     print(faults.counts)
 """
@@ -39,8 +39,8 @@ class Fault(StrEnum):
     ``truncated``          the answer is complete for HTTP, but the end of its body is missing
     ``wrong_body``         200 with a proxy's page, an error, other JSON, invalid text or no body
     ``throttled``          429 of the gateway (``APIG.0308``) without ``Retry-After``
-    ``throttled_seconds``  the same with ``Retry-After`` in seconds
-    ``throttled_date``     the same with ``Retry-After`` as a date
+    ``throttled_seconds``  like ``throttled``, with ``Retry-After`` in seconds
+    ``throttled_date``     like ``throttled``, with ``Retry-After`` as a date
     ``throttled_403``      403 with one of the two codes that SWR itself uses for throttling
     ``server_error``       a 5xx of the registry, or of a proxy in front of it
     ``busy``               409, which asks the client to retry
@@ -48,9 +48,9 @@ class Fault(StrEnum):
     ``skewed``             the server's clock is 16 min to 10 h off, also in the answer's ``Date``
     =====================  =========================================================================
 
-    Lies make a tag list wrong. A client can detect each of them, or recover when it reads the list
-    again. No lie leaves out a part of a list that has only one page, because a client could not
-    detect that:
+    Lies make a tag list wrong. A client can detect each lie, or recover from it by reading the list
+    again. No lie leaves out some tags of a list that has only one page, because a client could not
+    detect such a lie:
 
     =====================  =========================================================================
     ``shifted``            a later page starts a row too early or too late, as after a push
@@ -119,12 +119,12 @@ class Mishap:
     """The effects of a mishap on one request.
 
     Attributes:
-        refusal: The answer to send instead of handling the request.
+        refusal: The answer to send instead of handling the request. None to handle the request.
         revokes_tokens: Whether every token of the identity service becomes invalid.
-        skew: How far the server's clock is ahead.
+        skew: How far the server's clock is ahead of the correct time.
         delay: The delay of the answer, in seconds.
-        body: The body to send instead of the correct one.
-        body_share: How much of the body is sent, from 0.0 to 1.0.
+        body: The body to send instead of the correct body. None to send the correct body.
+        body_share: The share of the body that is sent, from 0.0 to 1.0.
         delivery: How the answer is sent to the client.
     """
 
@@ -137,7 +137,7 @@ class Mishap:
     delivery: Delivery = COMPLETE
 
     def apply(self, answer: Answer, now: datetime) -> Answer:
-        """Return an answer with the mishap's effects. The body of an error stays as it is."""
+        """Apply this mishap to an answer. The body of an error is not changed."""
         body = answer.body
         if answer.status < 300:  # noqa: PLR2004  the first status that is not a success
             body = body if self.body is None else self.body
@@ -154,12 +154,12 @@ NO_MISHAP: Final = Mishap()
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """The differences between a page as it is sent and the correct page.
+    """The differences between the page that is sent and the correct page.
 
     Attributes:
         hidden: The tags that are left out of the list.
         shift: The number of rows by which the page starts too late.
-        cap: The maximum number of rows of the page, if it is lower than usual.
+        cap: The maximum number of rows of the page. None if the usual maximum applies.
         total_error: The number of rows by which the total is too high.
         vanished: Whether the server answers that the repository does not exist.
     """
@@ -176,7 +176,13 @@ TRUTH: Final = Lie()
 
 
 class RecordedLie(NamedTuple):
-    """The record of a page that was wrong because of a lie."""
+    """A page that was wrong because of a lie.
+
+    Attributes:
+        at: The time of the lie.
+        repository: The repository, ``namespace/name``.
+        kind: The fault.
+    """
 
     at: datetime
     repository: str
@@ -184,13 +190,13 @@ class RecordedLie(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page of a tag list before a lie changes it.
+    """A page of a tag list, as it is without any lie.
 
     Attributes:
         repository: The repository, ``namespace/name``.
         tags: The tags of the whole list.
         offset: The number of rows before the page.
-        size: The maximum number of rows of the page, or `None` if the server ignores paging.
+        size: The maximum number of rows of the page. None if the server ignores paging.
         sends_total: Whether the answer has the total number of rows.
     """
 
@@ -213,9 +219,10 @@ class _LastLie:
 
     Attributes:
         at: The time of the lie.
-        kind: The fault that caused it.
-        hidden: The tags that the remaining pages of the same listing leave out as well.
-        listings_since: The number of listings that have begun after the lie.
+        kind: The fault.
+        hidden: The tags that this lie hides. The remaining pages of the same listing also leave
+            them out.
+        listings_since: The number of listings of the repository that have begun after the lie.
     """
 
     at: datetime
@@ -225,16 +232,16 @@ class _LastLie:
 
 
 class Faults:
-    """Random faults, and faults that are requested for the next requests.
+    """Random faults, and faults that a program requests for the next requests.
 
-    Only the seed decides the sequence of random faults. The order of the requests decides which
-    request gets which fault. If a client sends one request at a time, each run of a program
-    therefore has the same faults.
+    The seed determines the sequence of random faults, and the order of the requests determines
+    which request gets which fault. If a client sends one request at a time, the same program
+    therefore gets the same faults in each run.
 
     Attributes:
         on: Whether faults happen. It may be set at any time.
         counts: How often each fault has happened.
-        lies: All pages that were wrong because of a lie, in order.
+        lies: All pages that were wrong because of a lie, in the order in which they were sent.
     """
 
     def __init__(
@@ -250,19 +257,19 @@ class Faults:
         """Set the probabilities of random faults.
 
         Args:
-            rates: The probability of each `Fault`. For a mishap, this is the probability per
-                request, and for a lie, per page of a tag list. Other faults are never random.
+            rates: The probability of each `Fault`: of a mishap for each request, and of a lie for
+                each page of a tag list. A fault without a probability never happens at random.
             seed: The seed of the random faults.
             latency: The maximum delay of an answer, in seconds.
-            honest: After a listing with a lie, the number of listings of the same repository that
-                have no random lie. They are needed because a client that reads the same lie twice
-                in a row has to believe it. `None` means all listings until `renew` is called.
-            clock: The clock for the times of `lies` and for ``Retry-After`` as a date.
+            honest: After a listing with a lie, this number of listings of the same repository have
+                no random lie. They are needed because a client cannot detect a lie that it reads
+                twice in a row. None means all listings until `renew` is called.
+            clock: The clock for the times of `lies` and for dates in ``Retry-After``.
             sleep: The function that delays an answer by a number of seconds.
 
         Raises:
-            ValueError: If a fault is unknown, a rate is negative, or the rates of all mishaps or of
-                all lies add up to more than 1.
+            ValueError: If a fault is unknown, a probability is negative, or the probabilities of
+                all mishaps or of all lies add up to more than 1.
         """
         self._rates = {Fault(kind): rate for kind, rate in (rates or {}).items()}
         for group in (MISHAPS, LIES):
@@ -289,8 +296,8 @@ class Faults:
         """Return faults with equally likely mishaps and equally likely lies.
 
         Args:
-            rate: The probability that any mishap happens to a request, and also the probability
-                that any lie happens to a page.
+            rate: The probability that a request has a mishap, of any kind. It is also the
+                probability that a page has a lie, of any kind.
             seed: The seed of the random faults.
 
         Raises:
@@ -300,7 +307,11 @@ class Faults:
         return cls(rates, seed=seed)
 
     def next(self, kind: str, *, times: int = 1) -> None:
-        """Make a fault happen to the next requests to which it can happen.
+        """Request a fault for the next requests to which it can happen.
+
+        Args:
+            kind: The fault.
+            times: The number of requests to which the fault happens.
 
         Raises:
             ValueError: If the fault is unknown.
@@ -309,7 +320,13 @@ class Faults:
             self._requested += [Fault(kind)] * times
 
     def renew(self, repository: str, before: datetime) -> None:
-        """Allow random lies about a repository again if its last lie was before a time."""
+        """Allow random lies about a repository again.
+
+        Args:
+            repository: The repository, ``namespace/name``.
+            before: The call has no effect if the last lie about the repository was not before this
+                time.
+        """
         with self._lock:
             last = self._last_lies.get(repository)
             if last is not None and last.at < before:
@@ -318,10 +335,10 @@ class Faults:
     # --- used by the emulator ---------------------------------------------------------------------
 
     def draw_mishap(self, *, public: bool) -> Mishap:
-        """Return the mishap of the next request.
+        """Return the mishap of the next request, or `NO_MISHAP`.
 
         Args:
-            public: Whether the request needs no credential. Then the mishap cannot be ``expired``.
+            public: Whether the request needs no credential. If so, the mishap is never ``expired``.
         """
         with self._lock:
             kind = self._draw(MISHAPS, lambda kind: not (public and kind is Fault.EXPIRED))
@@ -331,7 +348,7 @@ class Faults:
             return _make_mishap(kind, self._random, self._latency, self._clock())
 
     def draw_lie(self, page: Page) -> Lie:
-        """Return the lie about the next page of a tag list."""
+        """Return the lie about the next page of a tag list, or `TRUTH`."""
         with self._lock:
             last = self._last_lies.get(page.repository)
             if last is not None and page.offset == 0:
@@ -363,7 +380,11 @@ class Faults:
         *,
         allow_random: bool = True,
     ) -> Fault | None:
-        """Return the first possible fault that was requested, else a random one or `None`."""
+        """Choose the fault of the next request or page.
+
+        If requested faults of the group are possible, the result is the first of them. Otherwise,
+        the result is a random fault of the group, or None for no fault.
+        """
         if not self.on:
             return None
         for kind in self._requested:
@@ -468,10 +489,10 @@ def _make_lie(kind: Fault, page: Page, random: Random) -> Lie:
 
 
 def _possible_total_errors(page: Page) -> list[int]:
-    """Return by how many rows the total that is sent with a page may be wrong.
+    """Return the possible errors of the total that is sent with a page, in rows.
 
-    On a first page, a total that equals the number of rows of the page is not possible: a client
-    would take the page for the complete list.
+    The wrong total of a first page must not be the number of rows of this page, because a client
+    would then take the page for the complete list and could not detect the lie.
     """
     right = len(page.tags)
     return [

@@ -16,9 +16,10 @@ _MAX_BODY_BYTES: Final = 1 << 20
 
 
 class Headers(Mapping[str, str]):
-    """The headers of a request. Lookup ignores case, iteration yields names as sent.
+    """The headers of a request, by name. A look-up by name ignores case.
 
-    If a header was sent more than once, its value is all values joined by ``", "``.
+    Iteration yields the names as they were sent. If a header was sent more than once, its values
+    are joined by ``", "``.
     """
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
@@ -44,7 +45,7 @@ class Request(NamedTuple):
     Attributes:
         method: The method in upper case.
         target: The path and the query, exactly as sent.
-        headers: The headers, by name in any case.
+        headers: The headers by name.
         body: The body, empty if there was none.
     """
 
@@ -55,12 +56,12 @@ class Request(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path as sent: a ``%24`` is not decoded."""
+        """The path as it was sent. Escapes such as ``%24`` are not decoded."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> dict[str, str]:
-        """The decoded parameters of the query. If one is repeated, the last value counts."""
+        """The decoded parameters of the query. The last value of a repeated name counts."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
 
@@ -68,8 +69,9 @@ class Delivery(NamedTuple):
     """How an answer is sent to the client.
 
     Attributes:
-        sent_share: How much of the answer (headers and body) is sent, from 0.0 to 1.0.
-        stalls: Whether the connection then stays open until the client closes it.
+        sent_share: The share of the answer (headers and body) that is sent, from 0.0 to 1.0.
+        stalls: Whether the connection then stays open until the client closes it. If not, the
+            server closes the connection, unless the delivery is `COMPLETE`.
     """
 
     sent_share: float = 1.0
@@ -103,8 +105,9 @@ class Server(ThreadingHTTPServer):
 
         Args:
             address: The host and the port. Port 0 means any free port.
-            respond: Called in the thread of a connection to answer each of its requests.
-            clock: The clock for the ``Date`` of answers.
+            respond: A function that answers a request. Each connection has a thread, in which the
+                function is called for the requests of this connection.
+            clock: The clock for the header ``Date`` of answers.
         """
         super().__init__(address, _Handler)
         self.respond: Final = respond
@@ -113,20 +116,20 @@ class Server(ThreadingHTTPServer):
         self._lock = Lock()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection and add it to the open connections."""
+        """Accept a connection and remember it as open."""
         connection, address = super().get_request()
         with self._lock:
             self._connections.add(connection)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection and remove it from the open connections."""
+        """Close a connection and no longer remember it as open."""
         with self._lock:
             self._connections.discard(request)
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
-        """Shut down all connections. The thread of each connection then closes it."""
+        """Shut down all connections, so that the thread of each connection closes it."""
         with self._lock:
             for connection in self._connections:
                 with suppress(OSError):
@@ -139,7 +142,7 @@ class Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads the requests of one connection and sends the answers of its server."""
+    """A handler that reads the requests of one connection and sends the answers."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -152,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send(Answer(400, b"", {}))
             return
-        # Not `self.path`: there the base class merges leading slashes, which a signature covers.
+        # `self.path` is not the path as it was sent: the base class merges leading slashes in it. A
+        # signature covers all slashes.
         target = self.requestline.split()[1]
         request = Request(self.command, target, Headers(self.headers.items()), body)
         self.send(self.server.respond(request))
@@ -160,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  http.server's names
 
     def read_body(self) -> bytes | None:
-        """Return the body, or `None` if its length is unknown, too large or wrong."""
+        """Return the body, or None if its length is unknown, too large or wrong."""
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,9}", length):
             return None
@@ -169,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body if len(body) == size else None
 
     def send(self, answer: Answer) -> None:
-        """Send an answer, completely or as far as its delivery says."""
+        """Send an answer in the way that its `Delivery` describes."""
         own_length = any(name.lower() == "content-length" for name in answer.headers)
         self.close_connection |= own_length
         bodiless = answer.status in {204, 304} or self.command == "HEAD"
@@ -183,7 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         phrase = self.responses.get(answer.status, ("",))[0]
         head = [f"HTTP/1.1 {answer.status} {phrase}"]
         head += [f"{name}: {value}" for name, value in fields.items()]
-        # One write, so that the body does not wait until the client acknowledges the headers.
+        # Write headers and body at once. After a separate write of the headers, the body could wait
+        # until the client acknowledges them.
         message = "\r\n".join([*head, "", ""]).encode() + (b"" if bodiless else answer.body)
         if answer.delivery == COMPLETE:
             self.wfile.write(message)
@@ -195,8 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.wfile.write(message[: int(len(message) * delivery.sent_share)])
         if delivery.stalls:
-            # The client sends nothing more: this returns when either side closes.
+            # The client sends no more data, so this call returns when the connection is closed.
             self.rfile.read(1)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's own name
-        """Log nothing, because the demonstration or test uses standard error itself."""
+        """Log nothing, because the process that runs the emulator uses standard error."""

@@ -12,7 +12,8 @@ from tagsync.emulator.repositories import EmulatedRepository, Repositories, TagR
 _RowT = TypeVar("_RowT", TagRow, EmulatedRepository)
 _SortKeys = Mapping[str, Callable[[_RowT], Any]]
 
-# The sort key for each value of `order_column`. The first is the default, in descending order.
+# The sort key for each value of `order_column`. The first value is the default. If the request has
+# no `order_type`, the order is descending.
 _TAG_SORT_KEYS: Final[_SortKeys[TagRow]] = {
     "updated_at": lambda row: str(row.fields["updated"] or ""),
     "tag": lambda row: str(row.fields["Tag"]),
@@ -25,12 +26,12 @@ _REPOSITORY_SORT_KEYS: Final[_SortKeys[EmulatedRepository]] = {
 
 
 class Paging(NamedTuple):
-    """How the server cuts lists into pages.
+    """How the server splits lists into pages.
 
     Attributes:
         max_page: The maximum number of rows of a page.
         default_page: The number of rows of a page if the request has no ``limit``.
-        sends_total: Whether answers have a ``Content-Range``.
+        sends_total: Whether an answer has the header ``Content-Range``.
         ignored: Whether the server ignores ``offset`` and ``limit`` and sends all rows.
     """
 
@@ -41,7 +42,7 @@ class Paging(NamedTuple):
 
 
 class Lists:
-    """The handlers of the list requests."""
+    """The handlers of requests for lists."""
 
     def __init__(self, repositories: Repositories, faults: Faults, paging: Paging) -> None:
         self._repositories = repositories
@@ -98,7 +99,8 @@ class Lists:
         center = request.query.get("center")
         if center not in {"self", "thirdparty"}:
             raise Refusal(bad_request("center must be self or thirdparty"))
-        # `self` lists the account's repositories that are shared with others. Here it has none.
+        # `self` lists the repositories that this account shares with others. The emulated account
+        # shares none.
         rows = list(self._repositories) if center == "thirdparty" else []
         return self._repository_list(request, rows, shared=True)
 
@@ -136,7 +138,7 @@ class Lists:
         sort_keys: _SortKeys[_RowT],
         lie: Lie = TRUTH,
     ) -> tuple[Sequence[_RowT], Mapping[str, str]]:
-        """Return the rows of the requested page and its ``Content-Range`` header."""
+        """Return the rows of the requested page, and the header ``Content-Range``."""
         ordered = _ordered(rows, query, sort_keys)
         if self._paging.ignored:
             return ordered, {}
@@ -166,7 +168,7 @@ def _window(query: Mapping[str, str], default_page: int) -> tuple[int, int]:
     """Return the requested offset and limit, in rows."""
     _require_both_or_neither(query, "offset", "limit")
     numbers = query.get("offset", "0"), query.get("limit", str(default_page))
-    # A longer number might not fit into the vendor's integers.
+    # The vendor's integers might have no room for a number with more digits.
     if not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
         raise Refusal(bad_request("offset and limit must be numbers"))
     offset, limit = map(int, numbers)

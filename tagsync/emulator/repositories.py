@@ -30,14 +30,14 @@ _CONSTANT_FIELDS: Final[Mapping[str, Any]] = {
     "domain_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "scanned": False,
 }
-"""Fields of a tag's row that have the same values after every push."""
+"""Fields of a tag's row that have the same values in every new row."""
 
 
 class TagRow(NamedTuple):
     """A row of the tag list.
 
-    The row is encoded as JSON when it is created. A field that cannot be encoded therefore raises
-    an error in the caller and not in the server.
+    The row is encoded as JSON when it is created. If a field cannot be encoded, the error is
+    therefore raised in the test that pushes the tag, and not in the server.
     """
 
     fields: Mapping[str, Any]
@@ -50,7 +50,7 @@ class TagRow(NamedTuple):
 
     @property
     def sort_id(self) -> int:
-        """The row's id, or 0 if a test has replaced it with a non-integer."""
+        """The row's id, or 0 if a test has replaced the id with a value of another type."""
         row_id = self.fields["id"]
         return row_id if isinstance(row_id, int) else 0
 
@@ -69,12 +69,12 @@ class EmulatedRepository:
 
     @property
     def sort_id(self) -> int:
-        """The repository's id, which decides the order of otherwise equal rows."""
+        """The repository's id, which orders repositories that a list would sort equally."""
         return self.id
 
     @property
     def full_name(self) -> str:
-        """The name with its organization: ``namespace/name``."""
+        """The organization and the name: ``namespace/name``."""
         return f"{self.namespace}/{self.name}"
 
     def pull_paths(self, tag: str = "") -> dict[str, str]:
@@ -109,8 +109,8 @@ class Repositories:
     The class is not thread-safe: `Emulator` holds its lock during each call.
 
     Attributes:
-        organizations: The id of each organization, by name. The namespace of a shared repository
-            belongs to another account and is not included.
+        organizations: The id of each organization of the account, by the organization's name. The
+            organization of a shared repository belongs to another account and is not included.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -140,13 +140,16 @@ class Repositories:
         return found
 
     def has_namespace(self, namespace: str) -> bool:
-        """Return whether the organization exists or owns a shared repository."""
+        """Return whether an organization exists in this account or owns a repository."""
         return namespace in self.organizations or any(
             repository.namespace == namespace for repository in self
         )
 
     def create(self, full_name: str, *, shared: bool = False) -> EmulatedRepository:
         """Return a repository. If it does not exist, create it and its organization.
+
+        The organization of a shared repository is not created, because it belongs to another
+        account.
 
         Raises:
             ValueError: If the name has no namespace.
@@ -172,7 +175,7 @@ class Repositories:
             full_name: The repository, ``namespace/name``.
             tag: The tag's name.
             image: The fields of the row that depend on the image; see `image_fields`.
-            fields: Fields that replace those of the row.
+            fields: Values that replace values of the row, by field.
         """
         repository = self.create(full_name)
         now = _format_time(self._clock())
@@ -203,7 +206,7 @@ class Repositories:
         return str(row.fields["digest"])
 
     def set_fields(self, full_name: str, tag: str, fields: Mapping[str, Any]) -> None:
-        """Change fields of a tag's row."""
+        """Change some fields of a tag's row."""
         rows = self.find(full_name, tag).rows
         rows[tag] = TagRow.from_fields({**rows[tag].fields, **fields})
 
@@ -226,8 +229,8 @@ def image_fields(content: str | Image) -> dict[str, Any]:
     """Return the fields of a tag's row that depend on its image.
 
     Args:
-        content: Text or an image. From text, an image with a manifest of two layers is made. An
-            image is not checked.
+        content: Text or an image. For text, the fields are those of an image that is made from the
+            text and has a manifest with two layers. An image is used without any check.
     """
     if isinstance(content, Image):
         return {
@@ -251,7 +254,7 @@ def _manifest_fields(config: dict[str, Any], layers: list[dict[str, Any]]) -> di
     content = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}
     manifest = json.dumps(content, separators=(",", ":"))
     return {
-        # Without the algorithm, unlike a digest, as in the reference's example.
+        # As in the reference's example, an image_id does not begin with the algorithm.
         "image_id": config["digest"].removeprefix("sha256:"),
         "manifest": manifest,
         "digest": _digest(manifest.encode()),
@@ -294,5 +297,5 @@ def _digest(content: bytes) -> str:
 
 
 def _format_time(moment: datetime) -> str:
-    """Format a time as in the reference's example: in UTC and whole seconds."""
+    """Format a time as in the reference's example: in UTC, with whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,18 +20,18 @@ from tagsync.models import Image
 _HOST: Final = "127.0.0.1"
 
 _SHUTDOWN_POLL_SECONDS: Final = 0.01
-"""The maximum time that ``__exit__`` waits for the accept loop to stop."""
+"""The maximum time that ``__exit__`` waits until the server accepts no more connections."""
 
 
 class Emulator:
     """A server on a loopback port that runs from ``__enter__`` to ``__exit__``.
 
-    All methods are thread-safe. They may also be called before and after the server runs. Without
-    ``token``, ``keys``, ``users`` and ``agency`` the server accepts every request. With any of
-    them, it accepts only requests that have one of these credentials.
+    All methods are thread-safe. They may also be called before and after the server runs. If
+    ``token``, ``keys``, ``users`` and ``agency`` are all None, the server accepts every request.
+    Otherwise, it accepts only requests that have one of these credentials.
 
     Attributes:
-        requests: All requests so far, in the order of arrival.
+        requests: All requests that the server has received, in the order of arrival.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class Emulator:
             users: The users that can get a token from ``POST /v3/auth/tokens``, by name.
             agency: The temporary keys that ``/openstack/latest/securitykey`` issues together with
                 `AGENCY_ACCESS_KEY`. They are accepted until they expire.
-            metadata_tokens: Whether the metadata service requires a token of its own. If not, it
-                answers 405 to a request for such a token, like hosts without this feature.
+            metadata_tokens: Whether the metadata service requires a token that it has issued. If
+                not, it answers 405 to a request for such a token, as hosts without this feature do.
             token_lifetime: The lifetime of the tokens of ``users`` and of the keys of ``agency``.
-            max_page: The maximum number of rows of a page, whatever the request's ``limit`` is.
+            max_page: The maximum number of rows of a page, even if ``limit`` is higher.
             default_page: The number of rows of a page if the request has no ``limit``.
-            sends_total: Whether answers have a ``Content-Range``.
+            sends_total: Whether an answer with a page of a list has the header ``Content-Range``.
             ignores_paging: Whether every answer has all rows and no total, as in older regions.
-            faults: The faults to inject. By default there are none.
+            faults: The faults of the server. None means no faults.
             port: The port to listen on. 0 means any free port.
             clock: The clock for the times of rows, answers and tokens, and for the check of
                 signatures.
 
         Raises:
-            ValueError: If ``agency`` has no security token, which temporary keys always have.
+            ValueError: If ``agency`` has no security token. Temporary keys always have one.
         """
         if agency is not None and agency.security_token is None:
             raise ValueError("the keys of an agency are temporary: give them a security_token")
@@ -101,7 +101,7 @@ class Emulator:
     def url(self) -> str:
         """The address to use as an endpoint, such as ``http://127.0.0.1:40123``.
 
-        It does not change when the server stops.
+        The address does not change when the server stops.
 
         Raises:
             RuntimeError: If the server has not been started.
@@ -131,9 +131,9 @@ class Emulator:
 
         Args:
             repository: ``namespace/name``. The name may contain slashes.
-            shared: Whether another account owns the repository and shares it with this one. It is
-                then listed by ``/v2/manage/shared-repositories?center=thirdparty`` and not among
-                the account's own repositories.
+            shared: Whether another account owns the repository and shares it with this account.
+                It is then listed by ``/v2/manage/shared-repositories?center=thirdparty`` and not
+                among the account's own repositories.
 
         Raises:
             ValueError: If the name has no namespace.
@@ -146,22 +146,22 @@ class Emulator:
     ) -> str:
         """Push an image under a tag.
 
-        If the tag exists, it moves to the image and gets a new row. If it already points to the
-        image, only its ``updated`` changes.
+        If the tag points to another image, it moves to this image and gets a new row. If it already
+        points to this image, only the field ``updated`` of its row changes.
 
         Args:
-            repository: ``namespace/name``. It is created if it does not exist.
+            repository: ``namespace/name``. The repository is created if it does not exist.
             tag: Any text.
-            content: Text or an image. From text, an image with a real manifest of two layers is
-                made; equal texts give equal images. An image is served without any check. The
-                default is the tag's name as text.
-            **fields: Values that replace fields of the row.
+            content: Text or an image. For text, the emulator makes an image with a real manifest of
+                two layers; equal texts give equal images. An image is served without any check.
+                None means the tag's name as text.
+            **fields: Values that replace values of the row, by field.
 
         Returns:
             The image's digest.
 
         Raises:
-            TypeError: If a field is not JSON.
+            TypeError: If a field cannot be encoded as JSON.
             ValueError: If the repository's name has no namespace.
         """
         image = image_fields(tag if content is None else content)
@@ -172,8 +172,8 @@ class Emulator:
     def push_reference_example(self) -> str:
         """Add the example of the vendor's reference to `REFERENCE_REPOSITORY`, unchanged.
 
-        The row has the reference's fields and values, therefore its ``id`` is 0 and it has no
-        ``domain_id``.
+        The row of the tag has the fields and values of the reference. For this reason, ``id`` is 0
+        in this row, and ``domain_id`` is missing.
 
         Returns:
             The image's digest.
@@ -182,11 +182,11 @@ class Emulator:
             return self._repositories.push_reference_example()
 
     def set_fields(self, repository: str, tag: str, **fields: Any) -> None:
-        """Change fields of a tag's row and nothing else.
+        """Change some fields of a tag's row and nothing else.
 
         Raises:
             LookupError: If the repository or the tag does not exist.
-            TypeError: If a field is not JSON.
+            TypeError: If a field cannot be encoded as JSON.
         """
         with self._lock:
             self._repositories.set_fields(repository, tag, fields)
@@ -220,7 +220,7 @@ class Emulator:
             return {tag: row.fields["digest"] for tag, row in rows.items()}
 
     def revoke_tokens(self) -> None:
-        """Invalidate every token of the identity service, as after a change of password."""
+        """Invalidate every token of the identity service, as a change of password does."""
         with self._lock:
             self._identity.tokens.revoke()
 
@@ -233,20 +233,20 @@ class Emulator:
         times: int = 1,
         matching: str = "",
     ) -> None:
-        """Set the answer to the next requests. Their credentials are not checked.
+        """Set the answer to the next requests, whatever credentials they have.
 
         Args:
-            status: The status of each of these answers.
-            body: Bytes and text are sent unchanged, other values as JSON.
-            headers: Headers to add, or to replace those of the same name. If they contain a
-                ``Content-Length``, the connection is closed after the answer. A length that is
-                larger than the body therefore makes the answer incomplete.
-            times: The number of requests to answer.
+            status: The HTTP status of the answer.
+            body: The body. Bytes and text are sent unchanged, other values as JSON.
+            headers: Headers to add to the answer. They replace the usual headers of the same name.
+                If they contain ``Content-Length``, the connection is closed after the answer. A
+                length that is larger than the body therefore makes the answer incomplete.
+            times: The number of requests that get this answer.
             matching: Only requests whose path and query contain this text get the answer. The path
                 and query are compared as they were sent.
 
         Raises:
-            TypeError: If the body is not JSON.
+            TypeError: If the body cannot be encoded as JSON.
         """
         if isinstance(body, str):
             body = body.encode()
@@ -301,7 +301,7 @@ class Emulator:
         return None
 
     def _find_route(self, request: Request) -> tuple["_Route", Mapping[str, str]]:
-        # Decode before matching: the gateway treats %2F in a name like a slash.
+        # Decode the path before matching it: the gateway treats %2F in a name like a slash.
         path = unquote(request.path)
         for route in self._routes:
             if route.method == request.method and (match := route.path.fullmatch(path)):
@@ -324,7 +324,14 @@ class _CannedAnswer(NamedTuple):
 
 
 class _Route(NamedTuple):
-    """A method and a path, and their handler. A public route requires no credential."""
+    """The handler of requests with a method and a path.
+
+    Attributes:
+        method: The method in upper case.
+        path: The pattern that the whole decoded path has to match.
+        handler: The function that answers a request. It receives the groups of the pattern by name.
+        public: Whether a request needs no credential.
+    """
 
     method: str
     path: re.Pattern[str]

@@ -1,4 +1,4 @@
-"""Check signatures of requests (``SDK-HMAC-SHA256``) like the vendor's gateway."""
+"""Check the signatures of requests, as the vendor's gateway does."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SKEW_ALLOWED: Final = timedelta(minutes=15)
 """The maximum difference between a request's date and the emulator's clock."""
 
 ALGORITHM: Final = "SDK-HMAC-SHA256"
-"""The signing algorithm. ``Authorization`` of a signed request begins with it."""
+"""The signing algorithm. The header ``Authorization`` of a signed request begins with its name."""
 
 _DATE: Final = "%Y%m%dT%H%M%SZ"
 _AUTHORIZATION: Final = re.compile(
@@ -26,13 +26,14 @@ _AUTHORIZATION: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The secret key of an access key, and the headers that its requests must have.
+    """The secret key of an access key, and headers that its requests must contain.
 
     Attributes:
         secret_key: The key that signs requests.
-        security_token: The token of temporary keys. Each request must send it as
-            ``X-Security-Token`` and sign it. `None` for permanent keys.
-        project_id: If given, each request must send it as ``X-Project-Id`` and sign it.
+        security_token: The token of temporary keys, or None if the keys are permanent. Each request
+            must send the token as ``X-Security-Token`` and sign this header.
+        project_id: The id of a project, or None. Each request must send the id as ``X-Project-Id``
+            and sign this header.
     """
 
     secret_key: str = field(repr=False)
@@ -41,11 +42,10 @@ class Keys:
 
 
 def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -> str | None:
-    """Return the reason why the signature of a request is wrong.
+    """Return the reason why a request's signature is wrong, or None if it is right.
 
-    The check follows the vendor's API signing guide, and the vendor's SDKs where the guide is
-    unclear. It shares no code with tagsync's own signing, so that both can be tested against each
-    other.
+    The check follows the vendor's API signing guide and, where the guide is unclear, the vendor's
+    SDKs. It shares no code with tagsync's own signing, so that a test can compare the two.
 
     Args:
         request: The request as received.
@@ -53,7 +53,7 @@ def signature_fault(request: Request, keys: Mapping[str, Keys], now: datetime) -
         now: The time to compare the request's date with, with a time zone.
 
     Returns:
-        The reason, as a clause that contains no secret. `None` if the signature is right.
+        The reason, as a clause that contains no secret.
     """
     match = _AUTHORIZATION.fullmatch(request.headers.get("Authorization", ""))
     if match is None:
@@ -119,7 +119,10 @@ def _canonical_request(request: Request, names: Sequence[str]) -> str:
 
 
 def _canonical_path(path: str) -> str:
-    """Encode a path again and end it with a slash, which is signed even if not sent."""
+    """Return a path as it is signed: encoded again, and with a slash at its end.
+
+    The slash is signed even if the client did not send it.
+    """
     encoded = "/".join(_encode(part) for part in unquote(path).split("/"))
     return encoded if encoded.endswith("/") else f"{encoded}/"
 

@@ -1,6 +1,6 @@
-"""Decide what a listing means. Pure.
+"""Decide whether a complete listing is accepted or held.
 
-The outcome of a complete listing:
+The outcome depends on the stored tags that the listing deletes:
 
 ======================================  ====================  ===================================
 the listing deletes                     agreeing listings     outcome
@@ -8,13 +8,14 @@ the listing deletes                     agreeing listings     outcome
 no tag, or a few                        -                     accepted
 every tag, or most of them              too few so far        held: suspicious deletion
 every tag, or most of them              enough                accepted
-every tag, or most of them              1 is enough, as with  accepted
-                                        --accept-deletions
 ======================================  ====================  ===================================
 
-"Most" is more than half of the stored tags and at least ten. A repository that does not exist any
-more is an empty listing. Listings agree if they are consecutive and delete the same set of tags;
-failed polls between them do not count.
+"Most of them" means more than half of the stored tags, and at least ten tags. A repository that no
+longer exists is treated as a listing without tags. Listings agree if they are consecutive and
+delete the same set of tags. Failed polls between two listings are ignored. If one listing is
+enough, as with ``--accept-deletions``, every listing is accepted.
+
+The functions of this module are pure: they do not read or write the database.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,10 +28,10 @@ from tagsync.database.state import HeldRun
 from tagsync.models import FIELDS, Change, Listing, Tag
 
 _FEW: Final = 10
-"""Deletions below this number are never suspicious, unless they are all tags."""
+"""A smaller number of deletions is suspicious only if no stored tag remains."""
 
 _SHOWN: Final = 128
-"""Characters of a tag's name in a sentence."""
+"""Maximum length of a tag's name in a message, in characters."""
 
 _NOTHING: Final = (None,) * len(FIELDS)
 
@@ -38,14 +39,14 @@ _NOTHING: Final = (None,) * len(FIELDS)
 def decide(
     listing: Listing, stored: Mapping[str, Tag], held: HeldRun, *, agreeing_listings: int
 ) -> Accepted | Held:
-    """Return the outcome of a listing; see the table above.
+    """Return the outcome of a listing, by the table in this module's docstring.
 
     Args:
         listing: The listing that was read.
-        stored: The stored tags.
-        held: The listings just before this one, if they were held.
-        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
-            1 accepts every listing.
+        stored: The stored tags of the repository, by name.
+        held: The held listings directly before this listing.
+        agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
+            is recorded, this listing included. With 1, every listing is accepted.
     """
     changes = diff(stored, keep_unresolved_digests(listing, stored))
     deleted = [change.tag for change in changes if change.kind == "deleted"]
@@ -62,9 +63,10 @@ def decide(
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
-    """Return what happened to each tag between two listings, in the order of tag names.
+    """Return the changes from the tags in ``old`` to those in ``new``, sorted by tag.
 
-    Applying the result to ``old`` (see `apply`) gives ``new``; equal listings give nothing.
+    `apply` with ``old`` and the result gives ``new``. If ``old`` and ``new`` are equal, the result
+    is empty.
     """
     if not old:
         return [_added(new[name]) for name in sorted(new)]
@@ -74,7 +76,7 @@ def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
 
 
 def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
-    """Return the listing that results from applying changes: the inverse of `diff`."""
+    """Apply changes to some tags and return the new tags: the inverse of `diff`."""
     tags = dict(old)
     for change in changes:
         if change.kind == "deleted":
@@ -88,7 +90,10 @@ def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
 
 
 def is_suspicious(stored: int, deleted: int) -> bool:
-    """Return whether a deletion looks like an emptied registry, a lost permission or a proxy.
+    """Return whether so many tags are missing that an error is the likelier reason.
+
+    The error may be that the registry was emptied, that the credential lost a permission, or that a
+    proxy answered instead of the registry.
 
     Args:
         stored: Number of stored tags.
@@ -98,9 +103,11 @@ def is_suspicious(stored: int, deleted: int) -> bool:
 
 
 def merge_reads(first: Listing, second: Listing) -> Listing:
-    """Merge two reads: a tag counts as missing only if both lack it.
+    """Merge two reads of a repository into one listing.
 
-    The result has a fingerprint only if the second read has every tag of the first.
+    The result lacks a tag only if both reads lack it. If both reads have a tag, the result has the
+    tag of the second read. If the second read lacks a tag of the first read, the result has no
+    fingerprint, because the fingerprint of the second read does not cover this tag.
     """
     complete = first.tags.keys() <= second.tags.keys()
     return Listing(
@@ -117,22 +124,29 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         steady=second.steady,
         missing=tuple({*first.missing} - second.tags.keys() | {*second.missing}),
         unfetched=first.unfetched or second.unfetched,
+        bad_fields={**first.bad_fields, **second.bad_fields},
         source=second.source,
     )
 
 
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
-    """Return the listed tags, with the stored tag where the registry has no manifest for it.
+    """Return the listed tags, with the stored tag in place of each unresolved tag.
 
-    Either the tag is being deleted or the registry is broken. Neither tells what the tag points
-    to, so only the observation notes it.
+    If a registry lists a tag and has no manifest for it, the tag is being deleted or the registry
+    is broken. In both cases, the digest of the tag is unknown. The result therefore has the stored
+    tag, so that no change is recorded. Only the observation shows the problem.
     """
     kept = {name: stored[name] for name in listing.missing if name in stored}
     return {**listing.tags, **kept} if kept else listing.tags
 
 
 def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str | None]:
-    """Return what is odd about a listing: the reasons, what they are about, and a sentence."""
+    """Return the unusual properties of a listing.
+
+    Returns:
+        The words for these properties, the names of the tags that have them, and a sentence about
+        them. If nothing is unusual, the words and names are empty and the sentence is None.
+    """
     if not listing.exists:
         return ("gone",), (), "the registry answers that the repository does not exist"
     reasons: list[Reason] = []
@@ -140,7 +154,7 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
     if listing.unverified:
         reasons.append("unverified")
         tags = _some_of(listing.unverified)
-        sentences.append(f"the manifest of {tags} is not what its digest or image_id says")
+        sentences.append(f"the manifest of {tags} does not match its digest or image_id")
     if listing.missing:
         reasons.append("unresolved")
         sentences.append(
@@ -149,14 +163,26 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
     if listing.unfetched:
         reasons.append("unfetched")
         sentences.append("some manifests could not be fetched yet")
+    odd_fields = [f"{name} {field}" for name, many in listing.bad_fields.items() for field in many]
+    if odd_fields:
+        reasons.append("bad_field")
+        name, fields = min(listing.bad_fields.items())
+        others = (
+            f" (and of {len(listing.bad_fields) - 1} more)" if len(listing.bad_fields) > 1 else ""
+        )
+        sentences.append(
+            f"the registry sent {', '.join(fields)} of {name[:_SHOWN]}{others} in another type than"
+            " documented, so it is recorded as null"
+        )
     about = (*sorted(listing.unverified), "", *sorted(listing.missing))
+    about += ("", *sorted(odd_fields)) if odd_fields else ()
     return tuple(reasons), about, "; ".join(sentences) or None
 
 
 def _suspicion(stored: int, deleted: int, key: str) -> str:
     return (
-        f"the listing would delete {deleted} of {stored} tags (set {key}): if that is intended,"
-        " tagsync sync --accept-deletions records it at once"
+        f"the listing would delete {deleted} of {stored} tags (set {key}): if these deletions are"
+        " intended, tagsync sync --accept-deletions records them at once"
     )
 
 

@@ -28,11 +28,12 @@ def discover(
 ) -> tuple[set[Repository], list[Poll]]:
     """Find the repositories that the watches' globs match at their registries.
 
-    If the discovery of a watch fails, its recorded repositories stay watched: nothing is removed,
-    and new repositories are found by the next discovery.
+    If the discovery of a watch fails, its recorded repositories stay watched. New repositories are
+    found by the next discovery that succeeds.
 
     Returns:
-        The repositories, and for each glob that could not be expanded a failed poll of its name.
+        The repositories that were found, and a failed `Poll` for each glob of a watch whose
+        discovery failed. The name of the repository in this `Poll` is the glob.
     """
     found: set[Repository] = set()
     failures: list[Poll] = []

@@ -12,16 +12,24 @@ from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
 PollOutcome = Literal["ok", "failed", "held", "dropped"]
-"""How a poll ended; ``dropped`` if another listing had been recorded meanwhile."""
+"""How a poll ended.
+
+``dropped`` means that another listing of the repository was recorded while the poll ran.
+"""
 
 
 class Job(msgspec.Struct, frozen=True):
     """One repository to poll.
 
     Attributes:
-        interval: Time between two polls: a longer gap than twice this is a gap in coverage.
-        agreeing_listings: How many consecutive listings have to agree on a suspicious deletion.
-        tags: Globs over the tags to resolve.
+        repository: The repository.
+        registry: The client for the registry that has the repository.
+        interval: Planned time between two polls. If the actual time is more than twice as long,
+            there is a gap in coverage.
+        agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
+            is recorded.
+        tags: Globs over the names of the tags to resolve.
+        exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
     """
 
@@ -30,27 +38,37 @@ class Job(msgspec.Struct, frozen=True):
     interval: timedelta
     agreeing_listings: int = 2
     tags: tuple[str, ...] = ("*",)
+    exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
 
     @classmethod
     def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:
-        """Return the job for a repository of a watch, for a poll at a time."""
+        """Return the job to poll a repository according to its watch.
+
+        Args:
+            repository: The repository.
+            watch: The watch that covers the repository.
+            registry: The client for the repository's registry.
+            at: The time of the poll. If the watch uses ``cron``, the interval depends on this time.
+        """
         return cls(
             repository,
             registry,
             spacing(watch, at),
             watch.agreeing_listings,
             watch.tags,
+            watch.exclude_tags,
             watch.manifests,
         )
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to poll.
+    """Options that apply to all polls of a command.
 
     Attributes:
-        accept_deletions: Accept every listing, however many tags it deletes.
-        dry_run: Decide and log, but record nothing.
+        accept_deletions: Whether to accept every listing, even if it deletes suspiciously many
+            tags.
+        dry_run: Whether to record nothing. The outcome is still decided and logged.
     """
 
     accept_deletions: bool = False
@@ -58,15 +76,24 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """The result of one poll. In a dry run the counts are what would be recorded.
+    """The result of one poll, or in a dry run the result that a real poll would have.
 
     Attributes:
-        tags: Number of tags in the listing. None without a listing.
-        reasons: Why it failed or was held, or what is odd about the listing.
-        detail: The reasons in a sentence.
-        error: The registry's error, if the poll failed.
-        recovered_from: Number of consecutive failed polls before this one, if it did not fail.
-        size: Bytes of all response bodies.
+        repository: The repository that was polled.
+        outcome: How the poll ended.
+        tags: Number of tags in the listing. None if the poll got no listing.
+        added: Number of added tags.
+        updated: Number of updated tags.
+        deleted: Number of deleted tags.
+        reasons: Fixed words that say why the poll failed or was held, or that name unusual
+            properties of the listing.
+        detail: A sentence that explains the reasons, or why the listing was dropped.
+        error: The registry's error. None if the poll did not fail.
+        recovered_from: Number of consecutive failed polls directly before this poll. 0 if this poll
+            failed or was dropped.
+        requests: Number of requests, retries included. 0 if the poll failed.
+        size: Total size of the response bodies, in bytes. 0 if the poll failed.
+        seconds: Duration of the poll.
     """
 
     repository: Repository
@@ -85,5 +112,5 @@ class Poll(msgspec.Struct, frozen=True):
 
     @property
     def gone(self) -> bool:
-        """Whether the registry says that the repository does not exist, and this was recorded."""
+        """Whether this poll recorded that the repository no longer exists."""
         return self.outcome == "ok" and "gone" in self.reasons

@@ -1,4 +1,4 @@
-"""The log lines of a poll."""
+"""Write the log lines of a poll."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -14,21 +14,23 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 def write_changes(repository: Repository, pending: PendingLog) -> bool:
-    """Write the lines of committed changes, those of earlier polls included.
+    """Write the pending log lines of committed changes.
+
+    Lines that earlier polls could not write are also pending.
 
     Returns:
-        Whether there were any and all were written, so that they can be acknowledged. Lines that
-        could not be written stay pending.
+        True if there were pending lines and all of them were written. The caller then acknowledges
+        these lines. Lines that are not acknowledged stay pending.
     """
     lines = list(_lines(pending))
     about = about_repository(repository)
-    # structlog returns what `tagsync.log` returns: False if the line could not be written.
+    # A log method returns False if the line could not be written; see `tagsync.log`.
     written = all(log.info(event, **about, **fields) is not False for event, fields in lines)
     return bool(lines) and written
 
 
 def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the event and the fields of each line."""
+    """Yield the event and the fields of each pending line."""
     if pending.baseline is not None:
         yield "repository.baselined", {"tags": pending.baseline}
     for change in pending.changes:
@@ -46,7 +48,15 @@ def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None:
-    """Write a warning for everything that is odd about a listing, and if the clock was behind."""
+    """Write a warning for each problem of a listing, and one if the clock was behind.
+
+    The clock was behind if it showed an earlier time than the last recorded poll.
+
+    Args:
+        poll: The result of the poll.
+        outcome: The outcome that the result was made from.
+        state: The recorded state of the repository when the poll began.
+    """
     if isinstance(outcome, Failed):
         return
     about = about_repository(poll.repository)
@@ -59,6 +69,8 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
             )
         for name in listing.missing:
             log.warning("tag.unresolved", **about, tag=name)
+        for name, fields in listing.bad_fields.items():
+            log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
         if listing.unfetched:
             log.warning("manifests.unfetched", **about, error=listing.unfetched)
     last = state.last_attempt_at
@@ -67,7 +79,7 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
 
 
 def write_result(poll: Poll) -> None:
-    """Write the line that says how a poll ended."""
+    """Write a line about the result of a poll, and a line if the repository recovered."""
     about = about_repository(poll.repository)
     counts = {
         "tags": poll.tags,
@@ -91,7 +103,13 @@ def write_result(poll: Poll) -> None:
 
 
 def write_failure(repository: Repository, error: str | None, **more: float) -> None:
-    """Write the line that says why a poll failed."""
+    """Write the line about a failed poll.
+
+    Args:
+        repository: The repository that was polled.
+        error: The reason why the poll failed.
+        **more: Further fields of the line.
+    """
     log.error("sync.failed", **about_repository(repository), **more, error=error)
 
 

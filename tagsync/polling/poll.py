@@ -1,26 +1,26 @@
-"""One poll: read a repository's tags, decide what they mean, record that, and log it.
+"""One poll: read a repository's tags, decide the outcome, record it, and log it.
 
 **Held**: a listing that would delete suspiciously many tags is held until enough consecutive
-listings, this one included, lack the same tags; `tagsync.polling.decide` has the rules. The stored
-tags stay as they are meanwhile.
+listings, this one included, lack the same tags; `tagsync.polling.decide` has the rules. Until then,
+the stored tags stay as they are.
 
 **Dropped**: a listing is dropped if another listing of the same repository was recorded after this
-poll began, because this one may be the older of the two. `Store.record` notices it by the
-repository's version, a number that every recorded or held listing increments.
+poll began, because the listing of this poll may be the older one. `Store.record` detects the other
+listing by the repository's version, a number that every recorded or held listing increments.
 
 **If recording fails**, `poll` raises StoreError and the database holds nothing of this poll. The
 changes are not lost: the next poll finds the same differences again.
 
 **If the log cannot be written**, the lines stay pending in the database. The changes are already
-committed, and the next poll of the repository writes the lines. So each line is written at least
-once, and twice if only its acknowledgement failed.
+committed, and the next poll of the repository writes the lines. Each line is therefore written at
+least once. If a line was written but could not be acknowledged, it is written again.
 
 **Retries** do not happen here. A request that fails with a transient error is retried by the
-registry's client, for a bounded time. If that does not help, the poll is ``failed``, and the next
-poll of the repository is the next attempt: the daemon schedules it, later after each failure, and
-without a daemon the next ``tagsync sync`` makes it.
+registry's client, for a bounded time. If the retries fail too, the poll is ``failed``, and the next
+poll of the repository is the next attempt. The daemon schedules the next poll, with a longer delay
+after each failure. Without a daemon, the next ``tagsync sync`` is the next poll.
 
-A **dry run** decides and logs, and records nothing.
+A **dry run** decides and logs the outcome, but records nothing.
 """
 
 from collections import Counter
@@ -47,13 +47,14 @@ from tagsync.polling.decide import decide, merge_reads
 from tagsync.polling.jobs import Job, Options, Poll
 
 _DEFAULTS: Final = Options()
+_DROPPED: Final = "another listing of the repository was recorded while this poll ran"
 
 
 def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = utc_now) -> Poll:
-    """Poll one repository. A registry that fails is an outcome, not an exception.
+    """Poll one repository. An error of the registry is an outcome, not an exception.
 
     Raises:
-        StoreError: If the database failed; nothing of this poll was recorded.
+        StoreError: If the database cannot be read or written. It then holds nothing of this poll.
     """
     began = monotonic()
     state = store.state(job.repository)
@@ -82,25 +83,26 @@ def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = ut
 def read_listing(
     job: Job, store: Store, state: RepositoryState, clock: Clock
 ) -> Listing | Unchanged:
-    """Read a listing, and a second one if the first lacks stored tags and may be inconsistent.
+    """Read a listing; read it again if it lacks stored tags and may be inconsistent.
 
-    A listing may be inconsistent if it was read from several pages, or if the registry is not
-    steady: tags may have moved between two requests. Only what both reads lack counts as deleted.
+    A listing may be inconsistent if it was read from several pages, because tags may have moved
+    from one page to another between two requests. It may also be inconsistent if the registry is
+    not steady; see `Listing`. Only a tag that both reads lack counts as deleted.
 
-    A repository that was listed before and does not exist any more is an empty listing.
+    If a repository was listed before and no longer exists, the result is a listing without tags.
 
     Raises:
         RegistryError: If no complete listing could be read.
     """
     began = timestamp(clock())
     try:
-        scope = Scope(tags=job.tags, manifests=job.manifests, recorded=store.with_manifest)
+        scope = Scope(job.tags, job.exclude_tags, job.manifests, recorded=store.with_manifest)
         listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
             return listing
-        # The second read need not resolve again what the first one has resolved.
+        # The second read skips the requests for tags that the first read has resolved.
         seen = {name: tag for name, tag in listing.tags.items() if name not in listing.missing}
         again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
     except NotFound:
@@ -114,7 +116,10 @@ def read_listing(
 def _record_unless_dry_run(
     job: Job, store: Store, outcome: Outcome, state: RepositoryState, options: Options
 ) -> PendingLog | None:
-    """Return the log lines that are due, or None if the listing was dropped."""
+    """Record an outcome. Return the pending log lines, or None if it was dropped.
+
+    In a dry run, nothing is recorded and no line is pending.
+    """
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)
@@ -137,7 +142,7 @@ def _summarize(
     tags = len(listing.tags) if isinstance(listing, Listing) else state.tags
     result = Poll(repository, "ok", tags, requests=listing.requests, size=listing.size)
     if was_dropped:
-        return replace(result, outcome="dropped", detail="another listing was recorded meanwhile")
+        return replace(result, outcome="dropped", detail=_DROPPED)
     result = replace(result, recovered_from=state.failures)
     if isinstance(outcome, Unchanged):
         return result

@@ -1,4 +1,4 @@
-"""One pass: poll many repositories once, those of each registry with its own threads."""
+"""One pass: poll many repositories once. Each registry has its own threads."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,18 +30,18 @@ def run_once(
     """Poll many repositories once.
 
     Args:
-        jobs: Each for another repository, in the order in which to start them.
-        store: Shared by all.
-        concurrency: Number of threads for each registry's name.
-        options: For all of them.
-        on_poll: Called in this thread after each poll.
+        jobs: At most one job per repository, in the order in which to start the polls.
+        store: The database, which all threads share.
+        concurrency: Number of threads by the name of the registry.
+        options: Options for every poll.
+        on_poll: Called after each poll, in the thread that called `run_once`.
 
     Returns:
         The polls in the order of the jobs.
 
     Raises:
-        StoreError: If the database failed; polls that had not ended were not recorded. A
-            repository whose record is damaged fails alone.
+        StoreError: If the database failed. The remaining polls are not started then. If only the
+            record of one repository is damaged, only the poll of that repository fails.
     """
     pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
     waiting: dict[str, deque[Job]] = {name: deque() for name in concurrency}
@@ -75,7 +75,7 @@ def _poll_all(
     store: Store,
     options: Options,
 ) -> None:
-    """Poll until no job is waiting; several threads share one queue of jobs."""
+    """Poll until the queue of jobs, which several threads share, is empty."""
     while True:
         try:
             job = waiting.popleft()
@@ -96,8 +96,8 @@ def _poll_or_report_damage(job: Job, store: Store, options: Options) -> Poll:
 
 
 def _log_pass(polls: Collection[Poll], store: Store) -> None:
-    """Write the head of the hash chain, which makes the log a witness of all changes so far."""
-    head = store.head()
+    """Log the end of the pass, with the head of the hash chain for witnesses."""
+    head = store.durable_head()
     outcomes = Counter(poll.outcome for poll in polls)
     log.info(
         "pass.finished",

@@ -5,11 +5,13 @@ for reading only, only GET and HEAD are answered, and no page may run a script (
 `tagsync.web.guard`).
 """
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from types import FrameType
 from typing import Final
 
@@ -23,12 +25,13 @@ from tagsync.database.connection import reading
 from tagsync.errors import ConfigError
 from tagsync.registries.hosts import is_loopback
 from tagsync.web import pages
-from tagsync.web.datasette_database import TIME_LIMIT, ReadOnlyDatabase
+from tagsync.web.datasette_database import THREADS, TIME_LIMIT, ReadOnlyDatabase
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),
+    "num_sql_threads": THREADS,
     "facet_time_limit_ms": 1000,
     # On a large table, every page would wait for Datasette to look for suitable facets.
     "suggest_facets": False,
@@ -42,6 +45,10 @@ _SETTINGS: Final = {
 
 _GRACE_PERIOD: Final = 3
 """Seconds in which running requests may finish after a signal to stop."""
+
+_LONGEST_STOP: Final = 4.5
+"""Seconds after which the process ends, whatever still runs. Some of SQLite's functions cannot be
+interrupted, and Python waits for the thread of such a query."""
 
 
 def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -85,6 +92,14 @@ class _Server(uvicorn.Server):
             )
         )
         self._database = datasette.get_database(pages.DATABASE)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop after a signal. If that takes too long, end the process: nothing can be lost."""
+        if not self.should_exit:
+            timer = Timer(_LONGEST_STOP, os._exit, (0,))
+            timer.daemon = True
+            timer.start()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Interrupt the queries, then close the connections."""

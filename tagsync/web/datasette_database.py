@@ -1,6 +1,8 @@
-"""The database for Datasette: read-only, and opened anew for each answer."""
+"""The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
+import sqlite3
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -12,6 +14,7 @@ from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
 from tagsync.database.connection import reading
+from tagsync.database.decoding import check_values
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -23,16 +26,27 @@ Query = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
 TIME_LIMIT: Final = 30.0
 """The longest time that a query may take, in seconds."""
 
+MEMORY_LIMIT: Final = 256 * 2**20
+"""The most memory that SQLite may use for all queries together, in bytes, and the maximum size of
+the rows of one query."""
+
+THREADS: Final = 3
+"""Maximum number of queries at the same time."""
+
+_LONGEST_PATTERN: Final = 1000
+"""Maximum length of a pattern of LIKE and GLOB. SQLite cannot interrupt one comparison."""
+
 _COUNT_TIME_LIMIT: Final = 1000
 """Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
-    """A database file that is opened anew, for reading only, for each answer.
+    """A database file that is opened again, for reading only, for each answer.
 
-    Datasette's own class keeps a connection open for each thread. If no process writes when a
-    connection is opened, it treats the file as immutable (see `tagsync.database.connection`), and
-    would not see later changes or a restored file. Opening takes about a millisecond.
+    Datasette's own class keeps a connection open for each thread. If no process has the database
+    open, tagsync opens the file as immutable (see `tagsync.database.connection`). If such a
+    connection stayed open, it would not see later changes or a restored file. Opening a connection
+    takes about a millisecond.
     """
 
     def __init__(self, datasette: Datasette, path: Path) -> None:
@@ -43,7 +57,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         self._lock = Lock()
 
     async def execute_fn(self, fn: Callable[[Any], Result]) -> Result:
-        """Call a function with a new connection, in one of Datasette's threads.
+        """Call a function with a new connection in one of Datasette's threads.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read.
@@ -52,7 +66,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         return await loop.run_in_executor(self.ds.executor, self._with_connection, fn)
 
     async def execute_write_fn(self, fn: Callable[[Any], object], block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002  Datasette's signature
-        """Raise an error, because nothing may be written.
+        """Raise an error, because Datasette may not write to the database.
 
         Raises:
             Forbidden: Always.
@@ -62,14 +76,17 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     async def execute(
         self, sql: str, *args: Any, custom_time_limit: int | None = None, **kwargs: Any
     ) -> Results:
-        """Run a query as Datasette does, but do not print SQL errors on standard error."""
+        """Run a query as Datasette does, but print no SQL errors on standard error.
+
+        If Datasette counts all rows of a table or view, the query has a shorter time limit.
+        """
         if sql.startswith("select count(*) from"):
             custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
     async def consistently(self, fn: Callable[[Query], Result]) -> Result:
-        """Call a function with a `Query`. All queries see the same state of the record.
+        """Call a function with a `Query` that always sees the same state of the record.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer
@@ -78,7 +95,10 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
 
         def with_connection(connection: Any) -> Result:
             def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
-                return [dict(row) for row in connection.execute(sql, parameters)]
+                rows = [dict(row) for row in connection.execute(sql, parameters)]
+                for row in rows:
+                    check_values(row, "a row of this page")
+                return rows
 
             with (
                 translate_sqlite_errors(self._file),
@@ -89,7 +109,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         return await self.execute_fn(with_connection)
 
     def interrupt(self) -> None:
-        """Interrupt running queries and refuse further ones, so that the process can end."""
+        """Interrupt the running queries and refuse new ones, so that the process can end."""
         with self._lock:
             self._closing = True
             for connection in self._open_connections:
@@ -99,19 +119,51 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         failure: Exception | None = None
         with reading(self._file) as db:
             self.ds._prepare_connection(db, self.name)  # noqa: SLF001  as Database does
+            _limit_memory(db)
             with self._lock:
                 if self._closing:
                     raise StoreError("tagsync web is stopping: start it again and reload the page")
                 self._open_connections.add(db)
             try:
                 result = fn(db)
+            except MemoryError:
+                limit = MEMORY_LIMIT // 2**20
+                failure = sqlite3.OperationalError(
+                    f"the query needs more than {limit} MiB of memory"
+                )
             except Exception as error:  # noqa: BLE001  raised below
                 failure = error
             finally:
                 with self._lock:
                     self._open_connections.remove(db)
-        # Not raised inside `reading`, which would report an error in a user's SQL as a fault of the
-        # database file.
+        # Raise the error outside `reading`, which would report an error in a user's SQL as an error
+        # of the database file.
         if failure:
             raise failure
         return result
+
+
+def _limit_memory(connection: Any) -> None:
+    """Let a query fail with a MemoryError if it needs more than `MEMORY_LIMIT`."""
+    # This limit belongs to the whole process. Setting it again has no effect.
+    connection.execute(f"PRAGMA hard_heap_limit = {MEMORY_LIMIT}").close()
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
+    connection.row_factory = _RowsWithLimit()
+
+
+class _RowsWithLimit:
+    """Creates the rows of a connection until they have `MEMORY_LIMIT` bytes together."""
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def __call__(self, cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> sqlite3.Row:
+        """Return a row.
+
+        Raises:
+            MemoryError: If this row exceeds the limit.
+        """
+        self._size += sum(map(sys.getsizeof, values))
+        if self._size > MEMORY_LIMIT:
+            raise MemoryError
+        return sqlite3.Row(cursor, values)

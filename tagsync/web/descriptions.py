@@ -15,7 +15,7 @@ _DISPLAY: Final[dict[str, dict[str, Any]]] = {
     "change_log": {"facets": ["kind", "moved"], "sort_desc": "id"},
     "image_platforms": {"facets": ["platform"]},
 }
-"""For some tables and views: facets (columns to count by), and the order of rows."""
+"""Facets (columns by which rows are counted) and row order of some tables and views."""
 
 _HIDDEN: Final = ("_sqlite_migrations", schema.SEARCH_TABLE)
 """Internal tables. Datasette itself hides the shadow tables of FTS5."""
@@ -30,7 +30,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 def metadata(database: str) -> dict[str, Any]:
     """Return Datasette's metadata: descriptions, facets, and the saved questions.
 
-    Datasette shows each question as a "canned query".
+    Datasette calls each question a "canned query".
 
     Args:
         database: Name of the database in Datasette.

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from tagsync.escaping import escape_formulas
 from tagsync.registries.hosts import is_loopback
@@ -30,12 +31,26 @@ HEADERS: Final = (
 """Headers of every response."""
 
 
+MAX_PARAMETERS: Final = 100
+"""Maximum number of parameters of a request. Datasette's time grows with the square of it."""
+
+MAX_FOREIGN_PARAMETERS: Final = 10
+"""Maximum number of parameters of a link on another site."""
+
+_SQL_PARAMETERS: Final = frozenset({"sql", "_where"})
+"""The parameters that Datasette runs as SQL."""
+
+
 class Guard:
     """ASGI middleware that refuses unsafe requests and makes every response safe.
 
     * The ``Host`` of a request must be a loopback address or ``localhost``. The name of another
       site is refused, even if it resolves to this machine (DNS rebinding).
     * Only GET and HEAD are answered, so that a request cannot change anything.
+    * A request has at most `MAX_PARAMETERS` parameters.
+    * A request that a page of another origin makes is refused. A link to a page is answered if it
+      has at most `MAX_FOREIGN_PARAMETERS` parameters and no SQL. Other sites therefore cannot make
+      the browser of a visitor run slow queries here.
     * Every response has `HEADERS`, and formulas in the cells of a CSV file are escaped.
     """
 
@@ -71,7 +86,48 @@ def _refusal(scope: Scope) -> tuple[int, str] | None:
         return 421, "These pages answer only at localhost and at loopback addresses."
     if scope["method"] not in {"GET", "HEAD"}:
         return 405, "These pages are read-only."
+    fields = [field for field in scope["query_string"].split(b"&") if field]
+    if len(fields) > MAX_PARAMETERS:
+        return 400, f"These pages accept at most {MAX_PARAMETERS} parameters in an address."
+    if _is_from_another_origin(scope) and not _is_link_to_a_page(scope, len(fields)):
+        return 403, (
+            "These pages answer requests from other sites only if they are links to a page, with at"
+            f" most {MAX_FOREIGN_PARAMETERS} parameters and without SQL. Copy the address into the"
+            " address bar to open it."
+        )
     return None
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """Return the value of a request's header, or None if the request does not have it."""
+    values = (value for key, value in scope["headers"] if key == name)
+    value = next(values, None)
+    return None if value is None else value.decode("latin-1")
+
+
+def _is_from_another_origin(scope: Scope) -> bool:
+    """Return whether a page of another origin made a request.
+
+    Browsers say so in ``Sec-Fetch-Site``. Without this header only ``Origin`` can show it. Programs
+    such as curl send neither.
+    """
+    site = _header(scope, b"sec-fetch-site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = _header(scope, b"origin")
+    return origin is not None and urlsplit(origin).netloc != _header(scope, b"host")
+
+
+def _is_link_to_a_page(scope: Scope, parameters: int) -> bool:
+    """Return whether a browser follows a link to a page that a link may lead to."""
+    names = {name.lower() for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True)}
+    return (
+        scope["method"] == "GET"
+        and _header(scope, b"sec-fetch-mode") == "navigate"
+        and _header(scope, b"sec-fetch-dest") == "document"
+        and parameters <= MAX_FOREIGN_PARAMETERS
+        and not names & _SQL_PARAMETERS
+    )
 
 
 def _host_name(header: str) -> str:

@@ -1,4 +1,4 @@
-"""The pages: a Datasette plugin that adds pages, and styles Datasette's own."""
+"""A Datasette plugin that adds tagsync's pages and adapts Datasette's own pages."""
 
 import re
 from collections.abc import Callable, Generator
@@ -51,12 +51,12 @@ def hookimpl(function: Function) -> Function:
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """Return the routes of our pages. The front page replaces Datasette's."""
+    """Return the routes of tagsync's pages. The front page replaces that of Datasette."""
     return [(f"^{path}$", page) for path, page in _PAGES.items()]
 
 
 async def front(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/``: freshness of the record, latest changes, and repositories."""
+    """Answer ``/``: the freshness of the record, the latest changes, the repositories."""
     search, after = request.args.get("q") or "", request.args.get("after") or ""
     context = await _query(datasette, lambda query: queries.front(query, search, after))
     return await _page(
@@ -65,7 +65,7 @@ async def front(datasette: Datasette, request: Request) -> Response:
 
 
 async def repository(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/repository?name=``: a repository's tags and its timeline."""
+    """Answer ``/repository?name=``: the tags and the timeline of a repository."""
     name = request.args.get("name") or ""
     before = request.args.get("before")
     before_id = _change_id(before) if before else _NO_CHANGE
@@ -80,7 +80,7 @@ async def repository(datasette: Datasette, request: Request) -> Response:
 
 
 async def tag(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/tag?repository=&tag=``: a tag's digests and its changes."""
+    """Answer ``/tag?repository=&tag=``: the digests and the changes of a tag."""
     name, tag_name = request.args.get("repository") or "", request.args.get("tag") or ""
     context = await _query(datasette, lambda query: queries.tag(query, name, tag_name))
     if context is None:
@@ -99,7 +99,7 @@ _PAGES: Final = {"/": front, "/repository": repository, "/tag": tag, "/questions
 
 @hookimpl
 def prepare_jinja2_environment(env: Environment) -> None:
-    """Add filters and URLs to the templates."""
+    """Add tagsync's filters, URLs and constants to the templates."""
     env.filters |= {
         "escaped": _escaped,
         "moment": _moment,
@@ -117,7 +117,11 @@ def prepare_jinja2_environment(env: Environment) -> None:
 
 @hookimpl
 def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
-    """Render a cell of Datasette's own pages. Link repositories and tags to our pages."""
+    """Render a cell of Datasette's own pages.
+
+    Repositories and tags become links to tagsync's pages. If the result is None, Datasette renders
+    the cell in its own way.
+    """
     if not isinstance(value, str) or not value:
         return None
     shown = _escaped(value)
@@ -132,7 +136,10 @@ def render_cell(row: Any, value: object, column: str) -> str | Markup | None:
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
 ) -> Generator[None, Any, None]:
-    """Answer with one sentence. Datasette's own handler would print a traceback."""
+    """Answer an exception with a page that shows one sentence.
+
+    This replaces Datasette's own handler, which prints a traceback.
+    """
     outcome = yield
     outcome.force_result([_error_response(datasette, request, exception)])
 
@@ -150,14 +157,12 @@ async def _error_response(datasette: Datasette, request: Request, exception: Exc
 
 
 def _explain(path: str, exception: Exception) -> tuple[int, str]:
-    """Return the HTTP status and the sentence for an exception."""
+    """Return the HTTP status and the sentence with which to answer an exception."""
     if isinstance(exception, DatasetteError):
         if exception.message_is_html:
-            return (
-                400,
-                f"The query took longer than {TIME_LIMIT:.0f} s and was interrupted: narrow it.",
-            )
-        # Datasette's default is 500, even for a wrong URL.
+            limit = f"The query took longer than {TIME_LIMIT:.0f} s and was interrupted"
+            return 400, f"{limit}: narrow the query."
+        # Datasette uses 500 by default, even if the URL is wrong.
         status = exception.status if exception.status < _BUG else 400
         return status, str(exception.message)
     if isinstance(exception, Base400):
@@ -168,18 +173,19 @@ def _explain(path: str, exception: Exception) -> tuple[int, str]:
         } else sentence
     if isinstance(exception, StoreError):
         return 503, str(exception)
-    sentence = (
-        "This is a bug in tagsync: please report it with the traceback in the log of tagsync web."
+    request = "please report it with the traceback in the log of tagsync web."
+    if path in _PAGES:
+        return _BUG, f"This is a bug in tagsync: {request}"
+    # For some wrong URLs, Datasette raises exceptions that it does not define itself.
+    return _BUG, (
+        "Datasette cannot answer this URL. If a page links to this URL, this is a bug in tagsync:"
+        f" {request}"
     )
-    if path not in _PAGES:
-        # For some wrong URLs, Datasette raises exceptions that are not its own.
-        sentence = f"Datasette cannot answer this URL. If a page links to it: {sentence}"
-    return _BUG, sentence
 
 
 def _change_id(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
-        raise BadRequest("invalid parameter before: give the number of a change")
+        raise BadRequest("invalid parameter before: give the id of a change")
     return int(text)
 
 
@@ -190,6 +196,7 @@ async def _query(datasette: Datasette, fn: Callable[[Query], Any]) -> Any:
 async def _page(
     datasette: Datasette, request: Request, template: str, context: dict[str, Any]
 ) -> Response:
+    """Render a template, with the variables that all pages have in common."""
     now = utc_now()
     context = {**context, "now": now.isoformat(), "stale_after": STALE_AFTER, "age": _age(now)}
     return Response.html(await datasette.render_template(template, context, request=request))
@@ -204,17 +211,18 @@ def _link(url: str, text: str) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    """Return a text for a cell, with control characters escaped, truncated if long."""
-    truncated = escape_control_characters(text[:_LONGEST_TEXT])
-    return f"{truncated}…" if len(text) > _LONGEST_TEXT else truncated
+    """Escape the control characters of a cell's text, and truncate a long text."""
+    shown = escape_control_characters(text[:_LONGEST_TEXT])
+    return f"{shown}…" if len(text) > _LONGEST_TEXT else shown
 
 
 def _moment(text: str | None) -> str:
-    """Return a recorded time as ``2026-05-03 12:00:00``."""
+    """Return a recorded time as ``2026-05-03 12:00:00``, or an empty text for None."""
     return text[:19].replace("T", " ") if text else ""
 
 
 def _age(now: datetime) -> Callable[[str], float]:
+    """Return a function that returns the age of a recorded time, in seconds."""
     return lambda text: (now - parse_timestamp(text)).total_seconds()
 
 
@@ -227,11 +235,11 @@ def _duration(seconds: float) -> str:
 
 
 def _short_digest(digest: str | None) -> str:
-    """Return the first 12 digits of a digest, followed by an ellipsis."""
+    """Shorten a digest to 12 digits and an ellipsis. Escape a text of another form."""
     short = short_digest(digest or "")
     return _escaped(short) if short == digest else f"{short}…" if short else ""
 
 
 def _with_code(text: str) -> Markup:
-    """Return a text as HTML, with the parts in backticks as code."""
+    """Return a text as HTML. Its parts in backticks become ``<code>`` elements."""
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before

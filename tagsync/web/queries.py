@@ -1,4 +1,4 @@
-"""The queries of the pages: one function returns the data of one page."""
+"""The queries of the pages. For each page, a function returns the data."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,8 @@ _REPOSITORIES_SQL: Final = """
 _SUMMARY_SQL: Final = """
     SELECT count(*) AS repositories, min(first_observed_at) AS since,
            max(last_complete_at) AS newest, total(failures > 0) AS failing,
-           total(failures = 0 AND last_error IS NOT NULL) AS held,
+           total((SELECT outcome FROM observations WHERE repository_id = r.id
+                      ORDER BY id DESC LIMIT 1) = 'held') AS held,
            coalesce((SELECT max(id) FROM changes), 0) AS changes,
            total((SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
                   ORDER BY id DESC LIMIT 1)) AS tags
@@ -59,7 +60,7 @@ def front(query: Query, search: str, after: str) -> Row:
     """Return the data of the front page: freshness, latest changes, and repositories.
 
     Args:
-        query: Runs queries.
+        query: The function that runs the queries.
         search: Return only repositories whose full names contain this text; case is ignored.
         after: Return only repositories that come after this full name in alphabetical order.
     """
@@ -85,12 +86,12 @@ def repository(query: Query, name: str, before: int) -> Row | None:
     """Return the data of a repository's page: its current tags and its timeline.
 
     Args:
-        query: Runs queries.
+        query: The function that runs the queries.
         name: Full name of the repository.
-        before: Return only the part of the timeline before the change with this id.
+        before: The id of a change. Only the part of the timeline before this change is returned.
 
     Returns:
-        None if the repository was never polled.
+        The data, or None if the repository was never polled.
     """
     found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
     if not found:
@@ -128,10 +129,15 @@ def repository(query: Query, name: str, before: int) -> Row | None:
 
 
 def tag(query: Query, name: str, tag_name: str) -> Row | None:
-    """Return the data of a tag's page: its digests, its changes, and gaps in coverage.
+    """Return the data of a tag's page: digests, changes, and gaps in coverage.
+
+    Args:
+        query: The function that runs the queries.
+        name: Full name of the repository.
+        tag_name: Name of the tag.
 
     Returns:
-        None if no change of the tag is recorded.
+        The data, or None if no change of the tag is recorded.
     """
     found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
     if not found:
@@ -161,12 +167,15 @@ def tag(query: Query, name: str, tag_name: str) -> Row | None:
 
 
 def coverage_gaps(query: Query, name: str) -> list[Row]:
-    """Return the gaps in a repository's coverage, newest first, by the saved question."""
+    """Return the gaps in a repository's coverage, newest first.
+
+    The SQL is that of the saved question ``holes``.
+    """
     return query(_GAPS_SQL, {"repository": name, "minutes": None})
 
 
 def summarize(change: Row) -> str:
-    """Describe a change: added, deleted, moved, or the names of the changed fields."""
+    """Return ``added``, ``deleted``, ``moved``, or the names of the changed fields."""
     if change["kind"] != "updated":
         return str(change["kind"])
     if change["moved"]:
@@ -189,14 +198,15 @@ def timeline(
     """Merge a repository's changes and the gaps in its coverage, newest first.
 
     Args:
-        changes: The changes of this page, newest first, without those of the first listing.
+        changes: The changes of this page, newest first, without the tags that the first listing
+            added.
         gaps: All gaps, as `coverage_gaps` returns them.
-        baseline: When the repository was first listed and how many tags it had. None if the first
-            listing is on a later page.
-        until: Time of the last change on the page before this one. None on the first page.
+        baseline: A row with the time of the first listing and its number of tags. None if a later
+            page shows the first listing.
+        until: Time of the last change on the previous page. None on the first page.
 
     Returns:
-        Rows whose key ``entry`` is ``change``, ``gap`` or ``first listing``.
+        Rows. The value of the key ``entry`` is ``change``, ``gap`` or ``first listing``.
     """
     entries = [{**row, "entry": "change", "summary": summarize(row)} for row in changes]
     oldest = "" if baseline else entries[-1]["observed_at"] if entries else ""
@@ -205,7 +215,7 @@ def timeline(
         for gap in gaps
         if oldest <= (ended := gap["unseen_until"] or _NEVER) and (not until or ended < until)
     ]
-    # A change that was seen at the end of a gap is shown above the gap.
+    # If a change was observed at the end of a gap, the change is shown above the gap.
     entries.sort(key=_sort_key, reverse=True)
     if baseline:
         at = baseline["first_observed_at"]

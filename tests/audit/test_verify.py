@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tagsync.audit import verify
 from tagsync.audit.queries import Audit
 from tagsync.database.digest_index import search_terms
 from tagsync.database.hash_chain import GENESIS, link
@@ -233,7 +234,7 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "the newest change deleted, and undone in the mirror": (
         (undo_newest_change_in_mirror, DELETE_NEWEST_CHANGE),
         "images",
-        "the change that brought it is missing",
+        "no change and no index references it",
     ),
     "the fields of a change, with the whole chain": (
         (
@@ -256,7 +257,7 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "fields that are not an object, with the whole chain": (
         ("UPDATE changes SET fields = '[]' WHERE id = 5", rebuild_chain),
         "tags",
-        "has fields that are not the JSON of pairs",
+        "has fields that are not a JSON object of pairs",
     ),
     "a deletion removed, with the whole chain": (
         (
@@ -270,22 +271,22 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "a manifest": (
         ("UPDATE images SET manifest = manifest || ' ' WHERE verified",),
         "images",
-        "is not what its digest",
+        "does not match its digest",
     ),
     "a manifest removed": (
         ("UPDATE images SET manifest = NULL",),
         "images",
-        "is missing and so cannot be",
+        "is missing, so it cannot match",
     ),
     "the image_id of an image": (
         (f"UPDATE images SET image_id = '{'0' * 64}'",),
         "images",
-        "is not what its digest",
+        "does not match its digest",
     ),
     "whether a manifest is verified": (
         ("UPDATE images SET verified = 0",),
         "images",
-        "is what its digest",
+        "matches its digest",
     ),
     "the image_id of an image removed": (
         ("UPDATE images SET image_id = NULL",),
@@ -320,27 +321,27 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "the newest change deleted, its image made part of an index": (
         (undo_newest_change_in_mirror, make_newest_image_part_of_another, DELETE_NEWEST_CHANGE),
         "images",
-        "the change that brought it is missing",
+        "no change and no index references it",
     ),
     "an invalid value of verified": (
         ("UPDATE images SET verified = 7",),
         "images",
-        "and verified is 7",
+        "but verified is 7",
     ),
     "the time of the last poll": (
         ("UPDATE repositories SET last_attempt_at = '2020-01-01T00:00:00.000Z'",),
         "observations",
-        "was last polled at 2020-01-01T00:00:00.000Z by its own row",
+        "was last polled at 2020-01-01T00:00:00.000Z according to its own row",
     ),
     "the start of the last listing": (
         ("UPDATE repositories SET not_before = '2999-01-01T00:00:00.000Z'",),
         "observations",
-        "so that listing cannot have begun at 2999",
+        "so the listing cannot have begun at 2999",
     ),
     "the start of the last listing removed": (
         ("UPDATE repositories SET not_before = NULL",),
         "observations",
-        "so that listing cannot have begun at None",
+        "so the listing cannot have begun at None",
     ),
     "an image removed from the search index": (
         (remove_from_search_index,),
@@ -370,7 +371,7 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "an image without a change": (
         ("INSERT INTO images (digest, first_observed_at) VALUES ('sha256:0', 't')",),
         "images",
-        "image sha256:0: the change that brought it is missing",
+        "image sha256:0: no change and no index references it",
     ),
     "the ids of two images swapped": (
         (
@@ -383,7 +384,7 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
     "the number of listings": (
         ("UPDATE repositories SET version = version + 1 WHERE id = 1",),
         "observations",
-        "complete listings by its own row",
+        "complete listings according to its own row",
     ),
     "a row of the mirror": (
         ("UPDATE tags SET digest = 'sha256:0' WHERE tag = 'v3'",),
@@ -492,6 +493,14 @@ def test_alteration_is_found(original: Path, database: Path, name: str) -> None:
             "the trigger mine is not tagsync's",
         ),
         (
+            "CREATE TRIGGER mine BEFORE INSERT ON image_search_data BEGIN SELECT 1; END",
+            "the trigger mine is not tagsync's",
+        ),
+        (
+            "CREATE TRIGGER mine BEFORE INSERT ON _sqlite_migrations BEGIN SELECT 1; END",
+            "the trigger mine is not tagsync's",
+        ),
+        (
             "DROP VIEW change_log; CREATE VIEW change_log AS SELECT 1",
             "the view change_log is altered",
         ),
@@ -531,6 +540,18 @@ def test_value_of_the_wrong_type_is_found(
     assert faults.pop("schema") == fault
     assert set(faults.values()) == {f"not checked, because {fault}"}
     assert len(faults) == 4
+
+
+def test_swapped_ids_change_the_sum_of_the_index() -> None:
+    """The sum over the search index differs for any two images whose ids are swapped."""
+    for number in range(500):
+        sums = []
+        for ids in ((1, 2), (2, 1)):
+            index_sum = verify._IndexSum()  # noqa: SLF001  the sum has no other face
+            for term, image_id in zip((f"a{number}", f"b{number}"), ids, strict=True):
+                index_sum.add((term,), image_id)
+            sums.append(index_sum)
+        assert sums[0] != sums[1]
 
 
 def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Path) -> None:
@@ -585,4 +606,4 @@ def test_image_recorded_as_unverified_is_not_a_fault(
     assert faults_of(database) == {}
     with Audit.open(database) as audit:
         (row,) = (row for row in audit.verify() if row["check"] == "images")
-    assert row["detail"] == "1 were not what their digests say when they came"
+    assert row["detail"] == "manifests that did not match their digests when they were recorded: 1"

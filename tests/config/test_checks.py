@@ -78,6 +78,48 @@ def test_invalid_endpoint_is_refused(endpoint: str) -> None:
     assert SECRET not in sentence
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "corrected"),
+    [
+        *(
+            ("https://h/v2", "https://h"),
+            ("https://h/v2/", "https://h"),
+            ("https://h//", "https://h"),
+        ),
+        *(("https://h/x/v2//", "https://h/x"), ("https://h//v2", "https://h")),
+        *(("https://h/x", "https://h/x"), ("https://h/v2/x", "https://h/v2/x")),
+        *(("https://h/xv2", "https://h/xv2"), ("https://v2", "https://v2")),
+        *(("https://h/v2/manage", "https://h"), ("HTTPS://H:5000/v2", "HTTPS://H:5000")),
+    ],
+)
+def test_path_of_the_api_is_removed_from_an_endpoint(endpoint: str, corrected: str) -> None:
+    """An endpoint that ends with the path of the API is corrected, because tagsync appends it."""
+    text = MINIMAL.replace("https://swr-api.example.com", endpoint)
+    assert parsed(text).registries["swr"].endpoint == corrected
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "advice"),
+    [
+        ("registry.example.com", "write https://registry.example.com"),
+        ("registry.example.com:5000/x", "write https://registry.example.com:5000/x"),
+        ("//registry.example.com", "write https://registry.example.com"),
+        ("localhost:5000", "write http://localhost:5000, or https://localhost:5000 if"),
+        ("127.0.0.1:5000/v2/", "write http://127.0.0.1:5000, or https://127.0.0.1:5000 if"),
+        ("[::1]:5000", "write http://[::1]:5000, or https://"),
+    ],
+)
+@pytest.mark.parametrize("text", [MINIMAL, OCI])
+def test_endpoint_without_a_scheme_is_refused_with_advice(
+    text: str, endpoint: str, advice: str
+) -> None:
+    """The error for an endpoint without a scheme says what to write."""
+    address = "https://swr-api.example.com" if text == MINIMAL else "https://registry.example.com"
+    sentence = refusal(text.replace(address, endpoint))
+    assert "has no scheme: " in sentence
+    assert advice in sentence
+
+
 def test_credentials_need_tls() -> None:
     """Credentials over http:// to another host are refused."""
     sentence = refusal(with_token('"env:SWR_TOKEN"', "http://swr-api.example.com"))
@@ -119,6 +161,10 @@ def test_anonymous_access_needs_no_tls() -> None:
         (f"{MINIMAL}[[registries.watch]]\nrepositories = ['a/b']\ntags = ['v*']\n", ("oci",)),
         (f"{MINIMAL}[[registries.watch]]\nrepositories = ['a/b']\nmanifests = true\n", ("oci",)),
         (
+            f"{MINIMAL}[[registries.watch]]\nrepositories = ['a/b']\nexclude_tags = ['x']\n",
+            ("oci",),
+        ),
+        (
             OCI.replace("registry.example.com", "hub.docker.com"),
             ("https://registry-1.docker.io",),
         ),
@@ -141,9 +187,10 @@ def test_keys_must_fit_the_kind_of_registry(text: str, words: tuple[str, ...]) -
         assert word in sentence
 
 
+@pytest.mark.parametrize("key", ["tags", "exclude_tags"])
 @pytest.mark.parametrize("glob", ["", "v 1", "team/api:v*", "v[1", "v*\u001b[31m"])
-def test_impossible_tag_glob_is_refused(glob: str, tmp_path: Path) -> None:
+def test_impossible_tag_glob_is_refused(glob: str, key: str, tmp_path: Path) -> None:
     """A glob that no tag can match is refused, because it would resolve nothing."""
-    watch = f"[[registries.watch]]\nrepositories = ['a/b']\ntags = [{json.dumps(glob)}]\n"
-    with pytest.raises(ConfigError, match="matches no tag"):
+    watch = f"[[registries.watch]]\nrepositories = ['a/b']\n{key} = [{json.dumps(glob)}]\n"
+    with pytest.raises(ConfigError, match=f"^{key}: .*matches no tag"):
         parse(f"{OCI}{watch}", {}, tmp_path)

@@ -124,7 +124,12 @@ def test_default_jitter() -> None:
         ("", 'interval = "5m"\ncron = "* * * * *"', "a watch of 'swr' has both"),
         ('jitter = "40s"', 'interval = "1m"', "jitter of more than half its interval"),
         ("", 'cron = "* * * *"', "invalid cron expression '* * * *'; write minute"),
-        ("", 'cron = "* * * * * *"', "invalid cron expression '* * * * * *'; write minute"),
+        ("", 'cron = "* * * * * *"', "has six fields, and tagsync has none for seconds"),
+        ("", 'cron = "@every 6h"', 'write it as interval, like interval = "6h"'),
+        ("", 'cron = "@reboot"', "invalid cron expression '@reboot'; write minute"),
+        ("", 'cron = "CRON_TZ=Nowhere/X 0 6 * * *"', "the time zone 'Nowhere/X' is unknown"),
+        ("", 'cron = "CRON_TZ=../zone 0 6 * * *"', "the time zone '../zone' is unknown"),
+        ("", 'cron = "CRON_TZ=Europe/Berlin"', "invalid cron expression"),
         ("", 'cron = "61 * * * *"', "invalid cron expression '61 * * * *' (Bad minute)"),
         ("", 'cron = "0 0 31 4 *"', "(Bad day-of-month)"),
         ("", "cron = 5", "invalid cron expression 5"),
@@ -190,6 +195,15 @@ def test_load_reads_a_file(tmp_path: Path) -> None:
     assert config.database == tmp_path / "sub" / "mirror/tags.db"
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_file_of_a_windows_editor_is_read(tmp_path: Path, mark: bytes, ending: bytes) -> None:
+    """A byte order mark and CRLF at the ends of lines are accepted."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(mark + EVERYTHING.encode().replace(b"\n", ending))
+    assert load(path, {}) == parse(EVERYTHING, {}, tmp_path)
+
+
 def test_load_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
     """The error for an unreadable file has its path and the reason."""
     (tmp_path / "binary").write_bytes(b'[store]\npath = "\xff"\n')
@@ -250,4 +264,36 @@ def test_keys_of_an_oci_registry(tmp_path: Path) -> None:
     (watch,) = parse(f"{text}tags = ['v*', 'latest']\nmanifests = true\n", {}, tmp_path).watches
     assert (watch.tags, watch.manifests) == (("v*", "latest"), True)
     (watch,) = parse(text, {}, tmp_path).watches
-    assert (watch.tags, watch.manifests) == (("*",), False)
+    assert (watch.tags, watch.exclude_tags, watch.manifests) == (("*",), (), False)
+    (watch,) = parse(f"{text}exclude_tags = ['sha256-*.sig']\n", {}, tmp_path).watches
+    assert watch.exclude_tags == ("sha256-*.sig",)
+
+
+@pytest.mark.parametrize(
+    ("cron", "parsed_cron"),
+    [
+        ("@hourly", "0 * * * *"),
+        ("@Daily", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        (" 0  6 * * SUN ", "0 6 * * SUN"),
+        ("0 6 * * 7", "0 6 * * 7"),
+        ("0 0 L * *", "0 0 L * *"),
+        ("CRON_TZ=Europe/Berlin 0 6 * * *", "CRON_TZ=Europe/Berlin 0 6 * * *"),
+        ("TZ=Europe/Berlin @daily", "CRON_TZ=Europe/Berlin 0 0 * * *"),
+    ],
+)
+def test_cron_as_other_tools_take_it(cron: str, parsed_cron: str) -> None:
+    """The names of crontab(5) and a time zone are accepted."""
+    (watch,) = parsed(watching("a/b") + f'cron = "{cron}"\n').watches
+    assert watch.cron == parsed_cron
+
+
+def test_jitter_of_a_watch_may_be_none() -> None:
+    """A jitter of 0 means none, and is not replaced by the schedule's."""
+    text = '[schedule]\njitter = "10s"\n' + watching("a/b")
+    (watch,) = parsed(f"{text}jitter = 0\n").watches
+    assert watch.jitter == timedelta()
+    (watch,) = parsed(text).watches
+    assert watch.jitter == timedelta(seconds=10)

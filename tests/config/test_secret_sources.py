@@ -26,6 +26,14 @@ def test_secret_from_a_file(tmp_path: Path) -> None:
         assert read_secret(SecretName(name), {}, tmp_path).reveal() == SECRET
 
 
+def test_secret_of_a_windows_editor(tmp_path: Path) -> None:
+    """A byte order mark and the end of a line are removed from a secret."""
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    for name in ("file:token", "credential:token"):
+        assert read_secret(SecretName(name), env, tmp_path).reveal() == SECRET
+
+
 def test_secret_from_systemd(tmp_path: Path) -> None:
     """``credential:`` reads a file in systemd's folder for credentials."""
     (tmp_path / "swr").write_text(SECRET)

@@ -32,17 +32,32 @@ def test_unknown_key_is_named_with_the_nearest(
 
 
 @pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("[store]\ncolour = 'red'\n", "path"),
+        ("[metrics]\nx = 1\n", "listen"),
+        ("[database]\n", "metrics, registries, schedule, store"),
+    ],
+)
+def test_unknown_key_without_a_near_one(text: str, keys: str) -> None:
+    """If no key is near, the error does not suggest one, and names all keys of the table."""
+    sentence = refusal(text)
+    assert "nearest" not in sentence
+    assert sentence.endswith(f"the keys here are {keys}")
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ("store = 1\n", "store"),
         ("[store]\npath = 1\n", "store.path"),
-        ("[schedule]\ninterval = 300\n", "schedule.interval"),
+        ("[schedule]\ninterval = true\n", "schedule.interval"),
         ("registries = {}\n", "registries"),
         (f'{MINIMAL}concurrency = "8"\n', "concurrency"),
         (f"{MINIMAL}concurrency = 1.5\n", "concurrency"),
         (f"{MINIMAL}concurrency = true\n", "concurrency"),
         (f'{MINIMAL}requests_per_second = "fast"\n', "requests_per_second"),
-        (f"{MINIMAL}max_listing_size = 1000\n", "max_listing_size"),
+        (f"{MINIMAL}max_listing_size = true\n", "max_listing_size"),
         (f"{MINIMAL}kind = 1\n", "kind"),
         (f"{MINIMAL}[[registries.watch]]\nrepositories = 'a/b'\n", "repositories"),
         (f"{MINIMAL}[[registries.watch]]\nrepositories = [1]\n", "repositories"),

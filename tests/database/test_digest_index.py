@@ -40,6 +40,15 @@ def test_image_is_found_once_its_manifest_is_indexed(db: Connection) -> None:
         assert [row[0] for row in digest_index.images_referencing(db, digits)] == ["sha256:1"]
 
 
+@pytest.mark.parametrize(
+    "text", ['"x', "", "a", "aaaaa", "a OR b", 'aaaaaa" OR "', "AAAAAA", "é" * 9]
+)
+def test_text_that_is_not_a_digest_finds_nothing(db: Connection, text: str) -> None:
+    """Text that a registry may send as a digest is never read as a query of FTS5."""
+    digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
+    assert list(digest_index.images_referencing(db, text)) == []
+
+
 def test_terms_can_be_read_without_writing(db: Connection, database: Path) -> None:
     """The terms of the index are readable on a read-only connection."""
     digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])

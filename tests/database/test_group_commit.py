@@ -13,6 +13,7 @@ import pytest
 
 from tagsync.database.connection import Connection
 from tagsync.database.group_commit import GroupCommit
+from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DatabaseLocked, StoreError
 from tests.support.calls import raised_by
 
@@ -70,7 +71,7 @@ def db(database: Path) -> Iterator[CountingConnection]:
 
 @pytest.fixture
 def group_commit(db: CountingConnection, database: Path) -> GroupCommit:
-    return GroupCommit(db, database)
+    return GroupCommit(db, database, WriterLock(database, 0))
 
 
 def insert(name: str) -> Write:
@@ -197,7 +198,7 @@ def test_interrupt_leaves_no_transaction_open(database: Path) -> None:
     with closing(
         sqlite3.connect(database, isolation_level=None, factory=InterruptedConnection)
     ) as db:
-        group_commit = GroupCommit(db, database)
+        group_commit = GroupCommit(db, database, WriterLock(database, 0))
         with pytest.raises(KeyboardInterrupt):
             group_commit.run(lambda _: None)
         assert not db.in_transaction

@@ -173,3 +173,16 @@ def test_full_name_is_a_column(poll_listing: PollListing, query: Query) -> None:
     assert query("SELECT id, namespace FROM repositories WHERE full_name = 'swr/team/api'") == [
         (1, "team")
     ]
+
+
+def test_a_reworded_error_does_not_split_an_observation(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """Polls that fail in the same way are one observation, however the error is worded."""
+    for page in range(3):
+        scripted.script.append(InconsistentListing(f"page {page} repeats a tag"))
+        poll(job, store, clock=clock)
+        clock.advance(minutes=1)
+    scripted.script.append(MalformedResponse("page 3 is not JSON"))
+    poll(job, store, clock=clock)
+    assert query(OBSERVATIONS) == [("failed", "inconsistent", 3), ("failed", "malformed", 1)]

@@ -269,7 +269,7 @@ def test_database_of_a_newer_version_is_rejected(database: Path) -> None:
         " VALUES ('tagsync', 'from_the_future', 'now')",
     )
     for opener in (Store.open, Store.open_for_reading):
-        with pytest.raises(UnusableDatabase, match="newer tagsync"):
+        with pytest.raises(UnusableDatabase, match="another tagsync, probably a newer one"):
             opener(database)
 
 
@@ -287,7 +287,7 @@ def test_folder_instead_of_a_database_is_rejected(
 ) -> None:
     """A folder in place of the database file is rejected and called a folder."""
     (tmp_path / "kept").touch()
-    with pytest.raises(UnusableDatabase, match="is a folder: let store"), opened(tmp_path):
+    with pytest.raises(UnusableDatabase, match="is a folder: set store"), opened(tmp_path):
         pass
 
 

@@ -217,7 +217,7 @@ def test_unfetched_manifest_is_fetched_by_the_next_poll(
     assert query("SELECT detail FROM observations") == [
         (
             (
-                "the manifest of v1 is not what its digest or image_id says;"
+                "the manifest of v1 does not match its digest or image_id;"
                 " some manifests could not be fetched yet"
             ),
         )

@@ -1,5 +1,6 @@
 """One poll: its outcome, and what it records."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -315,4 +316,44 @@ def test_altered_manifest_of_a_known_digest_is_logged(
     assert [e["tag"] for e in logged if e["event"] == "image.unverified"] == ["v2"]
     assert query("SELECT verified FROM images") == [(1,)]
     details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
-    assert details == [None, "the manifest of v2 is not what its digest or image_id says"]
+    assert details == [None, "the manifest of v2 does not match its digest or image_id"]
+
+
+def test_bad_field_is_recorded_as_null_and_named(
+    connect: Callable[..., Registry], store: Store, query: Query, logged: Events, database: Path
+) -> None:
+    """A field of another type costs neither its tag nor the listing, and is named."""
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "first")
+        swr.push("team/api", "v2", "first")
+        swr.set_fields("team/api", "v2", size="123", is_trusted="no")
+        job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
+        assert counts(poll(job, store)) == ("ok", 2, 0, 0)
+        assert counts(poll(job, store)) == ("ok", 0, 0, 0)
+    assert query("SELECT tag, size IS NULL, is_trusted FROM tags ORDER BY tag") == [
+        ("v1", 0, 0),
+        ("v2", 1, None),
+    ]
+    ((reasons, detail),) = query("SELECT reasons, detail FROM observations")
+    assert reasons == "bad_field"
+    assert "size, is_trusted of v2 in another type than documented" in detail
+    (line,) = [event for event in logged if event["event"] == "tag.bad_field"]
+    assert (line["tag"], line["fields"]) == ("v2", ["size", "is_trusted"])
+    assert_history_is_whole(database)
+
+
+def test_sha512_digest_is_recorded_and_verified(
+    connect: Callable[..., Registry], store: Store, query: Query, database: Path
+) -> None:
+    """A manifest whose digest is by SHA-512 is recorded as verified, and stays so in `verify`."""
+    text = '{"schemaVersion":2}'
+    digest = "sha512:" + hashlib.sha512(text.encode()).hexdigest()
+    with Emulator() as swr:
+        swr.create_repository("team/api")
+        rows = [{"Tag": "v1", "digest": digest, "manifest": text}]
+        swr.answer_next(200, rows, {"Content-Range": "0-1/1"})
+        assert (
+            counts(poll(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store))[0] == "ok"
+        )
+    assert query("SELECT digest, verified FROM images") == [(digest, 1)]
+    assert_history_is_whole(database)

@@ -1,15 +1,16 @@
-"""Run Debian's docker-registry on loopback, and push to it."""
+"""Run docker-registry or its successor distribution on loopback, and push to it."""
 
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from shutil import which
-from typing import Any
+from shutil import copytree, which
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -18,6 +19,12 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+Auth = Callable[[httpx.Request], httpx.Request]
+"""A function that adds the credential to a request."""
+
+_PATIENCE: Final = 20
+"""Seconds that a registry may take to start or to stop."""
 
 
 def require(*programs: str) -> None:
@@ -37,18 +44,24 @@ def digest_of(content: bytes) -> str:
 
 
 class DockerRegistry:
-    """A running registry, with a client that pushes to it."""
+    """A running registry, with a client that pushes to it.
+
+    Attributes:
+        host: Its host and port.
+        url: Its URL, without a path.
+        client: Sends the requests.
+    """
 
     def __init__(
-        self, data: Path, host: str, scheme: str, headers: Mapping[str, str], verify: Any
+        self, data: Path, host: str, *, scheme: str = "http", auth: Auth | None, verify: Any
     ) -> None:
-        self._data = data
+        self._repositories = data / "docker" / "registry" / "v2" / "repositories"
         self.host = host
         self.url = f"{scheme}://{host}"
         # An explicit transport makes httpx ignore the proxy settings of the environment.
         self.client = httpx.Client(
             base_url=self.url,
-            headers=headers,
+            auth=auth,
             transport=httpx.HTTPTransport(verify=verify),
             timeout=30,
         )
@@ -97,10 +110,14 @@ class DockerRegistry:
 
     def tag(self, repository: str, tag: str, digest: str) -> None:
         """Write a tag into the registry's own files, which is fast even for thousands."""
-        manifests = self._data / f"docker/registry/v2/repositories/{repository}/_manifests"
-        link = manifests / "tags" / tag / "current" / "link"
+        tags = self._repositories / repository / "_manifests" / "tags"
+        link = tags / tag / "current" / "link"
         link.parent.mkdir(parents=True)
         link.write_text(digest)
+
+    def copy(self, repository: str, to: str) -> None:
+        """Copy a repository within the registry's own files, which is fast even for thousands."""
+        copytree(self._repositories / repository, self._repositories / to)
 
     def manifest(self, repository: str, reference: str) -> bytes:
         """Return the bytes of a manifest."""
@@ -108,28 +125,41 @@ class DockerRegistry:
         path = f"/v2/{repository}/manifests/{reference}"
         return self.client.get(path, headers=headers).raise_for_status().content
 
-    def delete(self, repository: str, digest: str) -> None:
-        """Delete a manifest, and with it every tag that points to it."""
-        self.client.delete(f"/v2/{repository}/manifests/{digest}").raise_for_status()
+    def tags(self, repository: str) -> dict[str, str]:
+        """Return the digest of each tag, as the registry tells it."""
+        listed = self.client.get(f"/v2/{repository}/tags/list").raise_for_status().json()
+        return {tag: self.digest(repository, tag) for tag in listed["tags"] or ()}
+
+    def digest(self, repository: str, tag: str) -> str:
+        """Return the digest of a tag, as the registry tells it."""
+        headers = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
+        head = self.client.head(f"/v2/{repository}/manifests/{tag}", headers=headers)
+        return str(head.raise_for_status().headers["Docker-Content-Digest"])
+
+    def delete(self, repository: str, reference: str) -> None:
+        """Delete a tag, or a manifest by its digest, and with it every tag that points to it."""
+        self.client.delete(f"/v2/{repository}/manifests/{reference}").raise_for_status()
 
 
 @contextmanager
 def running(
     folder: Path,
     *,
-    auth: Mapping[str, Any] | None = None,
+    program: str = "docker-registry",
+    access: Mapping[str, Any] | None = None,
     tls: tuple[Path, Path] | None = None,
     verify: Any = True,
-    headers: Mapping[str, str] | None = None,
+    auth: Auth | None = None,
 ) -> Iterator[DockerRegistry]:
     """Run a registry on a port that the system chose.
 
     Args:
         folder: Where the registry keeps its files.
-        auth: The ``auth`` section of its configuration.
+        program: ``docker-registry``, or the path of distribution's ``registry``.
+        access: The ``auth`` section of its configuration.
         tls: The files of its certificate and key.
         verify: How the client that fills it verifies the certificate, as httpx takes it.
-        headers: Headers that this client sends.
+        auth: The credential of this client.
     """
     http: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "made-up"}
     if tls:
@@ -140,57 +170,51 @@ def running(
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
         "http": http,
-        **({"auth": auth} if auth else {}),
+        **({"auth": access} if access else {}),
     }
     path = folder / "registry.yml"
     path.write_text(json.dumps(configuration))  # JSON is valid YAML
+    command = [program, "serve", str(path)]
+    with serving(command, folder, r"listening on 127\.0\.0\.1:(\d+)") as host:
+        scheme = "https" if tls else "http"
+        registry = DockerRegistry(data, host, scheme=scheme, auth=auth, verify=verify)
+        with registry.client:
+            yield registry
+
+
+@contextmanager
+def serving(command: Sequence[str], folder: Path, listening: str) -> Iterator[str]:
+    """Run a server, and yield its host and port once it listens.
+
+    Args:
+        command: The server's program and arguments.
+        folder: Where its log is written.
+        listening: A regular expression for the line that it logs then. Its group is the port.
+    """
     log = folder / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["docker-registry", "serve", str(path)],
+            command,
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={"PATH": os.environ["PATH"]},
         )
     try:
-        host = _address(process, log)
-        scheme = "https" if tls else "http"
-        registry = DockerRegistry(data, host, scheme, headers or {}, verify)
-        with registry.client:
-            yield registry
+        yield f"127.0.0.1:{_port(process, log, listening)}"
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(_PATIENCE)
+        finally:
+            process.kill()
 
 
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return the host and port of the registry, which it logs once it listens."""
-    follow = ["timeout", "20", "tail", "-n", "+1", "-F", f"--pid={process.pid}", str(log)]
-    with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tail:
-        assert tail.stdout
-        for line in tail.stdout:
-            if match := re.search(rb"listening on (127\.0\.0\.1:\d+)", line):
-                tail.terminate()
-                return match[1].decode()
-    raise RuntimeError(f"docker-registry did not begin to listen: {log.read_text()}")
-
-
-def skopeo(*arguments: str, environment: Mapping[str, str] | None = None) -> bytes:
-    """Run skopeo and return its output; it inherits no proxy and no credentials."""
-    done = subprocess.run(
-        ["skopeo", *arguments],
-        capture_output=True,
-        check=False,
-        timeout=60,
-        env={"PATH": os.environ["PATH"], **(environment or {})},
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
-
-
-def skopeo_tags(registry: DockerRegistry, repository: str) -> dict[str, str]:
-    """Return the digest of each tag, computed from the bytes that skopeo gets."""
-    reference = f"docker://{registry.host}/{repository}"
-    listed: Sequence[str] = json.loads(skopeo("list-tags", "--tls-verify=false", reference))["Tags"]
-    raw = ("inspect", "--raw", "--tls-verify=false")
-    return {tag: digest_of(skopeo(*raw, f"{reference}:{tag}")) for tag in listed}
+def _port(process: "subprocess.Popen[bytes]", log: Path, listening: str) -> int:
+    """Return the port of a server, which it logs once it listens."""
+    until = time.monotonic() + _PATIENCE
+    while process.poll() is None and time.monotonic() < until:
+        if match := re.search(listening, log.read_text()):
+            return int(match[1])
+        time.sleep(0.01)
+    raise RuntimeError(f"{process.args!r} does not listen: {log.read_text()}")

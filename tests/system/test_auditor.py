@@ -323,7 +323,7 @@ def test_leftovers_of_a_killed_writer_need_write_access(
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "can write its folder" in error_line(as_nobody(["verify"], readable), 2)
+    assert "can write to its folder" in error_line(as_nobody(["verify"], readable), 2)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)

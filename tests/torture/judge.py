@@ -60,6 +60,8 @@ class Evidence(NamedTuple):
         lies: The lies that each registry told.
         logs: The logs of all processes.
         secrets: Texts that must appear nowhere.
+        lists_manifests: Whether a listing has the manifests. An OCI registry may delete one before
+            it is fetched.
     """
 
     database: Path
@@ -68,6 +70,7 @@ class Evidence(NamedTuple):
     lies: Mapping[str, Sequence[RecordedLie]]
     logs: Sequence[Log]
     secrets: Sequence[str]
+    lists_manifests: bool = True
 
 
 def judge(evidence: Evidence) -> list[str]:
@@ -80,7 +83,7 @@ def judge(evidence: Evidence) -> list[str]:
                 *_unsound(connection),
                 *_unlike_the_registries(connection, evidence.answers),
                 *_unlike_the_history(connection, changes),
-                *_bad_images(connection),
+                *_bad_images(connection, evidence),
             ]
         assert_history_is_whole(evidence.database)
     except (sqlite3.Error, AssertionError) as error:
@@ -146,7 +149,9 @@ def _unlike_the_history(connection: sqlite3.Connection, changes: Sequence[Row]) 
                 was = state.get(name)
                 yield f"change {change['id']} of {key} says {name} was {old!r} where it was {was!r}"
             state[name] = new
-        if not differing:
+        # A tag that an OCI registry lists without having its manifest consists of its name.
+        digests = change["old_digest"] or change["new_digest"]
+        if not differing and (change["kind"] == "updated" or digests):
             yield f"change {change['id']} of {key} changes nothing"
         at = change["observed_at"]
         if change["kind"] == "deleted":
@@ -161,8 +166,12 @@ def _unlike_the_history(connection: sqlite3.Connection, changes: Sequence[Row]) 
         yield f"the mirror's times are not the history's: {differing}"
 
 
-def _bad_images(connection: sqlite3.Connection) -> Iterator[str]:
+def _bad_images(connection: sqlite3.Connection, evidence: Evidence) -> Iterator[str]:
     for row in connection.execute("SELECT digest, manifest, verified FROM images"):
+        if row["manifest"] is None:
+            if evidence.lists_manifests:
+                yield f"{row['digest']} has no manifest"
+            continue
         if f"sha256:{sha256(row['manifest'].encode()).hexdigest()}" != row["digest"]:
             yield f"the manifest of {row['digest']} is another's"
         if row["verified"] != 1:
@@ -200,7 +209,7 @@ def _state_after(before: State | None, change: Row) -> State | None:
         return None
     fields = {name: new for name, (_, new) in json.loads(change["fields"]).items()}
     trusted = fields.get("is_trusted", before.is_trusted if before else False)
-    return State(change["new_digest"], is_trusted=trusted)
+    return State(change["new_digest"] or "", is_trusted=trusted)
 
 
 def _window(change: Row) -> Window:
@@ -242,7 +251,7 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
                 yield event
             elif event["event"] == "repository.baselined":
                 baselined.add(event["repository"])
-            elif event["event"].startswith("tag."):
+            elif event["event"].startswith("tag.") and event["event"] != "tag.unresolved":
                 logged.add(event["change_id"])
                 change = recorded.get(event["change_id"], {})
                 if event["event"] != f"tag.{change.get('kind')}" or any(

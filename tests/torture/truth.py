@@ -16,7 +16,7 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class State(NamedTuple):
-    """The state of a tag."""
+    """The state of a tag. The digest is empty while a registry has only the tag's name."""
 
     digest: str
     is_trusted: bool

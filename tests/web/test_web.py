@@ -17,8 +17,10 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 from typing import Any
 from urllib.parse import urlencode
 
@@ -519,7 +521,7 @@ def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: 
     assert "Traceback" not in answer.text
     assert database.read_bytes() == before
     beside = {path.name for path in database.parent.iterdir()} - {"config.toml", "tagsync.db"}
-    assert beside <= {"tagsync.db-wal", "tagsync.db-shm"}
+    assert beside <= {"tagsync.db-wal", "tagsync.db-shm", "tagsync.db.writer-lock"}
 
 
 @pytest.mark.parametrize(
@@ -545,6 +547,148 @@ def test_the_name_of_another_site_is_refused(
         answer = client.get(f"{site}{path}", headers={"Host": host})
         assert answer.status_code == status
         assert status == 200 or "team" not in answer.text
+
+
+# What a page of another site may make a browser request. The names of the headers are Fetch
+# Metadata's.
+
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+TEN_PARAMETERS = "&".join(f"p{number}=1" for number in range(10))
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [
+        ({}, "/tagsync?sql=select+1", 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, "/tagsync?sql=select+1", 200),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, "/tagsync/tags.json", 200),
+        (LINK, "/", 200),
+        (LINK, "/repository?name=swr/team/api", 200),
+        (LINK, f"/?{TEN_PARAMETERS}", 200),
+        (LINK, f"/?{TEN_PARAMETERS}&p10=1", 403),
+        (LINK, "/tagsync?sql=select+1", 403),
+        (LINK, "/tagsync?%73q%6c=select+1", 403),
+        (LINK, "/tagsync?SQL=select+1", 403),
+        (LINK, "/tagsync/tags?_where=1", 403),
+        (LINK, "/tagsync/tags?_where", 403),
+        (LINK | {"Sec-Fetch-Site": "same-site"}, "/", 200),
+        (LINK | {"Sec-Fetch-Site": "same-site"}, "/tagsync?sql=select+1", 403),
+        (LINK | {"Sec-Fetch-Site": "new-word"}, "/tagsync?sql=select+1", 403),
+        (LINK | {"Sec-Fetch-Dest": "iframe"}, "/", 403),
+        (LINK | {"Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}, "/", 403),
+        (LINK | {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors"}, "/", 403),
+        ({"Sec-Fetch-Site": "cross-site"}, "/", 403),
+        ({"Origin": "http://evil.example"}, "/", 403),
+        ({"Origin": "null"}, "/", 403),
+    ],
+)
+def test_requests_from_other_sites(
+    client: httpx.Client, site: str, headers: dict[str, str], path: str, status: int
+) -> None:
+    """Only a link to a page is answered, with few parameters and without SQL."""
+    answer = client.get(f"{site}{path}", headers=headers)
+    assert answer.status_code == status
+    assert (status == 403) == ("Copy the address into the address bar" in answer.text)
+    if headers.get("Sec-Fetch-Dest") == "document":
+        assert client.head(f"{site}{path}", headers=headers).status_code == 403
+
+
+def test_own_origin_is_not_another_site(client: httpx.Client, site: str) -> None:
+    """A browser without Fetch Metadata may send the pages' own origin."""
+    assert client.get(site, headers={"Origin": site}).status_code == 200
+
+
+@pytest.mark.parametrize(("parameters", "status"), [(100, 200), (101, 400), (9000, 400)])
+def test_number_of_parameters_is_bounded(
+    client: httpx.Client, site: str, parameters: int, status: int
+) -> None:
+    """Many parameters, which would keep Datasette busy for minutes, are refused at once."""
+    query = "&".join(f"p{number}=1" for number in range(parameters))
+    answer = client.get(f"{site}/?{query}", timeout=5)
+    assert answer.status_code == status
+    assert status == 200 or "at most 100 parameters" in answer.text
+
+
+class RecordingProxy:
+    """Sends requests on to the pages, and records the path and status of each."""
+
+    def __init__(self, site: str) -> None:
+        self.answers: list[tuple[str, int]] = []
+        answers = self.answers
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                headers = {key: value for key, value in self.headers.items() if key != "Connection"}
+                answer = httpx.get(f"{site}{self.path}", headers=headers, timeout=20)
+                answers.append((self.path, answer.status_code))
+                self.send_response(answer.status_code)
+                for name in ("content-type", "content-security-policy"):
+                    self.send_header(name, answer.headers[name])
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def foreign_page(body: str) -> Iterator[int]:
+    """Serve one page of another site, and yield its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(f"<title>another site</title>{body}".encode())
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_page_of_another_site_in_a_browser(browser: Browser, site: str, host: str) -> None:
+    """A real browser may follow a link from another site, but not load anything for its page."""
+    with closing(RecordingProxy(site)) as proxy:
+        body = (
+            f"<a href='{proxy.url}/questions'>link</a> "
+            f"<a href='{proxy.url}/tagsync?sql=select+1'>SQL</a> "
+            f"<img src='{proxy.url}/?image'>"
+            f"<iframe src='{proxy.url}/?frame'></iframe>"
+            f"<script>fetch('{proxy.url}/?fetch', {{mode: 'no-cors'}});"
+            f"fetch('{proxy.url}/?cors').catch(() => 0)</script>"
+        )
+        loads = {"/?image", "/?frame", "/?fetch", "/?cors"}
+        with foreign_page(body) as port:
+            browser.get(f"http://{host}:{port}/")
+            waiting = WebDriverWait(browser, 20, 0.05)
+            waiting.until(lambda _: loads <= {path for path, _ in proxy.answers})
+            assert {path: status for path, status in proxy.answers if path in loads} == (
+                dict.fromkeys(loads, 403)
+            )
+            follow(browser, By.LINK_TEXT, "link")
+            assert browser.find_element(By.TAG_NAME, "h1").text == "Questions"
+            browser.get(f"http://{host}:{port}/")
+            follow(browser, By.LINK_TEXT, "SQL")
+            assert "without SQL" in text_of(browser)
+            assert ("/questions", 200) in proxy.answers
+            assert ("/tagsync?sql=select+1", 403) in proxy.answers
+        browser.get(f"{proxy.url}/tagsync?sql=select+1")
+        assert proxy.answers[-1][1] == 200 or ("/tagsync?sql=select+1", 200) in proxy.answers
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(client: httpx.Client, site: str) -> None:
@@ -609,7 +753,10 @@ def test_a_wrong_url_of_datasette(client: httpx.Client, site: str) -> None:
     assert "Cannot sort table by nope" in wrong.text
     failed = client.get(f"{site}/tagsync/tags?_timelimit=x")
     assert failed.status_code == 500
-    assert "Datasette cannot answer this URL. If a page links to it: This is a bug" in failed.text
+    assert (
+        "Datasette cannot answer this URL. If a page links to this URL, this is a bug"
+        in failed.text
+    )
 
 
 # --- other processes, and the end ----------------------------------------------------------------
@@ -651,7 +798,11 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
         stack.callback(tmp_path.chmod, 0o755)
         site, _ = stack.enter_context(serving(arguments, tmp_path))
         assert "Nothing has been recorded yet" in client.get(site).text
-        assert sorted(found.name for found in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        assert sorted(found.name for found in tmp_path.iterdir()) == [
+            "config.toml",
+            "tagsync.db",
+            "tagsync.db.writer-lock",
+        ]
         path.chmod(0o644)
         tmp_path.chmod(0o755)
         writer = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
@@ -669,7 +820,11 @@ def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path
     Store.open(path).close()
     with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
         assert client.get(site).status_code == 200
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml", "tagsync.db"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "config.toml",
+            "tagsync.db",
+            "tagsync.db.writer-lock",
+        ]
         path.unlink()
         for page in PAGES:
             gone = client.get(f"{site}{page}")
@@ -700,6 +855,47 @@ def test_a_signal_ends_it_cleanly(
             process.send_signal(number)
             output = process.communicate(timeout=15)
         assert (process.returncode, *output) == (0, "", "")
+
+
+# A search for a long text in a longer one: SQLite compares them in one step, for minutes.
+NOT_INTERRUPTIBLE = "SELECT instr(zeroblob(60000000), CAST(zeroblob(30000000) || 'x' AS BLOB))"
+
+
+def test_a_query_that_cannot_be_interrupted_does_not_delay_the_end(tmp_path: Path) -> None:
+    """The process ends within five seconds of SIGTERM, whatever a query does."""
+    config = configure(tmp_path)
+    Store.open(tmp_path / "tagsync.db").close()
+    with serving(command("--config", config, "web", "--port", 0), tmp_path) as (site, process):
+        port = int(site.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as asking:
+            path = page_of("tagsync", sql=NOT_INTERRUPTIBLE)
+            asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            sleep(1)
+            process.send_signal(signal.SIGTERM)
+            output = process.communicate(timeout=5)
+        assert (process.returncode, *output) == (0, "", "")
+
+
+LARGE_QUERIES = {
+    "a value": "SELECT length(randomblob(900000000))",
+    "a joined text": (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)"
+        " SELECT group_concat(i || hex(zeroblob(200000))) FROM n"
+    ),
+    "many rows": (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 900)"
+        " SELECT randomblob(1000000) FROM n"
+    ),
+}
+
+
+@pytest.mark.parametrize("sql", LARGE_QUERIES.values(), ids=LARGE_QUERIES)
+def test_memory_of_a_query_is_bounded(client: httpx.Client, site: str, sql: str) -> None:
+    """A query that needs more memory fails with a sentence, and the next one is answered."""
+    answer = client.get(f"{site}/tagsync", params={"sql": sql})
+    assert answer.status_code == 400
+    assert "the query needs more than 256 MiB of memory" in answer.text
+    assert client.get(f"{site}/tagsync/tags").status_code == 200
 
 
 def test_a_long_query_is_interrupted(client: httpx.Client, site: str) -> None:
@@ -759,7 +955,7 @@ def make_older(path: Path) -> None:
     [
         (make_nothing, "there is no database at"),
         (make_foreign, "is a database of another program"),
-        (make_newer, "was written by a newer tagsync"),
+        (make_newer, "has the schema of another tagsync"),
         (make_older, "was last written by an older tagsync"),
     ],
 )

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, get_type_hints
 from urllib.parse import quote
 
 import msgspec
+import structlog
 
 from tagsync import manifests
 from tagsync.clock import Clock, timestamp, utc_now
@@ -31,8 +32,10 @@ from tagsync.errors import (
 from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client
-from tagsync.registries.responses import Answer, Refusal, Refusals, read_consistently
-from tagsync.registries.swr.paging import PagedRead, decode_list
+from tagsync.registries.responses import Answer, Refusal, Refusals
+from tagsync.registries.swr.paging import Page, PagedRead, decode_list, read_list
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 _ORDER: Final = {"order_column": "updated_at", "order_type": "desc"}
 """A fixed order, so that equal listings have equal bytes. The newest tag is first: if a tag is
@@ -49,19 +52,34 @@ _LARGEST_CLOCK_SKEW: Final = timedelta(minutes=14)
 """A larger difference of the clocks is reported as the likely cause of a refused login. SWR refuses
 signatures whose date differs by more than 15 minutes from its clock."""
 
+_PATH: Final = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9_.$-]+){2,}")
+"""The address of a repository, as ``docker pull`` accepts it: host, namespace and name."""
+
+_SHOWN_NAMES: Final = 10
+"""Maximum number of names in a log line."""
+
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Row(msgspec.Struct, gc=False):
-    """A row of the tag list. Real responses omit some keys, or send JSON's null."""
+class _RequiredFields(msgspec.Struct, gc=False):
+    """The fields of a row without which its tag is unknown.
+
+    If one of them has another type than documented, the whole list is an error.
+    """
 
     Tag: _Name
+    digest: str | None = None
+    deleted: str | None = None
+
+
+class _Row(_RequiredFields, gc=False):
+    """A row of the tag list. Real responses omit some keys, or send JSON's null."""
+
     id: _Int64 | None = None
     repo_id: _Int64 | None = None
     image_id: str | None = None
     manifest: str | None = None
-    digest: str | None = None
     schema: _Int64 | None = None
     path: str | None = None
     internal_path: str | None = None
@@ -69,10 +87,19 @@ class _Row(msgspec.Struct, gc=False):
     is_trusted: bool | None = None
     created: str | None = None
     updated: str | None = None
-    deleted: str | None = None
     scanned: bool | None = None
     tag_type: _Int64 | None = None
     domain_id: str | None = None
+
+
+class _RowWithBadFields(_Row, gc=False):
+    """A row in which some fields have another type than documented. These fields are None.
+
+    Attributes:
+        bad_fields: The names of these fields.
+    """
+
+    bad_fields: tuple[str, ...] = ()
 
 
 class _RepositoryRow(msgspec.Struct, gc=False):
@@ -90,7 +117,13 @@ class _Namespaces(msgspec.Struct, gc=False):
     namespaces: list[_Namespace] | None
 
 
-_decode_tags = msgspec.json.Decoder(list[_Row] | None).decode
+_decode_rows = msgspec.json.Decoder(list[_Row] | None).decode
+_decode_required_fields = msgspec.json.Decoder(list[_RequiredFields] | None).decode
+_decode_raw_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None).decode
+_FIELD_DECODERS: Final = {
+    name: msgspec.json.Decoder(kind).decode
+    for name, kind in get_type_hints(_Row, include_extras=True).items()
+}
 _decode_repositories = msgspec.json.Decoder(list[_RepositoryRow] | None).decode
 _decode_namespaces = msgspec.json.Decoder(_Namespaces).decode
 
@@ -119,7 +152,7 @@ class Swr:
     ) -> Listing | Unchanged:
         """Return all tags of a repository.
 
-        If the pages of the list contradict each other, the list is read again.
+        If the list is not consistent, it is read again; see `tagsync.registries.swr.paging`.
 
         Args:
             repository: ``namespace/name``. The name may contain slashes.
@@ -128,30 +161,24 @@ class Swr:
 
         Raises:
             RepositoryNotFound, NamespaceNotFound: If the repository does not exist.
-            InconsistentListing: If the pages contradicted each other in every attempt.
+            InconsistentListing: If no read, or no two reads in a row, gave a consistent list.
             RegistryError: If a complete listing cannot be read for any other reason.
         """
-        requests = size = 0
+        started: list[str] = []
 
-        def read() -> Listing | Unchanged:
-            nonlocal requests, size
-            started_at = timestamp(self._clock())
-            pages = PagedRead(
+        def new_read() -> PagedRead[_Row]:
+            started.append(timestamp(self._clock()))
+            return PagedRead(
                 self._page_requests(tags_path(repository), _ORDER),
                 _decode_tags,
                 lambda row: None if row.deleted else row.Tag,
                 self._max_bytes,
                 known,
             )
-            try:
-                pages.read()
-                return self._listing(pages, started_at)
-            finally:
-                requests += pages.requests
-                size += pages.size
 
-        listing = read_consistently(read, repository)
-        return msgspec.structs.replace(listing, requests=requests, size=size)
+        pages = read_list(new_read, repository)
+        # A row that two reads lack was missing since the first of them began.
+        return self._listing(pages, repository, started[-2 if pages.confirmed else -1])
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
         """Return the repositories that match one of the globs.
@@ -194,18 +221,19 @@ class Swr:
         return sorted(exact | {row.name for row in rows if row.name.startswith(beginnings)})
 
     def _repositories(self, path: str, query: Mapping[str, str]) -> set[str]:
-        def read() -> set[str]:
-            fetch = self._page_requests(path, {**query, **_REPOSITORY_ORDER})
-            pages = PagedRead(fetch, _decode_repositories, _full_name, self._max_bytes)
-            pages.read()
-            for page in pages.pages:
-                _check_names(page.rows, page.answer.url)
-            return {_full_name(row) for page in pages.pages for row in page.rows}
-
+        fetch = self._page_requests(path, {**query, **_REPOSITORY_ORDER})
         try:
-            return read_consistently(read, path)
+            pages = read_list(
+                lambda: PagedRead(fetch, _decode_repositories, _full_name, self._max_bytes), path
+            )
         except NamespaceNotFound:
             return set()
+        rows = [row for page in pages.pages for row in page.rows]
+        ignored = sorted({_full_name(row) for row in rows if not _can_be_path(row)})
+        if ignored:
+            names = [truncate(name) for name in ignored[:_SHOWN_NAMES]]
+            log.warning("discovery.names_ignored", path=path, names=names, count=len(ignored))
+        return {_full_name(row) for row in rows if _can_be_path(row)}
 
     def _page_requests(
         self, path: str, parameters: Mapping[str, str]
@@ -223,10 +251,13 @@ class Swr:
 
         return fetch
 
-    def _listing(self, pages: PagedRead[_Row], started_at: str) -> Listing | Unchanged:
+    def _listing(
+        self, pages: PagedRead[_Row], repository: str, started_at: str
+    ) -> Listing | Unchanged:
         finished_at = timestamp(self._clock())
         if pages.unchanged:
             return Unchanged(started_at, finished_at, pages.fingerprint, pages.requests, pages.size)
+        _check_repository(pages.pages, repository)
         tags: dict[str, Tag] = {}
         images: dict[str, Image] = {}
         unverified = tuple(
@@ -245,6 +276,12 @@ class Swr:
             requests=pages.requests,
             size=pages.size,
             unverified=unverified,
+            bad_fields={
+                row.Tag: row.bad_fields
+                for page in pages.pages
+                for row in page.rows
+                if isinstance(row, _RowWithBadFields) and row.Tag in tags
+            },
             source="swr",
         )
 
@@ -304,20 +341,78 @@ REFUSALS: Final = Refusals(
 """The meaning of the error codes of SWR and of its gateway (``APIGW``)."""
 
 
-def _check_names(rows: Sequence[_RepositoryRow], url: str) -> None:
-    """Check that names can be part of a path without changing its meaning.
+def _decode_tags(body: bytes) -> list[_Row] | None:
+    """Decode a page of the tag list. A field of another type than documented becomes None.
 
     Raises:
-        MalformedResponse: If a name is ``.`` or ``..``, if a namespace contains a slash, or if the
-            name of a repository contains ``$``, which means a slash in a path.
+        msgspec.DecodeError: If the body is not a list of rows, or if one of `_RequiredFields` has
+            another type than documented.
     """
-    for row in rows:
-        dots = {".", ".."} & {row.namespace, row.name}
-        if dots or "/" in row.namespace or "$" in row.name:
+    rows: list[_Row] | None
+    try:
+        rows = _decode_rows(body)
+    except msgspec.ValidationError:
+        _decode_required_fields(body)
+        rows = [_decode_row(fields) for fields in _decode_raw_rows(body) or ()]
+    return rows
+
+
+def _decode_row(fields: dict[str, msgspec.Raw]) -> _Row:
+    values: dict[str, Any] = {}
+    bad_fields = []
+    for name, decode in _FIELD_DECODERS.items():
+        if (raw := fields.get(name)) is None:
+            continue
+        try:
+            values[name] = decode(raw)
+        except msgspec.ValidationError:
+            bad_fields.append(name)
+    if not bad_fields:
+        return _Row(**values)
+    return _RowWithBadFields(**values, bad_fields=tuple(bad_fields))
+
+
+def _check_repository(pages: Sequence[Page[_Row]], repository: str) -> None:
+    """Check that each page lists the tags of this repository, and not those of another one.
+
+    A cache or a proxy may send a page that was stored for another request.
+
+    Raises:
+        MalformedResponse: If all addresses on a page belong to another repository, or if two pages
+            have different ids of a repository.
+    """
+    ids: set[int] = set()
+    for page in pages:
+        names = {name for row in page.rows if (name := _named_repository(row)) is not None}
+        if names and not any(f"/{name}".endswith(f"/{repository.lower()}") for name in names):
             raise MalformedResponse(
-                f"{url} listed the repository {truncate(_full_name(row))!r}, a name that cannot be"
-                " part of a path"
+                f"{page.answer.url} listed the tags of {truncate(min(names))}, another repository"
             )
+        new_ids = {row.repo_id for row in page.rows if row.repo_id is not None}
+        if ids and new_ids and ids.isdisjoint(new_ids):
+            raise MalformedResponse(
+                f"{page.answer.url} listed the repository {min(new_ids)} on a later page, but the"
+                f" repository {min(ids)} before"
+            )
+        ids |= new_ids
+
+
+def _named_repository(row: _Row) -> str | None:
+    """Return host, namespace and name from a row's path. None if it has another form."""
+    path, colon, tag = (row.path or "").rpartition(":")
+    if not colon or tag != row.Tag or not _PATH.fullmatch(path):
+        return None
+    return path.replace("$", "/").lower()
+
+
+def _can_be_path(row: _RepositoryRow) -> bool:
+    """Return whether a repository's name can be part of a path without changing its meaning.
+
+    The names ``.`` and ``..`` cannot. A namespace cannot contain a slash, and the name of a
+    repository cannot contain ``$``, which means a slash in a path.
+    """
+    dots = {".", ".."} & {row.namespace, row.name}
+    return not (dots or "/" in row.namespace or "$" in row.name)
 
 
 def _full_name(row: _RepositoryRow) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import islice
+from itertools import count, islice
 from typing import Final, Generic, NoReturn, TypeVar
 
 import httpx
@@ -11,7 +11,7 @@ import msgspec
 
 from tagsync.errors import InconsistentListing, ResponseTooLarge
 from tagsync.escaping import truncate
-from tagsync.registries.responses import Answer, decode_body
+from tagsync.registries.responses import READS, Answer, decode_body
 
 PAGE: Final = 1000
 """Number of rows to request per page: the maximum that the vendor documents."""
@@ -24,7 +24,10 @@ MAX_PAGES: Final = 10_000
 """Maximum number of pages of a list. With the limit of bytes alone, millions of pages with one row
 each would be read."""
 
-_FINGERPRINT_VERSION: Final = b"swr 1\n"
+READS_WITHOUT_TOTAL: Final = 5
+"""Maximum number of times that a list is read if the server sends no total."""
+
+_FINGERPRINT_VERSION: Final = b"swr 2\n"
 """Part of each fingerprint. Change it when tagsync starts to record more of a response, so that a
 list that was recorded before counts as changed and is recorded again."""
 
@@ -70,6 +73,8 @@ class PagedRead(Generic[RowT]):
         requests: Number of requests, retries included.
         size: Bytes of all response bodies.
         unchanged: Whether the list is the same as the recorded one.
+        sends_total: Whether the server sends the number of rows of the whole list.
+        confirmed: Whether the read before this one had the same rows; see `read_list`.
     """
 
     def __init__(
@@ -103,11 +108,30 @@ class PagedRead(Generic[RowT]):
         self.requests = 0
         self.size = 0
         self.unchanged = False
+        self.sends_total = False
+        self.confirmed = False
 
     @property
     def fingerprint(self) -> str:
         """Hash of all pages that have been read so far."""
         return self._hash.hexdigest()
+
+    @property
+    def may_lack_rows(self) -> bool:
+        """Whether a row may be missing although the pages do not contradict each other.
+
+        If another row is deleted between the requests for two pages, a row moves from the second
+        page to the first one, and is on neither page when it is read. A total would show it.
+        """
+        return not self.sends_total and self.answers > 1
+
+    def rows_hash(self) -> bytes:
+        """Return a hash of all rows, which does not depend on their order."""
+        if self.unchanged:
+            return self._hash.digest()
+        rows = (row for page in self.pages for row in page.rows)
+        hashes = sorted(sha256(msgspec.json.encode(row)).digest() for row in rows)
+        return sha256(b"".join(hashes)).digest()
 
     def read(self) -> None:
         """Request pages until the list is complete, or is found to be the recorded one.
@@ -120,6 +144,7 @@ class PagedRead(Generic[RowT]):
             RegistryError: If a page cannot be read.
         """
         first = self._page(0, PAGE)
+        self.sends_total = first.total is not None
         if self.unchanged:
             return
         if first.total is None:
@@ -204,6 +229,58 @@ class PagedRead(Generic[RowT]):
         self.pages.append(page)
         self.unchanged = self.fingerprint == self._known
         return page
+
+
+def read_list(new_read: Callable[[], PagedRead[RowT]], name: str) -> PagedRead[RowT]:
+    """Read a list until it is consistent, and return the last read.
+
+    A list is read again if its pages contradict each other. A list of several pages without a total
+    is also read until two reads in a row have the same rows, because one read may lack a row.
+
+    Args:
+        new_read: Returns a read that has sent no request.
+        name: The name of the list, for an error.
+
+    Returns:
+        The last read. Its numbers of requests and bytes include those of all reads.
+
+    Raises:
+        InconsistentListing: If the pages contradicted each other in the last of `READS` reads, or
+            if no two reads in a row had the same rows in `READS_WITHOUT_TOTAL` reads.
+        RegistryError: If a page cannot be read.
+    """
+    requests = size = 0
+    previous: bytes | None = None
+    for reads in count(1):
+        pages = new_read()
+        error: InconsistentListing | None = None
+        rows: bytes | None = None
+        try:
+            pages.read()
+        except InconsistentListing as contradiction:
+            error = contradiction
+        else:
+            rows = pages.rows_hash() if pages.may_lack_rows else None
+            pages.confirmed = rows is not None and rows == previous
+        requests, size = requests + pages.requests, size + pages.size
+        if error is None and (pages.confirmed or not pages.may_lack_rows):
+            pages.requests, pages.size = requests, size
+            return pages
+        if reads >= (READS if pages.sends_total else READS_WITHOUT_TOTAL):
+            _give_up(name, reads, error)
+        previous = rows
+    raise AssertionError("the loop ends with a return or an exception")
+
+
+def _give_up(name: str, reads: int, error: InconsistentListing | None) -> NoReturn:
+    if error is None:
+        raise InconsistentListing(
+            f"{name} was read {reads} times, and each time it had other rows than before; the"
+            " registry sends no total, so a single read may lack some"
+        )
+    raise InconsistentListing(
+        f"{name} was read {reads} times, and each time its pages contradicted each other: {error}"
+    ) from error
 
 
 def decode_list(decode: Callable[[bytes], ReadT], answer: Answer) -> ReadT:

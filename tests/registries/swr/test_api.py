@@ -1,5 +1,6 @@
 """Listings of SWR: rows, bodies, and anything else that a server may send."""
 
+import hashlib
 import json
 
 import pytest
@@ -126,6 +127,52 @@ def test_empty_repository_is_a_listing(body: str) -> None:
     assert (found.requests, found.pages, found.size) == (1, 1, len(body))
 
 
+# Fields of another type than documented.
+
+
+@pytest.mark.parametrize("value", ["text", 7, 2**63, 1.5, 1e3, True, [], {}, {"a": [None]}])
+@pytest.mark.parametrize("field", sorted(FULL.keys() - {"Tag", "digest", "deleted"}))
+def test_bad_field_costs_that_field(field: str, value: object) -> None:
+    """A field of another type is None, and named; the rest of the listing is as sent."""
+    row, other = {**FULL, field: value}, {**FULL, "Tag": "v2"}
+    found = listing(ask(sends(json.dumps([row, other]))))
+    if not found.bad_fields:
+        assert isinstance(value, type(FULL[field]) if field != "manifest" else str)
+        return
+    assert found.bad_fields == {"v1": (field,)}
+    expected = listing(ask(sends(json.dumps([{**FULL, field: None}, other]))))
+    assert found.tags == expected.tags
+    assert found.tags["v2"] == listing(ask(sends(json.dumps([other])))).tags["v2"]
+
+
+def test_number_of_5000_digits_costs_its_field() -> None:
+    """A number that no decoder can represent is a bad field, too."""
+    found = listing(ask(sends(b'[{"Tag": "v1", "id": ' + b"1" * 5000 + b', "size": 3}]')))
+    assert found.tags == {"v1": Tag("v1", size=3)}
+    assert found.bad_fields == {"v1": ("id",)}
+
+
+def test_bad_field_of_a_deleted_tag_is_not_named() -> None:
+    """A row of a deleted tag is ignored, whatever its other fields are."""
+    found = listing(ask(sends(json.dumps([{**FULL, "deleted": "2024", "size": "x"}]))))
+    assert (found.tags, found.bad_fields) == ({}, {})
+
+
+# Digests.
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("text", ["{}", '{"schemaVersion": 2}'])
+def test_manifest_is_verified_by_the_algorithm_of_its_digest(algorithm: str, text: str) -> None:
+    """A manifest is checked by SHA-256 or SHA-512, as its digest says."""
+    digest = f"{algorithm}:{hashlib.new(algorithm, text.encode()).hexdigest()}"
+    found = listing(ask(sends(json.dumps([{"Tag": "v1", "digest": digest, "manifest": text}]))))
+    assert found.images[digest].verified is True
+    assert found.unverified == ()
+    row = {"Tag": "v1", "digest": digest, "manifest": text + " "}
+    assert listing(ask(sends(json.dumps([row])))).unverified == ("v1",)
+
+
 # Bodies that are not a list of tags.
 
 MALFORMED = {
@@ -153,8 +200,8 @@ MALFORMED = {
     "an empty name": b'[{"Tag": ""}]',
     "a numeric digest": b'[{"Tag": "v1", "digest": 1}]',
     "two rows of one name": b'[{"Tag": "v1"}, {"Tag": "v1"}]',
-    "a size beyond 64 bits": b'[{"Tag": "v1", "size": 9223372036854775808}]',
-    "an id of 5000 digits": b'[{"Tag": "v1", "id": ' + b"1" * 5000 + b"}]",
+    "a numeric deletion": b'[{"Tag": "v1", "deleted": 1}]',
+    "a numeric digest beside a bad field": b'[{"Tag": "v1", "id": "7", "digest": 1}]',
 }
 
 

@@ -1,26 +1,34 @@
 """Pages of SWR's lists, from servers that differ in how they page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagsync.clock import timestamp
 from tagsync.emulator import Emulator
 from tagsync.errors import (
     BadRequest,
     InconsistentListing,
+    MalformedResponse,
     RepositoryNotFound,
     ResponseTooLarge,
 )
 from tagsync.models import Listing, Unchanged
 from tagsync.registries.responses import READS
-from tagsync.registries.swr.paging import PAGE
+from tagsync.registries.swr.api import Swr
+from tagsync.registries.swr.paging import PAGE, READS_WITHOUT_TOTAL
+from tests.support.clock import FakeClock
 from tests.support.swr import (
+    BOUND,
     REPOSITORY,
+    Row,
     ask,
     ask_emulator,
+    client_of,
     copies,
     in_order,
     listing,
@@ -52,10 +60,12 @@ def test_listing_without_total_counts_all_answers(
     answers: Sequence[httpx.Response],
 ) -> None:
     """Without a total, the last answer counts as a page: tags may have moved before."""
-    handler, _ = in_order(*answers)
+    handler, _ = in_order(*copies([*answers, *answers]))
     found = listing(ask(handler))
     assert len(found.tags) == 10
     assert found.pages == len(answers)
+    assert found.requests == 2 * len(answers)
+    assert found.size == 2 * sum(len(answer.content) for answer in answers)
 
 
 @pytest.mark.parametrize("sends_total", [True, False])
@@ -227,11 +237,12 @@ def test_contradiction_is_read_again(pages: Sequence[httpx.Response]) -> None:
 @pytest.mark.parametrize("pages", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
 def test_lasting_contradiction_fails_the_poll(pages: Sequence[httpx.Response]) -> None:
     """After the allowed number of reads, the poll fails."""
-    handler, requests = in_order(*copies(list(pages) * READS))
-    with pytest.raises(InconsistentListing, match=f"read {READS} times") as caught:
+    reads = READS if "Content-Range" in pages[0].headers else READS_WITHOUT_TOTAL
+    handler, requests = in_order(*copies(list(pages) * reads))
+    with pytest.raises(InconsistentListing, match=f"read {reads} times") as caught:
         ask(handler)
     assert REPOSITORY in sentence_of(caught.value)
-    assert len(requests) == READS * len(pages)
+    assert len(requests) == reads * len(pages)
 
 
 def test_missing_later_page_is_inconsistent() -> None:
@@ -328,7 +339,7 @@ def test_ignored_offset_ends_the_read() -> None:
 
     with pytest.raises(InconsistentListing):
         ask(handler)
-    assert len(asked) <= 4 * READS
+    assert len(asked) <= 4 * READS_WITHOUT_TOTAL
 
 
 def test_change_during_the_probe_is_read_again() -> None:
@@ -355,4 +366,134 @@ def test_short_page_is_not_the_end() -> None:
         return response(rows_of(list(pages.get(offset, ()))[:limit]))
 
     with pytest.raises(InconsistentListing):
+        ask(handler)
+
+
+# Without a total, a row can move to a page that was read before.
+
+
+class ChangingRows:
+    """A server without a total that sends three rows per page, and changes between requests.
+
+    Attributes:
+        rows: The current rows.
+        requests: Number of requests so far.
+    """
+
+    def __init__(self, tags: str, change: Callable[[list[Row], int], None]) -> None:
+        """Prepare the server. It calls `change` before each answer, with the request's number."""
+        self.rows: list[Row] = [{"Tag": tag, "digest": f"sha256:{ord(tag):064}"} for tag in tags]
+        self.requests = 0
+        self._change = change
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        self._change(self.rows, self.requests)
+        offset, limit = (int(request.url.params[key]) for key in ("offset", "limit"))
+        return response(self.rows[offset : offset + min(limit, 3)])
+
+
+def test_row_that_moves_between_two_pages_is_found() -> None:
+    """A deletion between two requests hides a row from one read, but not from two equal ones."""
+
+    def change(rows: list[Row], request: int) -> None:
+        if request == 2:
+            del rows[0]
+
+    server = ChangingRows("ABCDEFG", change)
+    found = listing(ask(server))
+    assert found.tags.keys() == set("BCDEFG")
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    """Two reads agree if they have the same rows, also in another order."""
+
+    def change(rows: list[Row], request: int) -> None:
+        if request == 5:
+            rows[3:] = reversed(rows[3:])
+
+    server = ChangingRows("ABCDEF", change)
+    assert listing(ask(server)).tags.keys() == set("ABCDEF")
+    assert server.requests == 8
+
+
+def test_rows_that_keep_changing_fail_the_poll() -> None:
+    """If no two reads in a row have the same rows, the poll fails after five reads."""
+
+    def change(rows: list[Row], _: int) -> None:
+        rows[-1]["size"] = rows[-1].get("size", 0) + 1
+
+    server = ChangingRows("ABCD", change)
+    with pytest.raises(InconsistentListing, match="read 5 times, and each time it had other rows"):
+        ask(server)
+    assert server.requests == 5 * 4
+
+
+def test_unchanged_list_without_total_is_read_twice() -> None:
+    """One read that equals the recorded list may lack a new row, so it is confirmed, too."""
+    server = ChangingRows("ABCDEF", lambda *_: None)
+    known = listing(ask(server)).fingerprint
+
+    def change(rows: list[Row], request: int) -> None:
+        if request == 1:
+            rows.insert(3, {"Tag": "N"})
+        if request == 2:
+            del rows[0]
+
+    changed = listing(ask(ChangingRows("ABCDEF", change), known))
+    assert changed.tags.keys() == set("BCNDEF")
+
+
+def test_coverage_begins_with_the_first_of_two_equal_reads() -> None:
+    """The times of a confirmed listing include both reads."""
+    clock = FakeClock()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        clock.advance(seconds=1)
+        return response(rows_of(range(2)) if request.url.params["offset"] == "0" else [])
+
+    client = client_of("http://127.0.0.1", transport=httpx.MockTransport(handler))
+    began = timestamp(clock())
+    with closing(Swr(client, BOUND, clock)) as registry:
+        found = listing(registry.list_tags(REPOSITORY))
+    assert (found.started_at, found.finished_at) == (began, timestamp(clock()))
+
+
+# Pages of another repository.
+
+
+def addressed(repository: str, **fields: object) -> list[Row]:
+    return [
+        {**row, "path": f"swr.example.com/{repository}:{row['Tag']}", **fields}
+        for row in rows_of(range(3))
+    ]
+
+
+@pytest.mark.parametrize("other", ["team/other", "other/api", "team/api/x", "team/xapi"])
+def test_list_of_another_repository_is_refused(other: str) -> None:
+    """A page whose rows have the address of another repository is not a listing."""
+    with pytest.raises(MalformedResponse, match=f"listed the tags of swr.example.com/{other}"):
+        ask(lambda _: response(addressed(other), 3))
+
+
+@pytest.mark.parametrize("path", ["team/api", "Team/API", "mirror/team/api", "x"])
+def test_address_of_the_repository_is_accepted(path: str) -> None:
+    """Capitals, a prefix, and a text in another form than an address are accepted."""
+    assert len(listing(ask(lambda _: response(addressed(path), 3))).tags) == 3
+
+
+def test_slash_as_dollar_sign_in_an_address() -> None:
+    """A slash of the name may be written as in the request."""
+    rows = addressed("team/a$b")
+    assert len(listing(ask(lambda _: response(rows, 3), repository="team/a/b")).tags) == 3
+
+
+def test_later_page_of_another_repository_is_refused() -> None:
+    """Two pages with different ids of a repository are not one listing."""
+    pages = [
+        [{**row, "repo_id": number} for row in rows_of(range(3 * number, 3 * number + 3))]
+        for number in range(2)
+    ]
+    handler, _ = in_order(*(response(rows, 6) for rows in pages))
+    with pytest.raises(MalformedResponse, match="the repository 1 on a later page"):
         ask(handler)

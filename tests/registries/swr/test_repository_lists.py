@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,18 @@ def test_star_crosses_slashes(glob: str, found: set[str], swr: Emulator, connect
     """A glob matches the whole name, and a star matches slashes."""
     create(swr, "team/api", "team/a/b/c", "tools/c")
     assert connect(swr.url).list_repositories([glob]) == found
+
+
+def test_impossible_names_are_ignored_and_logged(
+    swr: Emulator, connect: Connect, logged: list[dict[str, Any]]
+) -> None:
+    """A name that cannot be part of a path is left out; the other repositories are found."""
+    create(swr, "team/api")
+    rows = [{"namespace": "team", "name": name} for name in ("api", "a$b", "..", "web")]
+    swr.answer_next(200, rows, {"Content-Range": "0-4/4"}, matching="namespace=team")
+    assert connect(swr.url).list_repositories(["team/*"]) == {"team/api", "team/web"}
+    (line,) = [entry for entry in logged if entry["log_level"] == "warning"]
+    assert (line["event"], line["names"]) == ("discovery.names_ignored", ["team/..", "team/a$b"])
 
 
 def test_refused_organization_fails_discovery(swr: Emulator, connect: Connect) -> None:
