@@ -5,9 +5,11 @@ This is the only module that uses APScheduler. The rest of the daemon knows the 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -17,11 +19,12 @@ from apscheduler.events import (
     JobExecutionEvent,
     JobSubmissionEvent,
 )
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from tagsync.clock import Clock, utc_now
+from tagsync.registries.lanes import LanePool
 
 NextDue = Callable[[datetime], datetime]
 """A function that takes a time, and returns a job's next due time after it.
@@ -72,11 +75,17 @@ class Scheduler(Protocol):
     def stop(self) -> None:
         """Start no more jobs. Does not wait for those that are under way."""
 
-    def open_pool(self, pool: str, threads: int) -> None:
+    def open_pool(self, pool: str, threads: int, patience: float | None = None) -> None:
         """Add a thread pool, or replace the pool of this name.
 
         If a pool is replaced, its jobs use the new pool from now on. Runs that are queued or under
         way end in the old pool.
+
+        Args:
+            pool: Its name.
+            threads: Number of runs at the same time, without those that hang.
+            patience: Seconds after which a run that waits for its server hangs; see
+                `tagsync.registries.lanes`. None if no run hangs.
         """
 
     def close_pool(self, pool: str) -> None:
@@ -104,6 +113,9 @@ class Scheduler(Protocol):
     def run_at(self, job: str, at: datetime) -> None:
         """Run a job at a given time, instead of at the time when it is due next."""
 
+    def set_hanging(self, job: str, *, hanging: bool) -> None:
+        """Set whether a job is known to hang, so that its next runs do not keep others waiting."""
+
     def postpone(self, job: str, until: datetime) -> None:
         """Delay a job's next run to a given time. No effect if it is due later anyway."""
 
@@ -125,6 +137,8 @@ class ThreadScheduler:
         self._clock = clock
         self._pools: dict[str, _Pool] = {}
         self._generation = 0
+        # Not guarded: each operation on a set is atomic.
+        self._hanging: set[str] = set()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             # Run a missed job once, however late it is and however often it was missed.
@@ -157,11 +171,12 @@ class ThreadScheduler:
         """See `Scheduler.stop`."""
         self._scheduler.shutdown(wait=False)
 
-    def open_pool(self, pool: str, threads: int) -> None:
+    def open_pool(self, pool: str, threads: int, patience: float | None = None) -> None:
         """See `Scheduler.open_pool`."""
         self._generation += 1
         old = self._pools.get(pool)
-        new = _Pool(f"{pool} {self._generation}", ThreadPoolExecutor(threads))
+        executor = _LaneExecutor(LanePool(threads, patience), self._hanging)
+        new = _Pool(f"{pool} {self._generation}", executor)
         self._pools[pool] = new
         self._scheduler.add_executor(new.executor, new.alias)
         if old is not None:
@@ -190,6 +205,7 @@ class ThreadScheduler:
     def remove(self, job: str) -> None:
         """See `Scheduler.remove`."""
         self._scheduler.remove_job(job)
+        self._hanging.discard(job)
 
     def reschedule(self, job: str) -> None:
         """See `Scheduler.reschedule`."""
@@ -198,6 +214,10 @@ class ThreadScheduler:
     def run_at(self, job: str, at: datetime) -> None:
         """See `Scheduler.run_at`."""
         self._scheduler.modify_job(job, next_run_time=at + self._lead())
+
+    def set_hanging(self, job: str, *, hanging: bool) -> None:
+        """See `Scheduler.set_hanging`."""
+        (self._hanging.add if hanging else self._hanging.discard)(job)
 
     def postpone(self, job: str, until: datetime) -> None:
         """See `Scheduler.postpone`."""
@@ -219,11 +239,29 @@ class ThreadScheduler:
         pool.executor.shutdown(wait=False)
 
 
+class _LaneExecutor(BasePoolExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
+    """An APScheduler executor that runs jobs in a `LanePool`."""
+
+    def __init__(self, pool: LanePool, hanging: Set[str]) -> None:
+        super().__init__(self)
+        self._lanes = pool
+        self._hanging = hanging
+
+    def submit(self, function: Callable[..., Any], job: Any, *arguments: Any) -> Future[Any]:
+        """Submit a run of a job. The base class calls this method of its pool, which is self."""
+        run = partial(function, job, *arguments)
+        return self._lanes.submit(run, hanging=job.id in self._hanging)
+
+    def shutdown(self, wait: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002  APScheduler's
+        """Start no more runs after those that are queued."""
+        self._lanes.close()
+
+
 class _Pool(NamedTuple):
     """A thread pool, and its name in APScheduler."""
 
     alias: str
-    executor: ThreadPoolExecutor
+    executor: _LaneExecutor
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types

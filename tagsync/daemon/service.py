@@ -1,7 +1,8 @@
 """The polling service: poll every repository on its own schedule until stopped.
 
 `Daemon` connects two parts. The scheduler runs polls and discoveries in threads. Each registry has
-its own thread pool, so a slow or broken registry does not delay the others. The watchlist holds the
+its own thread pool, so a slow or broken registry does not delay the others; within a registry,
+`tagsync.registries.lanes` does the same for its repositories. The watchlist holds the
 state of each repository, and decides what has to change after a poll or a reload. The daemon then
 makes these changes.
 
@@ -281,7 +282,8 @@ class Daemon:
             difference = self._watchlist.apply_plan(plan, recorded, now)
             for name in difference.opened:
                 self._metrics.add_registry(name)
-                self._scheduler.open_pool(name, plan.registries[name].concurrency)
+                handle = plan.registries[name]
+                self._scheduler.open_pool(name, handle.concurrency, handle.patience)
             self._change_jobs(difference, now)
             for name in difference.closed:
                 self._scheduler.close_pool(name)
@@ -396,7 +398,11 @@ class Daemon:
                 return
             if self._watchlist.forget_if_gone(watched, result):
                 self._scheduler.remove(watched.name)
-            elif watched.backoff_until is not None:
+                return
+            patience = self._watchlist.plan.registries[watched.repository.registry].patience
+            hangs = result.outcome == "failed" and watched.transient and result.seconds > patience
+            self._scheduler.set_hanging(watched.name, hanging=hangs)
+            if watched.backoff_until is not None:
                 self._scheduler.postpone(watched.name, watched.backoff_until)
             elif watched.overran:
                 watched.overran = False

@@ -39,11 +39,14 @@ class RegistryHandle(msgspec.Struct, frozen=True):
     Attributes:
         concurrency: How many of the registry's repositories may be polled at the same time.
         requests_per_second: How many polls are started per second if more are due at once.
+        patience: Seconds after which a poll that waits for one answer of the registry hangs. Such
+            polls do not count in ``concurrency``.
     """
 
     registry: Registry
     concurrency: int
     requests_per_second: float
+    patience: float = 3.0
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ EMPTY_DETAIL: Final = (
     "the watch matches no repository: check its patterns and which repositories the login may see,"
     " or set allow_empty = true"
 )
-"""What is wrong with an empty watch, and what to do."""
+"""The fault of an empty watch, and its remedy."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 

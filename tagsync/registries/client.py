@@ -22,7 +22,7 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.registries.deadline import bounded, within
+from tagsync.registries.deadline import HANGING_PER_THREAD, PATIENCE_IN_TIMEOUT, bounded, within
 from tagsync.registries.leftovers import without_leftovers
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.proxies import ProxyTransport
@@ -57,7 +57,7 @@ class Limits(msgspec.Struct, frozen=True):
         retry_for: How long a request is retried after transient errors, in seconds.
         max_listing_bytes: Maximum size of the response bodies of one listing together.
         requests_per_second: Maximum rate of all requests to the registry together.
-        connections: Maximum number of requests at the same time.
+        connections: Number of requests at the same time, without those that hang.
     """
 
     timeout: float = 30.0
@@ -161,6 +161,11 @@ class Client:
             trust_env=False,  # `ProxyTransport` reads the proxy variables
         )
         self._client = without_leftovers(client)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a wait for an answer counts as hanging."""
+        return self._limits.timeout / PATIENCE_IN_TIMEOUT
 
     def close(self) -> None:
         """Close the connections."""
@@ -377,7 +382,9 @@ def _opener(
 
     def open_transport(proxy: httpx.Proxy | None) -> httpx.BaseTransport:
         pool = httpx.Limits(
-            max_connections=limits.connections, max_keepalive_connections=limits.connections
+            # The caller's threads limit the requests. Those that hang come in addition.
+            max_connections=limits.connections * (1 + HANGING_PER_THREAD),
+            max_keepalive_connections=limits.connections,
         )
         transport = httpx.HTTPTransport(verify=context, limits=pool, proxy=proxy, trust_env=False)
         return bounded(guarded(transport))

@@ -1,10 +1,13 @@
-"""A deadline for a whole request, enforced in the network layer.
+"""A deadline for a whole request, and a note of each wait, both in the network layer.
 
 httpx limits only the time of each read. A server that regularly sends a byte of a header, an
 interim response or an empty compressed block never exceeds this limit. Without a deadline, it could
 block a thread for days.
+
+The note tells a poll that waits for its server from one that makes progress.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +18,73 @@ import httpx
 
 from tagsync.registries.leftovers import Connection
 
+HANGING_PER_THREAD: Final = 7
+"""How many requests may hang, for each thread of a registry that its `concurrency` allows."""
+
+
+PATIENCE_IN_TIMEOUT: Final = 10
+"""A request hangs if it has waited for one answer longer than its timeout divided by this."""
+
+
+class Wait:
+    """The wait of a thread for a server.
+
+    Attributes:
+        began: When it began, in seconds of `time.monotonic`. None while the thread does not wait.
+        other: The wait of another thread, for whose result this one waits. None if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.other: Wait | None = None
+
+    @property
+    def since(self) -> float | None:
+        """When this thread, or the other one, began to wait. None while they do not wait."""
+        other = self.other
+        return self.began if other is None else other.since
+
+
+_wait: Final[ContextVar[Wait | None]] = ContextVar("the wait of this thread", default=None)
 _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a request")
+
+
+@contextmanager
+def noting_waits(wait: Wait) -> Iterator[None]:
+    """Note in an object when this thread waits for a server inside the block."""
+    token = _wait.set(wait)
+    try:
+        yield
+    finally:
+        _wait.reset(token)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Note that this thread waits for a server inside the block; see `noting_waits`."""
+    wait = _wait.get()
+    if wait is None:
+        yield
+        return
+    wait.began = time.monotonic()
+    try:
+        yield
+    finally:
+        wait.began = None
+
+
+@contextmanager
+def waiting_for(other: Wait) -> Iterator[None]:
+    """Note that this thread waits inside the block as long as another one does."""
+    wait = _wait.get()
+    if wait is None:
+        yield
+        return
+    wait.other = other
+    try:
+        yield
+    finally:
+        wait.other = None
 
 
 @contextmanager
@@ -73,9 +142,11 @@ class _Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return _Stream(
-            self._network.connect_tcp(host, port, _capped(timeout), local_address, socket_options)
-        )
+        with waiting():
+            stream = self._network.connect_tcp(
+                host, port, _capped(timeout), local_address, socket_options
+            )
+        return _Stream(stream)
 
 
 class _Stream(Connection):
@@ -85,10 +156,12 @@ class _Stream(Connection):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _capped(timeout))
+        with waiting():
+            return self._stream.read(max_bytes, _capped(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _capped(timeout))
+        with waiting():
+            self._stream.write(buffer, _capped(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -96,7 +169,8 @@ class _Stream(Connection):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _capped(timeout)))
+        with waiting():
+            return _Stream(self._stream.start_tls(ssl_context, server_hostname, _capped(timeout)))
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable" and self.has_leftovers:

@@ -7,6 +7,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tagsync.clock import utc_now
 from tagsync.daemon import service
@@ -14,7 +15,9 @@ from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.watchlist import Plan
 from tagsync.database.store import Store
+from tagsync.errors import TimedOut
 from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.registries.deadline import HANGING_PER_THREAD
 from tests.support.daemon import HOUR, FakeManager, FakeRegistry, plan, watch
 
 WITHIN = 10.0
@@ -89,6 +92,29 @@ def test_a_slow_registry_delays_no_other(start: Callable[..., Daemon]) -> None:
     waiting = set(names) - under_way
     while waiting:
         waiting.discard(slow.began.get(timeout=WITHIN))
+
+
+def test_a_repository_that_timed_out_does_not_keep_others_waiting(
+    start: Callable[..., Daemon],
+) -> None:
+    """It waits in the second lane; the only thread of its registry polls the others."""
+    registry = GatedRegistry()
+    bad = [f"team/bad{number}" for number in range(10)]
+    first = plan(watch(*bad, "team/good", interval=OFTEN), concurrency=1, a=registry)
+    patient = replace(first.registries["a"], patience=0.0)
+    for name in bad:
+        registry.errors[name] = [TimedOut("no answer") for _ in range(1000)]
+    start(replace(first, registries={"a": patient}))
+    registry.await_polls("team/good", "team/good")
+    gate = registry.hang(*bad)
+    seen: set[str] = set()
+    while len(seen & {*bad}) < HANGING_PER_THREAD:
+        seen.add(registry.began.get(timeout=WITHIN))
+    registry.await_polls(*["team/good"] * 5)
+    gate.set()
+    waiting = {*bad}
+    while waiting:
+        waiting.discard(registry.began.get(timeout=WITHIN))
 
 
 def test_one_poll_of_a_repository_at_a_time(

@@ -43,6 +43,7 @@ class FakeScheduler:
         self.jobs: dict[str, FakeJob] = {}
         self.pools: dict[str, FakePool] = {}
         self.running = False
+        self.hanging: set[str] = set()
         self._clock = clock
         self._elapsed = 0.0
 
@@ -95,7 +96,7 @@ class FakeScheduler:
         self.running = False
         self.jobs.clear()
 
-    def open_pool(self, pool: str, threads: int) -> None:
+    def open_pool(self, pool: str, threads: int, patience: float | None = None) -> None:
         old, new = self.pools.get(pool), FakePool(threads)
         self.pools[pool] = new
         for job in self.jobs.values():
@@ -120,6 +121,9 @@ class FakeScheduler:
 
     def run_at(self, job: str, at: datetime) -> None:
         self.jobs[job].due = at
+
+    def set_hanging(self, job: str, *, hanging: bool) -> None:
+        (self.hanging.add if hanging else self.hanging.discard)(job)
 
     def postpone(self, job: str, until: datetime) -> None:
         self.jobs[job].due = max(self.jobs[job].due, until)

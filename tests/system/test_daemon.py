@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -13,9 +14,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -153,7 +155,7 @@ def test_a_database_that_is_deleted_under_the_daemon(
         assert process.stop() == 0
     later = [process.events.get() for _ in range(process.events.qsize())]
     assert {entry["event"] for entry in later} <= {"daemon.stopping", "daemon.stopped"}
-    assert not list(tmp_path.glob("tagsync.db*"))
+    assert not (tmp_path / "tagsync.db").exists()
 
 
 def run_to_its_end(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -265,6 +267,49 @@ def test_a_member_of_the_group_reads_beside_the_daemon(
         assert process.stop() == 0
     assert read("v1", "?immutable=1") == second
     assert (state / "tagsync.db").stat().st_mode & 0o777 == 0o640
+
+
+def answer_for_some(connection: socket.socket) -> None:
+    """Answers as an SWR registry does for repositories with even numbers, for others never."""
+    with connection, suppress(OSError):
+        while request := connection.recv(65536):
+            if int(re.findall(rb"/repos/r(\d+)/", request)[0]) % 2:
+                time.sleep(60)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+            connection.sendall(head + b"[]")
+
+
+def test_repositories_that_hang_do_not_keep_others_waiting(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """With half of 40 repositories hanging and one thread, the others stay fresh."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=answer_for_some, args=listener.accept()[:1], daemon=True).start()
+
+    Thread(target=serve, daemon=True).start()
+    names = [f"team/r{number}" for number in range(40)]
+    text = registry("swr", f"http://127.0.0.1:{listener.getsockname()[1]}", *names)
+    limits = 'concurrency = 1\ntimeout = "2s"\n[[registries.watch]]'
+    text = text.replace("[[registries.watch]]", limits)
+    configure(tmp_path, text, interval="3s")
+    process = run()
+    process.await_message("READY=1")
+    last = dict.fromkeys([f"swr/{name}" for name in names[::2]], time.monotonic())
+    longest = 0.0
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        entry = process.events.get(timeout=WITHIN)
+        if entry["event"] == "sync.finished":
+            now, before = time.monotonic(), last[entry["repository"]]
+            longest, last[entry["repository"]] = max(longest, now - before), now
+    listener.close()
+    assert process.stop() == 0
+    assert longest < 9
+    assert end - min(last.values()) < 9
 
 
 def time_to_stop(popen: subprocess.Popen[Any]) -> float:

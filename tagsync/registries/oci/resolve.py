@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from tagsync.errors import (
 from tagsync.escaping import truncate
 from tagsync.models import Image, Scope
 from tagsync.registries.client import Client
+from tagsync.registries.lanes import LaneFuture, LanePool
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.pacing import requests_left
 from tagsync.registries.responses import Answer
@@ -109,12 +110,12 @@ class Resolver:
         """
         self._client = client
         self._concurrency = concurrency
-        self._pool = ThreadPoolExecutor(concurrency, "resolve")
+        self._pool = LanePool(concurrency, client.patience)
         self._manifests_left: int | None = None
 
     def close(self) -> None:
         """Cancel the requests that have not started yet."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close(cancel=True)
 
     def resolve(
         self, repository: str, tags: Iterable[str], cost: Cost, resolved_before: str | None = None
@@ -227,16 +228,19 @@ class Resolver:
         """Yield the results in the items' order, while threads work a few items ahead.
 
         The threads do not work further ahead, so that repositories that are polled at the same time
-        do not have to wait until all items are done.
+        do not have to wait until all items are done. The first item is done alone: if the server
+        does not answer at all for a repository, it occupies one thread only.
         """
-        ahead: deque[Future[ResultT]] = deque()
+        ahead: deque[LaneFuture] = deque()
+        window = 1
         try:
             for item in items:
-                ahead.append(self._pool.submit(function, item))
-                if len(ahead) > 2 * self._concurrency:
-                    yield ahead.popleft().result()
+                ahead.append(self._pool.submit(partial(function, item)))
+                if len(ahead) >= window:
+                    yield ahead.popleft().result_within_wait()
+                    window = 2 * self._concurrency + 1
             while ahead:
-                yield ahead.popleft().result()
+                yield ahead.popleft().result_within_wait()
         finally:
             for future in ahead:
                 future.cancel()

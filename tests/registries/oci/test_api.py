@@ -205,9 +205,7 @@ def test_invalid_name_in_catalogue_is_left_out(name: str) -> None:
     with capture_logs() as logged:
         found = repositories(sends(json.dumps({"repositories": ["team/a", name]}).encode()), "*")
     assert found == {"team/a"}
-    assert [event["names"] for event in logged if event["event"] == "discovery.skipped"] == [
-        [name]
-    ]
+    assert [event["names"] for event in logged if event["event"] == "discovery.skipped"] == [[name]]
 
 
 @pytest.mark.parametrize("name", ["team/other", "api", f"x/{REPOSITORY}", "TEAM/API"])

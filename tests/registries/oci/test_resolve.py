@@ -5,7 +5,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Barrier, Event, Lock, get_ident
+from threading import Barrier, Event, Lock
 
 import httpx
 import pytest
@@ -19,6 +19,8 @@ from tagsync.errors import (
     Unreachable,
 )
 from tagsync.models import Scope, Tag, Unchanged
+from tagsync.registries.client import Client
+from tagsync.registries.deadline import waiting
 from tagsync.registries.oci.resolve import DEPTH, ERRORS_IN_A_ROW, MAX_MANIFEST_BYTES
 from tests.support.docker_registry import OCI_MANIFEST, digest_of
 from tests.support.oci import (
@@ -302,20 +304,25 @@ def test_registry_that_stops_fails_the_poll(after: int) -> None:
 
 
 def test_tags_are_resolved_in_parallel() -> None:
-    """As many tags are resolved at once as the concurrency allows, by fixed threads."""
+    """After the first tag, as many are resolved at once as the concurrency allows."""
     together = Barrier(4, timeout=10)
-    lock, threads = Lock(), set()
+    lock, under_way, most = Lock(), 0, 0
 
     def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
         if request.method == "GET":
-            return httpx.Response(200, json={"tags": [f"v{number}" for number in range(40)]})
+            return httpx.Response(200, json={"tags": [f"v{number}" for number in range(41)]})
         with lock:
-            threads.add(get_ident())
-        together.wait()
+            under_way += 1
+            most = max(most, under_way)
+        if not request.url.path.endswith("/v0"):
+            together.wait()
+        with lock:
+            under_way -= 1
         return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
 
-    assert len(listing(ask(handler)).tags) == 40
-    assert len(threads) == 4
+    assert len(listing(ask(handler)).tags) == 41
+    assert most == 4
 
 
 def test_large_repository_does_not_block_others() -> None:
@@ -513,3 +520,29 @@ def test_manifests_count_towards_the_size_limit() -> None:
             break
     assert len(recorded) == 40
     assert polls > 1
+
+
+def test_repositories_whose_manifests_hang_do_not_keep_others_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More of them hang than there are threads; another repository is listed meanwhile."""
+    monkeypatch.setattr(Client, "patience", 0.02)
+    gate = Event()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"tags": ["v1", "v2", "v3"]})
+        if "/bad" in request.url.path:
+            with waiting():
+                assert gate.wait(10)
+        return httpx.Response(200, headers={"Docker-Content-Digest": digest_of(b"")})
+
+    bad = [f"team/bad{number}" for number in range(20)]
+    with closing(registry_of(handler)) as registry, ThreadPoolExecutor(21) as pool:
+        hanging = [pool.submit(registry.list_tags, name) for name in bad]
+        try:
+            good = pool.submit(registry.list_tags, REPOSITORY).result(8)
+            assert not any(each.done() for each in hanging)
+        finally:
+            gate.set()
+        assert len(listing(good).tags) == 3
