@@ -1,15 +1,20 @@
 """The HTTP server of the daemon: ``/metrics``, ``/healthz`` and ``/livez``."""
 
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import structlog
+
 from tagsync.daemon.metrics import Application, Metrics
 from tagsync.errors import ConfigError
 from tagsync.escaping import escape_control_characters
+
+log = structlog.get_logger()
 
 _CLIENT_TIMEOUT: Final = 10.0
 """Idle timeout for clients, in seconds."""
@@ -30,6 +35,14 @@ def make_application(
     exposition = metrics.exposition()
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            return respond(environ, start_response)
+        except Exception as error:
+            # A bug, which must not hide behind an answer of the daemon's state.
+            log.exception("daemon.failed", error=str(error))
+            return _text("500 Internal Server Error", "see the log", start_response)
+
+    def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
                 return exposition(environ, start_response)
@@ -90,8 +103,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that disconnect early."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  socketserver's
+        """Ignore clients that disconnect early, and log every other error."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("daemon.failed", error=str(error), exc_info=error)
 
 
 class _IPv6Server(_Server):

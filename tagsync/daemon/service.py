@@ -43,8 +43,10 @@ from tagsync.daemon.watchlist import (
     Watchlist,
 )
 from tagsync.database.hash_chain import Head
+from tagsync.database.outcomes import Reason
 from tagsync.database.store import Store
-from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
+from tagsync.errors import DamagedRecord, ReplacedDatabase, StoreError, TagsyncError
+from tagsync.polling import log_lines
 from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
@@ -377,14 +379,9 @@ class Daemon:
         except StoreError as error:
             # While the daemon stops, the database is closed before abandoned polls have ended.
             if not self._stopping:
-                repository = job.repository
-                log.error(
-                    "sync.failed",
-                    registry=repository.registry,
-                    repository=repository.full_name,
-                    error=str(error),
-                )
-            return Poll(job.repository, "failed", detail=str(error))
+                log_lines.write_failure(job.repository, str(error))
+            reasons: tuple[Reason, ...] = ("damaged",) if isinstance(error, DamagedRecord) else ()
+            return Poll(job.repository, "failed", reasons=reasons, detail=str(error))
 
     def _on_finished(self, finished: Finished) -> None:
         """Update the schedule after a poll. The repository's next poll may already run."""

@@ -88,7 +88,7 @@ class FileIdentity:
 
 
 def _identity(file: str) -> _Identity | None:
-    """Return the identity of a file, or None if there is no file of this name.
+    """Return the identity of a file, or None if the file does not exist.
 
     Raises:
         StoreError: If the file system gives an error instead.

@@ -150,17 +150,12 @@ class Client:
             transport.check(self._endpoint)
         elif isinstance(transport, httpx.HTTPTransport):
             bounded(guarded(transport))
-        client = _Cookieless(
-            transport=transport,
-            timeout=limits.timeout,
-            headers={
-                "User-Agent": "tagsync",
-                "Accept-Encoding": "gzip",
-            },
-            follow_redirects=False,
-            trust_env=False,  # `ProxyTransport` reads the proxy variables
-        )
-        self._client = without_leftovers(client)
+        self._client = _client(transport, limits)
+        # A redirect to another host must not show it the client certificate.
+        self._elsewhere = self._client
+        if trust.client_cert_file is not None:
+            public = Trust(trust.ca_file).context()
+            self._elsewhere = _client(ProxyTransport(_opener(public, limits)), limits)
 
     @property
     def patience(self) -> float:
@@ -170,6 +165,7 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._elsewhere.close()
 
     def get(
         self,
@@ -290,7 +286,9 @@ class Client:
             size: Number of bytes that the redirects before this request have sent.
         """
         try:
-            response = self._client.send(sent, auth=auth, stream=True)
+            at_home = origin(sent.url) == origin(self._endpoint)
+            client = self._client if at_home else self._elsewhere
+            response = client.send(sent, auth=auth, stream=True)
             try:
                 return response, self._read(response, request, size)
             finally:
@@ -373,6 +371,20 @@ class Client:
                 f"{url} could not be reached ({reason}): check the host name and the network"
             )
         return Unreachable(f"the connection to {url} broke: {reason}")
+
+
+def _client(transport: httpx.BaseTransport, limits: Limits) -> httpx.Client:
+    client = _Cookieless(
+        transport=transport,
+        timeout=limits.timeout,
+        headers={
+            "User-Agent": "tagsync",
+            "Accept-Encoding": "gzip",
+        },
+        follow_redirects=False,
+        trust_env=False,  # `ProxyTransport` reads the proxy variables
+    )
+    return without_leftovers(client)
 
 
 def _opener(

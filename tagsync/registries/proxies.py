@@ -29,7 +29,7 @@ class ProxySettings(NamedTuple):
 
     Attributes:
         addresses: The name and the value of the variable that counts, by the scheme of the
-            requests that use it. The key ``all`` stands for every scheme.
+            requests that use it. The key ``all`` means every scheme.
         exempt: The entries of ``NO_PROXY``: hosts and networks that are reached without a proxy.
     """
 

@@ -4,6 +4,7 @@ import http.client
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,32 @@ def test_good_health_is_ok(endpoint: Endpoint) -> None:
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_a_bug_is_a_500_and_logged(logged: list[dict[str, Any]]) -> None:
+    """An unexpected error while the health is examined is not taken for bad health."""
+
+    def fail() -> list[str]:
+        raise KeyError("a bug")
+
+    application = make_application(Metrics("test"), fail, fail)
+    with closing(Endpoint(("127.0.0.1", 0), application)) as served:
+        assert get(served.port, "/healthz")[0] == 500
+    (line,) = logged
+    assert (line["event"], line["log_level"]) == ("daemon.failed", "error")
+    assert line["exc_info"]
+
+
+def test_a_client_that_leaves_is_not_logged(
+    endpoint: Endpoint, logged: list[dict[str, Any]]
+) -> None:
+    """A client that disconnects is no error, but anything else that happens meanwhile is one."""
+    for error in (ConnectionResetError(), BrokenPipeError(), TimeoutError(), KeyError("a bug")):
+        try:
+            raise error
+        except (OSError, KeyError):
+            endpoint._server.handle_error(None, None)  # noqa: SLF001  socketserver calls it
+    assert [line["exc_info"] for line in logged] == [error]
 
 
 def test_bad_health_is_a_503_with_every_reason(endpoint: Endpoint, wrong: list[str]) -> None:

@@ -3,7 +3,7 @@
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -43,10 +43,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def endpoint(folder: Path) -> Iterator[str]:
     """Run a server that accepts only clients with a certificate; yield its URL."""
+    with serve(folder) as url:
+        yield url
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Run a server that accepts only clients with a certificate, and redirects ``/to/URL``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(302 if self.path.startswith("/to/") else 200)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the parameter's name in http.server
@@ -66,10 +75,10 @@ def endpoint(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-def status(endpoint: str, trust: Trust) -> int:
+def status(endpoint: str, trust: Trust, path: str = "/") -> int:
     limits = Limits(retry_for=0.001)
     with closing(Client(endpoint, None, REFUSALS, limits, trust=trust)) as client:
-        return client.get("/", {}, 1000).status
+        return client.get(path, {}, 1000).status
 
 
 def test_client_certificate_is_shown(endpoint: str, folder: Path) -> None:
@@ -82,6 +91,16 @@ def test_client_certificate_is_shown(endpoint: str, folder: Path) -> None:
     for trust in (Trust(cert), Trust(cert, folder / "other.pem", folder / "other-key.pem")):
         with pytest.raises(Unreachable):
             status(endpoint, trust)
+
+
+def test_client_certificate_is_not_shown_after_a_redirect(endpoint: str, folder: Path) -> None:
+    """Only the registry's own scheme, host and port get the client certificate."""
+    trust = Trust(folder / "own.pem", folder / "own.pem", folder / "own-key.pem")
+    assert status(endpoint, trust, f"/to/{endpoint}/") == 200
+    with serve(folder) as other:
+        assert status(other, trust) == 200
+        with pytest.raises(Unreachable):
+            status(endpoint, trust, f"/to/{other}/")
 
 
 @pytest.mark.parametrize(

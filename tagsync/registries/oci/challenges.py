@@ -71,7 +71,7 @@ def token_challenge(
         parameters: The parameters of the scheme ``bearer``.
         endpoint: The URL of the registry.
         repository: The repository whose tags are read. If the challenge names no scope, a token
-            for reading it is requested. An empty string stands for the catalogue.
+            for reading it is requested. An empty string means the catalogue.
 
     Raises:
         MalformedResponse: If the URL of the token server is invalid, or does not use TLS.

@@ -70,7 +70,7 @@ class SharedLogin:
     account after a few. Therefore:
 
     * Until a login has been accepted, only one thread at a time uses it.
-    * After the first refusal the server is asked about the login itself, if it can tell.
+    * After the first refusal tagsync checks the login itself, if the server allows that.
     * For `REPEAT_REFUSAL_FOR` after a refusal, the same error is raised again for this repository.
     * After `MAX_REFUSALS` in a row the error is raised for all repositories. After the pause, one
       repository may use the login, and those that were refused last come last.
