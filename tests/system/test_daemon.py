@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -269,12 +269,14 @@ def test_a_member_of_the_group_reads_beside_the_daemon(
     assert (state / "tagsync.db").stat().st_mode & 0o777 == 0o640
 
 
-def answer_for_some(connection: socket.socket) -> None:
+def answer_for_some(connection: socket.socket, over: Event) -> None:
     """Answers as an SWR registry does for repositories with even numbers, for others never."""
     with connection, suppress(OSError):
         while request := connection.recv(65536):
-            if int(re.findall(rb"/repos/r(\d+)/", request)[0]) % 2:
-                time.sleep(60)
+            number = re.search(rb"/repos/r(\d+)/", request)
+            if number is None or int(number[1]) % 2:
+                over.wait(60)
+                return
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
             connection.sendall(head + b"[]")
 
@@ -283,12 +285,13 @@ def test_repositories_that_hang_do_not_keep_others_waiting(
     tmp_path: Path, run: Callable[..., Process]
 ) -> None:
     """With half of 40 repositories hanging and one thread, the others stay fresh."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    listener, over = socket.create_server(("127.0.0.1", 0), backlog=64), Event()
 
     def serve() -> None:
         with suppress(OSError):
             while True:
-                Thread(target=answer_for_some, args=listener.accept()[:1], daemon=True).start()
+                arguments = listener.accept()[0], over
+                Thread(target=answer_for_some, args=arguments, daemon=True).start()
 
     Thread(target=serve, daemon=True).start()
     names = [f"team/r{number}" for number in range(40)]
@@ -306,6 +309,7 @@ def test_repositories_that_hang_do_not_keep_others_waiting(
         if entry["event"] == "sync.finished":
             now, before = time.monotonic(), last[entry["repository"]]
             longest, last[entry["repository"]] = max(longest, now - before), now
+    over.set()
     listener.close()
     assert process.stop() == 0
     assert longest < 9
