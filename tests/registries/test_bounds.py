@@ -381,7 +381,8 @@ def test_redirect_loop_is_bounded() -> None:
     def talk(connection: socket.socket) -> None:
         asked.append(connection.recv(65536))
         connection.sendall(
-            b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/list\r\nContent-Length: 0\r\n\r\n"
+            b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/list\r\nContent-Length: 0\r\n"
+            b"Connection: close\r\n\r\n"
         )
 
     with server(talk) as host, pytest.raises(RegistryError, match="led through 5 redirects"):
