@@ -191,7 +191,7 @@ def _check_registry(config: Config, name: str, stack: ExitStack) -> Iterator[Lin
         credential = resolve_credential(table, os.environ, config.folder)
         registry = open_configured(table, credential, config.folder)
     except ConfigError as error:
-        advice = "correct [registries.auth], or the files that [[registries]] names"
+        advice = "correct the key, file or variable that the detail is about"
         yield Line(subject, "failed", str(error), advice, refused=True)
         return
     stack.callback(registry.close)

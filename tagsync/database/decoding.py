@@ -1,8 +1,9 @@
 """Decode rows of the database, and report values that tagsync did not write.
 
-SQLite keeps no checksums and accepts any type in any column. So a damaged disk, or somebody with an
-editor, may leave values that tagsync never wrote. Decoding reports them as `DamagedRecord`. Code
-that uses decoded values is outside of these functions: an exception there is a bug.
+SQLite keeps no checksums and accepts any type in any column. So after a damage of the disk or an
+edit by hand, the file may contain values that tagsync never wrote. Decoding reports them as
+`DamagedRecord`. Code that uses decoded values is outside of these functions: an exception there is
+a bug.
 """
 
 import re
@@ -106,6 +107,6 @@ def damaged(what: str, error: object) -> DamagedRecord:
 
     Args:
         what: The name of the row.
-        error: What is wrong with it.
+        error: The problem with the row.
     """
     return DamagedRecord(f"{what}: {truncate(str(error))}")

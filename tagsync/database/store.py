@@ -76,7 +76,7 @@ class Store:
         # to work in the same thread.
         self._reading: Final = RLock()
         self._identity: Final = identity
-        # Closing deletes the WAL. That must not be reported as a replacement.
+        # Closing deletes the WAL, and no check may report this as a replacement.
         self._checking: Final = Lock()
         self._closing = False
         self._group_commit: Final = GroupCommit(writer, path, writer_lock, identity)

@@ -18,8 +18,8 @@ enough, as with ``--accept-deletions``, every listing is accepted.
 The functions of this module are pure: they do not read or write the database.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import astuple
 
@@ -58,9 +58,11 @@ def decide(
             gone: tuple[Reason, ...] = () if listing.exists else ("gone",)
             sentence = _suspicion(len(stored), len(deleted), key)
             return Held(listing, (*gone, "suspicious_deletion"), key, sentence)
-    reasons, about, detail = _oddities(listing)
-    about_key = fingerprint_of(*about) if reasons else None
-    return Accepted(listing, changes, reasons, about_key, detail)
+    oddities = list(_oddities(listing))
+    reasons = tuple(oddity.reason for oddity in oddities)
+    about = [text for oddity in oddities for text in (oddity.reason, *sorted(oddity.about))]
+    detail = "; ".join(oddity.sentence for oddity in oddities) or None
+    return Accepted(listing, changes, reasons, fingerprint_of(*about) if about else None, detail)
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
@@ -137,32 +139,49 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
     """Return the listed tags, with the stored tag in place of each unresolved tag.
 
-    If a registry lists a tag and has no manifest for it, the tag is being deleted or the registry
-    is broken. In both cases, the digest of the tag is unknown. The result therefore has the stored
-    tag, so that no change is recorded. Only the observation shows the problem.
+    If a registry lists a tag, but its manifest is missing or cannot be read, the tag is being
+    deleted or the registry is broken. In both cases, the digest of the tag is unknown. The result
+    therefore has the stored tag, so that no change is recorded. Only the observation shows the
+    problem.
     """
     unresolved = (*listing.missing, *listing.failed)
     kept = {name: stored[name] for name in unresolved if name in stored}
     return {**listing.tags, **kept} if kept else listing.tags
 
 
-def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str | None]:
-    """Return the unusual properties of a listing.
+class _Oddity(NamedTuple):
+    """An unusual property of a listing: its reason, what has it, and a sentence about it."""
 
-    Returns:
-        The words for these properties, the names of the tags that have them, and a sentence about
-        them. If nothing is unusual, the words and names are empty and the sentence is None.
-    """
+    reason: Reason
+    about: Sequence[str]
+    sentence: str
+
+
+def _oddities(listing: Listing) -> Iterator[_Oddity]:
+    """Yield the unusual properties of a listing."""
     if not listing.exists:
-        return ("gone",), (), "the registry answers that the repository does not exist"
-    reasons: list[Reason] = []
-    sentences = []
+        sentence = "the registry answers that the repository does not exist"
+        yield _Oddity("gone", (), sentence)
+        return
     if listing.unverified:
-        reasons.append("unverified")
         tags = _some_of(listing.unverified)
-        sentences.append(f"the manifest of {tags} does not match its digest or image_id")
-    if listing.missing or listing.failed:
-        reasons.append("unresolved")
+        sentence = f"the manifest of {tags} does not match its digest or image_id"
+        yield _Oddity("unverified", listing.unverified, sentence)
+    if unresolved := (*listing.missing, *listing.failed):
+        yield _Oddity("unresolved", unresolved, _about_unresolved(listing))
+    if listing.unfetched:
+        yield _Oddity("unfetched", (), "some manifests could not be fetched yet")
+    if listing.bad_names:
+        names = _some_of([repr(truncate(name)) for name in listing.bad_names])
+        sentence = f"the registry lists {names}, which cannot be a tag and is left out"
+        yield _Oddity("bad_name", listing.bad_names, sentence)
+    if listing.bad_fields:
+        fields = [f"{tag} {field}" for tag, many in listing.bad_fields.items() for field in many]
+        yield _Oddity("bad_field", fields, _about_fields(listing))
+
+
+def _about_unresolved(listing: Listing) -> str:
+    sentences = []
     if listing.missing:
         sentences.append(
             f"the registry lists {_some_of(listing.missing)} but has no manifest for it"
@@ -170,29 +189,17 @@ def _oddities(listing: Listing) -> tuple[tuple[Reason, ...], Sequence[str], str 
     if listing.failed:
         tags, error = _some_of([*listing.failed]), listing.failed[min(listing.failed)]
         sentences.append(f"the manifest of {tags} could not be read ({error})")
-    if listing.unfetched:
-        reasons.append("unfetched")
-        sentences.append("some manifests could not be fetched yet")
-    if listing.bad_names:
-        reasons.append("bad_name")
-        names = _some_of([repr(truncate(name)) for name in listing.bad_names])
-        sentences.append(f"the registry lists {names}, which cannot be a tag and is left out")
-    odd_fields = [f"{name} {field}" for name, many in listing.bad_fields.items() for field in many]
-    if odd_fields:
-        reasons.append("bad_field")
-        name, fields = min(listing.bad_fields.items())
-        others = (
-            f" (and of {len(listing.bad_fields) - 1} more)" if len(listing.bad_fields) > 1 else ""
-        )
-        sentences.append(
-            f"the registry sent {', '.join(fields)} of {name[:_SHOWN]}{others} in another type than"
-            " documented, so it is recorded as null"
-        )
-    unresolved = sorted((*listing.missing, *listing.failed))
-    about = (*sorted(listing.unverified), "", *unresolved)
-    about += ("", *sorted(odd_fields)) if odd_fields else ()
-    about += ("", *sorted(listing.bad_names)) if listing.bad_names else ()
-    return tuple(reasons), about, "; ".join(sentences) or None
+    return "; ".join(sentences)
+
+
+def _about_fields(listing: Listing) -> str:
+    tag, fields = min(listing.bad_fields.items())
+    others = len(listing.bad_fields) - 1
+    more = f" (and of {others} more)" if others else ""
+    return (
+        f"the registry sent {', '.join(fields)} of {tag[:_SHOWN]}{more} in another type than"
+        " documented, so it is recorded as null"
+    )
 
 
 def _suspicion(stored: int, deleted: int, key: str) -> str:

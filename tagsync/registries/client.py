@@ -28,8 +28,8 @@ from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.proxies import ProxyTransport
 from tagsync.registries.redirects import (
     MAX_REDIRECTS,
+    check_address,
     describe,
-    guarded,
     guarding,
     is_redirect,
     next_hop,
@@ -54,7 +54,8 @@ class Limits(msgspec.Struct, frozen=True):
     Attributes:
         timeout: Maximum time for one request in seconds, from the first byte sent to the last byte
             received.
-        retry_for: How long a request is retried after transient errors, in seconds.
+        retry_for: How long a request is retried after transient errors, in seconds. With 0, it is
+            sent once.
         max_listing_bytes: Maximum size of the response bodies of one listing together.
         requests_per_second: Maximum rate of all requests to the registry together.
         connections: Number of requests at the same time, without those that hang.
@@ -149,7 +150,7 @@ class Client:
             transport = ProxyTransport(_opener(trust.context(), limits))
             transport.check(self._endpoint)
         elif isinstance(transport, httpx.HTTPTransport):
-            bounded(guarded(transport))
+            bounded(transport, check_address)
         self._client = _client(transport, limits)
         # A redirect to another host must not show it the client certificate.
         self._elsewhere = self._client
@@ -205,7 +206,7 @@ class Client:
         for attempt in stamina.retry_context(
             on=self._should_retry,
             attempts=ATTEMPTS,
-            timeout=self._limits.retry_for,
+            timeout=self._limits.retry_for or None,  # stamina warns of 0
             wait_initial=min(0.2, self._limits.retry_for),
             wait_max=min(5.0, self._limits.retry_for),
         ):
@@ -236,6 +237,8 @@ class Client:
         throttled request it is 0, because the pacer already makes all requests wait.
         """
         if not isinstance(error, RegistryError) or not error.transient:
+            return False
+        if not self._limits.retry_for:
             return False
         if (error.retry_after or 0.0) > self._limits.retry_for:
             return False
@@ -399,7 +402,7 @@ def _opener(
             max_keepalive_connections=limits.connections,
         )
         transport = httpx.HTTPTransport(verify=context, limits=pool, proxy=proxy, trust_env=False)
-        return bounded(guarded(transport))
+        return bounded(transport, check_address)
 
     return open_transport
 

@@ -45,6 +45,9 @@ class Wait:
         return self.began if other is None else other.since
 
 
+Check = Callable[[str, httpcore.NetworkStream], None]
+"""A function that checks a new connection to a host, before anything is sent on it."""
+
 _wait: Final[ContextVar[Wait | None]] = ContextVar("the wait of this thread", default=None)
 _left: Final[ContextVar[Callable[[], float]]] = ContextVar("seconds left for a request")
 
@@ -108,11 +111,16 @@ def within(seconds: float, monotonic: Callable[[], float]) -> Iterator[None]:
         _left.reset(token)
 
 
-def bounded(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:
-    """Make all connections of a transport respect `within`, and return the transport."""
+def bounded(transport: httpx.HTTPTransport, check: Check | None = None) -> httpx.HTTPTransport:
+    """Make all connections of a transport respect `within`, and return the transport.
+
+    Args:
+        transport: The transport.
+        check: Called with each new connection, which is closed if an exception is raised.
+    """
     # httpx has no parameter for httpcore's network backend, so it is replaced afterwards.
     pool = transport._pool  # noqa: SLF001  see above
-    pool._network_backend = _Network(pool._network_backend)  # noqa: SLF001  see above
+    pool._network_backend = _Network(pool._network_backend, check)  # noqa: SLF001  see above
     return transport
 
 
@@ -131,8 +139,9 @@ def _capped(timeout: float | None) -> float | None:
 class _Network(httpcore.NetworkBackend):
     """A network backend whose connections respect the deadline set by `within`."""
 
-    def __init__(self, network: httpcore.NetworkBackend) -> None:
+    def __init__(self, network: httpcore.NetworkBackend, check: Check | None) -> None:
         self._network = network
+        self._check = check
 
     def connect_tcp(
         self,
@@ -146,6 +155,12 @@ class _Network(httpcore.NetworkBackend):
             stream = self._network.connect_tcp(
                 host, port, _capped(timeout), local_address, socket_options
             )
+        try:
+            if self._check is not None:
+                self._check(host, stream)
+        except BaseException:
+            stream.close()
+            raise
         return _Stream(stream)
 
 

@@ -12,11 +12,11 @@ host. The rules here are narrower:
 """
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import httpcore
 import httpx
@@ -86,8 +86,8 @@ def describe(url: httpx.URL) -> str:
 def guarding(target: httpx.URL, endpoint: httpx.URL) -> Iterator[None]:
     """Refuse connections to the target if its name resolves to a local address.
 
-    Only a transport prepared by `guarded` respects this. A connection through a proxy is not
-    checked, because the proxy resolves the name.
+    Only a transport whose connections pass `check_address` respects this. A connection through a
+    proxy is not checked, because the proxy resolves the name.
 
     Raises:
         BadRequest: If the name resolves to an address that the redirect must not lead to.
@@ -105,36 +105,20 @@ def guarding(target: httpx.URL, endpoint: httpx.URL) -> Iterator[None]:
         _guarded_host.reset(token)
 
 
-def guarded(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:
-    """Make all connections of a transport respect `guarding`, and return the transport."""
-    # httpx has no parameter for httpcore's network backend, so it is replaced afterwards.
-    pool = transport._pool  # noqa: SLF001  see above
-    pool._network_backend = _Network(pool._network_backend)  # noqa: SLF001  see above
-    return transport
+def check_address(host: str, stream: httpcore.NetworkStream) -> None:
+    """Check the address of a new connection before anything is sent on it; see `guarding`.
 
+    Args:
+        host: The host as the request names it.
+        stream: The connection.
 
-class _Network(httpcore.NetworkBackend):
-    """A network backend that checks the address of a connection before anything is sent."""
-
-    def __init__(self, network: httpcore.NetworkBackend) -> None:
-        self._network = network
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        stream = self._network.connect_tcp(host, port, timeout, local_address, socket_options)
-        if host == _guarded_host.get():
-            address = stream.get_extra_info("server_addr")[0]
-            place = _place_of(str(address))
-            if place is not None:
-                stream.close()
-                raise LocalAddress(f"a {place} address")
-        return stream
+    Raises:
+        LocalAddress: If the address is one that the redirect must not lead to.
+    """
+    if host == _guarded_host.get():
+        place = _place_of(str(stream.get_extra_info("server_addr")[0]))
+        if place is not None:
+            raise LocalAddress(f"a {place} address")
 
 
 def _refusal(url: httpx.URL, target: httpx.URL, endpoint: httpx.URL) -> str | None:

@@ -107,6 +107,14 @@ def test_retries_are_bounded(status: int) -> None:
     assert str(status) in sentence_of(caught.value)
 
 
+def test_no_retries() -> None:
+    """With ``retry_for = 0`` a request is sent once."""
+    handler, requests = answers(httpx.Response(503))
+    with pytest.raises(Busy):
+        get(client_of(handler, limits=Limits(retry_for=0)))
+    assert len(requests) == 1
+
+
 def test_short_retry_after_is_respected() -> None:
     """A busy registry gets the request again after a short Retry-After."""
     handler, requests = answers(
