@@ -22,7 +22,7 @@ from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
-from tagsync.registries.deadline import PATIENCE_IN_TIMEOUT
+from tagsync.registries.deadline import patience_within
 
 
 @click.command()
@@ -123,6 +123,6 @@ class _PlanLoader:
             return opened
         registry = open_configured(table, credential, config.folder)
         stack.callback(registry.close)
-        patience = table.timeout.total_seconds() / PATIENCE_IN_TIMEOUT
+        patience = patience_within(table.timeout.total_seconds())
         handle = RegistryHandle(registry, table.concurrency, table.requests_per_second, patience)
         return without_watches, credential, handle

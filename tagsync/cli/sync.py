@@ -19,6 +19,7 @@ from tagsync.cli.output import show
 from tagsync.cli.setup import open_registries, require_watches, set_up
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
+from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import (
@@ -31,6 +32,8 @@ from tagsync.polling.discovery import (
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
+from tagsync.registries.deadline import patience_within
+from tagsync.registries.lanes import LanePool
 
 COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
 
@@ -103,11 +106,11 @@ def run_pass(
         jobs = [
             Job.of(each, watches[each], registries[each.registry], now) for each in repositories
         ]
-        concurrency = {name: config.registries[name].concurrency for name in registries}
+        pools = {name: _open_pool(config.registries[name]) for name in registries}
         # The garbage collector then skips imported modules. An idle pass is 4 % faster.
         gc.freeze()
         with _progress_bar(len(jobs)) as on_poll:
-            return [*failures, *empty, *run_once(jobs, store, concurrency, options, on_poll)]
+            return [*failures, *empty, *run_once(jobs, store, pools, options, on_poll)]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:
@@ -181,6 +184,11 @@ def _find_empty_watches(
             log_empty(watch)
         polls += [Poll(each, "failed", detail=EMPTY_DETAIL) for each in reported]
     return polls
+
+
+def _open_pool(registry: RegistryTable) -> LanePool:
+    """Return the threads for the polls of a registry."""
+    return LanePool(registry.concurrency, patience_within(registry.timeout.total_seconds()))
 
 
 def to_row(poll: Poll) -> dict[str, object]:

@@ -1,8 +1,12 @@
-"""One pass: poll many repositories once. Each registry has its own threads."""
+"""One pass: poll many repositories once.
 
-from collections import Counter, deque
+Each registry has its own threads. Repositories that hang do not keep the others waiting; see
+`tagsync.registries.lanes`.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -14,6 +18,7 @@ from tagsync.models import Repository
 from tagsync.polling import log_lines
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.poll import poll
+from tagsync.registries.lanes import LanePool
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
@@ -23,7 +28,7 @@ _DEFAULTS: Final = Options()
 def run_once(
     jobs: Sequence[Job],
     store: Store,
-    concurrency: Mapping[str, int],
+    pools: Mapping[str, LanePool],
     options: Options = _DEFAULTS,
     on_poll: Callable[[Poll], None] = lambda _: None,
 ) -> list[Poll]:
@@ -32,7 +37,7 @@ def run_once(
     Args:
         jobs: At most one job per repository, in the order in which to start the polls.
         store: The database, which all threads share.
-        concurrency: Number of threads by the name of the registry.
+        pools: The threads by the name of the registry. They are closed when the pass ends.
         options: Options for every poll.
         on_poll: Called after each poll, in the thread that called `run_once`.
 
@@ -43,16 +48,12 @@ def run_once(
         StoreError: If the database failed. The remaining polls are not started then. If only the
             record of one repository is damaged, only the poll of that repository fails.
     """
-    pools = {name: ThreadPoolExecutor(count, name) for name, count in concurrency.items()}
-    waiting: dict[str, deque[Job]] = {name: deque() for name in concurrency}
-    for job in jobs:
-        waiting[job.repository.registry].append(job)
     finished: SimpleQueue[Poll | BaseException] = SimpleQueue()
     polls: dict[Repository, Poll] = {}
     try:
-        for name, count in concurrency.items():
-            for _ in range(min(count, len(waiting[name]))):
-                pools[name].submit(_poll_all, waiting[name], finished, store, options)
+        for job in jobs:
+            pool = pools[job.repository.registry]
+            pool.submit(partial(_poll_into, finished, job, store, options))
         for _ in jobs:
             result = finished.get()
             if isinstance(result, BaseException):
@@ -60,31 +61,20 @@ def run_once(
             polls[result.repository] = result
             on_poll(result)
     finally:
-        for queue in waiting.values():
-            queue.clear()
         for pool in pools.values():
-            pool.shutdown(wait=False)
+            pool.close(cancel=True)
     if not options.dry_run:
         _log_pass(polls.values(), store)
     return [polls[job.repository] for job in jobs]
 
 
-def _poll_all(
-    waiting: deque[Job],
-    finished: SimpleQueue[Poll | BaseException],
-    store: Store,
-    options: Options,
+def _poll_into(
+    finished: SimpleQueue[Poll | BaseException], job: Job, store: Store, options: Options
 ) -> None:
-    """Poll until the queue of jobs, which several threads share, is empty."""
-    while True:
-        try:
-            job = waiting.popleft()
-        except IndexError:
-            return
-        try:
-            finished.put(_poll_or_report_damage(job, store, options))
-        except BaseException as error:  # noqa: BLE001  raised again in the main thread
-            finished.put(error)
+    try:
+        finished.put(_poll_or_report_damage(job, store, options))
+    except BaseException as error:  # noqa: BLE001  raised again in the main thread
+        finished.put(error)
 
 
 def _poll_or_report_damage(job: Job, store: Store, options: Options) -> Poll:

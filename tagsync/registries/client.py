@@ -22,7 +22,7 @@ from tagsync.errors import (
     Unreachable,
     Untrusted,
 )
-from tagsync.registries.deadline import HANGING_PER_THREAD, PATIENCE_IN_TIMEOUT, bounded, within
+from tagsync.registries.deadline import HANGING_PER_THREAD, bounded, patience_within, within
 from tagsync.registries.leftovers import without_leftovers
 from tagsync.registries.pacing import Pacer, requests_left, reset_after
 from tagsync.registries.proxies import ProxyTransport
@@ -161,7 +161,7 @@ class Client:
     @property
     def patience(self) -> float:
         """Seconds after which a wait for an answer counts as hanging."""
-        return self._limits.timeout / PATIENCE_IN_TIMEOUT
+        return patience_within(self._limits.timeout)
 
     def close(self) -> None:
         """Close the connections."""

@@ -22,8 +22,16 @@ HANGING_PER_THREAD: Final = 7
 """How many requests may hang, for each thread of a registry that its `concurrency` allows."""
 
 
-PATIENCE_IN_TIMEOUT: Final = 10
-"""A request hangs if it has waited for one answer longer than its timeout divided by this."""
+_PATIENCE_IN_TIMEOUT: Final = 10
+
+
+def patience_within(timeout: float) -> float:
+    """Return the seconds after which a wait for one answer counts as hanging.
+
+    Args:
+        timeout: Maximum time of a request, in seconds.
+    """
+    return timeout / _PATIENCE_IN_TIMEOUT
 
 
 class Wait:

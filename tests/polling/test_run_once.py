@@ -20,6 +20,8 @@ from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, U
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
+from tagsync.registries.deadline import waiting
+from tagsync.registries.lanes import LanePool
 from tests.support.calls import raised_by
 from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
@@ -68,7 +70,7 @@ def test_failed_repository_does_not_stop_the_pass(
             Job(Repository("swr", f"team/{name}"), registry, timedelta(minutes=5))
             for name in "abcd"
         ]
-        polls = run_once(jobs, store, {"swr": 3})
+        polls = run_once(jobs, store, {"swr": LanePool(3)})
     assert [(result.repository.name, result.outcome) for result in polls] == [
         ("team/a", "ok"),
         ("team/b", "ok"),
@@ -102,7 +104,7 @@ def test_damaged_record_fails_alone(
     for tags in (("x",), ("x", "y")):
         for _ in jobs:
             scripted.then(*tags)
-        polls = run_once(jobs, store, {"swr": 1})
+        polls = run_once(jobs, store, {"swr": LanePool(1)})
         with closing(sqlite3.connect(database)) as connection:
             connection.execute(f"UPDATE {altered} WHERE {condition}")
             connection.commit()
@@ -123,25 +125,61 @@ def test_unexpected_exception_ends_the_pass(scripted: Scripted, store: Store, qu
     jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(2)]
     scripted.then("x")
     scripted.script.append(SystemExit())
-    assert isinstance(raised_by(lambda: run_once(jobs, store, {"swr": 1})), SystemExit)
+    assert isinstance(raised_by(lambda: run_once(jobs, store, {"swr": LanePool(1)})), SystemExit)
     assert query("SELECT count(*) FROM repositories") == [(1,)]
 
 
 def test_database_failure_stops_the_pass(database: Path, clock: FakeClock) -> None:
     """After a database failure no further repository is polled, and the threads end."""
     registry = GatedRegistry(clock)
+    before = set(threading.enumerate())
     jobs = [Job(Repository("swr", f"team/{n}"), registry, timedelta(minutes=5)) for n in range(5)]
     for _ in jobs:
         registry.then("x")
     with RefusingStore.open(database) as store:
         store.refuse(DatabaseLocked("locked"))
         with pytest.raises(DatabaseLocked):
-            run_once(jobs, store, {"swr": 1})
+            run_once(jobs, store, {"swr": LanePool(1)})
         registry.gate.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("swr"):
-                thread.join(10)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+            assert not thread.is_alive()
     assert registry.calls <= 2
+
+
+class HangingRegistry(Scripted):
+    """A registry that does not answer for bad repositories until the good ones are polled."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.gate = Event()
+
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
+        if "bad" in repository:
+            with waiting():
+                assert self.gate.wait(10)
+        return super().list_tags(repository, known, scope)
+
+
+def test_repositories_that_hang_do_not_keep_others_waiting(clock: FakeClock, store: Store) -> None:
+    """A pass with one thread polls all others while more repositories hang than it has threads."""
+    registry = HangingRegistry(clock)
+    names = [f"team/bad{n}" for n in range(5)] + [f"team/good{n}" for n in range(5)]
+    jobs = [Job(Repository("swr", name), registry, timedelta(minutes=5)) for name in names]
+    for _ in jobs:
+        registry.then("x")
+    polled: list[str] = []
+
+    def open_gate(result: Poll) -> None:
+        polled.append(result.repository.name)
+        if len(polled) == 5:
+            registry.gate.set()
+
+    polls = run_once(jobs, store, {"swr": LanePool(1, 0.01)}, on_poll=open_gate)
+    assert [result.repository.name for result in polls] == names
+    assert sorted(polled[:5]) == names[5:]
 
 
 def test_manifest_of_a_shared_image_is_recorded(
@@ -154,5 +192,5 @@ def test_manifest_of_a_shared_image_is_recorded(
         scripted.then(Tag("x", "sha256:1"))
         listing: Any = scripted.script.pop()
         scripted.script.append(msgspec.structs.replace(listing, images={"sha256:1": image}))
-    run_once(jobs, store, {"swr": 1})
+    run_once(jobs, store, {"swr": LanePool(1)})
     assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]

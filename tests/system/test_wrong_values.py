@@ -15,6 +15,7 @@ from tagsync.errors import TagsyncError
 from tagsync.models import Image, Listing, Repository, Tag, Watch
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.run_once import run_once
+from tagsync.registries.lanes import LanePool
 from tests.support.clock import FakeClock
 from tests.support.record import without_triggers
 from tests.support.registries import Scripted
@@ -38,7 +39,7 @@ def poll_all(store: Store, clock: FakeClock, *tags: str) -> None:
         None,
     )
     scripted.script += [listing, listing]
-    run_once(jobs, store, {"swr": 1}, Options())
+    run_once(jobs, store, {"swr": LanePool(1)}, Options())
 
 
 @pytest.fixture(scope="module")
