@@ -41,6 +41,16 @@ _COVERED_SQL: Final = """
           AND outcome = 'ok'
 """
 
+_UNRESOLVED_SQL: Final = """
+    SELECT tag, unresolved_since FROM tags
+    WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
+          AND unresolved_since < ? AND digest IS NOT NULL
+"""
+"""A query for the tags whose recorded digest no listing has confirmed since a time.
+
+The parameters are the name of the registry, the name of the repository and the moment of the query.
+"""
+
 
 def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row]:
     """Yield the image that each tag pointed to at a moment, and the certainty.
@@ -62,11 +72,13 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
     coverage = _coverage(db, repository).at(moment)
     found = False
     if coverage.level != "unknown":
+        unresolved = _unresolved(db, repository, moment)
         for tag, history in _histories(db, repository, moment):
             states = possible_states(history, moment)
             if any(state.fields is not None for state in states):
                 found = True
                 certainty = certainty_of(states) if coverage == CERTAIN else coverage
+                certainty = least_certain(certainty, unresolved.get(tag, CERTAIN))
                 yield from (_state_row(repository, tag, state, certainty) for state in states)
     if not found and coverage != CERTAIN:
         yield _state_row(repository, None, None, coverage)
@@ -99,9 +111,12 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
         yield _difference_row(repository, None, None, None, covered)
     if covered.level == "unknown":
         return
+    unresolved = _unresolved(db, repository, until)
     for tag, history in _histories(db, repository, until):
         before, after = possible_states(history, start), possible_states(history, until)
-        certainty = least_certain(covered, certainty_of(before), certainty_of(after))
+        certainty = least_certain(
+            covered, certainty_of(before), certainty_of(after), unresolved.get(tag, CERTAIN)
+        )
         for old, new in _pairs(before, after):
             yield _difference_row(repository, tag, old, new, certainty)
 
@@ -110,6 +125,14 @@ def _coverage(db: Connection, repository: Repository) -> ListingCoverage:
     rows = db.execute(_COVERED_SQL, (repository.registry, repository.name))
     what = f"the observations of {repository.full_name}"
     return ListingCoverage(decode(rows.fetchall(), list[tuple[Timestamp, Timestamp]], what))
+
+
+def _unresolved(db: Connection, repository: Repository, moment: str) -> dict[str, Certainty]:
+    """Return how certain the digests of unresolved tags are at a moment, by tag."""
+    rows = db.execute(_UNRESOLVED_SQL, (repository.registry, repository.name, moment))
+    what = f"the tags of {repository.full_name}"
+    since = decode(rows.fetchall(), list[tuple[str, Timestamp]], what)
+    return {tag: Certainty("not observed", begins) for tag, begins in since}
 
 
 def _histories(

@@ -22,8 +22,9 @@ Level = Literal["certain", "uncertain", "not observed", "unknown"]
 
 ``certain``: the listings before and after the moment agree about the tag. ``uncertain``: the tag
 changed between two listings, and the moment lies between these listings. ``not observed``: the
-moment is in a gap in coverage; the answer is the last known state, and also the next known state if
-it differs. ``unknown``: the moment is before the first complete listing.
+moment is in a gap in coverage, or the listings since then contain the tag without its digest; the
+answer is the last known state, and also the next known state if it differs. ``unknown``: the moment
+is before the first complete listing.
 """
 
 _LEVELS: Final[tuple[Level, ...]] = ("certain", "uncertain", "not observed", "unknown")

@@ -94,6 +94,12 @@ _REPOSITORIES_SQL: Final = """
             WHERE repository_id = r.id AND outcome <> 'failed')
     FROM repositories AS r ORDER BY id
 """
+_WRONG_UNRESOLVED_SQL: Final = """
+    SELECT repository_id, tag, digest, unresolved_since, last_complete_at
+    FROM tags JOIN repositories ON id = repository_id
+    WHERE iif(unresolved_since IS NULL, digest IS NULL, unresolved_since > last_complete_at)
+    LIMIT 1
+"""
 
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
@@ -380,6 +386,18 @@ def _check_tags(db: Connection, read: Counter[str]) -> None:
         stored = next(rows, None)
     if stored:
         raise VerificationFault(f"{_name_of(db, stored)} is in tags, and no change added it")
+    _check_unresolved(db)
+
+
+def _check_unresolved(db: Connection) -> None:
+    """Check that each tag without a digest has the time since when, and each time is possible."""
+    row = db.execute(_WRONG_UNRESOLVED_SQL).fetchone()
+    if row:
+        *key, digest, since, last = row
+        raise VerificationFault(
+            f"{_name_of(db, key)} has the digest {digest} and is unresolved since {since} in tags;"
+            f" the last listing was at {last}"
+        )
 
 
 def _replay(db: Connection) -> Iterator[tuple[int, str, Row | None]]:

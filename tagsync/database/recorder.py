@@ -3,7 +3,7 @@
 All functions run within the caller's transaction, so a poll is recorded completely or not at all.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
 from typing import Any, Final
@@ -12,7 +12,14 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from tagsync.database.connection import Connection
-from tagsync.database.decoding import Count, Fields, damaged, decode, decode_fields
+from tagsync.database.decoding import (
+    Count,
+    Fields,
+    Timestamp,
+    damaged,
+    decode,
+    decode_fields,
+)
 from tagsync.database.digest_index import index_images
 from tagsync.database.hash_chain import GENESIS, Head, link, read_head
 from tagsync.database.observations import observe, poll_time
@@ -24,6 +31,7 @@ from tagsync.database.outcomes import (
     Outcome,
     PendingLog,
 )
+from tagsync.database.resolution import not_before_of, unresolved_after
 from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state
 from tagsync.models import FIELDS, Change, Image, RecordedChange, Repository, Unchanged
 
@@ -59,12 +67,21 @@ _CHANGES_OF_TAG: Final = """
            (SELECT hash FROM changes AS b WHERE b.id = c.id - 1)
     FROM changes AS c WHERE repository_id = ? AND tag = ? ORDER BY id DESC
 """
+_TIMES: Final = ("changed_at", "unresolved_since")
 _UPSERT_TAG: Final = f"""
-    INSERT INTO tags (repository_id, {", ".join(TAG_COLUMNS)}, first_observed_at, changed_at)
-    VALUES ({", ".join("?" * (len(TAG_COLUMNS) + 3))})
+    INSERT INTO tags (repository_id, {", ".join(TAG_COLUMNS)}, first_observed_at, changed_at,
+                      unresolved_since)
+    VALUES ({", ".join("?" * (len(TAG_COLUMNS) + 4))})
     ON CONFLICT (repository_id, tag) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "changed_at"))}
+    {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, *_TIMES))}
 """  # noqa: S608  the names are the attributes of Tag
+_UNRESOLVED_TAGS: Final = """
+    SELECT tag, unresolved_since FROM tags
+    WHERE repository_id = ? AND unresolved_since IS NOT NULL
+"""
+_MARK_UNRESOLVED: Final = """
+    UPDATE tags SET unresolved_since = ? WHERE repository_id = ? AND tag = ?
+"""
 _DELETE_TAG: Final = "DELETE FROM tags WHERE repository_id = ? AND tag = ?"
 _RECORDED_IMAGES: Final = """
     SELECT digest, id, manifest IS NULL AND verified IS NULL FROM images
@@ -122,9 +139,15 @@ def record(
         _record_images(db, outcome, time.at)
         if state.not_before is not None:
             _check_continuity(db, repository, repository_id, outcome.changes)
-        changes = list(_chained(outcome.changes, repository, head, state.not_before, time.at))
+        unresolved = _read_unresolved(db, repository, repository_id)
+        not_before = not_before_of(outcome.changes, state.not_before, unresolved)
+        changes = list(_chained(outcome.changes, not_before, repository, head, time.at))
         db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in changes))
-        _update_tags(db, repository_id, outcome, time.at)
+        began = state.not_before or after.not_before
+        assert began is not None, "an accepted listing has a start"  # noqa: S101  tells the type checker
+        unresolved_now = unresolved_after(outcome.listing, unresolved, began)
+        _update_tags(db, repository_id, outcome, time.at, unresolved_now)
+        _mark_unresolved(db, repository_id, unresolved, unresolved_now)
     observe(db, repository_id, outcome, time, interval)
     if state.unlogged_from is not None:
         return _still_pending(db, repository_id, state.unlogged_from)
@@ -258,27 +281,53 @@ def _filling_row(image_id: int, image: Image) -> tuple[Any, ...]:
 
 def _chained(
     changes: Sequence[Change],
+    not_before: Sequence[str | None],
     repository: Repository,
     head: Head,
-    not_before: str | None,
     at: str,
 ) -> Iterator[RecordedChange]:
     """Yield the changes as the history stores them, each with its id and its hash."""
     digest = head.hash
-    for number, change in enumerate(changes, head.change_id + 1):
+    rows = zip(changes, not_before, strict=True)
+    for number, (change, begins) in enumerate(rows, head.change_id + 1):
         fields = _encode(change.fields).decode()
         content = (change.tag, change.kind, change.old_digest, change.new_digest, fields)
-        digest = link(digest, number, repository.full_name, *content, not_before, at)
-        yield RecordedChange(number, *content, not_before, at, digest)
+        digest = link(digest, number, repository.full_name, *content, begins, at)
+        yield RecordedChange(number, *content, begins, at, digest)
 
 
-def _update_tags(db: Connection, repository_id: int, accepted: Accepted, at: str) -> None:
+def _read_unresolved(db: Connection, repository: Repository, repository_id: int) -> dict[str, str]:
+    """Return ``unresolved_since`` of each unresolved tag, by tag.
+
+    Raises:
+        DamagedRecord: If a time does not have the form in which tagsync writes it.
+    """
+    what = f"the tags of {repository.full_name}"
+    rows = db.execute(_UNRESOLVED_TAGS, (repository_id,)).fetchall()
+    return dict(decode(rows, list[tuple[str, Timestamp]], what))
+
+
+def _mark_unresolved(
+    db: Connection, repository_id: int, before: Mapping[str, str], after: Mapping[str, str]
+) -> None:
+    """Write since when tags are unresolved, for each tag that begins or ends to be so."""
+    rows = ((after.get(tag), repository_id, tag) for tag in before.keys() ^ after.keys())
+    db.executemany(_MARK_UNRESOLVED, rows)
+
+
+def _update_tags(
+    db: Connection,
+    repository_id: int,
+    accepted: Accepted,
+    at: str,
+    unresolved: Mapping[str, str],
+) -> None:
     """Make the mirror equal to the listing."""
     tags = accepted.listing.tags
     db.executemany(
         _UPSERT_TAG,
         (
-            (repository_id, *astuple(tags[change.tag]), at, at)
+            (repository_id, *astuple(tags[change.tag]), at, at, unresolved.get(change.tag))
             for change in accepted.changes
             if change.kind != "deleted"
         ),

@@ -76,6 +76,8 @@ CREATE TABLE tags ( -- Each tag as the last recorded listing had it.
     first_observed_at TEXT NOT NULL, -- end of the first listing that contained the tag, or that \
 contained it again after a deletion
     changed_at TEXT NOT NULL, -- observed_at of the tag's last change
+    unresolved_since TEXT, -- nothing is known of the tag's digest after this time, because newer \
+listings contain the tag, but did not resolve it; null if the last listing resolved it
     PRIMARY KEY (repository_id, tag)
 ) WITHOUT ROWID;
 
@@ -178,6 +180,8 @@ SELECT
     t.first_observed_at, -- end of the first listing that contained the tag, or that contained it \
 again after a deletion
     t.changed_at, -- observed_at of the tag's last change
+    t.unresolved_since, -- nothing is known of the tag's digest after this time, because newer \
+listings contain the tag, but did not resolve it; null if the last listing resolved it
     i.verified, -- 1: the manifest matches the digest; 0: it does not; null: there is no manifest
     t.repository_id -- repositories.id
 FROM tags AS t
@@ -216,7 +220,11 @@ repository was first listed
     e.observed_at AS valid_to, -- end of the first listing with another state; null: the interval \
 has not ended
     c.repository_id, -- repositories.id
-    iif(e.id IS NULL, r.not_before, e.not_before) AS still_at -- \
+    iif(
+        e.id IS NULL,
+        coalesce(min(t.unresolved_since, r.not_before), r.not_before),
+        e.not_before
+    ) AS still_at -- \
 last time at which the tag is known to have pointed to the digest
 FROM changes AS c
 JOIN repositories AS r ON r.id = c.repository_id
@@ -226,6 +234,8 @@ LEFT JOIN changes AS e ON e.id = (
           AND (n.kind <> 'updated' OR n.old_digest IS NOT n.new_digest)
     ORDER BY n.id LIMIT 1
 )
+LEFT JOIN tags AS t ON t.repository_id = c.repository_id AND t.tag = c.tag
+                   AND t.digest = c.new_digest
 WHERE c.kind = 'added' OR c.kind = 'updated' AND c.old_digest IS NOT c.new_digest;
 
 CREATE VIEW tag_moves AS -- Each move of a tag to another digest, even if it was deleted in between.

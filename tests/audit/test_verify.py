@@ -401,6 +401,11 @@ ALTERATIONS: dict[str, tuple[tuple[str | Edit, ...], str, str]] = {
         "tags",
         "as changed_at in tags",
     ),
+    "unresolved since a time after the last listing": (
+        ("UPDATE tags SET unresolved_since = '2999-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
+        "tags",
+        "and is unresolved since 2999-01-01T00:00:00.000Z in tags",
+    ),
     "first_observed_at of the mirror": (
         ("UPDATE tags SET first_observed_at = '2020-01-01T00:00:00.000Z' WHERE tag = 'v3'",),
         "tags",

@@ -227,18 +227,20 @@ def _was_lied_about(repository: str, window: Window, evidence: Evidence) -> bool
 
 
 def _out_of_order(changes: Sequence[Row]) -> Iterator[str]:
-    last: dict[str, tuple[str, str]] = {}
+    ends: dict[str, str] = {}
+    starts: dict[tuple[str, str], str] = {}
     for number, change in enumerate(changes, 1):
-        repository = change["repository"]
-        first_look = last.get(repository, ("", change["observed_at"]))[1] == change["observed_at"]
-        times = change["not_before"] or "", change["observed_at"]
-        if change["id"] != number or times[0] > times[1]:
-            yield f"change {change['id']} is number {number}, from {times[0]} to {times[1]}"
-        if repository in last and any(a < b for a, b in zip(times, last[repository], strict=True)):
-            yield f"change {change['id']} of {repository} is older than the one before"
+        repository, tag = change["repository"], change["tag"]
+        start, end = change["not_before"] or "", change["observed_at"]
+        first_look = ends.get(repository, end) == end
+        if change["id"] != number or start > end:
+            yield f"change {change['id']} is number {number}, from {start} to {end}"
+        # The window of a tag that was not resolved begins earlier than that of other tags.
+        if end < ends.get(repository, "") or start < starts.get((repository, tag), ""):
+            yield f"change {change['id']} of {repository}:{tag} is older than the one before"
         if change["not_before"] is None and not first_look:
             yield f"change {change['id']} of {repository} has no beginning and is no baseline"
-        last[repository] = times
+        ends[repository], starts[repository, tag] = end, start
 
 
 def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
