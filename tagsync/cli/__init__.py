@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import click
 
 from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain, report
+from tagsync.cli.options import StrictCommand
 from tagsync.cli.streams import discard_unwritten, name_streams
 
 _COMMANDS: Final = {
@@ -39,7 +40,7 @@ class Settings(NamedTuple):
     log_level: str
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(StrictCommand, click.Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature

@@ -13,7 +13,7 @@ import msgspec
 
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, REFUSED
-from tagsync.cli.options import format_option
+from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import display_path, find_config, open_configured, set_up
 from tagsync.clock import timestamp, utc_now
@@ -81,7 +81,7 @@ class Line(msgspec.Struct, frozen=True):
     refused: bool = False
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @format_option
 @click.pass_obj
 def check(settings: Settings, output_format: str) -> int:

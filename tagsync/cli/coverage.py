@@ -6,7 +6,13 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.moments import parse_span
-from tagsync.cli.options import format_option, patterns_argument, since_option, until_option
+from tagsync.cli.options import (
+    StrictCommand,
+    format_option,
+    patterns_argument,
+    since_option,
+    until_option,
+)
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
 from tagsync.clock import utc_now
@@ -14,7 +20,7 @@ from tagsync.clock import utc_now
 COLUMNS: Final = ("repository", "from", "to", "state", "polls", "detail")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @patterns_argument
 @since_option
 @until_option

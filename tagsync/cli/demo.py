@@ -12,6 +12,7 @@ import click
 from tagsync import log
 from tagsync.audit.queries import Audit
 from tagsync.cli import Settings
+from tagsync.cli.options import StrictCommand
 from tagsync.cli.output import show
 from tagsync.cli.setup import display_path
 from tagsync.cli.sync import COLUMNS, run_pass, to_row
@@ -43,7 +44,7 @@ TOKEN: Final = "made-up-demo-token"  # noqa: S105  valid only in the emulator
 SHOWN: Final = ("observed_at", "repository", "tag", "kind", "old_digest", "new_digest")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),

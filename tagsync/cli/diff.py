@@ -6,7 +6,7 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.moments import parse_span
-from tagsync.cli.options import format_option
+from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
 from tagsync.clock import utc_now
@@ -17,7 +17,7 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
 @click.option("--from", "start", metavar="TIME", required=True, help="The earlier time.")
 @click.option(

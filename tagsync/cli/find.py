@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from tagsync.cli import Settings
-from tagsync.cli.options import format_option
+from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
 
@@ -16,7 +16,7 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("digest")
 @format_option
 @click.pass_obj

@@ -1,5 +1,6 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the class of all commands."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +9,35 @@ import click
 from tagsync.cli.output import FORMATS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class StrictCommand(click.Command):
+    """The class of all commands. It refuses an option with one value that is given twice.
+
+    A command is declared with ``@click.command(cls=StrictCommand)``. click itself ignores all but
+    the last value. An option that may be repeated is declared with ``multiple=True``. A flag that
+    has no opposite may be repeated.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments as click does.
+
+        Raises:
+            click.UsageError: If an option is given twice, or the arguments are wrong.
+        """
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            for parameter, times in Counter(order).items():
+                if times > 1 and _is_single(parameter):
+                    name = " or ".join([*parameter.opts, *parameter.secondary_opts])
+                    raise click.UsageError(f"{name} can be given only once", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _is_single(parameter: click.Parameter) -> bool:
+    if not isinstance(parameter, click.Option) or parameter.multiple or parameter.count:
+        return False
+    return not parameter.is_flag or bool(parameter.secondary_opts)
 
 
 def patterns_argument(command: Command) -> Command:

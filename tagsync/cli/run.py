@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from tagsync.cli import Settings
+from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, load
 from tagsync.config.secret_sources import resolve_credential
@@ -25,7 +26,7 @@ from tagsync.registries.credentials import Credential
 from tagsync.registries.deadline import patience_within
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Poll every repository on its own schedule, until SIGTERM or Ctrl-C.

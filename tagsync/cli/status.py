@@ -8,7 +8,7 @@ import click
 
 from tagsync.audit.queries import Audit, matching
 from tagsync.cli import Settings
-from tagsync.cli.options import format_option, patterns_argument
+from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.setup import load_config
 from tagsync.clock import utc_now
@@ -26,7 +26,7 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @patterns_argument
 @format_option
 @click.pass_obj

@@ -14,7 +14,7 @@ import msgspec
 from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
-from tagsync.cli.options import format_option, patterns_argument
+from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_registries, require_watches, set_up
 from tagsync.clock import timestamp, utc_now
@@ -38,7 +38,7 @@ from tagsync.registries.lanes import LanePool
 COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @patterns_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be recorded, but record nothing.")
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.moments import parse_moment
-from tagsync.cli.options import format_option, patterns_argument
+from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
 from tagsync.clock import utc_now
@@ -16,7 +16,7 @@ COLUMNS_AT: Final = (*COLUMNS, "present", "certainty", "unsure_from", "unsure_un
 """The columns if ``--at`` is given."""
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @patterns_argument
 @click.option("--at", metavar="TIME", help="Show the state at this time, and how certain it is.")
 @format_option

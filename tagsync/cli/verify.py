@@ -7,7 +7,7 @@ import click
 
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED
-from tagsync.cli.options import format_option
+from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
 from tagsync.errors import UnclearQuestion
@@ -15,7 +15,7 @@ from tagsync.errors import UnclearQuestion
 COLUMNS: Final = ("check", "rows", "result", "detail")
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.option(
     "--head",
     "heads",

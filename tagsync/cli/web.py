@@ -5,11 +5,12 @@ import sys
 import click
 
 from tagsync.cli import Settings
+from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import set_up
 from tagsync.errors import ConfigError
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.option(
     "--host",
     metavar="ADDRESS",
