@@ -7,55 +7,92 @@ Each command has its own module. A module is imported only when its command is u
 import importlib
 import os
 import sys
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain, report
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.streams import discard_unwritten, name_streams
 
-_COMMANDS: Final = {
-    "check": "Check the configuration, then each registry.",
-    "coverage": "Show when tagsync was looking, and the gaps in between.",
-    "demo": "Show what tagsync does, on an emulated registry.",
-    "diff": "Show the net difference between two times.",
-    "find": "Show every tag that leads to a digest, now or earlier.",
-    "log": "Show the changes, oldest first.",
-    "run": "Poll every repository on its own schedule, until SIGTERM or Ctrl-C.",
-    "status": "Show how fresh the record of each repository is.",
-    "sync": "Poll the configured repositories once.",
-    "tags": "Show what each tag points to, now or at an earlier time.",
-    "verify": "Check that the record has not been altered.",
-    "web": "Show the record in a browser.",
+_COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Record": {
+        "sync": "Poll the configured repositories once.",
+        "run": "Poll every repository on its own schedule, until stopped.",
+        "check": "Check the configuration, then each registry.",
+    },
+    "Ask": {
+        "status": "Show how fresh the record of each repository is.",
+        "tags": "Show what each tag points to, now or at an earlier time.",
+        "log": "Show the changes, oldest first.",
+        "diff": "Show the net difference between two times.",
+        "find": "Show every tag that leads to a digest, now or earlier.",
+        "coverage": "Show when tagsync was looking, and the gaps in between.",
+    },
+    "Prove": {
+        "verify": "Check that the record has not been altered.",
+    },
+    "Operate": {
+        "web": "Show the record in a browser.",
+        "demo": "Show what tagsync does, on an emulated registry.",
+    },
 }
-"""The first sentence of each command's help, so that ``--help`` need not import the commands."""
+"""The groups of commands, and the first sentence of each command's help.
+
+With the sentences here, ``--help`` need not import the commands.
+"""
+
+_SENTENCES: Final = {
+    name: sentence for group in _COMMANDS.values() for name, sentence in group.items()
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Settings(NamedTuple):
-    """The global options, which come before the command."""
+    """The global options, which come before the command.
 
-    config: str | None
-    log_format: str
-    log_level: str
+    Attributes:
+        config: Path of the configuration file. None means that `tagsync.config.find` searches it.
+        log_format: The format of the log: ``auto``, ``console`` or ``json``.
+        log_level: The lowest level of events that are logged. It includes ``-q`` and ``-v``.
+        color: Whether results are coloured. ``auto`` depends on the terminal and the environment.
+        pager: Whether long results may be shown in a pager.
+        quiet: Whether to print only results and errors, and no progress (``-q``).
+        verbose: Whether to log everything (``-v``).
+    """
+
+    config: str | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+    color: Literal["auto", "always", "never"] = "auto"
+    pager: bool = True
+    quiet: bool = False
+    verbose: bool = False
 
 
 class _LazyGroup(StrictCommand, click.Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        return sorted(_COMMANDS)
+        return list(_SENTENCES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _SENTENCES:
             return None
         command = getattr(importlib.import_module(f"tagsync.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command), cmd_name  # noqa: S101  tells the type checker
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(_COMMANDS.items()))
+        rows = []
+        for group, sentences in _COMMANDS.items():
+            for number, (name, sentence) in enumerate(sentences.items()):
+                rows.append((f"{'' if number else group:<9}{name}", sentence))
+        formatter.write_paragraph()
+        formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -67,37 +104,101 @@ class _LazyGroup(StrictCommand, click.Group):
             raise
 
 
+class _GlobalOption(click.Option):
+    """An option that is also an environment variable, which errors name, too."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return f"{super().get_error_hint(ctx)} or ${self.envvar}"
+
+
+def _global_option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
+    """Add an option that is also an environment variable: ``--no-pager``, $TAGSYNC_NO_PAGER."""
+    variable = names[-1].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, cls=_GlobalOption, envvar=f"TAGSYNC_{variable}", **attributes)
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
+@_global_option(
     "--config",
+    type=click.Path(),
     metavar="PATH",
-    help="Configuration file; default: $TAGSYNC_CONFIG, ./config.toml, /etc/tagsync/config.toml.",
+    help="Configuration file, instead of ./config.toml.",
 )
-@click.option(
+@_global_option(
     "--log-format",
     type=click.Choice(["auto", "console", "json"]),
+    metavar="FORMAT",
     default="auto",
-    show_default=True,
-    help="Format of the log on standard error; auto: console on a terminal, else JSON lines.",
+    help="auto (the default), console (for people) or json.",
 )
-@click.option(
+@_global_option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
+    metavar="LEVEL",
     default="info",
-    show_default=True,
-    help="Log only events of this level and of higher levels.",
+    help="debug, info (the default), warning or error.",
 )
+@_global_option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    metavar="WHEN",
+    default="auto",
+    help="auto (the default), always or never.",
+)
+@_global_option("--no-pager", is_flag=True, help="Never show results in a pager.")
+@_global_option("-q", "--quiet", is_flag=True, help="Log only errors, and show no progress.")
+@_global_option("-v", "--verbose", is_flag=True, help="Log everything, as --log-level debug.")
 @click.version_option(package_name="tagsync")
 @click.pass_context
-def tagsync(ctx: click.Context, config: str | None, log_format: str, log_level: str) -> None:
+def tagsync(
+    ctx: click.Context,
+    config: str | None,
+    log_format: str,
+    log_level: str,
+    color: Literal["auto", "always", "never"],
+    no_pager: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Mirror container-registry tags into SQLite, and keep their history.
 
     \b
-    Example:
-      tagsync demo
-      tagsync --config config.toml sync
+    Each option can also be set as a variable, such as TAGSYNC_LOG_LEVEL.
+    Example: tagsync demo
     """
-    ctx.obj = Settings(config, log_format, log_level)
+    del quiet, verbose  # `_verbosity` decides which of them counts.
+    verbosity = _verbosity(ctx)
+    ctx.obj = Settings(
+        config,
+        log_format,
+        {"quiet": "error", "verbose": "debug"}.get(verbosity, log_level),
+        color,
+        pager=not no_pager,
+        quiet=verbosity == "quiet",
+        verbose=verbosity == "verbose",
+    )
+
+
+def _verbosity(ctx: click.Context) -> str:
+    """Return which parameter sets the level of the log: quiet, verbose or log_level.
+
+    An option on the command line takes precedence over the variables.
+
+    Raises:
+        click.UsageError: If two of them are given in the same place.
+    """
+    names = ("quiet", "verbose", "log_level")
+    for source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+        given = [
+            name for name in names if ctx.params[name] and ctx.get_parameter_source(name) is source
+        ]
+        if len(given) > 1:
+            raise click.UsageError(
+                "--quiet, --verbose and --log-level, or their variables, exclude each other", ctx
+            )
+        if given:
+            return given[0]
+    return "log_level"
 
 
 def main() -> None:
@@ -108,7 +209,7 @@ def main() -> None:
     """
     streams = name_streams()
     try:
-        result = tagsync.main(standalone_mode=False)
+        result = tagsync.main(prog_name="tagsync", standalone_mode=False)
         sys.stdout.flush()
         status = result if isinstance(result, int) else 0
     except (click.Abort, KeyboardInterrupt):

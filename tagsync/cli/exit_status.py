@@ -46,8 +46,12 @@ The user can correct them in the command line or in the configuration.
 
 def report(error: Exception) -> int:
     """Print an error on standard error and return the exit status for this error."""
-    if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "tagsync"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _print(error.format_message())
+        return REFUSED
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        command = context.command_path if context else "tagsync"
         complain(f"{error.format_message().rstrip('.')}: see {command} --help")
         return REFUSED
     if isinstance(error, TagsyncError):

@@ -29,11 +29,11 @@ from tagsync.registries.deadline import patience_within
 @click.command(cls=StrictCommand)
 @click.pass_obj
 def run(settings: Settings) -> None:
-    """Poll every repository on its own schedule, until SIGTERM or Ctrl-C.
+    """Poll every repository on its own schedule, until stopped.
 
-    SIGHUP reloads the configuration. If the new configuration is wrong, the daemon keeps the
-    current one.
-    Under systemd, the daemon reports its state to the service manager.
+    SIGTERM and Ctrl-C stop the daemon. SIGHUP reloads the configuration. If the new configuration
+    is wrong, the daemon keeps the current one. Under systemd, the daemon
+    reports its state to the service manager.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
 
     \b
     Example:
-      tagsync verify --head "$(journalctl -u tagsync -o cat | jq -r 'select(.head).head' | tail -1)"
+      tagsync verify --head "$(tail -1 /mnt/witness/heads)"
     """
     for head in heads:
         if not re.fullmatch(r"[0-9a-f]{64}", head):

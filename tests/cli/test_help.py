@@ -1,7 +1,5 @@
 """The command line: help, and options that every command has in common."""
 
-from collections.abc import Iterator
-
 import click
 import pytest
 
@@ -10,14 +8,18 @@ from tagsync.cli.exit_status import REFUSED, report
 from tagsync.cli.options import StrictCommand
 
 
-def commands() -> Iterator[click.Command]:
-    """Yield the group, and each of its commands."""
-    yield cli.tagsync
+def commands() -> list[click.Command]:
+    """Return the group, and each of its commands."""
     context = click.Context(cli.tagsync)
-    for name in cli.tagsync.list_commands(context):
-        command = cli.tagsync.get_command(context, name)
-        assert command is not None
-        yield command
+    found = [cli.tagsync.get_command(context, name) for name in cli.tagsync.list_commands(context)]
+    return [cli.tagsync, *filter(None, found)]
+
+
+def help_of(command: click.Command) -> str:
+    """Return the help of a command on a terminal of 80 columns."""
+    parent = None if command is cli.tagsync else click.Context(cli.tagsync, info_name="tagsync")
+    context = click.Context(command, parent, command.name, terminal_width=78)
+    return context.get_help()
 
 
 def single_options() -> list[tuple[click.Command, click.Option]]:
@@ -43,10 +45,114 @@ def value_for(option: click.Option) -> list[str]:
 def test_command_list_matches_the_help_of_each_command() -> None:
     """The group's list of commands has the first sentence of each command's help."""
     context = click.Context(cli.tagsync)
-    for name, sentence in cli._COMMANDS.items():  # noqa: SLF001  the text that the group's help prints
+    for name, sentence in cli._SENTENCES.items():  # noqa: SLF001  the text that the group's help prints
         command = cli.tagsync.get_command(context, name)
         assert command is not None
         assert command.get_short_help_str(limit=200) == sentence
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
+def test_each_help_is_short_and_has_an_example(command: click.Command) -> None:
+    """Each help has at most 40 lines of at most 80 columns, and an example."""
+    lines = help_of(command).splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    (example,) = [line.strip() for line in lines if line.strip().startswith("Example:")]
+    shown = example.removeprefix("Example:").strip() or lines[lines.index("  Example:") + 1].strip()
+    name = "" if command is cli.tagsync else f"{command.name} "
+    assert f"{shown} ".startswith(f"tagsync {name}")
+
+
+def test_the_help_has_room_for_more_commands() -> None:
+    """The group's help without its commands takes at most 18 lines."""
+    lines = help_of(cli.tagsync).splitlines()
+    assert len(lines) - len(cli._SENTENCES) <= 18  # noqa: SLF001  one line for each command
+
+
+def test_the_help_groups_the_commands() -> None:
+    """The four groups are in order, and each command has one line."""
+    shown = help_of(cli.tagsync).splitlines()[-len(cli._SENTENCES) :]  # noqa: SLF001
+    groups = [line[:9].strip() for line in shown]
+    assert [group for group in groups if group] == ["Record", "Ask", "Prove", "Operate"]
+    names = [line[9:].split()[0] for line in shown]
+    assert names == cli.tagsync.list_commands(click.Context(cli.tagsync))
+    assert names[: groups.index("Ask")] == ["sync", "run", "check"]
+
+
+def test_without_a_command_the_help_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without arguments, tagsync prints its help on standard error and exits with 2."""
+    monkeypatch.setattr("sys.argv", ["tagsync"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == REFUSED
+    printed, said = capsys.readouterr()
+    assert printed == ""
+    assert said.splitlines()[0] == "Usage: tagsync [OPTIONS] COMMAND [ARGS]..."
+    assert len(said.splitlines()) > 20
+
+
+def settings_for(*arguments: str, **variables: str) -> cli.Settings:
+    """Return the global options for a command line and environment variables."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(f"TAGSYNC_{name}", value)
+        with cli.tagsync.make_context("tagsync", [*arguments, "log"]) as context:
+            assert cli.tagsync.callback is not None
+            context.invoke(cli.tagsync.callback, **context.params)
+            assert isinstance(context.obj, cli.Settings)
+            return context.obj
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "changed"),
+    [
+        ([], {}, {}),
+        (["--config", "a"], {"CONFIG": "b"}, {"config": "a"}),
+        ([], {"CONFIG": "b"}, {"config": "b"}),
+        (["--log-format", "json"], {}, {"log_format": "json"}),
+        ([], {"LOG_FORMAT": "console"}, {"log_format": "console"}),
+        ([], {"LOG_LEVEL": "warning"}, {"log_level": "warning"}),
+        (["--color", "never"], {"COLOR": "always"}, {"color": "never"}),
+        ([], {"COLOR": "always"}, {"color": "always"}),
+        (["--no-pager"], {}, {"pager": False}),
+        ([], {"NO_PAGER": "1"}, {"pager": False}),
+        ([], {"PAGER": "less"}, {}),
+        (["-q"], {}, {"log_level": "error", "quiet": True}),
+        (["-v"], {}, {"log_level": "debug", "verbose": True}),
+        ([], {"QUIET": "1"}, {"log_level": "error", "quiet": True}),
+        ([], {"QUIET": "0", "VERBOSE": "1"}, {"log_level": "debug", "verbose": True}),
+        (["-v"], {"QUIET": "1", "LOG_LEVEL": "warning"}, {"log_level": "debug", "verbose": True}),
+        (["--log-level", "info"], {"QUIET": "1"}, {}),
+    ],
+)
+def test_each_global_option_is_also_a_variable(
+    arguments: list[str], variables: dict[str, str], changed: dict[str, object]
+) -> None:
+    """A variable TAGSYNC_… sets a global option; the command line takes precedence."""
+    assert settings_for(*arguments, **variables) == cli.Settings()._replace(**changed)  # type: ignore[arg-type]  # a table of attributes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["-q", "-v"], {}),
+        (["-q", "--log-level", "info"], {}),
+        ([], {"QUIET": "1", "VERBOSE": "1"}),
+    ],
+)
+def test_contradicting_levels_are_refused(arguments: list[str], variables: dict[str, str]) -> None:
+    """The three options that set the level of the log exclude each other."""
+    with pytest.raises(click.UsageError, match="exclude each other"):
+        settings_for(*arguments, **variables)
+
+
+def test_a_wrong_variable_is_named() -> None:
+    """The error for a wrong value names the option and the variable."""
+    with pytest.raises(click.UsageError) as caught:
+        settings_for(COLOR="red")
+    assert "'--color' or $TAGSYNC_COLOR" in caught.value.format_message()
 
 
 def test_each_command_has_the_class_that_refuses_repeated_options() -> None:
