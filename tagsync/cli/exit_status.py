@@ -16,7 +16,6 @@ from tagsync.errors import (
     TagsyncError,
     UnclearQuestion,
     UnknownRepository,
-    UnusableDatabase,
 )
 
 FAILED: Final = 1
@@ -37,7 +36,7 @@ BUG: Final = os.EX_SOFTWARE
 INTERRUPTED: Final = 130
 """Exit status: interrupted by Ctrl-C."""
 
-_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnusableDatabase)
+_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository)
 """Errors whose exit status is `REFUSED`.
 
 The user can correct them in the command line or in the configuration.

@@ -7,7 +7,7 @@ import click
 from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import set_up
-from tagsync.errors import ConfigError
+from tagsync.errors import TagsyncError
 
 
 @click.command(cls=StrictCommand)
@@ -47,7 +47,7 @@ def web(settings: Settings, host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"datasette", "uvicorn"}:
             raise
-        raise ConfigError(
+        raise TagsyncError(
             "tagsync web needs Datasette, which is not installed: install tagsync with its extra"
             " `web`, for example by pip install '.[web]' in the folder of tagsync's source"
         ) from error

@@ -100,7 +100,7 @@ def test_a_broken_pipe_of_another_stream_is_a_bug(
     ("error", "status"),
     [
         (ConfigError("a mistake"), REFUSED),
-        (UnusableDatabase("a mistake"), REFUSED),
+        (UnusableDatabase("a mistake"), FAILED),
         (StoreError("a mistake"), FAILED),
         (Forbidden("a mistake"), FAILED),
         (TagsyncError("a mistake"), FAILED),

@@ -220,7 +220,7 @@ def test_query_without_a_database_says_what_to_run(name: str, tmp_path: Path) ->
     """Without a database each query says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in error_line(tagsync(*name.split(), cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(*name.split(), cwd=tmp_path), 1)
     assert contents(tmp_path) == before
 
 
@@ -229,7 +229,7 @@ def test_empty_database_file_is_refused(tmp_path: Path) -> None:
     """An empty database file is refused and stays empty."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     (tmp_path / "tagsync.db").touch()
-    assert "is empty: run tagsync sync first" in error_line(tagsync("verify", cwd=tmp_path), 2)
+    assert "is empty: run tagsync sync first" in error_line(tagsync("verify", cwd=tmp_path), 1)
     assert (tmp_path / "tagsync.db").stat().st_size == 0
 
 
@@ -323,7 +323,7 @@ def test_leftovers_of_a_killed_writer_need_write_access(
             left.unlink(missing_ok=True)
             left.write_bytes(Path(f"{written}{ending}").read_bytes())
     readable.chmod(0o555)
-    assert "can write to its folder" in error_line(as_nobody(["verify"], readable), 2)
+    assert "can write to its folder" in error_line(as_nobody(["verify"], readable), 1)
     readable.chmod(0o755)
     assert "team/new" in answer(["status"], readable)
     assert "team/new" in answer(["coverage"], readable)

@@ -336,7 +336,7 @@ def test_query_before_the_first_pass_says_what_to_run(question: str, tmp_path: P
     """Without a database a query says what to run first, and creates none."""
     configure(tmp_path, "http://127.0.0.1:1", "a/b")
     before = contents(tmp_path)
-    assert "run tagsync sync first" in error_line(tagsync(question, cwd=tmp_path), 2)
+    assert "run tagsync sync first" in error_line(tagsync(question, cwd=tmp_path), 1)
     assert contents(tmp_path) == before
 
 
@@ -359,13 +359,13 @@ def test_file_of_another_program_is_left_alone(
     database = tmp_path / "tagsync.db"
     foreign(database)
     before = contents(tmp_path)
-    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 1)
     assert "tagsync.db is a database of another program" in sentence
     assert contents(tmp_path) == before
 
     database.write_text("Dear diary, today I was not a database.\n" * 100)
     before = contents(tmp_path)
-    assert "tagsync.db" in error_line(tagsync(*arguments, cwd=tmp_path), 2)
+    assert "tagsync.db" in error_line(tagsync(*arguments, cwd=tmp_path), 1)
     assert contents(tmp_path) == before
     assert swr.requests == []
 
@@ -386,7 +386,7 @@ def test_database_of_a_newer_tagsync_is_left_alone(
         )
     configure(tmp_path, "http://127.0.0.1:1", "team/api")
     before = database.read_bytes()
-    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 2)
+    sentence = error_line(tagsync(*arguments, cwd=tmp_path), 1)
     assert "another tagsync, probably a newer one" in sentence
     assert "of_tomorrow" in sentence
     assert "upgrade" in sentence
@@ -691,7 +691,7 @@ def test_missing_folder_is_refused(swr: Emulator, tmp_path: Path) -> None:
     path = configure(tmp_path, swr.url, "team/api")
     path.write_text(path.read_text().replace("tagsync.db", "missing/tagsync.db"))
     before = contents(tmp_path)
-    sentence = error_line(tagsync("sync", cwd=tmp_path), 2)
+    sentence = error_line(tagsync("sync", cwd=tmp_path), 1)
     assert "check that its folder exists" in sentence
     assert contents(tmp_path) == before
 

@@ -87,16 +87,16 @@ def test_first_pass_in_a_read_only_folder_is_refused(swr: Emulator, tmp_path: Pa
     tmp_path.chmod(0o555)
     try:
         finished = unprivileged("sync", cwd=tmp_path)
-        assert "tagsync.db cannot be opened" in error_line(finished, 2)
+        assert "tagsync.db cannot be opened" in error_line(finished, 1)
     finally:
         tmp_path.chmod(0o755)
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
 
 
 def test_unreadable_database_is_refused(polled: Path) -> None:
-    """A database that the user may not read exits with 2 and one sentence."""
+    """A database that the user may not read exits with 1 and one sentence."""
     (polled / "tagsync.db").chmod(0)
-    sentence = error_line(unprivileged("tags", cwd=polled), 2)
+    sentence = error_line(unprivileged("tags", cwd=polled), 1)
     assert "tagsync.db cannot be read by this user" in sentence
 
 

@@ -1,0 +1,180 @@
+"""The exit status of each command for each kind of error."""
+
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+
+from tagsync import cli
+from tagsync.cli.exit_status import FAILED, REFUSED
+from tagsync.database.store import Store
+
+DIGEST = f"sha256:{'a' * 64}"
+
+RECORDING = {"sync": ["sync"], "run": ["run"], "check": ["check"]}
+QUERYING = {
+    "status": ["status"],
+    "tags": ["tags"],
+    "tags --at": ["tags", "--at", "1s"],
+    "log": ["log"],
+    "diff": ["diff", "*", "--from", "1s"],
+    "find": ["find", DIGEST],
+    "coverage": ["coverage"],
+    "verify": ["verify"],
+    "web": ["web", "--port", "0"],
+}
+CONFIGURED = RECORDING | QUERYING
+ALL = CONFIGURED | {"demo": ["demo"]}
+
+REGISTRY = """
+[[registries]]
+name = "swr"
+endpoint = "http://127.0.0.1:9"
+retry_for = "1ms"
+[[registries.watch]]
+repositories = ["team/api"]
+"""
+WITH_SECRET = REGISTRY.replace(
+    "[[registries.watch]]",
+    '[registries.auth]\nkind = "token"\ntoken = "env:TAGSYNC_TEST_MISSING"\n[[registries.watch]]',
+)
+
+Arrange = Callable[[Path], None]
+
+
+def configure(text: str) -> Arrange:
+    """Return a function that writes this configuration, and makes a new database."""
+
+    def arrange(folder: Path) -> None:
+        (folder / "config.toml").write_text(text)
+        Store.open(folder / "tagsync.db").close()
+
+    return arrange
+
+
+def without_configuration(folder: Path) -> None:
+    del folder
+
+
+def without_database(folder: Path) -> None:
+    (folder / "config.toml").write_text(REGISTRY)
+
+
+def without_folder(folder: Path) -> None:
+    (folder / "config.toml").write_text(f'[store]\npath = "gone/tagsync.db"\n{REGISTRY}')
+
+
+def with_folder_as_database(folder: Path) -> None:
+    without_database(folder)
+    (folder / "tagsync.db").mkdir()
+
+
+def with_text_as_database(folder: Path) -> None:
+    without_database(folder)
+    (folder / "tagsync.db").write_text("no database at all " * 100)
+
+
+def with_foreign_database(folder: Path) -> None:
+    without_database(folder)
+    with closing(sqlite3.connect(folder / "tagsync.db")) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+
+
+TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
+    ("no configuration", CONFIGURED, without_configuration, REFUSED),
+    ("unknown key", CONFIGURED, configure("colour = 1"), REFUSED),
+    ("not TOML", CONFIGURED, configure("{"), REFUSED),
+    ("nothing watched", RECORDING, configure(""), REFUSED),
+    ("secret missing", RECORDING, configure(WITH_SECRET), REFUSED),
+    ("no database", QUERYING, without_database, FAILED),
+    ("no folder", CONFIGURED, without_folder, FAILED),
+    ("a folder as database", CONFIGURED, with_folder_as_database, FAILED),
+    ("text as database", CONFIGURED, with_text_as_database, FAILED),
+    ("a foreign database", CONFIGURED, with_foreign_database, FAILED),
+    ("registry unreachable", {"sync": ["sync"], "check": ["check"]}, without_database, FAILED),
+    (
+        "unknown repository",
+        {name: [name, "swr/nope"] for name in ("sync", "status", "tags", "log", "coverage")}
+        | {"diff": ["diff", "swr/nope", "--from", "1s"]},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "a wrong time",
+        {
+            "tags": ["tags", "--at", "noon"],
+            "log": ["log", "--since", "noon"],
+            "diff": ["diff", "*", "--from", "noon"],
+            "coverage": ["coverage", "--until", "noon"],
+        },
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "a wrong digest",
+        {"find": ["find", "v1"], "verify": ["verify", "--head", "v1"]},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "a wrong address",
+        {"web": ["web", "--host", "192.0.2.1"], "demo": ["demo", "--directory", "."]},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "an unknown option",
+        {name: [*arguments, "--nope"] for name, arguments in ALL.items()},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "an unknown format",
+        {
+            name: [*arguments, "--format", "xml"]
+            for name, arguments in ALL.items()
+            if name not in {"run", "web", "demo"}
+        },
+        configure(REGISTRY),
+        REFUSED,
+    ),
+]
+CASES = [
+    pytest.param(arguments, arrange, status, id=f"{name}: {error}")
+    for error, commands, arrange, status in TABLE
+    for name, arguments in commands.items()
+]
+
+
+@pytest.mark.parametrize(("arguments", "arrange", "status"), CASES)
+def test_each_error_has_its_exit_status(
+    arguments: list[str],
+    arrange: Arrange,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A wrong command line, configuration or secret is 2; any other expected error is 1."""
+    arrange(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tagsync", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed, said = capsys.readouterr()
+    assert ended.value.code == status, said
+    assert "Traceback" not in said
+    if printed:
+        assert arguments[0] in {"sync", "check"}, "only these show results beside an error"
+    else:
+        assert len(said.splitlines()) == 1
+
+
+def test_the_table_has_each_command() -> None:
+    """No command is missing in the table of errors."""
+    context = click.Context(cli.tagsync)
+    assert {arguments[0] for arguments in ALL.values()} == set(cli.tagsync.list_commands(context))
