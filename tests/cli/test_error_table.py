@@ -1,7 +1,6 @@
 """The exit status of each command for each kind of error."""
 
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from tagsync import cli
 from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.database.store import Store
+from tests.support.commands import tagsync
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -150,28 +150,20 @@ CASES = [
 ]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("arguments", "arrange", "status"), CASES)
 def test_each_error_has_its_exit_status(
-    arguments: list[str],
-    arrange: Arrange,
-    status: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], arrange: Arrange, status: int, tmp_path: Path
 ) -> None:
     """A wrong command line, configuration or secret is 2; any other expected error is 1."""
     arrange(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["tagsync", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed, said = capsys.readouterr()
-    assert ended.value.code == status, said
-    assert "Traceback" not in said
-    if printed:
+    ended = tagsync(*arguments, cwd=tmp_path)
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+    if ended.stdout:
         assert arguments[0] in {"sync", "check"}, "only these show results beside an error"
     else:
-        assert len(said.splitlines()) == 1
+        assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_table_has_each_command() -> None:
