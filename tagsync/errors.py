@@ -90,18 +90,20 @@ class DamagedRecord(StoreError):
     """A row of the database is not what tagsync wrote.
 
     Attributes:
+        row: The row, and what is wrong with it.
         path: The database file. Code that decodes a row does not know this path, so
             `tagsync.database.sqlite_errors.translate_sqlite_errors` sets it later.
     """
 
     def __init__(self, row: str, path: Path | None = None) -> None:
         super().__init__(row)
+        self.row = row
         self.path = path
 
     def __str__(self) -> str:
         return (
             f"{self.path or 'the database'} contains a record that tagsync did not write"
-            f" ({self.args[0]}): the file is damaged or was altered; run tagsync verify, and"
+            f" ({self.row}): the file is damaged or was altered; run tagsync verify, and"
             " restore the file from a backup"
         )
 

@@ -26,7 +26,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import structlog
 
-from tagsync.clock import Clock, utc_now
+from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.daemon.health import HEARTBEAT, Census, census, faults, problems, summarize
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
@@ -42,10 +42,9 @@ from tagsync.daemon.watchlist import (
     WatchedRepository,
     Watchlist,
 )
-from tagsync.database.hash_chain import Head
-from tagsync.database.outcomes import Reason
+from tagsync.database.hash_chain import Heads
 from tagsync.database.store import Store
-from tagsync.errors import DamagedRecord, ReplacedDatabase, StoreError, TagsyncError
+from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
 from tagsync.polling import log_lines
 from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
@@ -129,7 +128,7 @@ class Daemon:
         self._database_error: str | None = None
         self._last_heartbeat = monotonic()
         self._clock_offset = self._read_clock_offset()
-        self._last_head = 0
+        self._last_heads = (0, 0)
 
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT. Must be called in the main thread.
@@ -160,10 +159,10 @@ class Daemon:
         self.apply_plan(self._first_plan)
         now = self._clock()
         heartbeat = min(HEARTBEAT, (self._manager.watchdog or HEARTBEAT * 2) / 2)
-        # The heartbeat must not wait for the database, so the head logger has its own thread.
+        # The heartbeat must not wait for the database, so the logger of heads has its own thread.
         for job, run, interval in (
             (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
-            (_WITNESS_JOB, self._log_head, HEARTBEAT),
+            (_WITNESS_JOB, self._log_heads, HEARTBEAT),
         ):
             self._scheduler.open_pool(job, 1)
             self._scheduler.add(job, run, every(interval), job, first=now)
@@ -380,8 +379,7 @@ class Daemon:
             # While the daemon stops, the database is closed before abandoned polls have ended.
             if not self._stopping:
                 log_lines.write_failure(job.repository, str(error))
-            reasons: tuple[Reason, ...] = ("damaged",) if isinstance(error, DamagedRecord) else ()
-            return Poll(job.repository, "failed", reasons=reasons, detail=str(error))
+            return Poll(job.repository, "failed", detail=str(error))
 
     def _on_finished(self, finished: Finished) -> None:
         """Update the schedule after a poll. The repository's next poll may already run."""
@@ -523,34 +521,52 @@ class Daemon:
         self._last_heartbeat = self._monotonic()
         self._manager.heartbeat(self.summary())
 
-    def _log_head(self) -> None:
-        """Log the head of the hash chain if it is new, so that the log is a witness.
+    def _log_heads(self) -> None:
+        """Log the heads of the hash chains if one is new, so that the log is a witness.
 
-        `sync` logs the head after each pass. The daemon has no passes, so it logs it periodically.
+        `sync` logs the heads after each pass. The daemon has no passes, so it logs them
+        periodically. Like `sync`, it first ends all observations that can no longer grow; most of
+        these end in the first seconds of a UTC day.
         """
-        self._log_if_new(self._read_head())
+        self._end_past_observations()
+        self._log_if_new(self._read_heads())
 
-    def _read_head(self) -> Head | None:
-        """Return the head. None if it cannot be read, or if the database is another one now."""
+    def _end_past_observations(self) -> None:
+        if not self._has_database():
+            return
+        today = timestamp(self._clock())[:10]
+        try:
+            self._store.end_past_observations(today, lambda: not self._stopping)
+        except ReplacedDatabase as error:
+            self._lose_database(error)
+        except StoreError as error:
+            if not self._stopping:
+                log.error("daemon.failed", error=str(error))
+
+    def _read_heads(self) -> Heads | None:
+        """Return the heads. None if they cannot be read, or if the database is another one now."""
         if not self._has_database():
             return None
         try:
-            return self._store.durable_head()
+            return self._store.durable_heads()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
             return None
 
-    def _log_if_new(self, head: Head | None) -> None:
-        if head is not None and head.change_id != self._last_head:
-            self._last_head = head.change_id
-            log.info("history.extended", head=head.hash, change_id=head.change_id)
+    def _log_if_new(self, heads: Heads | None) -> None:
+        if heads is None:
+            return
+        newest = (heads.changes.change_id, heads.observations.ended)
+        if newest != self._last_heads:
+            self._last_heads = newest
+            log.info("history.extended", **heads.log_fields())
 
     def _close_store(self) -> None:
-        head = self._read_head()
+        heads = self._read_heads()
         # Log last, because a log that takes no more lines must not keep the database open.
         self._store.close()
-        self._log_if_new(head)
+        self._log_if_new(heads)
 
 
 class _FinishedPoll(NamedTuple):

@@ -1,21 +1,24 @@
 """Observations: the evidence of when tagsync polled, and with which result.
 
-Each row is a run of consecutive polls of a repository with the same result. A year of polls
-without a change is therefore stored in a few rows.
+Each row is a run of consecutive polls of a repository with the same result, within one UTC day.
+Only the newest row of a repository may grow. Every other one has ended: it has its place in the
+hash chain of observations, and never changes again.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import check_timestamp
-from tagsync.database.outcomes import Failed, Held, Outcome
+from tagsync.database.hash_chain import OBSERVATION_COLUMNS, link_observation, read_heads
+from tagsync.database.outcomes import Damaged, Failed, Held, Outcome
 from tagsync.database.state import RepositoryState
-from tagsync.models import Unchanged
+from tagsync.models import Repository, Unchanged
 
 _NEWEST: Final = """
-    SELECT outcome, reasons, reason_key, source, detail, tags, id, last_at, clock_said
+    SELECT outcome, reasons, reason_key, source, detail, tags, id, last_at, clock_said, ended
     FROM observations WHERE repository_id = ? ORDER BY id DESC LIMIT 1
 """
 _NEWEST_LISTED: Final = """
@@ -28,6 +31,13 @@ _INSERT: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
 """
 _EXTEND: Final = "UPDATE observations SET last_at = ?, polls = polls + 1, tags = ? WHERE id = ?"
+_END: Final = "UPDATE observations SET ended = ?, change_id = ?, hash = ? WHERE id = ?"
+_ROWS_TO_END: Final = f"""
+    SELECT o.id, r.full_name, {", ".join(f"o.{name}" for name in OBSERVATION_COLUMNS)}
+    FROM observations AS o LEFT JOIN repositories AS r ON r.id = o.repository_id
+"""  # noqa: S608  constants
+_IS_PAST: Final = "ended IS NULL AND last_at < ?"
+"""SQL condition for the observations whose UTC day is before the given one."""
 
 _TICK: Final = timedelta(milliseconds=1)
 """The smallest difference between two timestamps."""
@@ -63,6 +73,7 @@ class _Newest(NamedTuple):
     id: int
     last_at: str
     clock_said: str | None
+    ended: int | None
 
 
 def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> PollTime:
@@ -93,12 +104,14 @@ def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -
 def observe(
     db: Connection, repository_id: int, outcome: Outcome, time: PollTime, interval: timedelta
 ) -> None:
-    """Add a poll to its repository's newest observation, or begin a new one.
+    """Add a poll to its repository's newest observation, or end that one and begin another.
 
-    A new observation begins if the result differs, and after a gap in coverage.
+    A new observation begins if the result differs, after a gap in coverage, and on a new UTC day.
+    In the last case it begins with the last poll of the observation before it, because there is no
+    gap between the two.
 
     Args:
-        db: Within a write transaction.
+        db: Within a write transaction, after the poll's changes were recorded.
         repository_id: The repository.
         outcome: The outcome of the poll.
         time: The time to record.
@@ -106,10 +119,87 @@ def observe(
     """
     newest = _read_newest(db, repository_id)
     result = _result_of(db, repository_id, outcome, newest)
-    if newest is not None and _is_continued(newest, result, time, interval):
-        db.execute(_EXTEND, (time.at, result.tags, newest.id))
+    _add(db, repository_id, newest, result, time, interval)
+
+
+def observe_damage(
+    db: Connection, repository: Repository, damage: Damaged, interval: timedelta
+) -> None:
+    """Record that a poll failed because the repository's record is damaged.
+
+    Only observations are read and written. The repository's row stays as it is, so that
+    `tagsync verify` still finds the damage. Without a row for the repository nothing is recorded.
+
+    Args:
+        db: Within a write transaction.
+        repository: The repository.
+        damage: What is damaged.
+        interval: As in `observe`.
+
+    Raises:
+        DamagedRecord: If the newest observation is damaged, too.
+    """
+    row = db.execute(
+        "SELECT id FROM repositories WHERE registry = ? AND name = ?",
+        (repository.registry, repository.name),
+    ).fetchone()
+    if row is None:
         return
-    db.execute(_INSERT, (repository_id, *result, time.clock_said, time.at, time.at))
+    newest = _read_newest(db, row[0])
+    at = max(damage.finished_at, newest.last_at if newest else "")
+    result = _Result("failed", "damaged", damage.reason_key, None, damage.detail, None)
+    _add(db, row[0], newest, result, PollTime(at), interval)
+
+
+def has_past(db: Connection, today: str) -> bool:
+    """Return whether `end_past` has anything to do."""
+    sql = f"SELECT 1 FROM observations WHERE {_IS_PAST} LIMIT 1"  # noqa: S608  constants
+    return db.execute(sql, (today,)).fetchone() is not None
+
+
+def end_past(db: Connection, today: str, limit: int) -> None:
+    """End observations whose UTC day is over, because they can no longer grow.
+
+    Args:
+        db: Within a write transaction.
+        today: The current UTC day, as ``YYYY-MM-DD``.
+        limit: Maximum number of observations to end.
+    """
+    sql = f"{_ROWS_TO_END} WHERE {_IS_PAST} ORDER BY last_at, o.id LIMIT ?"
+    _end(db, db.execute(sql, (today, limit)).fetchall())
+
+
+def _add(
+    db: Connection,
+    repository_id: int,
+    newest: _Newest | None,
+    result: _Result,
+    time: PollTime,
+    interval: timedelta,
+) -> None:
+    """Extend the newest observation, or end it and insert the next one."""
+    first_at = time.at
+    if newest is not None and _is_continued(newest, result, time, interval):
+        if newest.ended is None and newest.last_at[:10] == time.at[:10]:
+            db.execute(_EXTEND, (time.at, result.tags, newest.id))
+            return
+        first_at = newest.last_at
+    if newest is not None and newest.ended is None:
+        _end(db, db.execute(f"{_ROWS_TO_END} WHERE o.id = ?", (newest.id,)).fetchall())
+    db.execute(_INSERT, (repository_id, *result, time.clock_said, first_at, time.at))
+
+
+def _end(db: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Append growing observations, as `_ROWS_TO_END` returns them, to the hash chain."""
+    heads = read_heads(db)
+    ended, digest = heads.observations.ended, heads.observations.hash
+    change_id = heads.changes.change_id or None
+    updates = []
+    for number, repository, *columns in rows:
+        ended += 1
+        digest = link_observation(digest, ended, repository, columns, change_id, heads.changes.hash)
+        updates.append((ended, change_id, digest, number))
+    db.executemany(_END, updates)
 
 
 def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: timedelta) -> bool:

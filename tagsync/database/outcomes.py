@@ -103,6 +103,23 @@ class Failed(msgspec.Struct, frozen=True):
         return fingerprint_of(type(error).__name__, str(error.status), str(error.code))
 
 
+class Damaged(msgspec.Struct, frozen=True):
+    """A poll that failed because the repository's record is not what tagsync wrote.
+
+    Attributes:
+        detail: What is damaged, in a sentence.
+        finished_at: When the poll failed.
+    """
+
+    detail: str
+    finished_at: str
+
+    @property
+    def reason_key(self) -> str:
+        """A fingerprint of the sentence."""
+        return fingerprint_of(self.detail)
+
+
 Outcome = Accepted | Unchanged | Held | Failed
 
 

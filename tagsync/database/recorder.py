@@ -21,7 +21,7 @@ from tagsync.database.decoding import (
     decode_fields,
 )
 from tagsync.database.digest_index import index_images
-from tagsync.database.hash_chain import GENESIS, Head, link, read_head
+from tagsync.database.hash_chain import GENESIS, REPOSITORY_COLUMNS, Head, link, read_head
 from tagsync.database.observations import observe, poll_time
 from tagsync.database.outcomes import (
     NO_LINES,
@@ -32,27 +32,19 @@ from tagsync.database.outcomes import (
     PendingLog,
 )
 from tagsync.database.resolution import not_before_of, unresolved_after
-from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state
+from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state, row_values
 from tagsync.models import FIELDS, Change, Image, RecordedChange, Repository, Unchanged
 
-_INSERT_REPOSITORY: Final = """
-    INSERT INTO repositories (registry, name, first_observed_at, last_attempt_at,
-                              last_complete_at, listing_hash, not_before, unlogged_from, version,
-                              failures, last_error)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_UPDATE_REPOSITORY: Final = """
-    UPDATE repositories SET
-        first_observed_at = coalesce(first_observed_at, ?), last_attempt_at = ?,
-        last_complete_at = ?, listing_hash = ?, not_before = ?, unlogged_from = ?, version = ?,
-        failures = ?, last_error = ?
+_NEXT_REPOSITORY: Final = "SELECT coalesce(max(id), 0) + 1 FROM repositories"
+_INSERT_REPOSITORY: Final = f"""
+    INSERT INTO repositories ({", ".join(REPOSITORY_COLUMNS)}, hash)
+    VALUES ({", ".join("?" * (len(REPOSITORY_COLUMNS) + 1))})
+"""  # noqa: S608  constants
+_UPDATE_REPOSITORY: Final = f"""
+    UPDATE repositories SET {", ".join(f"{name} = ?" for name in REPOSITORY_COLUMNS[3:])}, hash = ?
     WHERE id = ?
-"""
-_ACKNOWLEDGE: Final = """
-    UPDATE repositories SET unlogged_from =
-        (SELECT min(id) FROM changes WHERE id > ? AND repository_id = +repositories.id)
-    WHERE registry = ? AND name = ? AND unlogged_from <= ?
-"""
+"""  # noqa: S608  constants
+_NEXT_PENDING: Final = "SELECT min(id) FROM changes WHERE id > ? AND repository_id = +?"
 _INSERT_CHANGE: Final = """
     INSERT INTO changes (repository_id, id, tag, kind, old_digest, new_digest, fields, not_before,
                          observed_at, hash)
@@ -124,8 +116,8 @@ def record(
         The pending log lines of the repository, or None if the listing was dropped.
 
     Raises:
-        DamagedRecord: If the changes do not continue the recorded history, or a row that is read
-            cannot be decoded.
+        DamagedRecord: If the changes do not continue the recorded history, the repository's row
+            does not have its checksum, or a row that is read cannot be decoded.
     """
     state = read_state(db, repository)
     if is_overtaken(outcome, state, seen):
@@ -133,7 +125,7 @@ def record(
     time = poll_time(outcome, state, seen)
     head = read_head(db) if isinstance(outcome, Accepted) else None
     after = _advance(state, outcome, time.at, head)
-    repository_id = _write_repository(db, repository, outcome, state, after)
+    repository_id = _write_repository(db, repository, after)
     changes: list[RecordedChange] = []
     if isinstance(outcome, Accepted) and head is not None:
         _record_images(db, outcome, time.at)
@@ -171,8 +163,15 @@ def acknowledge(db: Connection, repository: Repository, through: int) -> None:
         db: Within a write transaction.
         repository: The repository.
         through: Id of the newest change that was logged. The lines of later changes stay pending.
+
+    Raises:
+        DamagedRecord: If the repository's row does not have its checksum.
     """
-    db.execute(_ACKNOWLEDGE, (through, repository.registry, repository.name, through + 1))
+    state = read_state(db, repository)
+    if state.unlogged_from is None or state.unlogged_from > through + 1:
+        return
+    (pending_from,) = db.execute(_NEXT_PENDING, (through, state.id)).fetchone()
+    _write_repository(db, repository, replace(state, unlogged_from=pending_from))
 
 
 def _advance(
@@ -187,10 +186,14 @@ def _advance(
         head: The newest change before the poll. Needed only if the outcome is `Accepted`.
     """
     if isinstance(outcome, Failed):
-        return replace(state, last_attempt_at=at, failures=state.failures + 1)
-    listed = replace(state, last_attempt_at=at, failures=0, version=state.version + 1)
+        return replace(
+            state, last_attempt_at=at, failures=state.failures + 1, last_error=str(outcome.error)
+        )
+    listed = replace(
+        state, last_attempt_at=at, failures=0, version=state.version + 1, last_error=None
+    )
     if isinstance(outcome, Held):
-        return listed
+        return replace(listed, last_error=outcome.detail)
     listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
     # If the clock was set back while the listing was read, the start is later than the end. The
     # earlier of the two is then the safe lower limit for the time of the next change.
@@ -201,39 +204,24 @@ def _advance(
     pending_from = state.unlogged_from
     if pending_from is None and (outcome.changes or state.not_before is None):
         pending_from = head.change_id + 1
-    return replace(complete, listing_hash=outcome.listing.fingerprint, unlogged_from=pending_from)
-
-
-def _write_repository(
-    db: Connection,
-    repository: Repository,
-    outcome: Outcome,
-    state: RepositoryState,
-    after: RepositoryState,
-) -> int:
-    """Write the repository's row and return its id."""
-    error = None
-    if isinstance(outcome, Failed):
-        error = str(outcome.error)
-    elif isinstance(outcome, Held):
-        error = outcome.detail
-    values = (
-        after.last_attempt_at if isinstance(outcome, Accepted) else None,
-        after.last_attempt_at,
-        after.last_complete_at,
-        after.listing_hash,
-        after.not_before,
-        after.unlogged_from,
-        after.version,
-        after.failures,
-        error,
+    return replace(
+        complete,
+        first_observed_at=state.first_observed_at or at,
+        listing_hash=outcome.listing.fingerprint,
+        unlogged_from=pending_from,
     )
-    if state.id is not None:
-        db.execute(_UPDATE_REPOSITORY, (*values, state.id))
-        return state.id
-    cursor = db.execute(_INSERT_REPOSITORY, (repository.registry, repository.name, *values))
-    assert cursor.lastrowid is not None, "an INSERT gives an id"  # noqa: S101  tells the type checker
-    return cursor.lastrowid
+
+
+def _write_repository(db: Connection, repository: Repository, state: RepositoryState) -> int:
+    """Write the repository's row and return its id."""
+    if state.id is None:
+        (number,) = db.execute(_NEXT_REPOSITORY).fetchone()
+        state = replace(state, id=number)
+        db.execute(_INSERT_REPOSITORY, row_values(repository, state))
+    else:
+        number = state.id
+        db.execute(_UPDATE_REPOSITORY, (*row_values(repository, state)[3:], number))
+    return int(number)
 
 
 def _record_images(db: Connection, accepted: Accepted, at: str) -> None:

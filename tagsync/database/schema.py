@@ -31,6 +31,7 @@ registry/namespace/name
     last_error TEXT, -- why the last poll failed or was held; null if it was ok
     not_before TEXT, -- start of the last recorded listing; the next change happens after this time
     unlogged_from INTEGER, -- id of the first change whose log line is pending; null if no line is
+    hash TEXT NOT NULL, -- SHA-256 of the other stored columns
     UNIQUE (registry, name)
 );
 CREATE INDEX repositories_by_full_name ON repositories (full_name);
@@ -111,12 +112,21 @@ failed
     clock_said TEXT, -- the clock's time, if it was before the last recorded time; first_at and \
 last_at then show only the order
     detail TEXT, -- the reasons in a sentence for people
-    first_at TEXT NOT NULL, -- end of the first poll of the run
+    first_at TEXT NOT NULL, -- end of the first poll of the run; last_at of the row before, if the \
+run only goes on after midnight (UTC)
     last_at TEXT NOT NULL, -- end of the last poll of the run
     polls INTEGER NOT NULL, -- number of polls
-    tags INTEGER -- number of tags in the last listing of the run; null if the polls failed
+    tags INTEGER, -- number of tags in the last listing of the run; null if the polls failed
+    ended INTEGER, -- 1, 2, 3 … without gaps, in the order in which rows ended; null while the row \
+may grow
+    change_id INTEGER, -- the newest change, of all repositories, when the row ended; null if \
+there was none
+    hash TEXT -- SHA-256 of this row, of the hash of the row that ended before it, and of the hash \
+of the change change_id; null while the row may grow
 );
 CREATE INDEX observations_of_repository ON observations (repository_id);
+CREATE UNIQUE INDEX observations_ended ON observations (ended) WHERE ended IS NOT NULL;
+CREATE INDEX observations_growing ON observations (last_at) WHERE ended IS NULL;
 """
 
 TRIGGERS: Final = """

@@ -4,21 +4,22 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import Count, check_timestamp, damaged, decode
+from tagsync.database.hash_chain import REPOSITORY_COLUMNS, checksum
 from tagsync.models import FIELDS, Repository, Tag
 
 TAG_COLUMNS: Final = ("tag", *FIELDS)
 """The columns of ``tags`` whose values come from a listing: the attributes of `Tag`."""
 
-_STATE: Final = """
-    SELECT id, last_attempt_at, last_complete_at, listing_hash, not_before, unlogged_from, version,
-           failures,
+_STATE: Final = f"""
+    SELECT hash, {", ".join(REPOSITORY_COLUMNS)},
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1)
     FROM repositories AS r WHERE registry = ? AND name = ?
-"""
+"""  # noqa: S608  constants
 _HELD: Final = """
     SELECT outcome, reason_key, polls FROM observations
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
@@ -35,7 +36,7 @@ _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "sca
 class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``repositories``, and the number of tags in the last recorded listing.
 
-    The other attributes are columns of ``repositories``.
+    The other attributes are columns of ``repositories``, in the order of its checksum.
 
     Attributes:
         id: None if the repository was never polled.
@@ -45,13 +46,15 @@ class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
     """
 
     id: int | None = None
+    first_observed_at: str | None = None
     last_attempt_at: str | None = None
     last_complete_at: str | None = None
     listing_hash: str | None = None
-    not_before: str | None = None
-    unlogged_from: Count | None = None
     version: Count = 0
     failures: Count = 0
+    last_error: str | None = None
+    not_before: str | None = None
+    unlogged_from: Count | None = None
     tags: Count | None = None
 
 
@@ -72,16 +75,27 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
     """Return the recorded state of a repository; empty if it was never polled.
 
     Raises:
-        DamagedRecord: If a value does not have the form in which tagsync writes it.
+        DamagedRecord: If the row does not have its checksum, or a value does not have the form in
+            which tagsync writes it.
     """
     row = db.execute(_STATE, (repository.registry, repository.name)).fetchone()
     if row is None:
         return RepositoryState()
+    recorded, number, registry, name, *columns, tags = row
     what = f"repository {repository.full_name}"
-    state: RepositoryState = decode(row, RepositoryState, what)
+    if checksum((number, registry, name, *columns)) != recorded:
+        raise damaged(what, "its hash is not that of its columns")
+    state: RepositoryState = decode((number, *columns, tags), RepositoryState, what)
     for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
         check_timestamp(moment, what)
     return state
+
+
+def row_values(repository: Repository, state: RepositoryState) -> tuple[Any, ...]:
+    """Return a repository's row: its `REPOSITORY_COLUMNS`, and their checksum."""
+    number, *columns, _ = astuple(state)
+    row = (number, repository.registry, repository.name, *columns)
+    return (*row, checksum(row))
 
 
 def read_held_run(db: Connection, repository: Repository) -> HeldRun:

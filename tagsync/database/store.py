@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Final, Self, TypeVar
 
-from tagsync.database import recorder
+from tagsync.database import observations, recorder
 from tagsync.database.connection import (
     BUSY_TIMEOUT,
     Connection,
@@ -26,8 +26,8 @@ from tagsync.database.decoding import Count, check_timestamp, decode
 from tagsync.database.durability import flush_to_disk
 from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
-from tagsync.database.hash_chain import Head, read_head
-from tagsync.database.outcomes import Outcome, PendingLog
+from tagsync.database.hash_chain import Heads, read_heads
+from tagsync.database.outcomes import Damaged, Outcome, PendingLog
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import (
     HeldRun,
@@ -40,6 +40,9 @@ from tagsync.database.writer_lock import WriterLock
 from tagsync.models import Repository, Tag
 
 ResultT = TypeVar("ResultT")
+
+_ENDED_TOGETHER: Final = 500
+"""How many observations one transaction ends. It takes a few milliseconds."""
 
 _NOT_GONE: Final = """
     NOT EXISTS (
@@ -160,22 +163,22 @@ class Store:
             for registry, name, last, tags in known
         }
 
-    def head(self) -> Head:
-        """Return the head of the hash chain: the newest change of all repositories."""
+    def heads(self) -> Heads:
+        """Return the heads of both hash chains, of all repositories."""
         with self._read() as db:
-            return read_head(db)
+            return read_heads(db)
 
-    def durable_head(self) -> Head:
-        """Return the head of the hash chain once it is safe from a power cut.
+    def durable_heads(self) -> Heads:
+        """Return the heads of both hash chains once they are safe from a power cut.
 
         A head that is logged is a promise: `tagsync verify --head` must find it ever after.
 
         Raises:
             StoreError: If the database cannot be read, or the disk reports an error.
         """
-        head = self.head()
+        heads = self.heads()
         flush_to_disk(self._path)
-        return head
+        return heads
 
     def state(self, repository: Repository) -> RepositoryState:
         """Return the recorded state of a repository, without its tags."""
@@ -214,6 +217,33 @@ class Store:
         return self._write(
             lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
         )
+
+    def record_damage(self, repository: Repository, damage: Damaged, interval: timedelta) -> None:
+        """Record a failure; see `tagsync.database.observations.observe_damage`.
+
+        Raises:
+            StoreError: If the failure could not be recorded.
+        """
+        self._write(
+            lambda db: observations.observe_damage(db, repository, damage, interval),
+        )
+
+    def end_past_observations(self, today: str, go_on: Callable[[], bool] = lambda: True) -> None:
+        """End all observations whose UTC day is over, in several short transactions.
+
+        Args:
+            today: The current UTC day, as ``YYYY-MM-DD``.
+            go_on: Called before each transaction. If it returns False, the rest stays for later.
+
+        Raises:
+            StoreError: If the database could not be read or written.
+        """
+        while go_on() and self._has_past_observations(today):
+            self._write(lambda db: observations.end_past(db, today, _ENDED_TOGETHER))
+
+    def _has_past_observations(self, today: str) -> bool:
+        with self._read() as db:
+            return observations.has_past(db, today)
 
     def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
         """Return whether `record` would drop the outcome, for a dry run."""

@@ -33,6 +33,7 @@ from msgspec.structs import replace
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.database.outcomes import (
     NO_LINES,
+    Damaged,
     Failed,
     Held,
     Outcome,
@@ -40,7 +41,7 @@ from tagsync.database.outcomes import (
 )
 from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
-from tagsync.errors import NotFound, RegistryError, StoreError
+from tagsync.errors import DamagedRecord, NotFound, RegistryError, StoreError
 from tagsync.models import Listing, Repository, Scope, Unchanged
 from tagsync.polling import log_lines
 from tagsync.polling.decide import decide, merge_reads
@@ -53,9 +54,18 @@ _DROPPED: Final = "another listing of the repository was recorded while this pol
 def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = utc_now) -> Poll:
     """Poll one repository. An error of the registry is an outcome, not an exception.
 
+    So is damage of the repository's own record: the poll fails, and the record stays as it is.
+
     Raises:
         StoreError: If the database cannot be read or written. It then holds nothing of this poll.
     """
+    try:
+        return _poll(job, store, options, clock)
+    except DamagedRecord as error:
+        return _report_damage(job, store, options, error, timestamp(clock()))
+
+
+def _poll(job: Job, store: Store, options: Options, clock: Clock) -> Poll:
     began = monotonic()
     state = store.state(job.repository)
     outcome: Outcome
@@ -133,6 +143,16 @@ def _record_unless_dry_run(
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
     return store.record(job.repository, outcome, state, job.interval)
+
+
+def _report_damage(job: Job, store: Store, options: Options, error: DamagedRecord, at: str) -> Poll:
+    """Record and log that a poll failed because the repository's record is damaged."""
+    if not options.dry_run:
+        # If the observations are damaged, too, only the log has the failure.
+        with suppress(DamagedRecord):
+            store.record_damage(job.repository, Damaged(error.row, at), job.interval)
+    log_lines.write_failure(job.repository, str(error))
+    return Poll(job.repository, "failed", reasons=("damaged",), detail=str(error))
 
 
 def _log_changes(job: Job, store: Store, pending: PendingLog) -> None:

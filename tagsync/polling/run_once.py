@@ -12,10 +12,9 @@ from typing import Final
 
 import structlog
 
+from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.database.store import Store
-from tagsync.errors import DamagedRecord
 from tagsync.models import Repository
-from tagsync.polling import log_lines
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries.lanes import LanePool
@@ -31,8 +30,9 @@ def run_once(
     pools: Mapping[str, LanePool],
     options: Options = _DEFAULTS,
     on_poll: Callable[[Poll], None] = lambda _: None,
+    clock: Clock = utc_now,
 ) -> list[Poll]:
-    """Poll many repositories once.
+    """Poll many repositories once, and end all observations that can no longer grow.
 
     Args:
         jobs: At most one job per repository, in the order in which to start the polls.
@@ -40,6 +40,7 @@ def run_once(
         pools: The threads by the name of the registry. They are closed when the pass ends.
         options: Options for every poll.
         on_poll: Called after each poll, in the thread that called `run_once`.
+        clock: Returns the current time.
 
     Returns:
         The polls in the order of the jobs.
@@ -53,7 +54,7 @@ def run_once(
     try:
         for job in jobs:
             pool = pools[job.repository.registry]
-            pool.submit(partial(_poll_into, finished, job, store, options))
+            pool.submit(partial(_poll_into, finished, job, store, options, clock))
         for _ in jobs:
             result = finished.get()
             if isinstance(result, BaseException):
@@ -64,30 +65,27 @@ def run_once(
         for pool in pools.values():
             pool.close(cancel=True)
     if not options.dry_run:
+        store.end_past_observations(timestamp(clock())[:10])
         _log_pass(polls.values(), store)
     return [polls[job.repository] for job in jobs]
 
 
 def _poll_into(
-    finished: SimpleQueue[Poll | BaseException], job: Job, store: Store, options: Options
+    finished: SimpleQueue[Poll | BaseException],
+    job: Job,
+    store: Store,
+    options: Options,
+    clock: Clock,
 ) -> None:
     try:
-        finished.put(_poll_or_report_damage(job, store, options))
+        finished.put(poll(job, store, options, clock))
     except BaseException as error:  # noqa: BLE001  raised again in the main thread
         finished.put(error)
 
 
-def _poll_or_report_damage(job: Job, store: Store, options: Options) -> Poll:
-    try:
-        return poll(job, store, options)
-    except DamagedRecord as error:
-        log_lines.write_failure(job.repository, str(error))
-        return Poll(job.repository, "failed", reasons=("damaged",), detail=str(error))
-
-
 def _log_pass(polls: Collection[Poll], store: Store) -> None:
-    """Log the end of the pass, with the head of the hash chain for witnesses."""
-    head = store.durable_head()
+    """Log the end of the pass, with the heads of both hash chains for witnesses."""
+    heads = store.durable_heads()
     outcomes = Counter(poll.outcome for poll in polls)
     log.info(
         "pass.finished",
@@ -97,6 +95,5 @@ def _log_pass(polls: Collection[Poll], store: Store) -> None:
         added=sum(poll.added for poll in polls),
         updated=sum(poll.updated for poll in polls),
         deleted=sum(poll.deleted for poll in polls),
-        change_id=head.change_id,
-        head=head.hash,
+        **heads.log_fields(),
     )

@@ -472,7 +472,7 @@ def test_unaltered_database_verifies(original: Path) -> None:
     with Audit.open(original) as audit:
         chain = next(row for row in audit.verify() if row["check"] == "chain")
     with Store.open_for_reading(original) as store:
-        head = store.head()
+        head = store.heads().changes
     assert (chain["rows"], chain["detail"]) == (head.change_id, f"head {head.hash}")
     assert faults_of(original, head.hash, GENESIS) == {}
 
@@ -572,12 +572,12 @@ def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Pat
         connection.execute(DELETE_NEWEST_CHANGE)
 
     with Store.open_for_reading(original) as store:
-        head = store.head()
+        head = store.heads().changes
     without_newest = altered_copy(original, database, remove_newest_change)
     assert faults_of(without_newest) == {}
     assert head.hash in (faults_of(without_newest, head.hash)["chain"] or "")
     with Store.open_for_reading(without_newest) as store:
-        assert faults_of(original, store.head().hash) == {}
+        assert faults_of(original, store.heads().changes.hash) == {}
 
 
 def test_chain_continues_across_stores(
@@ -585,17 +585,17 @@ def test_chain_continues_across_stores(
 ) -> None:
     """Stores continue one chain, whichever appends; an empty database has a head too."""
     with Store.open(database) as store:
-        assert (store.head().change_id, store.head().hash) == (0, GENESIS)
+        assert (store.heads().changes.change_id, store.heads().changes.hash) == (0, GENESIS)
     for number in range(4):
         with Store.open(database) as one, Store.open(database) as other:
             for store, name in ((one, "team/a"), (other, "team/b")):
                 scripted.then(f"v{number}")
                 job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
                 assert poll(job, store, Options(accept_deletions=True), clock).outcome == "ok"
-            assert one.head() == other.head()
+            assert one.heads() == other.heads()
     assert faults_of(database) == {}
     with Store.open_for_reading(database) as store:
-        assert store.head().change_id == 14
+        assert store.heads().changes.change_id == 14
 
 
 def test_image_recorded_as_unverified_is_not_a_fault(

@@ -681,7 +681,7 @@ def test_a_stop_does_not_wait_for_a_log_that_is_full(
     monkeypatch.setattr(service, "log", FullLog())
     assert not daemon.stop()
     with pytest.raises(StoreError):
-        store.head()
+        store.heads()
 
 
 def test_a_stop_abandons_a_poll_that_hangs(

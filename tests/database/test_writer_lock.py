@@ -114,7 +114,7 @@ def test_a_durable_head_is_synced_first(
     poll(job, store)
     synced: list[Path] = []
     monkeypatch.setattr(durability, "_sync", synced.append)
-    assert store.durable_head() == store.head()
+    assert store.durable_heads() == store.heads()
     assert synced == [Path(f"{database}-wal"), database.parent]
 
 
@@ -129,11 +129,11 @@ def test_a_durable_head_keeps_the_locks_of_sqlite(
     for tags in ("a", "ab", "abc"):
         scripted.then(*tags)
         poll(job, store)
-        store.durable_head()
+        store.durable_heads()
         subprocess.run([sys.executable, "-c", read, str(database)], check=True)
         assert Path(f"{database}-wal").exists()
     assert_history_is_whole(database)
-    assert store.head().change_id == 3
+    assert store.heads().changes.change_id == 3
 
 
 def test_a_missing_wal_is_nothing_to_sync(database: Path) -> None:

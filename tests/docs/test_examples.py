@@ -142,7 +142,7 @@ def test_check_in_plain_python(tmp_path: Path) -> None:
         )
 
     with Store.open_for_reading(database) as store:
-        head = store.head()
+        head = store.heads().changes
     honest = check()
     assert (honest.returncode, honest.stdout, honest.stderr) == (0, f"{head.hash}\n", "")
     assert len([line for line in script.splitlines() if line]) == 10

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tagsync.clock import timestamp
+from tagsync.database.hash_chain import GENESIS
 from tagsync.database.outcomes import Accepted
 from tagsync.database.store import Store
 from tagsync.models import Change, Image, Listing, Tag
@@ -20,11 +21,11 @@ from tests.support.clock import FakeClock
 
 
 def assert_history_is_whole(database: Path) -> None:
-    """Check the hash chain, and that replaying the changes gives the mirror."""
+    """Check both hash chains and the checksums, and that replaying the changes gives the mirror."""
     with closing(sqlite3.connect(database)) as connection:
         changes = connection.execute(
             "SELECT c.id, registry || '/' || name, tag, kind, old_digest, new_digest, fields,"
-            " c.not_before, observed_at, hash, repository_id FROM changes AS c"
+            " c.not_before, observed_at, c.hash, repository_id FROM changes AS c"
             " JOIN repositories AS r ON r.id = repository_id ORDER BY c.id"
         ).fetchall()
         names = ", ".join(Tag.__struct_fields__)
@@ -32,11 +33,11 @@ def assert_history_is_whole(database: Path) -> None:
             (row[0], row[1]): row[1:]
             for row in connection.execute(f"SELECT repository_id, {names} FROM tags")
         }
-    head = "0" * 64
+        assert_observations_are_chained(connection)
+    head = GENESIS
     replayed: dict[int, dict[str, Tag]] = {}
     for *content, digest, repository_id in changes:
-        text = json.dumps([head, *content], ensure_ascii=False, separators=(",", ":"))
-        head = sha256(text.encode()).hexdigest()
+        head = hash_of([head, *content])
         assert head == digest
         _, _, tag, kind, old, new, fields, _, _ = content
         change = Change(tag, kind, old, new, json.loads(fields))
@@ -46,6 +47,38 @@ def assert_history_is_whole(database: Path) -> None:
         for repository_id, tags in replayed.items()
         for name, tag in tags.items()
     }
+
+
+def assert_observations_are_chained(connection: sqlite3.Connection) -> None:
+    """Check the chain of observations, which row of each repository grows, and the checksums."""
+    ended = connection.execute(
+        "SELECT o.ended, registry || '/' || name, o.repository_id, outcome, reasons, reason_key,"
+        " source, clock_said, detail, first_at, last_at, polls, tags, change_id,"
+        f" coalesce(c.hash, '{GENESIS}'), o.hash FROM observations AS o"
+        " JOIN repositories AS r ON r.id = o.repository_id LEFT JOIN changes AS c"
+        " ON c.id = change_id WHERE ended IS NOT NULL ORDER BY ended"
+    ).fetchall()
+    head = GENESIS
+    for number, (*content, digest) in enumerate(ended, 1):
+        head = hash_of([head, *content])
+        assert (content[0], digest) == (number, head)
+    growing = "SELECT id, ended, change_id, hash FROM observations WHERE ended IS NULL"
+    newest = "SELECT max(id) FROM observations GROUP BY repository_id"
+    rows = connection.execute(growing).fetchall()
+    assert {row[0] for row in rows} <= {row[0] for row in connection.execute(newest)}
+    assert all(row[1:] == (None, None, None) for row in rows)
+    columns = (
+        "id, registry, name, first_observed_at, last_attempt_at, last_complete_at, listing_hash,"
+        " version, failures, last_error, not_before, unlogged_from"
+    )
+    for *values, digest in connection.execute(f"SELECT {columns}, hash FROM repositories"):
+        assert digest == hash_of(values)
+
+
+def hash_of(values: list[Any]) -> str:
+    """Return the SHA-256 of some values as a JSON array, as the database's documentation says."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
 
 
 def record(

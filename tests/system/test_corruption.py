@@ -178,7 +178,7 @@ def test_damaged_bytes_never_record_a_wrong_row(
         with Store.open(path) as store:
             outcomes = Counter(poll_again(store, clock))
             store.freshness()
-            store.head()
+            store.heads()
     except StoreError:
         return
     if outcomes["ok"] and before is not None:

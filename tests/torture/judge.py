@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 
 CHANGES = """
     SELECT c.id, registry || '/' || name AS repository, tag, kind, old_digest, new_digest, fields,
-           c.not_before, observed_at, hash
+           c.not_before, observed_at, c.hash
     FROM changes AS c JOIN repositories AS r ON r.id = repository_id ORDER BY c.id
 """
 LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
