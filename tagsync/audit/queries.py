@@ -20,6 +20,7 @@ from tagsync.database.decoding import (
     decode,
     decode_fields,
 )
+from tagsync.database.hash_chain import Heads, read_heads
 from tagsync.errors import UnknownRepository, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
 from tagsync.schedule import stale
@@ -47,7 +48,8 @@ _IN_REPOSITORIES_SQL: Final = """
                       WHERE full_name IN (SELECT value FROM json_each(?)))
 """
 _OBSERVATIONS_SQL: Final = """
-    SELECT outcome, first_at, last_at, polls, detail, clock_said FROM observations
+    SELECT outcome, first_at, last_at, polls, detail, clock_said, reasons, reason_key, source
+    FROM observations
     WHERE repository_id = (SELECT id FROM repositories WHERE full_name = ?)
     ORDER BY first_at, id
 """
@@ -252,7 +254,7 @@ class Audit:
             name = repository.full_name
             rows = self._db.execute(_OBSERVATIONS_SQL, (name,)).fetchall()
             observations = decode(rows, list[_Observation], f"the observations of {name}")
-            for row in _timeline(observations, since, until):
+            for row in _timeline(_joined(observations), since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
                     yield {"repository": name, **row}
 
@@ -265,6 +267,16 @@ class Audit:
         """
         migrations.check_current(self._db, self._path)
         return digest_search.find(self._db, digest)
+
+    def heads(self) -> Heads:
+        """Return the heads of both hash chains.
+
+        Raises:
+            UnusableDatabase: If an older tagsync wrote the database last.
+            DamagedRecord: If a row is not what tagsync wrote.
+        """
+        migrations.check_current(self._db, self._path)
+        return read_heads(self._db)
 
     def verify(self, heads: Collection[str] = ()) -> Iterator[Row]:
         """Verify the database; see `tagsync.audit.verify.verify`.
@@ -308,6 +320,17 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
     polls: int
     detail: str | None
     clock_said: str | None
+    reasons: str | None
+    reason_key: str | None
+    source: str | None
+
+    def goes_on_in(self, other: "_Observation") -> bool:
+        """Return whether another row only continues this run after midnight (UTC)."""
+        result, next_result = (
+            (each.outcome, each.reasons, each.reason_key, each.source, each.clock_said is None)
+            for each in (self, other)
+        )
+        return other.first_at == self.last_at and next_result == result
 
     @property
     def remark(self) -> str | None:
@@ -322,6 +345,20 @@ class _Observation(msgspec.Struct, frozen=True, array_like=True):
 
 
 _STATES: Final = {"ok": "looking", "failed": "failed", "held": "held"}
+
+
+def _joined(observations: Iterable[_Observation]) -> Iterator[_Observation]:
+    """Yield the observations, with those as one that were only divided by midnight (UTC)."""
+    run: _Observation | None = None
+    for row in observations:
+        if run is not None and run.goes_on_in(row):
+            run = msgspec.structs.replace(run, last_at=row.last_at, polls=run.polls + row.polls)
+            continue
+        if run is not None:
+            yield run
+        run = row
+    if run is not None:
+        yield run
 
 
 def _timeline(

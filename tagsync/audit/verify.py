@@ -1,17 +1,21 @@
 """Verify that the database still has exactly what tagsync recorded.
 
-There are five checks, in this order. Each of them is a row of the output:
+There are seven checks, in this order. Each of them is a row of the output:
 
 1. ``schema``: tables, indexes, views and triggers are those of a new database, and every value has
    the type of its column.
 2. ``chain``: from the first change to the head, the hash of each change matches its content and the
-   previous change's hash, and every head that a witness has is one of these hashes.
+   previous change's hash.
 3. ``images``: each manifest matches its digest if, and only if, it is recorded as verified; a
    change or an index references each image; the search index finds each image by exactly the
    digests that the image references.
 4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
-5. ``observations``: a complete listing observed each change, and each repository's row agrees with
+5. ``observations``: from the first observation that ended to the last one, the hash of each matches
+   its content and the previous one's hash; at most one observation of a repository still grows, and
+   it is the newest; a complete listing observed each change, and each repository's row agrees with
    its observations.
+6. ``repositories``: each repository's row has its checksum.
+7. ``heads``: every head that a witness has is a hash of one of the two chains.
 
 Each check reads the database once, in an order that needs little memory, and reports the first
 fault that it finds.
@@ -28,6 +32,8 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import manifests
+from tagsync.audit.faults import VerificationFault, WrongColumnType
+from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, empty_database
 from tagsync.database.digest_index import images_referencing, indexed_terms, search_terms
@@ -37,14 +43,6 @@ from tagsync.models import FIELDS, Image
 Row = dict[str, Any]
 
 _SQL_NULL: Final = "'null'"
-
-
-class VerificationFault(Exception):
-    """The first fault that a check found. The message is a sentence."""
-
-
-class WrongColumnType(VerificationFault):
-    """A value has another type than its column; the other checks cannot run then."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -88,7 +86,8 @@ _REPOSITORIES_SQL: Final = """
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1),
            not_before, last_attempt_at,
-           (SELECT max(last_at) FROM observations WHERE repository_id = r.id),
+           (SELECT max(last_at) FROM observations
+            WHERE repository_id = r.id AND reasons IS NOT 'damaged'),
            version,
            (SELECT total(polls) FROM observations
             WHERE repository_id = r.id AND outcome <> 'failed')
@@ -109,7 +108,7 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
 
     Args:
         db: A connection that `tagsync.database.migrations.check_current` accepts, in a transaction.
-        heads: Hashes of changes that a witness outside the database has kept.
+        heads: Hashes, of either chain, that a witness outside the database has kept.
 
     Yields:
         A row for each check. ``check`` is its name, ``rows`` the number of rows that it read,
@@ -118,10 +117,12 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
     """
     checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
         ("schema", partial(_check_schema, db)),
-        ("chain", partial(_check_chain, db, heads)),
+        ("chain", partial(_check_chain, db)),
         ("images", partial(_check_images, db)),
         ("tags", partial(_check_tags, db)),
         ("observations", partial(_check_observations, db)),
+        ("repositories", partial(check_checksums, db)),
+        ("heads", partial(check_heads, db, heads)),
     )
     wrong_type: WrongColumnType | None = None
     for name, check in checks:
@@ -180,9 +181,8 @@ def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:
 # --- 2. chain -------------------------------------------------------------------------------------
 
 
-def _check_chain(db: Connection, heads: Collection[str], read: Counter[str]) -> str:
+def _check_chain(db: Connection, read: Counter[str]) -> str:
     """Recompute the hash of each change, from the first one to the head."""
-    missing_heads = set(heads) - {GENESIS}
     head, last = GENESIS, 0
     for row in db.execute(f"{_CHANGES_SQL} ORDER BY c.id"):
         change = _Change(*row)
@@ -196,12 +196,6 @@ def _check_chain(db: Connection, heads: Collection[str], read: Counter[str]) -> 
             raise VerificationFault(
                 f"{change} does not have the hash that its content and the change before it give"
             )
-        missing_heads.discard(head)
-    if missing_heads:
-        raise VerificationFault(
-            f"no change has the hash {min(missing_heads)}: changes up to that head were cut off or"
-            " rewritten"
-        )
     return f"head {head}"
 
 
@@ -456,8 +450,14 @@ def _name_of(db: Connection, key: Sequence[Any]) -> str:
 # --- 5. observations ------------------------------------------------------------------------------
 
 
-def _check_observations(db: Connection, read: Counter[str]) -> None:
-    """Check each repository's row and changes against its observations."""
+def _check_observations(db: Connection, read: Counter[str]) -> str:
+    """Check the chain of observations, and each repository's row and changes against them."""
+    head = check_observation_chain(db, read)
+    _check_repositories_were_observed(db)
+    return head
+
+
+def _check_repositories_were_observed(db: Connection) -> None:
     for row in db.execute(_REPOSITORIES_SQL).fetchall():
         number, name, first, last, tags, listed, began, attempt, polled, version, listings = row
         runs = db.execute(
@@ -465,7 +465,6 @@ def _check_observations(db: Connection, read: Counter[str]) -> None:
             " ORDER BY first_at",
             (number,),
         ).fetchall()
-        read[""] += len(runs)
         ends = (runs[0][0], max(end for _, end in runs)) if runs else (None, None)
         if ends != (first, last):
             raise VerificationFault(

@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Prove": {
         "verify": "Check that the record has not been altered.",
+        "head": "Show the heads of both hash chains, for a witness.",
     },
     "Operate": {
         "web": "Show the record in a browser.",

@@ -21,17 +21,18 @@ COLUMNS: Final = ("check", "rows", "result", "detail")
     "heads",
     metavar="HASH",
     multiple=True,
-    help="Also check that no change up to this logged head was removed or rewritten. May be"
-    " repeated.",
+    help="Also check that nothing up to this head, of either chain, was removed or rewritten. May"
+    " be repeated.",
 )
 @format_option
 @click.pass_obj
 def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> int:
     """Check that the record has not been altered.
 
-    The command recomputes the hash chain of changes and the hash of every manifest. It replays all
-    changes and compares the result with the current tags. It also compares each change with the
-    observations. If a check finds a fault, its row names the first fault, and the exit status is 1.
+    The command recomputes both hash chains, the checksum of each repository, and the hash of every
+    manifest. It replays all changes and compares the result with the current tags. It also compares
+    each change with the observations. If a check finds a fault, its row names the first fault, and
+    the exit status is 1.
 
     \b
     Example:
@@ -41,6 +42,7 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
         if not re.fullmatch(r"[0-9a-f]{64}", head):
             raise UnclearQuestion(
                 f"invalid head {head!r}: give the 64 hexadecimal digits that the log shows as head"
+                " or observations_head"
             )
     with open_audit(settings) as audit:
         rows = list(audit.verify(heads))

@@ -2,7 +2,7 @@
 
 Each check yields one sentence for everything that is wrong. Nothing is wrong if:
 
-* the database is sound, the hash chain verifies, and the changes replayed give the mirror;
+* the database is sound, both hash chains verify, and the changes replayed give the mirror;
 * the mirror equals what the registries send, in every field;
 * each change starts from the previous state of the tag and changes something; the tag really had
   that digest and those fields between ``not_before`` and ``observed_at``, the old ones before the
@@ -10,7 +10,7 @@ Each check yields one sentence for everything that is wrong. Nothing is wrong if
   deleted while it was there, nothing is recorded twice, and the order is right;
 * each change is in the log of a process with the same fields, and every logged change is in the
   history;
-* every head of the chain that was ever logged is still in the history;
+* every head of a chain that was ever logged is still in that chain;
 * every image hashes to its digest;
 * no log reports a clock problem, has a line that is not an event, or contains a secret.
 """
@@ -37,6 +37,7 @@ CHANGES = """
            c.not_before, observed_at, c.hash
     FROM changes AS c JOIN repositories AS r ON r.id = repository_id ORDER BY c.id
 """
+ENDED = "SELECT ended, hash FROM observations WHERE ended IS NOT NULL"
 LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
 RENAMED = {"Tag": "tag", "id": "registry_id", "repo_id": "registry_repo_id"}
 LEFT_OUT = {"manifest", "deleted"}
@@ -79,6 +80,7 @@ def judge(evidence: Evidence) -> list[str]:
         with closing(sqlite3.connect(evidence.database)) as connection:
             connection.row_factory = sqlite3.Row
             changes = [dict(row) for row in connection.execute(CHANGES)]
+            observations = dict(connection.execute(ENDED).fetchall())
             found = [
                 *_unsound(connection),
                 *_unlike_the_registries(connection, evidence.answers),
@@ -91,7 +93,7 @@ def judge(evidence: Evidence) -> list[str]:
     found += _untrue(changes, evidence)
     found += _out_of_order(changes)
     found += _badly_logged(changes, evidence)
-    found += _rewritten(changes, evidence)
+    found += _rewritten(changes, observations, evidence)
     found += _clocks_blamed(evidence)
     found += _secrets_shown(evidence)
     return found
@@ -266,9 +268,12 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
             yield f"no log tells of {change}"
 
 
-def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
-    """Check that every head logged by a pass or the daemon is still in the history."""
+def _rewritten(
+    changes: Sequence[Row], observations: Mapping[int, str], evidence: Evidence
+) -> Iterator[str]:
+    """Check that every head logged by a pass or the daemon is still in its chain."""
     heads = {0: GENESIS} | {change["id"]: change["hash"] for change in changes}
+    ended = {0: GENESIS, **observations}
     for log in evidence.logs:
         for event in _events(log):
             if isinstance(event, str) or event["event"] not in {
@@ -278,6 +283,8 @@ def _rewritten(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
                 continue
             if heads.get(event["change_id"]) != event["head"]:
                 yield f"{log.name} tells of another history: {event}"
+            if ended.get(event["ended"]) != event["observations_head"]:
+                yield f"{log.name} tells of other observations: {event}"
 
 
 def _clocks_blamed(evidence: Evidence) -> Iterator[str]:

@@ -1,0 +1,37 @@
+"""The command ``head``, which shows the newest link of each hash chain."""
+
+from typing import Final
+
+import click
+
+from tagsync.cli import Settings
+from tagsync.cli.options import StrictCommand, format_option
+from tagsync.cli.output import show
+from tagsync.cli.setup import open_audit
+
+COLUMNS: Final = ("chain", "id", "hash")
+
+
+@click.command(cls=StrictCommand)
+@format_option
+@click.pass_obj
+def head(settings: Settings, output_format: str) -> None:
+    """Show the heads of both hash chains, for a witness.
+
+    The head of changes is the newest change. The head of observations is the observation that ended
+    last; its id is the column ended. Keep both hashes where nobody who can write to the database
+    can change them. Later, tagsync verify --head HASH proves that everything up to that head is
+    still there. An empty chain has the id 0.
+
+    \b
+    Example:
+      tagsync head --format csv
+    """
+    with open_audit(settings) as audit:
+        heads = audit.heads()
+    changes, observations = heads.changes, heads.observations
+    rows = [
+        {"chain": "changes", "id": changes.change_id, "hash": changes.hash},
+        {"chain": "observations", "id": observations.ended, "hash": observations.hash},
+    ]
+    show(rows, COLUMNS, output_format)
