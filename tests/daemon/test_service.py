@@ -18,6 +18,8 @@ from tagsync.daemon import service
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.watchlist import Plan
+from tagsync.database.outcomes import Failed
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.errors import (
     ConfigError,
@@ -27,7 +29,7 @@ from tagsync.errors import (
     Throttled,
     Unreachable,
 )
-from tagsync.models import Watch
+from tagsync.models import Repository, Watch
 from tagsync.polling.jobs import Poll
 from tests.support.clock import FakeClock
 from tests.support.daemon import (
@@ -864,6 +866,52 @@ def test_each_new_head_is_logged_once_within_ten_seconds(
     assert logged_heads == heads
 
 
+def test_observations_end_soon_after_midnight(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
+) -> None:
+    """In the first minute of a UTC day all rows of the day before end, and the head is logged."""
+    start(plan(watch("team/api", "team/web", interval=3 * HOUR), a=registry))
+    scheduler.advance(hours=11)
+    growing = "SELECT count(*) FROM observations WHERE ended IS NULL"
+    assert query(growing) == [(2,)]
+    scheduler.advance(minutes=61)
+    assert query(growing) == [(0,)]
+    (*_, line) = events(logged, "history.extended")
+    assert [(line["ended"], line["observations_head"])] == query(
+        "SELECT ended, hash FROM observations ORDER BY ended DESC LIMIT 1"
+    )
+    assert (line["ended"], line["change_id"]) == (2, 2)
+
+
+def test_observations_of_the_last_run_end_at_the_start(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, store: Store
+) -> None:
+    """A daemon ends the rows of repositories that are no longer watched when it starts."""
+    store.record(
+        Repository("a", "team/old"),
+        Failed(Unreachable("x"), "2026-05-01T12:00:00.000Z"),
+        RepositoryState(),
+        HOUR,
+    )
+    start(plan(watch("team/api", interval=3 * HOUR), a=registry))
+    scheduler.run_due()
+    assert query("SELECT ended FROM observations ORDER BY id")[0] == (1,)
+
+
+def test_a_database_that_fails_while_rows_end_is_logged(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
+) -> None:
+    """If rows cannot be ended, the daemon logs the error and goes on."""
+    start(plan(watch("team/api"), a=registry))
+    query("ALTER TABLE observations RENAME COLUMN ended TO lost")
+    scheduler.run_due()
+    assert all("no such column" in entry["error"] for entry in events(logged, "daemon.failed"))
+    query("ALTER TABLE observations RENAME COLUMN lost TO ended")
+    scheduler.advance(minutes=1)
+    assert len(events(logged, "daemon.failed")) == 2
+    assert events(logged, "history.extended")
+
+
 def test_a_head_that_cannot_be_read_is_logged(
     start: Start,
     scheduler: FakeScheduler,
@@ -875,7 +923,7 @@ def test_a_head_that_cannot_be_read_is_logged(
     """An unreadable database is logged as an error, and the head is logged later."""
     start(plan(watch("team/api"), a=registry))
     with monkeypatch.context() as patched:
-        patched.setattr(store, "head", raises(StoreError("the disk is gone")))
+        patched.setattr(store, "heads", raises(StoreError("the disk is gone")))
         scheduler.run_due()
     (failed,) = events(logged, "daemon.failed")
     assert failed["error"] == "the disk is gone"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tagsync.clock import timestamp
-from tagsync.database.hash_chain import GENESIS
+from tagsync.database.hash_chain import GENESIS, OBSERVATION_COLUMNS
 from tagsync.database.outcomes import Accepted
 from tagsync.database.store import Store
 from tagsync.models import Change, Image, Listing, Tag
@@ -79,6 +79,21 @@ def hash_of(values: list[Any]) -> str:
     """Return the SHA-256 of some values as a JSON array, as the database's documentation says."""
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()
+
+
+def rebuild_observation_chain(connection: sqlite3.Connection) -> None:
+    """Give every ended observation a matching hash, as an attacker could who knows the formula."""
+    head = GENESIS
+    columns = ", ".join(f"o.{name}" for name in OBSERVATION_COLUMNS)
+    rows = connection.execute(
+        f"SELECT o.ended, registry || '/' || name, {columns}, change_id,"
+        f" coalesce(c.hash, '{GENESIS}') FROM observations AS o"
+        " JOIN repositories AS r ON r.id = o.repository_id LEFT JOIN changes AS c"
+        " ON c.id = change_id WHERE ended IS NOT NULL ORDER BY ended"
+    ).fetchall()
+    for row in rows:
+        head = hash_of([head, *row])
+        connection.execute("UPDATE observations SET hash = ? WHERE ended = ?", (head, row[0]))
 
 
 def record(

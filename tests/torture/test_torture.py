@@ -100,7 +100,10 @@ def evidence(
     return Evidence(database, journal, {KEY[0]: rows}, {"swr": []}, logs, ["made-up-secret"])
 
 
-PASS = '{"event": "pass.finished", "change_id": 5, "head": "HEAD"}\n'
+PASS = (
+    '{"event": "pass.finished", "change_id": 0, "head": "CHANGES", "ended": 0,'
+    ' "observations_head": "OBSERVATIONS"}\n'
+)
 
 Tampering = Callable[[Evidence], Evidence | None]
 
@@ -195,8 +198,12 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
         "tells of",
     ),
     "a head of another history": (
-        with_log(lambda text: text + PASS.replace("HEAD", "f" * 64)),
+        with_log(lambda text: text + PASS.replace("OBSERVATIONS", "0" * 64)),
         "another history",
+    ),
+    "a head of other observations": (
+        with_log(lambda text: text + PASS.replace("CHANGES", "0" * 64)),
+        "other observations",
     ),
     "a clock that is blamed": (
         with_log(lambda text: text.replace("sync.finished", "clock.behind")),
