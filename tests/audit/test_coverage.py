@@ -1,8 +1,11 @@
 """Coverage: when tagsync was looking, and the gaps between."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.audit import PollAt, Row, RunQuery, at
+
+Query = Callable[..., list[tuple[Any, ...]]]
 
 
 def covered(rows: list[Row]) -> list[tuple[Any, ...]]:
@@ -38,3 +41,35 @@ def test_coverage_alternates_between_runs_and_gaps(poll_at: PollAt, run_query: R
         "hole",
         0,
     )
+
+
+def test_midnight_does_not_show(poll_at: PollAt, run_query: RunQuery, query: Query) -> None:
+    """A run that goes on after midnight (UTC) is one row; other neighbours stay apart."""
+    midnight = 12 * 60
+    for minute in (-10, -5, 0, 5):
+        poll_at(midnight + minute, "a")
+    for minute in (10, 15):
+        poll_at(midnight + minute, fails=True)
+    for minute in (-5, 0, 20):
+        poll_at(midnight + 24 * 60 + minute, fails=True)
+    assert query("SELECT count(*) FROM observations") == [(6,)]
+    assert covered(run_query("coverage", ())) == [
+        (at(midnight - 10), at(midnight + 5), "looking", 4),
+        (at(midnight + 5), at(midnight + 10), "hole", 0),
+        (at(midnight + 10), at(midnight + 15), "failed", 2),
+        (at(midnight + 15), at(midnight + 24 * 60 - 5), "hole", 0),
+        (at(midnight + 24 * 60 - 5), at(midnight + 24 * 60), "failed", 2),
+        (at(midnight + 24 * 60), at(midnight + 24 * 60 + 20), "hole", 0),
+        (at(midnight + 24 * 60 + 20), at(midnight + 24 * 60 + 20), "failed", 1),
+    ]
+    (row,) = run_query("tags_at", (), at(midnight - 2))
+    assert row["certainty"] == "certain"
+
+
+def test_held_listings_agree_across_midnight(poll_at: PollAt, query: Query) -> None:
+    """Listings that were held before and after midnight (UTC) count together."""
+    midnight = 12 * 60
+    poll_at(midnight - 10, "a", "b")
+    poll_at(midnight - 5)
+    poll_at(midnight)
+    assert query("SELECT outcome FROM observations ORDER BY id") == [("ok",), ("held",), ("ok",)]

@@ -24,6 +24,8 @@ from tagsync.clock import timestamp
 from tagsync.database import hash_chain
 from tagsync.database.connection import connect
 from tagsync.database.digest_index import index_images
+from tagsync.database.state import RepositoryState, row_values
+from tagsync.models import Repository
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 250
@@ -87,9 +89,8 @@ def fill(path: Path, size: Size) -> list[str]:
         names = [f"team-{n % 20}/service-{n}" for n in range(size.repositories)]
         last = moment(size.rounds - 1)
         db.executemany(
-            "INSERT INTO repositories (registry, name, first_observed_at, last_attempt_at,"
-            " last_complete_at, not_before, version) VALUES ('swr', ?, ?, ?, ?, ?, ?)",
-            [(name, moment(0), last, last, last, size.rounds) for name in names],
+            "INSERT INTO repositories VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [repository_row(number, name, last, size) for number, name in enumerate(names, 1)],
         )
         db.executemany(
             "INSERT INTO observations (repository_id, outcome, first_at, last_at, polls, tags)"
@@ -122,6 +123,19 @@ def fill(path: Path, size: Size) -> list[str]:
         insert_changes(db.executemany, names, digests, size)
         db.execute("COMMIT")
     return [digests[n] for n in came]
+
+
+def repository_row(number: int, name: str, last: str, size: Size) -> tuple[object, ...]:
+    """Return a repository's row, with its checksum."""
+    state = RepositoryState(
+        id=number,
+        first_observed_at=moment(0),
+        last_attempt_at=last,
+        last_complete_at=last,
+        version=size.rounds,
+        not_before=last,
+    )
+    return row_values(Repository("swr", name), state)
 
 
 def first_moments(size: Size) -> dict[int, str]:

@@ -32,8 +32,8 @@ def make_future(path: Path) -> None:
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "INSERT INTO repositories (registry, name, last_attempt_at)"
-            " VALUES ('swr', 'team/new', '2999-05-03T12:00:00.000Z')"
+            "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
+            " VALUES ('swr', 'team/new', '2999-05-03T12:00:00.000Z', '')"
         )
 
 

@@ -55,6 +55,7 @@ COLUMNS = {
     ],
     "coverage": ["repository", "from", "to", "state", "polls", "detail"],
     "verify": ["check", "rows", "result", "detail"],
+    "head": ["chain", "id", "hash"],
     "log --since 1h --kind updated --tag v*": [
         *("id", "observed_at", "not_before", "repository", "tag", "kind"),
         *("old_digest", "new_digest", "fields"),
@@ -65,7 +66,7 @@ NOBODY = 65534
 # The unprivileged user may not read the sources, so import everything before dropping rights.
 AS_NOBODY = f"""
 import encodings.utf_8_sig, importlib, os, sys, sqlite_utils
-for name in ("coverage", "find", "status", "tags", "verify"):
+for name in ("coverage", "find", "head", "status", "tags", "verify"):
     importlib.import_module(f"tagsync.cli.{{name}}")
 if os.geteuid() == 0:
     os.setgroups([])
@@ -154,6 +155,26 @@ def test_logged_head_is_accepted_by_verify(recorded: Path) -> None:
 
 
 @pytest.mark.processes
+def test_heads_are_those_that_the_pass_logged(recorded: Path, tmp_path: Path) -> None:
+    """The command head shows what a pass logged, and verify accepts both heads together."""
+    folder = copytree(recorded, tmp_path / "copy")
+    # No registry answers any more: the failed polls end the observations before them.
+    finished = tagsync("sync", cwd=folder)
+    assert finished.returncode == 1
+    (line,) = events_named(events_of(finished), "pass.finished")
+    rows = rows_of(tagsync("head", "--format", "json", cwd=folder))
+    assert rows == [
+        {"chain": "changes", "id": line["change_id"], "hash": line["head"]},
+        {"chain": "observations", "id": line["ended"], "hash": line["observations_head"]},
+    ]
+    assert [row["id"] for row in rows] == [5, 2]
+    given = [word for row in rows for word in ("--head", row["hash"])]
+    verified = tagsync("verify", *given, "--format", "json", cwd=folder)
+    assert verified.returncode == 0
+    assert {row["check"]: row["rows"] for row in rows_of(verified)}["heads"] == 2
+
+
+@pytest.mark.processes
 def test_dry_run_logs_no_head(tmp_path: Path) -> None:
     """A dry run records nothing, so it logs no head."""
     with Emulator() as swr:
@@ -168,7 +189,7 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
     """A wrong record or a missing head exits with 1 and keeps the columns."""
     unknown = tagsync("verify", "--head", "0" * 63 + "1", "--format", "json", cwd=recorded)
     assert unknown.returncode == 1
-    assert {row["check"] for row in rows_of(unknown) if row["result"] == "fault"} == {"chain"}
+    assert {row["check"] for row in rows_of(unknown) if row["result"] == "fault"} == {"heads"}
     folder = copytree(recorded, tmp_path / "copy")
     query(folder / "tagsync.db", "PRAGMA journal_mode = DELETE")
     with closing(sqlite3.connect(folder / "tagsync.db")) as connection, connection:

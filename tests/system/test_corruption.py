@@ -18,7 +18,7 @@ from tagsync.database.store import Store
 from tagsync.errors import StoreError, TagsyncError
 from tagsync.manifests import digest_of
 from tagsync.models import Image, Repository, Tag, Watch
-from tagsync.polling.jobs import Job
+from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.commands import configure, error_line, tagsync
@@ -46,15 +46,15 @@ def tags_of(name: str, numbers: range, version: int = 0) -> dict[str, Tag]:
     }
 
 
-def poll_tags(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> str:
-    """Poll these tags as a complete listing, and return the outcome."""
+def poll_tags(name: str, tags: dict[str, Tag], store: Store, clock: FakeClock) -> Poll:
+    """Poll these tags as a complete listing."""
     scripted = Scripted(clock)
     scripted.then(*tags.values())
     listing = scripted.script[0]
     images = {tag.digest: Image(tag.digest) for tag in tags.values() if tag.digest}
     scripted.script[0] = msgspec.structs.replace(listing, images=images)  # type: ignore[type-var]
     job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
-    return poll(job, store, clock=clock).outcome
+    return poll(job, store, clock=clock)
 
 
 def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
@@ -63,7 +63,7 @@ def poll_again(store: Store, clock: FakeClock) -> Iterator[str]:
     for name in NAMES:
         tags = tags_of(name, range(1, 61)) | tags_of(name, range(7, 8), version=1)
         try:
-            yield poll_tags(name, tags, store, clock)
+            yield poll_tags(name, tags, store, clock).outcome
         except StoreError as error:
             assert str(error).isprintable()  # noqa: PT017  any of our errors is right
             yield "refused"
@@ -77,7 +77,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store.open(path) as store:
         for numbers in (range(40), range(60), range(30, 60), range(60)):
             for name in NAMES:
-                assert poll_tags(name, tags_of(name, numbers), store, clock) == "ok"
+                assert poll_tags(name, tags_of(name, numbers), store, clock).outcome == "ok"
             clock.advance(minutes=5)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -211,6 +211,9 @@ SPOILED = {
     "type of a time": "UPDATE repositories SET not_before = x'00'",
     "time of an observation": "UPDATE observations SET last_at = '2026-05-03T99:00:00.000Z'",
     "name of a repository": "UPDATE repositories SET name = name || 'x'",
+    "fingerprint of a listing": "UPDATE repositories SET listing_hash = 'forged'",
+    "start of a listing": "UPDATE repositories SET not_before = '2026-01-01T00:00:00.000Z'",
+    "pending log lines": "UPDATE repositories SET unlogged_from = 1",
 }
 
 
@@ -230,8 +233,9 @@ def test_value_that_was_never_recorded_stops_the_poll(
     with Store.open(path) as store:
         for name, truth in zip(names, NAMES, strict=True):
             tags = tags_of(truth, range(1, 61)) | tags_of(truth, range(7, 8), version=1)
-            with pytest.raises(StoreError, match="a record that tagsync did not write"):
-                poll_tags(name, tags, store, clock)
+            result = poll_tags(name, tags, store, clock)
+            assert (result.outcome, result.reasons) == ("failed", ("damaged",))
+            assert "a record that tagsync did not write" in str(result.detail)
     assert changes_in(path) == before
     assert not verified(path)
 

@@ -769,8 +769,8 @@ def test_beside_a_writer(client: httpx.Client, site: str, database: Path) -> Non
     with closing(sqlite3.connect(database, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute(
-            "INSERT INTO repositories (registry, name, last_attempt_at)"
-            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z')"
+            "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
+            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z', '')"
         )
         during = client.get(site)
         writer.execute("COMMIT")
@@ -805,8 +805,8 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
         tmp_path.chmod(0o755)
         writer = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
         writer.execute(
-            "INSERT INTO repositories (registry, name, last_attempt_at)"
-            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z')"
+            "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
+            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z', '')"
         )
         tmp_path.chmod(0o555)
         assert "swr/team/new" in client.get(site).text
