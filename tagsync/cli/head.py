@@ -19,9 +19,8 @@ def head(settings: Settings, output_format: str) -> None:
     """Show the heads of both hash chains, for a witness.
 
     The head of changes is the newest change. The head of observations is the observation that ended
-    last; its id is the column ended. Keep both hashes where nobody who can write to the database
-    can change them. Later, tagsync verify --head HASH proves that everything up to that head is
-    still there. An empty chain has the id 0.
+    last; its id is the column ended. An empty chain has the id 0. Keep both hashes on another host.
+    Later, tagsync verify --head HASH proves that everything up to that head is still there.
 
     \b
     Example:

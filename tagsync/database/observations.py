@@ -133,7 +133,7 @@ def observe_damage(
     Args:
         db: Within a write transaction.
         repository: The repository.
-        damage: What is damaged.
+        damage: The damage, and when the poll found it.
         interval: As in `observe`.
 
     Raises:

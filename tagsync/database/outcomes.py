@@ -107,7 +107,7 @@ class Damaged(msgspec.Struct, frozen=True):
     """A poll that failed because the repository's record is not what tagsync wrote.
 
     Attributes:
-        detail: What is damaged, in a sentence.
+        detail: The damage, in a few words.
         finished_at: When the poll failed.
     """
 

@@ -14,9 +14,13 @@ import pytest
 from tagsync.config import Config, load
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
+from tagsync.polling.jobs import Job, Options
+from tagsync.polling.poll import poll
 from tagsync.registries.credentials import NoCredential
+from tests.support.clock import FakeClock
 from tests.support.documents import PAGES, fenced_blocks, read_page, section
 from tests.support.paths import ROOT
+from tests.support.registries import INTERVAL, REPOSITORY, Scripted
 
 TOML = [block for path in PAGES for block in fenced_blocks(path.read_text(), "toml")]
 CONFIGURATIONS = [block for block in TOML if "[[" in block]
@@ -125,9 +129,9 @@ def test_each_command_of_the_audit_page_has_an_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_check_in_plain_python(tmp_path: Path) -> None:
-    """The check in plain Python prints the head, and finds an altered change."""
-    (script,) = fenced_blocks(read_page("docs/audit.md"), "python")
+def test_check_in_plain_python(tmp_path: Path, clock: FakeClock, scripted: Scripted) -> None:
+    """The check in plain Python prints both heads, and finds each kind of alteration."""
+    (script,) = fenced_blocks(read_page("docs/database.md"), "python")
     database = run_demo(tmp_path) / "tagsync.db"
 
     def check() -> subprocess.CompletedProcess[str]:
@@ -141,17 +145,29 @@ def test_check_in_plain_python(tmp_path: Path) -> None:
             timeout=30,
         )
 
-    with Store.open_for_reading(database) as store:
-        head = store.heads().changes
+    with Store.open(database) as store:
+        for name in ("v1", "schlüssel\x7f\u2028"):
+            scripted.then(name)
+            poll(Job(REPOSITORY, scripted, INTERVAL), store, Options(accept_deletions=True), clock)
+            clock.advance(hours=12)
+        store.end_past_observations("2999-01-01")
+        heads = store.heads()
+    assert (heads.changes.change_id > 10, heads.observations.ended > 4) == (True, True)
     honest = check()
-    assert (honest.returncode, honest.stdout, honest.stderr) == (0, f"{head.hash}\n", "")
-    assert len([line for line in script.splitlines() if line]) == 10
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("DROP TRIGGER changes_are_never_updated")
-        connection.execute("UPDATE changes SET tag = 'other' WHERE id = 3")
-    altered = check()
-    assert altered.returncode == 1
-    assert altered.stderr.endswith("change 3 does not fit\n")
+    printed = f"change {heads.changes.hash}\nobservation {heads.observations.hash}\n"
+    assert (honest.returncode, honest.stdout, honest.stderr) == (0, printed, "")
+    assert len(script.splitlines()) == 26
+    for sql, fault in (
+        ("UPDATE repositories SET failures = 7 WHERE id = 2", "repository 2 does not fit"),
+        ("UPDATE observations SET polls = 7 WHERE ended = 2", "observation 2 does not fit"),
+        ("UPDATE changes SET tag = 'other' WHERE id = 3", "change 3 does not fit"),
+    ):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("DROP TRIGGER IF EXISTS changes_are_never_updated")
+            connection.execute(sql)
+        altered = check()
+        assert altered.returncode == 1
+        assert altered.stderr.endswith(f"{fault}\n")
 
 
 @pytest.mark.processes
