@@ -25,6 +25,7 @@ QUERYING = {
     "find": ["find", DIGEST],
     "coverage": ["coverage"],
     "verify": ["verify"],
+    "head": ["head"],
     "web": ["web", "--port", "0"],
 }
 CONFIGURED = RECORDING | QUERYING

@@ -21,6 +21,7 @@ from tagsync.models import Repository
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
 from tagsync.polling.run_once import run_once
+from tagsync.registries.lanes import LanePool
 from tests.support.clock import FakeClock
 from tests.support.record import assert_history_is_whole
 from tests.support.registries import REPOSITORY, Scripted
@@ -134,14 +135,14 @@ def test_a_pass_ends_all_rows_of_earlier_days(
     jobs = [Job(Repository("swr", f"team/{n}"), scripted, timedelta(minutes=5)) for n in range(701)]
     for _ in jobs:
         scripted.then("a")
-    run_once(jobs, store, {"swr": 1}, clock=clock)
+    run_once(jobs, store, {"swr": LanePool(1)}, clock=clock)
     assert query("SELECT count(*) FROM observations WHERE ended IS NULL") == [(701,)]
     clock.advance(days=1)
     scripted.then("a")
-    run_once(jobs[:1], store, {"swr": 1}, Options(dry_run=True), clock=clock)
+    run_once(jobs[:1], store, {"swr": LanePool(1)}, Options(dry_run=True), clock=clock)
     assert query("SELECT count(*) FROM observations WHERE ended IS NULL") == [(701,)]
     scripted.then("a")
-    run_once(jobs[:1], store, {"swr": 1}, clock=clock)
+    run_once(jobs[:1], store, {"swr": LanePool(1)}, clock=clock)
     assert query("SELECT last_at FROM observations WHERE ended IS NULL") == [(at(4, "12:00"),)]
     assert_history_is_whole(database)
     finished = [entry for entry in logged if entry["event"] == "pass.finished"][-1]

@@ -156,7 +156,7 @@ def test_check_in_plain_python(tmp_path: Path, clock: FakeClock, scripted: Scrip
     honest = check()
     printed = f"change {heads.changes.hash}\nobservation {heads.observations.hash}\n"
     assert (honest.returncode, honest.stdout, honest.stderr) == (0, printed, "")
-    assert len(script.splitlines()) == 26
+    assert len(script.splitlines()) == 28
     for sql, fault in (
         ("UPDATE repositories SET failures = 7 WHERE id = 2", "repository 2 does not fit"),
         ("UPDATE observations SET polls = 7 WHERE ended = 2", "observation 2 does not fit"),

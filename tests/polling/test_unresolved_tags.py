@@ -14,9 +14,8 @@ import stamina
 
 from tagsync.audit.queries import Audit
 from tagsync.database.store import Store
-from tagsync.errors import DamagedRecord
 from tagsync.models import Listing, Repository, Tag
-from tagsync.polling.jobs import Job
+from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries.oci.api import Oci
 from tests.support.audit import Row, RunQuery, at, pointing, tag_states
@@ -60,12 +59,16 @@ class PollsAt:
         self._job = Job(Repository("reg", REPOSITORY), registry, INTERVAL)
         self._database, self._clock, self._began = database, clock, clock.now
 
-    def __call__(self, minute: int, **settings: Any) -> tuple[str, int, int, int]:
-        """Poll as a new process does; return the outcome and the counts."""
+    def poll(self, minute: int, **settings: Any) -> Poll:
+        """Poll as a new process does."""
         self._clock.now = self._began + timedelta(minutes=minute)
         job = msgspec.structs.replace(self._job, **settings)
         with Store.open(self._database) as store:
-            result = counts(poll(job, store, clock=self._clock))
+            return poll(job, store, clock=self._clock)
+
+    def __call__(self, minute: int, **settings: Any) -> tuple[str, int, int, int]:
+        """Poll as a new process does, and verify; return the outcome and the counts."""
+        result = counts(self.poll(minute, **settings))
         assert_history_is_whole(self._database)
         with Audit.open(self._database) as audit:
             assert {row["result"] for row in audit.verify()} == {"ok"}
@@ -324,6 +327,7 @@ def test_damaged_time_does_not_become_history(
         connection.commit()
     fake.overrides.clear()
     fake.tags["v1"] = image("two")
-    with pytest.raises(DamagedRecord, match="the tags of reg/team/api"):
-        poll_at(10)
+    result = poll_at.poll(10)
+    assert (result.outcome, result.reasons) == ("failed", ("damaged",))
+    assert "the tags of reg/team/api" in str(result.detail)
     assert query("SELECT count(*) FROM changes") == [(2,)]
