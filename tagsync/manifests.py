@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from tagsync.models import Image
 
@@ -209,9 +210,14 @@ def digest_of(body: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{_HASHES[algorithm](body).hexdigest()}"
 
 
-def _hashes_to(body: bytes, digest: str) -> bool:
-    """Return whether a text is the digest of these bytes, by SHA-256 or SHA-512."""
-    return is_digest(digest) and digest_of(body, digest.partition(":")[0]) == digest
+def actual_digest(body: bytes, digest: str) -> str:
+    """Return the digest of bytes by the algorithm of another digest.
+
+    Args:
+        body: The bytes.
+        digest: The digest that a registry states. SHA-256 is used if it is not a valid one.
+    """
+    return digest_of(body, digest.partition(":")[0] if is_digest(digest) else "sha256")
 
 
 def media_type(content_type: str) -> str | None:
@@ -234,25 +240,34 @@ def listed_image(
 ) -> Image:
     """Return the image that one row of a registry's tag list describes.
 
-    If the row has a manifest, the image is verified if two conditions hold: the manifest's hash is
-    the digest, and the configuration that the manifest references is ``image_id``. SWR writes
-    ``image_id`` with or without ``sha256:``. An index and a schema 1 manifest reference no
-    configuration, so only the first condition applies to them.
+    If the row has a manifest, the image is verified if the manifest's hash is the digest. The
+    values that a verified manifest states then take the place of those of the row. An index and a
+    schema 1 manifest reference no configuration and have no size, so those of the row stay.
     """
     if manifest is None:
         return Image(digest, image_id=image_id, schema=schema, size=size)
-    content = decode(manifest)
-    config = content.config.digest if content.config else None
-    agrees = not (config and image_id) or config.rpartition(":")[2] == image_id.rpartition(":")[2]
-    return Image(
-        digest,
-        image_id=image_id,
-        media_type=content.media_type if isinstance(content.media_type, str) else None,
-        schema=schema,
-        size=size,
-        manifest=manifest,
-        verified=agrees and _hashes_to(manifest.encode(), digest),
+    body = manifest.encode()
+    read = fetched_image(digest, body, "") if is_digest(digest) else None
+    if read is None:
+        stated = decode(body).media_type
+        media_type = stated if isinstance(stated, str) else None
+        return Image(digest, image_id, media_type, schema, size, manifest, verified=False)
+    return replace(
+        read,
+        image_id=image_id if image_id and _may_have(read, image_id) else read.image_id,
+        schema=schema if read.schema is None else read.schema,
+        size=size if read.size is None else read.size,
     )
+
+
+def _may_have(image: Image, image_id: str) -> bool:
+    """Return whether the manifest references this configuration, or none at all.
+
+    SWR writes ``image_id`` with or without ``sha256:``.
+    """
+    content = decode(image.manifest)
+    config = content.config.digest if content.config else None
+    return not config or config.rpartition(":")[2] == image_id.rpartition(":")[2]
 
 
 def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:

@@ -73,13 +73,13 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         digest: Digest of the manifest, ``sha256:…``, as the registry sent it.
-        image_id: Digest of the image's configuration, as the registry sent it.
+        image_id: Digest of the image's configuration. A verified manifest that references one
+            decides; otherwise it is as the registry sent it.
         media_type: Media type that the manifest states.
-        schema: Version of the manifest format, 1 or 2.
-        size: Size in bytes, as the registry states it.
+        schema: Version of the manifest format, 1 or 2. Decided like ``image_id``.
+        size: Size of configuration and layers in bytes. Decided like ``image_id``.
         manifest: Exact text of the manifest. None if the registry did not send it.
-        verified: Whether the manifest has this digest and references the configuration that
-            ``image_id`` states. None if ``manifest`` is None.
+        verified: Whether the hash of the manifest is the digest. None if ``manifest`` is None.
     """
 
     digest: str
@@ -148,6 +148,9 @@ class Listing(msgspec.Struct, frozen=True):
         requests: Number of requests, retries included.
         size: Total size of the response bodies, in bytes.
         unverified: Names of the tags whose manifest does not match its digest or image_id.
+        wrong_manifests: For each of these tags whose manifest does not match its digest, the digest
+            of the manifest that the registry sent. If it sent a wrong manifest for one that the
+            tag's index references, it is the digest of that one.
         exists: False if the registry answered that the repository does not exist.
         children: Images that indexes reference and that were fetched with these indexes, by
             digest.
@@ -180,6 +183,7 @@ class Listing(msgspec.Struct, frozen=True):
     unfetched: str | None = None
     bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
+    wrong_manifests: Mapping[str, str] = {}
 
 
 class Unchanged(msgspec.Struct, frozen=True):

@@ -64,19 +64,32 @@ def test_one_changed_byte_is_not_verified() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image_id", "verified"),
+    ("image_id", "expected"),
     [
-        (CONFIG, True),
-        (f"sha256:{CONFIG}", True),
-        ("0" * 64, False),
-        (f"sha256:{'0' * 64}", False),
-        (None, True),
-        ("", True),
+        (CONFIG, CONFIG),
+        (f"sha256:{CONFIG}", f"sha256:{CONFIG}"),
+        ("0" * 64, f"sha256:{CONFIG}"),
+        (f"sha256:{'0' * 64}", f"sha256:{CONFIG}"),
+        (None, f"sha256:{CONFIG}"),
+        ("", f"sha256:{CONFIG}"),
     ],
 )
-def test_the_image_id_is_held_to_the_manifest(image_id: str | None, verified: bool) -> None:
-    """The configuration that the manifest names is the image's id, with or without ``sha256:``."""
-    assert image(TEXT, image_id=image_id).verified is verified
+def test_verified_manifest_decides_the_image_id(image_id: str | None, expected: str) -> None:
+    """The image's id is the configuration that the manifest references, whatever the list says."""
+    found = image(TEXT, image_id=image_id)
+    assert (found.verified, found.image_id) == (True, expected)
+    unverified = image(TEXT, image_id=image_id, digest=digest_of("other"))
+    assert (unverified.verified, unverified.image_id) == (False, image_id)
+
+
+def test_verified_manifest_decides_schema_and_size() -> None:
+    """Schema and size are those of the manifest's bytes; the list fills in what they lack."""
+    sized = {"schemaVersion": 1, "config": {"digest": "x", "size": 3}, "layers": [{"size": 4}]}
+    text = json.dumps(sized)
+    assert (image(text).schema, image(text).size) == (1, 7)
+    other = json.dumps({"schemaVersion": 1, "config": {"size": 3}, "layers": []})
+    assert (image(other, schema=2).schema, image(other).size) == (1, 3)
+    assert (image("{}").schema, image("{}").size, image("{}").image_id) == (2, 7, CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -5,5 +5,5 @@ class VerificationFault(Exception):
     """The first fault that a check found. The message is a sentence."""
 
 
-class WrongColumnType(VerificationFault):
-    """A value has another type than its column; the other checks cannot run then."""
+class UnreadableTable(VerificationFault):
+    """A table or a value has another form than expected; the other checks cannot run then."""

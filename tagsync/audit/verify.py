@@ -2,13 +2,13 @@
 
 There are seven checks, in this order. Each of them is a row of the output:
 
-1. ``schema``: tables, indexes, views and triggers are those of a new database, and every value has
-   the type of its column.
+1. ``schema``: tables, indexes, views and triggers are exactly those of a new database, every value
+   has the type of its column, and each index agrees with its table.
 2. ``chain``: from the first change to the head, the hash of each change matches its content and the
    previous change's hash.
-3. ``images``: each manifest matches its digest if, and only if, it is recorded as verified; a
-   change or an index references each image; the search index finds each image by exactly the
-   digests that the image references.
+3. ``images``: each manifest hashes to its digest if, and only if, it is recorded as verified, and
+   the other columns are what it states; a change or an index references each image; the search
+   index finds each image by exactly the digests that the image references.
 4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
 5. ``observations``: from the first observation that ended to the last one, the hash of each matches
    its content and the previous one's hash; at most one observation of a repository still grows, and
@@ -32,12 +32,19 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import manifests
-from tagsync.audit.faults import VerificationFault, WrongColumnType
+from tagsync.audit.faults import UnreadableTable, VerificationFault
 from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
-from tagsync.database import migrations
+from tagsync.audit.structure import damage, definition_fault
+from tagsync.database import migrations, schema
 from tagsync.database.connection import Connection, empty_database
-from tagsync.database.digest_index import images_referencing, indexed_terms, search_terms
+from tagsync.database.digest_index import (
+    images_referencing,
+    indexed_terms,
+    lost_term,
+    search_terms,
+)
 from tagsync.database.hash_chain import GENESIS, link
+from tagsync.database.sqlite_errors import SqliteError
 from tagsync.models import FIELDS, Image
 
 Row = dict[str, Any]
@@ -78,6 +85,10 @@ _WITHOUT_IMAGE: Final = (
 _IMAGES_SQL: Final = (
     "SELECT id, digest, manifest, image_id, schema, size, media_type, verified, first_observed_at"
     " FROM images ORDER BY id"
+)
+_INCOMPLETE_LISTINGS_SQL: Final = (
+    "SELECT first_at, last_at FROM observations"
+    " WHERE outcome = 'ok' AND instr(',' || reasons || ',', ',unfetched,')"
 )
 _CHANGES_OF_IMAGE_SQL: Final = "FROM changes WHERE new_digest = ?"
 _REPOSITORIES_SQL: Final = """
@@ -124,16 +135,22 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
         ("repositories", partial(check_checksums, db)),
         ("heads", partial(check_heads, db, heads)),
     )
-    wrong_type: WrongColumnType | None = None
+    unreadable: UnreadableTable | None = None
+    first_fault: str | None = None
     for name, check in checks:
         read: Counter[str] = Counter()
         try:
-            if wrong_type:
-                raise VerificationFault(f"not checked, because {wrong_type}")
+            if unreadable:
+                raise VerificationFault(f"not checked, because {unreadable}")
             result, detail = "ok", check(read)
+        except SqliteError as error:
+            if first_fault is None:
+                raise
+            result, detail = "fault", f"not checked, because {first_fault} ({error})"
         except VerificationFault as fault:
             result, detail = "fault", str(fault)
-            wrong_type = wrong_type or (fault if isinstance(fault, WrongColumnType) else None)
+            first_fault = first_fault or detail
+            unreadable = unreadable or (fault if isinstance(fault, UnreadableTable) else None)
         yield {"check": name, "rows": read[""], "result": result, "detail": detail}
 
 
@@ -141,25 +158,27 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
 
 
 def _check_schema(db: Connection, read: Counter[str]) -> None:
-    """Compare each table, index, view and trigger with that of a new database.
-
-    Extra tables and views are allowed; extra triggers are not, because they could modify recorded
-    data.
-    """
+    """Compare the structure with that of a new database, and check types and indexes."""
     present = migrations.definitions(db)
     with closing(empty_database()) as new:
         expected = migrations.definitions(new)
-        for name, sql in expected.items():
-            kind, table = name.split()
-            if kind == "table" and name in present and "VIRTUALTABLE" not in sql:
-                _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
-    for name, sql in expected.items():
-        read[""] += 1
-        if present.get(name) != sql:
-            raise VerificationFault(f"the {name} is {'altered' if name in present else 'missing'}")
-    for name in present.keys() - expected.keys():
-        if name.startswith("trigger "):
-            raise VerificationFault(f"the {name} is not tagsync's")
+        read[""] = len(expected)
+        fault = definition_fault(present, expected)
+        tables = [name for name in schema.descriptions() if f"table {name}" in expected]
+        changed = [name for name in tables if not _is_same(f"table {name}", present, expected)]
+        if fault and changed:
+            raise UnreadableTable(fault)
+        for table in tables:
+            _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
+    fault = fault or damage(db, tables)
+    if fault:
+        raise VerificationFault(fault)
+
+
+def _is_same(
+    key: str, present: Mapping[str, str | None], expected: Mapping[str, str | None]
+) -> bool:
+    return key in present and present[key] == expected[key]
 
 
 def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:
@@ -175,7 +194,7 @@ def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:
         " WHERE wrong IS NOT NULL LIMIT 1"
     ).fetchone()
     if row:
-        raise WrongColumnType(f"{table} has a value of another type than its column {row[0]}")
+        raise UnreadableTable(f"{table} has a value of another type than its column {row[0]}")
 
 
 # --- 2. chain -------------------------------------------------------------------------------------
@@ -206,6 +225,8 @@ def _check_images(db: Connection, read: Counter[str]) -> str | None:
     """Check each image against its manifest, the changes and the search index."""
     unverified = 0
     expected = _IndexSum()
+    # Such a listing may record manifests of an index without the index itself.
+    incomplete = db.execute(_INCOMPLETE_LISTINGS_SQL).fetchall()
     _check_changes_have_images(db)
     _check_ids(db)
     for row in db.execute(_IMAGES_SQL):
@@ -219,12 +240,13 @@ def _check_images(db: Connection, read: Counter[str]) -> str | None:
                 None: "is missing, so it cannot match",
             }
             raise VerificationFault(
-                f"image {digest}: its manifest {finding[image.verified]} its digest and image_id,"
+                f"image {digest}: its manifest {finding[image.verified]} its digest,"
                 f" but verified is {verified}"
             )
         unverified += verified == 0
         expected.add(search_terms(text, image_id, verified), number)
-        _check_origin(db, digest, first_at)
+        if not (verified and any(first <= first_at <= last for first, last in incomplete)):
+            _check_origin(db, digest, first_at)
         columns = {"image_id": image_id, "schema": schema, "size": size, "media_type": media_type}
         _check_description(db, image, columns)
     _check_search_index(db, expected)
@@ -276,7 +298,10 @@ def _is_in_an_index(db: Connection, digest: str) -> bool:
 
 
 def _check_description(db: Connection, image: Image, columns: Mapping[str, Any]) -> None:
-    """Check that each column of an image comes from its manifest or from a change."""
+    """Check that each column of an image comes from its manifest or from a change.
+
+    If a verified manifest states a value, no other one may be recorded, whatever a change states.
+    """
     read = None
     if image.verified and image.manifest:
         read = manifests.fetched_image(image.digest, image.manifest.encode(), "")
@@ -294,6 +319,12 @@ def _check_description(db: Connection, image: Image, columns: Mapping[str, Any])
             raise VerificationFault(
                 f"image {image.digest} has {value!r} as {name}, which neither its manifest nor a"
                 " change states"
+            )
+        stated_value = getattr(image, name)
+        if read is not None and stated_value is not None and value != stated_value:
+            raise VerificationFault(
+                f"image {image.digest} has {value!r} as {name}, but its manifest states"
+                f" {stated_value!r}"
             )
 
 
@@ -329,6 +360,8 @@ def _check_search_index(db: Connection, expected: _IndexSum) -> None:
         for term, image_id in entries:
             found.add((term,), image_id)
     if found == expected:
+        if lost := lost_term(db):
+            raise VerificationFault(f"the search index has {lost}, but a search does not find it")
         return
     for number, digest, text, image_id, verified in db.execute(
         "SELECT id, digest, manifest, image_id, verified FROM images ORDER BY id"

@@ -2,8 +2,8 @@
 
 In the table ``image_search``, the row id is ``images.id``. The text is the hexadecimal digits of
 each digest that the image references: its configuration, its layers, and the manifests of an index.
-The table is contentless: FTS5 keeps only the index, not the text. Only verified manifests are
-indexed, so that no entry ever has to be removed.
+The table is contentless: FTS5 keeps only the index, not the text. The references of a manifest are
+indexed only if it is verified. Until then, only the configuration that a registry lists is indexed.
 """
 
 import re
@@ -37,7 +37,7 @@ def search_terms(manifest: str | None, image_id: str | None, verified: int | Non
 def index_images(db: sqlite3.Connection, images: Iterable[ImageRow]) -> None:
     """Add images to the index.
 
-    An image that receives its manifest later is added a second time.
+    An image that receives its manifest later is added again, after `unindex_images`.
     """
     rows = (
         (number, search_terms(manifest, image_id, verified))
@@ -49,10 +49,27 @@ def index_images(db: sqlite3.Connection, images: Iterable[ImageRow]) -> None:
     )
 
 
+def unindex_images(db: sqlite3.Connection, images: Iterable[tuple[int, str | None]]) -> None:
+    """Remove images without a verified manifest from the index.
+
+    Args:
+        db: Within a write transaction.
+        images: The id and the image_id with which each image was indexed. FTS5 needs the exact text
+            to remove an entry.
+    """
+    rows = ((number, search_terms(None, image_id, None)) for number, image_id in images)
+    db.executemany(
+        "INSERT INTO image_search (image_search, rowid, digests) VALUES ('delete', ?, ?)",
+        ((number, " ".join(terms)) for number, terms in rows if terms),
+    )
+
+
 def images_referencing(
     db: sqlite3.Connection, digits: str
 ) -> Iterator[tuple[str, str | None, str | None]]:
     """Yield the digest, manifest and image_id of each image that references a digest.
+
+    The manifest is None if it is not verified.
 
     Args:
         db: A connection that may read.
@@ -62,7 +79,7 @@ def images_referencing(
     if not _DIGITS.fullmatch(digits):
         return
     yield from db.execute(
-        "SELECT i.digest, i.manifest, i.image_id FROM image_search AS s"
+        "SELECT i.digest, iif(i.verified, i.manifest, NULL), i.image_id FROM image_search AS s"
         " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
         (f'"{digits}"*',),
     )
@@ -70,16 +87,41 @@ def images_referencing(
 
 @contextmanager
 def indexed_terms(db: sqlite3.Connection) -> Iterator[Iterator[tuple[str, int]]]:
-    """Open an iterator over the index: pairs of a term and an image's id.
+    """Open an iterator over the index: pairs of a term and an image's id."""
+    with _vocabulary(db, "instance"):
+        yield iter(db.execute("SELECT term, doc FROM temp.image_search_terms"))
 
-    The entries are read through a temporary table of the type fts5vocab, which needs no permission
-    to write the database file.
+
+def lost_term(db: sqlite3.Connection) -> str | None:
+    """Return a term of the index that a search does not find, or None if it finds each of them.
+
+    A search begins at the page that ``image_search_idx`` gives for a term. If that table was
+    altered, the term is on another page. FTS5's own check does not notice if a row is missing.
+    """
+    with _vocabulary(db, "row"):
+        row = db.execute(
+            "SELECT v.term FROM temp.image_search_terms AS v WHERE NOT EXISTS ("
+            " SELECT 1 FROM image_search WHERE image_search MATCH '\"' || v.term || '\"') LIMIT 1"
+        ).fetchone()
+    return None if row is None else row[0]
+
+
+@contextmanager
+def _vocabulary(db: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Open the index as ``temp.image_search_terms``, a table of the type fts5vocab.
+
+    It needs no permission to write the database file.
+
+    Args:
+        db: A connection that may read.
+        kind: The rows of the table: ``instance`` for each term of each image, ``row`` for each
+            term.
     """
     db.execute(
-        "CREATE VIRTUAL TABLE temp.image_search_terms USING fts5vocab(main, image_search, instance)"
+        f"CREATE VIRTUAL TABLE temp.image_search_terms USING fts5vocab(main, image_search, {kind})"
     )
     try:
-        yield iter(db.execute("SELECT term, doc FROM temp.image_search_terms"))
+        yield
     finally:
         db.execute("DROP TABLE temp.image_search_terms")
 

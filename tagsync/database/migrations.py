@@ -4,7 +4,6 @@ There is one migration so far. A migration that was released is never edited: ea
 the schema is a new migration. `tagsync.database.schema` describes the result of all migrations.
 """
 
-import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -20,8 +19,8 @@ _MIGRATION_SET: Final = "tagsync"
 _MIGRATIONS: Final[Mapping[str, Callable[[sqlite3.Connection], None]]] = {"schema": schema.create}
 """The migrations by their names, the oldest first."""
 
-_OF_SQLITE: Final = f"sqlite_|_sqlite_|{schema.SEARCH_TABLE}_"
-"""Pattern for the beginnings of the names of tables that belong to SQLite, FTS5 or sqlite-utils."""
+_OF_SQLITE_UTILS: Final = "_sqlite_migrations"
+"""The table in which sqlite-utils records the migrations. Its versions define it differently."""
 
 
 def migrate(db: sqlite3.Connection, path: str) -> None:
@@ -136,22 +135,19 @@ def check_current(db: sqlite3.Connection, path: str) -> None:
         )
 
 
-def definitions(db: sqlite3.Connection) -> dict[str, str]:
-    """Return the SQL of each table, index, trigger and view, by its kind and name.
+def definitions(db: sqlite3.Connection) -> dict[str, str | None]:
+    """Return the exact SQL of each table, index, trigger and view, by its kind and name.
 
-    The SQL is meant for comparison. Comments, white space and the quotes around names are removed,
-    because versions of sqlite-utils write them differently.
+    The SQL is None for the index of a constraint, and for the table of sqlite-utils. The index of
+    that table is left out.
     """
     rows = db.execute(
-        "SELECT type || ' ' || name, sql, tbl_name FROM sqlite_master WHERE sql IS NOT NULL"
-        " ORDER BY type, name"
+        "SELECT type || ' ' || name, iif(type = 'table' AND name = ?1, NULL, sql)"
+        " FROM sqlite_master WHERE type <> 'index' OR name NOT GLOB 'idx_' || ?1 || '*'"
+        " ORDER BY type, name",
+        (_OF_SQLITE_UTILS,),
     )
-    return {
-        name: re.sub(r'--[^\n]*|[\s"`\[\]]', "", sql)
-        for name, sql, table in rows
-        # A trigger is reported on any table, because it could modify recorded data.
-        if name.startswith("trigger ") or not re.match(_OF_SQLITE, table)
-    }
+    return dict(rows.fetchall())
 
 
 def _apply(db: sqlite3.Connection) -> None:
@@ -163,7 +159,7 @@ def _apply(db: sqlite3.Connection) -> None:
 
 def _applied(db: sqlite3.Connection) -> set[str]:
     """Return the names of the migrations that the database has."""
-    known = db.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+    known = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_OF_SQLITE_UTILS,)).fetchone()
     if not known:
         return set()
     rows = db.execute(

@@ -6,7 +6,7 @@ All functions run within the caller's transaction, so a poll is recorded complet
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -20,7 +20,7 @@ from tagsync.database.decoding import (
     decode,
     decode_fields,
 )
-from tagsync.database.digest_index import index_images
+from tagsync.database.digest_index import index_images, unindex_images
 from tagsync.database.hash_chain import GENESIS, REPOSITORY_COLUMNS, Head, link, read_head
 from tagsync.database.observations import observe, poll_time
 from tagsync.database.outcomes import (
@@ -76,7 +76,7 @@ _MARK_UNRESOLVED: Final = """
 """
 _DELETE_TAG: Final = "DELETE FROM tags WHERE repository_id = ? AND tag = ?"
 _RECORDED_IMAGES: Final = """
-    SELECT digest, id, manifest IS NULL AND verified IS NULL FROM images
+    SELECT digest, id, image_id, verified IS 1 FROM images
     WHERE digest IN (SELECT value FROM json_each(?))
 """
 _INSERT_IMAGE: Final = """
@@ -85,8 +85,8 @@ _INSERT_IMAGE: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _FILL_IN_IMAGE: Final = """
-    UPDATE images SET manifest = ?, verified = 1, image_id = coalesce(image_id, ?),
-        media_type = coalesce(media_type, ?), schema = coalesce(schema, ?), size = coalesce(size, ?)
+    UPDATE images SET image_id = ?, media_type = ?, schema = ?, size = ?, manifest = ?,
+        verified = 1
     WHERE id = ?
 """
 _encode = msgspec.json.Encoder().encode
@@ -225,9 +225,11 @@ def _write_repository(db: Connection, repository: Repository, state: RepositoryS
 
 
 def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
-    """Record new images, and missing manifests of recorded images.
+    """Record new images, and the manifests of images that were recorded without the right one.
 
-    An image is new if a change or an index references it and it is not recorded yet.
+    An image is new if a change or an index references it and it is not recorded yet. A recorded
+    image whose manifest is missing or wrong becomes what it would be if the right one had come
+    first.
     """
     listing = accepted.listing
     images = {**listing.images, **listing.children}
@@ -238,15 +240,16 @@ def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
     added: dict[int, Image] = {}
     filled: dict[int, Image] = {}
     for digest in wanted:
-        image_id, lacks_manifest = recorded.get(digest, (None, False))
-        if image_id is None and digest in new:
+        row = recorded.get(digest)
+        if row is None and digest in new:
             added[last + len(added) + 1] = images[digest]
-        elif image_id is not None and lacks_manifest and images[digest].verified:
-            filled[image_id] = images[digest]
+        elif row is not None and not row.verified and images[digest].verified:
+            filled[row.id] = images[digest]
     db.executemany(
         _INSERT_IMAGE, ((number, *astuple(image), at) for number, image in added.items())
     )
     db.executemany(_FILL_IN_IMAGE, map(_filling_row, filled, filled.values()))
+    unindex_images(db, ((row.id, row.image_id) for row in recorded.values() if row.id in filled))
     index_images(
         db,
         (
@@ -256,15 +259,23 @@ def _record_images(db: Connection, accepted: Accepted, at: str) -> None:
     )
 
 
-def _recorded_images(db: Connection, digests: Sequence[str]) -> dict[str, tuple[int, bool]]:
-    """Return, by digest, each recorded image's id and whether it lacks a manifest."""
+class _RecordedImage(NamedTuple):
+    """The columns of a recorded image that decide whether it is filled in."""
+
+    id: int
+    image_id: str | None
+    verified: int
+
+
+def _recorded_images(db: Connection, digests: Sequence[str]) -> dict[str, _RecordedImage]:
+    """Return the images that are recorded, by digest."""
     rows = db.execute(_RECORDED_IMAGES, (_encode(digests).decode(),))
-    return {digest: (image_id, bool(lacks)) for digest, image_id, lacks in rows}
+    return {digest: _RecordedImage(*columns) for digest, *columns in rows}
 
 
-def _filling_row(image_id: int, image: Image) -> tuple[Any, ...]:
+def _filling_row(number: int, image: Image) -> tuple[Any, ...]:
     about = (image.image_id, image.media_type, image.schema, image.size)
-    return (image.manifest, *about, image_id)
+    return (*about, image.manifest, number)
 
 
 def _chained(

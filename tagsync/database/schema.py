@@ -39,19 +39,21 @@ CREATE INDEX repositories_by_full_name ON repositories (full_name);
 CREATE TABLE images ( -- The images that digests name, with the exact text of their manifests.
     id INTEGER PRIMARY KEY, -- 1, 2, 3 … in the order in which images were recorded
     digest TEXT NOT NULL UNIQUE, -- digest of the manifest, as the registry sent it
-    image_id TEXT, -- digest of the image's configuration
+    image_id TEXT, -- digest of the image's configuration; a verified manifest decides, or else \
+the registry's list
     media_type TEXT, -- as the manifest states it
-    schema INTEGER, -- version of the manifest format, 1 or 2
-    size INTEGER, -- bytes, as the registry states it
+    schema INTEGER, -- version of the manifest format, 1 or 2; decided like image_id
+    size INTEGER, -- bytes of configuration and layers; decided like image_id
     manifest TEXT, -- exact text of the manifest
     verified INTEGER CHECK (verified IN (0, 1)), -- \
-1: the manifest matches the digest; 0: it does not; null: there is no manifest
+1: the manifest hashes to the digest; 0: it does not; null: there is no manifest
     first_observed_at TEXT NOT NULL -- end of the first listing that contained the image
 );
 
 -- Finds images by the digests that they reference. The row id is images.id, and the text is every
--- referenced digest in hexadecimal. Rows never change, because only verified manifests are indexed;
--- this matters because contentless tables refuse DELETE before SQLite 3.43.
+-- referenced digest in hexadecimal. A manifest's references are indexed only if it is verified;
+-- until then the text is the image_id. Contentless tables refuse DELETE before SQLite 3.43, but the
+-- command 'delete' of FTS5 works with every version.
 CREATE VIRTUAL TABLE image_search USING fts5 (
     digests, content='', detail=none, columnsize=0, tokenize='ascii'
 );
@@ -150,19 +152,15 @@ BEGIN
         THEN RAISE(ABORT, 'images is append-only')
     END;
 END;
--- An image that was recorded without a manifest may receive a verified manifest later, once, and
--- with it the columns that the manifest states.
+-- An image that was recorded without a verified manifest may receive one later, once, and with it
+-- the columns that the manifest decides.
 CREATE TRIGGER images_are_only_filled_in BEFORE UPDATE ON images
 WHEN NOT (
-    OLD.manifest IS NULL AND typeof(NEW.manifest) = 'text'
-    AND OLD.verified IS NULL AND NEW.verified IS 1
+    OLD.verified IS NOT 1 AND NEW.verified IS 1
+    AND typeof(NEW.manifest) = 'text'
     AND NEW.id IS OLD.id
     AND NEW.digest IS OLD.digest
     AND NEW.first_observed_at IS OLD.first_observed_at
-    AND (OLD.image_id IS NULL OR NEW.image_id IS OLD.image_id)
-    AND (OLD.media_type IS NULL OR NEW.media_type IS OLD.media_type)
-    AND (OLD.schema IS NULL OR NEW.schema IS OLD.schema)
-    AND (OLD.size IS NULL OR NEW.size IS OLD.size)
 )
 BEGIN SELECT RAISE(ABORT, 'images is append-only'); END;
 """
@@ -173,10 +171,12 @@ SELECT
     r.full_name AS repository, -- registry/namespace/name
     t.tag, -- name of the tag
     t.digest, -- digest that the tag points to; null if the tag is listed but was not resolved
-    coalesce(t.image_id, i.image_id) AS image_id, -- digest of the image's configuration
+    coalesce(t.image_id, i.image_id) AS image_id, -- digest of the image's configuration, as the \
+registry lists it or else as images has it
     i.media_type, -- as the manifest states it
     coalesce(t.schema, i.schema) AS schema, -- version of the manifest format, 1 or 2
-    coalesce(t.size, i.size) AS size, -- bytes, as the registry states it
+    coalesce(t.size, i.size) AS size, -- bytes, as the registry lists them or else as images has \
+them
     t.path, -- the registry's external address of the tag
     t.internal_path, -- the registry's internal address of the tag
     t.is_trusted, -- 1 if the registry says that the image is signed
@@ -192,7 +192,8 @@ again after a deletion
     t.changed_at, -- observed_at of the tag's last change
     t.unresolved_since, -- nothing is known of the tag's digest after this time, because newer \
 listings contain the tag, but did not resolve it; null if the last listing resolved it
-    i.verified, -- 1: the manifest matches the digest; 0: it does not; null: there is no manifest
+    i.verified, -- 1: the recorded manifest hashes to the digest; 0: it does not; null: there is \
+none
     t.repository_id -- repositories.id
 FROM tags AS t
 JOIN repositories AS r ON r.id = t.repository_id

@@ -9,6 +9,9 @@ from typing import Final
 from tagsync.errors import DamagedRecord, DatabaseLocked, StoreError, UnusableDatabase
 from tagsync.escaping import truncate
 
+SqliteError: Final = sqlite3.DatabaseError
+"""The base of the errors with which SQLite refuses a statement or reports damage."""
+
 _SENTENCES: Final = {
     "SQLITE_BUSY": "another process kept {path} locked for too long: try again",
     "SQLITE_FULL": "no space is left for {path}: nothing was recorded; free space and try again",

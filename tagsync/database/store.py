@@ -196,10 +196,10 @@ class Store:
             return read_held_run(db, repository)
 
     def with_manifest(self, digests: Collection[str]) -> Set[str]:
-        """Return the given digests whose manifest is recorded."""
+        """Return the given digests whose verified manifest is recorded."""
         with self._read() as db:
             rows = db.execute(
-                "SELECT digest FROM images WHERE manifest IS NOT NULL"
+                "SELECT digest FROM images WHERE verified = 1"
                 " AND digest IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(digests)),),
             ).fetchall()

@@ -23,16 +23,20 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import astuple
 
+from tagsync import manifests
 from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
 from tagsync.database.state import HeldRun
 from tagsync.escaping import truncate
-from tagsync.models import FIELDS, Change, Listing, Tag
+from tagsync.models import FIELDS, Change, Image, Listing, Tag
 
 _FEW: Final = 10
 """A smaller number of deletions is suspicious only if no stored tag remains."""
 
 _SHOWN: Final = 128
 """Maximum length of a tag's name in a message, in characters."""
+
+_SHOWN_DIGESTS: Final = 10
+"""Maximum number of digests of wrong manifests in a message."""
 
 _NOTHING: Final = (None,) * len(FIELDS)
 
@@ -112,11 +116,14 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
     tag of the second read. If the second read lacks a tag of the first read, the result has no
     fingerprint, because the fingerprint of the second read does not cover this tag.
     """
+    tags = {**first.tags, **second.tags}
+    images = _merge_images(first.images, second.images)
+    children = _merge_images(first.children, second.children)
     complete = first.tags.keys() <= second.tags.keys()
     gone = first.tags.keys() - second.tags.keys()
     return Listing(
-        tags={**first.tags, **second.tags},
-        images={**second.images, **first.images},
+        tags=tags,
+        images=images,
         started_at=first.started_at,
         finished_at=second.finished_at,
         fingerprint=second.fingerprint if complete else None,
@@ -124,7 +131,8 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         requests=first.requests + second.requests,
         size=first.size + second.size,
         unverified=tuple({*first.unverified, *second.unverified}),
-        children={**first.children, **second.children},
+        wrong_manifests={**first.wrong_manifests, **second.wrong_manifests},
+        children=_reachable({tag.digest for tag in tags.values()}, images, children),
         steady=second.steady,
         missing=tuple({*first.missing} & gone | {*second.missing}),
         failed={name: error for name, error in first.failed.items() if name in gone}
@@ -134,6 +142,32 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         bad_fields={**first.bad_fields, **second.bad_fields},
         source=second.source,
     )
+
+
+def _merge_images(first: Mapping[str, Image], second: Mapping[str, Image]) -> dict[str, Image]:
+    """Merge the images of two reads: those of the first read, unless only the second has it right.
+
+    Both reads may name the same digest, one of them without its manifest or with a wrong one.
+    """
+    verified = {digest: image for digest, image in second.items() if image.verified}
+    return {**second, **first, **verified}
+
+
+def _reachable(
+    digests: Iterable[str | None], images: Mapping[str, Image], children: Mapping[str, Image]
+) -> dict[str, Image]:
+    """Return the children that the images with these digests reference, also through an index.
+
+    A tag that moves between two reads leaves the children of its old index behind.
+    """
+    found: dict[str, Image] = {}
+    queue = [images[digest] for digest in digests if digest and digest in images]
+    while queue:
+        for digest in manifests.children(queue.pop()):
+            if digest in children and digest not in found:
+                found[digest] = children[digest]
+                queue.append(children[digest])
+    return found
 
 
 def keep_unresolved_digests(listing: Listing, stored: Mapping[str, Tag]) -> Mapping[str, Tag]:
@@ -164,9 +198,8 @@ def _oddities(listing: Listing) -> Iterator[_Oddity]:
         yield _Oddity("gone", (), sentence)
         return
     if listing.unverified:
-        tags = _some_of(listing.unverified)
-        sentence = f"the manifest of {tags} does not match its digest or image_id"
-        yield _Oddity("unverified", listing.unverified, sentence)
+        about = [f"{name} {listing.wrong_manifests.get(name, '')}" for name in listing.unverified]
+        yield _Oddity("unverified", about, _about_unverified(listing))
     if unresolved := (*listing.missing, *listing.failed):
         yield _Oddity("unresolved", unresolved, _about_unresolved(listing))
     if listing.unfetched:
@@ -178,6 +211,17 @@ def _oddities(listing: Listing) -> Iterator[_Oddity]:
     if listing.bad_fields:
         fields = [f"{tag} {field}" for tag, many in listing.bad_fields.items() for field in many]
         yield _Oddity("bad_field", fields, _about_fields(listing))
+
+
+def _about_unverified(listing: Listing) -> str:
+    tags = _some_of(listing.unverified)
+    sentence = f"the manifest of {tags} does not match its digest or image_id"
+    if not listing.wrong_manifests:
+        return sentence
+    digests = sorted(set(listing.wrong_manifests.values()))
+    others = len(digests) - _SHOWN_DIGESTS
+    more = f" and {others} more" if others > 0 else ""
+    return f"{sentence} (the registry sent {', '.join(digests[:_SHOWN_DIGESTS])}{more})"
 
 
 def _about_unresolved(listing: Listing) -> str:

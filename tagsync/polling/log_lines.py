@@ -68,9 +68,9 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
     if isinstance(listing, Listing):
         for name in listing.unverified:
             tag = listing.tags[name]
-            log.warning(
-                "image.unverified", **about, tag=name, digest=tag.digest, image_id=tag.image_id
-            )
+            wrong = listing.wrong_manifests.get(name)
+            what = {"digest": tag.digest, "image_id": tag.image_id, "manifest_digest": wrong}
+            log.warning("image.unverified", **about, tag=name, **what)
         for name in listing.missing:
             log.warning("tag.unresolved", **about, tag=name)
         for name, error in sorted(listing.failed.items()):

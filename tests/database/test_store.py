@@ -148,8 +148,6 @@ def bare(job: Job, store: Store, clock: FakeClock) -> None:
         f"{FILL}, digest = 'sha256:other'",
         f"{FILL}, first_observed_at = 'x'",
         f"{FILL}, id = id + 1",
-        f"{FILL}, media_type = 'x/y'",
-        f"{FILL}, media_type = NULL",
         f"{FILL}, rowid = rowid + 100",
         f"UPDATE OR REPLACE {FILL.removeprefix('UPDATE ')}, rowid = rowid + 1",
         f"{FILL} WHERE digest = 'sha256:full' --",
@@ -176,7 +174,7 @@ def test_missing_manifest_is_filled_in_once(
     full = Image("sha256:bare", "sha256:id", "c/d", 2, 111, '{"x": 1}', verified=True)
     tags = {"a": Tag("a", "sha256:bare"), "b": Tag("b", "sha256:full")}
     record(store, job, clock, tags, {"sha256:bare": full})
-    row = ("sha256:id", "a/b", 2, 111, '{"x": 1}', 1)
+    row = ("sha256:id", "c/d", 2, 111, '{"x": 1}', 1)
     columns = "image_id, media_type, schema, size, manifest, verified"
     assert query(f"SELECT {columns} FROM images WHERE digest = 'sha256:bare'") == [row]
     assert query("SELECT first_observed_at FROM images WHERE digest = 'sha256:bare'") == before

@@ -140,6 +140,11 @@ class Oci:
             fetch = self._resolver.fetch_manifests(repository, list(found.images), scope, cost)
         children = {d: image for d, image in fetch.images.items() if d not in found.images}
         fetched = {d: image for d, image in fetch.images.items() if d in found.images}
+        wrong = {
+            name: fetch.wrong[tag.digest]
+            for name, tag in found.tags.items()
+            if tag.digest in fetch.wrong
+        }
         return Listing(
             found.tags,
             found.images | fetched,
@@ -149,7 +154,8 @@ class Oci:
             pages=listed.pages,
             requests=cost.requests,
             size=cost.size,
-            unverified=tuple(tag.tag for tag in found.tags.values() if tag.digest in fetch.forged),
+            unverified=tuple(wrong),
+            wrong_manifests=wrong,
             children=children,
             steady=False,
             missing=tuple(found.missing),

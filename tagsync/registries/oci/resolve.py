@@ -65,12 +65,27 @@ class Resolved(msgspec.Struct, frozen=True):
     error: RegistryError | None = None
 
 
+class _WrongManifest(MalformedResponse):
+    """The registry sent a manifest whose hash is not the digest that was requested."""
+
+    def __init__(self, message: str, digest: str) -> None:
+        """Describe the manifest.
+
+        Args:
+            message: A sentence, as for every error.
+            digest: The digest of the manifest that was sent.
+        """
+        super().__init__(message)
+        self.digest: Final = digest
+
+
 class ManifestFetch:
     """The results of fetching the manifests of one listing, shared by several threads.
 
     Attributes:
         images: The images whose manifests were fetched, by digest.
-        forged: Digests for which the registry sent a manifest with another hash.
+        wrong: The digest of each wrong manifest that the registry sent, by the digest that was to
+            be fetched with everything that it references.
         failure: The first error. None if every manifest was fetched.
         stopped: Whether all remaining manifests are left for the next poll.
         transient: Number of transient errors since the last manifest that was fetched.
@@ -81,7 +96,7 @@ class ManifestFetch:
         self.scope = scope
         self.cost = cost
         self.images: dict[str, Image] = {}
-        self.forged: set[str] = set()
+        self.wrong: dict[str, str] = {}
         self.failure: RegistryError | None = None
         self.stopped = False
         self.transient = 0
@@ -215,6 +230,9 @@ class Resolver:
         def fetch_one(digest: str) -> None:
             try:
                 self._fetch_tree(fetch, digest, DEPTH)
+            except _WrongManifest as error:
+                fetch.wrong[digest] = error.digest
+                fetch.note_failure(error)
             except RegistryError as error:
                 fetch.note_failure(error)
 
@@ -331,8 +349,10 @@ class Resolver:
         content_type = answer.headers.get("Content-Type", "")
         image = manifests.fetched_image(digest, answer.body, content_type)
         if image is None:
-            fetch.forged.add(digest)
-            raise MalformedResponse(f"{answer.url} sent a manifest that does not match its digest")
+            raise _WrongManifest(
+                f"{answer.url} sent a manifest that does not match its digest",
+                manifests.actual_digest(answer.body, digest),
+            )
         return image
 
     def _note_rate_limit(self, answer: Answer) -> None:

@@ -260,12 +260,18 @@ class Swr:
         _check_repository(pages.pages, repository)
         tags: dict[str, Tag] = {}
         images: dict[str, Image] = {}
-        unverified = tuple(
-            row.Tag
-            for page in pages.pages
-            for row in page.rows
-            if not _add_row(row, tags, images, page.answer.url)
-        )
+        unverified: list[str] = []
+        wrong: dict[str, str] = {}
+        for page in pages.pages:
+            for row in page.rows:
+                image = _add_row(row, tags, images, page.answer.url)
+                if image is None:
+                    continue
+                if image.verified is False and image.manifest is not None:
+                    body = image.manifest.encode()
+                    wrong[row.Tag] = manifests.actual_digest(body, image.digest)
+                if image.verified is False or _is_contradicted(row, image):
+                    unverified.append(row.Tag)
         return Listing(
             tags,
             images,
@@ -275,7 +281,8 @@ class Swr:
             pages=pages.answers,
             requests=pages.requests,
             size=pages.size,
-            unverified=unverified,
+            unverified=tuple(unverified),
+            wrong_manifests=wrong,
             bad_fields={
                 row.Tag: row.bad_fields
                 for page in pages.pages
@@ -419,14 +426,14 @@ def _full_name(row: _RepositoryRow) -> str:
     return f"{row.namespace}/{row.name}"
 
 
-def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> bool:
+def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> Image | None:
     """Add a row to the listing, unless it describes a deleted tag.
 
     Returns:
-        False if the row's manifest does not match its digest or its image_id.
+        The image that the row describes, or None if it describes none.
     """
     if row.deleted:
-        return True
+        return None
     if row.Tag in tags:
         raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")
     digest = row.digest or None
@@ -448,15 +455,21 @@ def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str
         row.updated,
     )
     if not digest:
-        return True
+        return None
     known = images.get(digest)
     # Several tags may list the same digest. If their manifests are equal, check only the first. If
     # they differ, keep the one that matches the digest.
-    if known is None or (known.manifest, known.image_id) != (row.manifest or None, row.image_id):
-        image = manifests.listed_image(
-            digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
-        )
-        if known is None or image.verified:
-            images[digest] = image
-        known = image
-    return known.verified is not False
+    same_bytes = known is not None and known.manifest == (row.manifest or None)
+    if known is not None and same_bytes and (row.image_id or known.image_id) == known.image_id:
+        return known
+    image = manifests.listed_image(
+        digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
+    )
+    if known is None or (image.verified and not known.verified):
+        images[digest] = image
+    return image
+
+
+def _is_contradicted(row: _Row, image: Image) -> bool:
+    """Return whether the row's verified manifest references another configuration than the row."""
+    return bool(image.verified and row.image_id and image.image_id != row.image_id)
