@@ -8,6 +8,7 @@ from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.models import Image, Listing
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.swr.api import REFUSALS, Swr
+from tests.registries.oci.test_resolve import signed
 
 CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -108,6 +109,15 @@ def test_without_a_config_the_hash_decides(content: dict[str, object]) -> None:
     assert image(text).verified is True
     assert image(text, digest=digest_of("other")).verified is False
     assert image(text).media_type == content.get("mediaType")
+
+
+def test_listed_schema_1_manifest_is_verified_without_its_signature() -> None:
+    """The signature is not part of what the digest names, in a list as in an answer."""
+    payload, body = signed("v1", "any")
+    digest = digest_of(payload.decode())
+    found = image(body.decode(), digest=digest)
+    assert (found.verified, found.manifest) == (True, payload.decode())
+    assert (found.image_id, found.schema, found.size) == (CONFIG, 1, 7)
 
 
 def test_no_manifest_is_neither_verified_nor_refuted() -> None:

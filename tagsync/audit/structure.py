@@ -7,7 +7,7 @@ triggers, and whether each index agrees with its table.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from tagsync.database.connection import Connection
 from tagsync.escaping import truncate
@@ -17,6 +17,8 @@ _FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
 
 _OF_SQLITE: Final = re.compile(r"sqlite_(?:sequence|stat[1-4])")
 """The tables that SQLite itself adds: for AUTOINCREMENT and ANALYZE."""
+
+_SIMPLE: Final = re.compile(r"\w{1,100}", re.ASCII)
 
 _UNSEEN: Final = re.compile(r"[\s\x00-\x1f\u00ad\u200b-\u200f\u2060\ufeff]")
 """White space and characters without a width."""
@@ -29,6 +31,9 @@ _MESSAGES: Final = 10
 
 _NOT_CHECKED: Final = "readonly database"
 """Part of the message of SQLite 3.44.0, whose check of a full-text index needs to write."""
+
+_OF_A_VALUE: Final = ("CHECK constraint failed", "NULL value in")
+"""The beginnings of the messages about a value, which no other row depends on."""
 
 
 def definition_fault(
@@ -51,39 +56,54 @@ def definition_fault(
     added = [key for key in present if key not in expected]
     for key in added:
         kind, _, name = key.partition(" ")
-        shown = f"the {kind} {truncate(name)}"
+        shown = f"the {kind} {name if _SIMPLE.fullmatch(name) else repr(name[:_SHOWN])}"
         if kind in {"table", "view"}:
             if hidden := _hidden_by(name, names):
                 return f"{shown} hides {hidden}"
         elif kind != "index" or present[key] is not None:
             return f"{shown} is not tagsync's"
-    for key, sql in expected.items():
+    # Tables first: without its table, an index or a trigger is missing, too.
+    for key in sorted(expected, key=lambda key: not key.startswith("table ")):
         if key not in present:
             return f"the {key} is missing"
-        if present[key] != sql:
-            return f"the {key} is altered: {_difference(present[key], sql)}"
+        if present[key] != expected[key]:
+            return f"the {key} is altered: {_difference(present[key], expected[key])}"
     return None
 
 
-def damage(db: Connection, tables: Iterable[str]) -> str | None:
-    """Return the first damage of a page, an index or a reference between tables.
+class Damage(NamedTuple):
+    """What SQLite's own checks found.
+
+    Attributes:
+        sentence: The first fault.
+        is_readable: Whether queries still see each row: no page and no index is damaged.
+    """
+
+    sentence: str
+    is_readable: bool
+
+
+def damage(db: Connection, tables: Iterable[str]) -> Damage | None:
+    """Return the first damage of a page, an index, a value or a reference between tables.
 
     SQLite's own check compares each index with its table, row by row.
 
     Args:
         db: A connection that may read.
         tables: The tables whose references are checked.
-
-    Returns:
-        A sentence, or None if there is no damage.
     """
-    for (message,) in db.execute(f"PRAGMA integrity_check({_MESSAGES})"):
-        if message != "ok" and _NOT_CHECKED not in message:
-            return f"SQLite's integrity check found: {truncate(message)}"
+    messages = [text for (text,) in db.execute(f"PRAGMA integrity_check({_MESSAGES})")]
+    faults = [text for text in messages if text != "ok" and _NOT_CHECKED not in text]
+    # A damaged index matters more than a value, and both may be found.
+    faults.sort(key=lambda text: text.startswith(_OF_A_VALUE))
+    if faults:
+        sentence = f"SQLite's integrity check found: {truncate(faults[0])}"
+        return Damage(sentence, faults[0].startswith(_OF_A_VALUE))
     for table in tables:
         row = db.execute(f"PRAGMA foreign_key_check({table})").fetchone()
         if row is not None:
-            return f"row {row[1]} of {table} references a row of {row[2]} that is missing"
+            sentence = f"row {row[1]} of {table} references a row of {row[2]} that is missing"
+            return Damage(sentence, is_readable=True)
     return None
 
 
@@ -115,7 +135,7 @@ def _plain(name: str) -> str:
 def _difference(present: str | None, expected: str | None) -> str:
     """Return where two definitions first differ."""
     if not isinstance(present, str) or expected is None:
-        return "it has no definition" if present is None else "it has one that it should not have"
+        return f"its definition is {truncate(repr(present))}"
     pairs = zip(present, expected, strict=False)
     equal = min(len(present), len(expected))
     at = next((n for n, (one, other) in enumerate(pairs) if one != other), equal)

@@ -164,21 +164,17 @@ def _check_schema(db: Connection, read: Counter[str]) -> None:
         expected = migrations.definitions(new)
         read[""] = len(expected)
         fault = definition_fault(present, expected)
-        tables = [name for name in schema.descriptions() if f"table {name}" in expected]
-        changed = [name for name in tables if not _is_same(f"table {name}", present, expected)]
-        if fault and changed:
+        changed = {key for key, sql in expected.items() if present.get(key, "") != sql}
+        if fault and any(key.startswith(("table ", "index ")) for key in changed):
             raise UnreadableTable(fault)
+        tables = [name for name in schema.descriptions() if f"table {name}" in expected]
         for table in tables:
             _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
-    fault = fault or damage(db, tables)
-    if fault:
+    found = damage(db, tables)
+    if found and not found.is_readable:
+        raise UnreadableTable(fault or found.sentence)
+    if fault := fault or (found and found.sentence):
         raise VerificationFault(fault)
-
-
-def _is_same(
-    key: str, present: Mapping[str, str | None], expected: Mapping[str, str | None]
-) -> bool:
-    return key in present and present[key] == expected[key]
 
 
 def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:

@@ -138,12 +138,12 @@ def check_current(db: sqlite3.Connection, path: str) -> None:
 def definitions(db: sqlite3.Connection) -> dict[str, str | None]:
     """Return the exact SQL of each table, index, trigger and view, by its kind and name.
 
-    The SQL is None for the index of a constraint, and for the table of sqlite-utils. The index of
-    that table is left out.
+    The SQL is None for the index of a constraint, and for the table of sqlite-utils. The indexes of
+    that table are left out.
     """
     rows = db.execute(
         "SELECT type || ' ' || name, iif(type = 'table' AND name = ?1, NULL, sql)"
-        " FROM sqlite_master WHERE type <> 'index' OR name NOT GLOB 'idx_' || ?1 || '*'"
+        " FROM sqlite_master WHERE NOT (type = 'index' AND tbl_name = ?1)"
         " ORDER BY type, name",
         (_OF_SQLITE_UTILS,),
     )

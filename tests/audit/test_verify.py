@@ -257,7 +257,7 @@ ALTERATIONS: dict[str, tuple[tuple[Edit, ...], str, str]] = {
     "the image_id of an image": (
         (f"UPDATE images SET image_id = '{'0' * 64}'",),
         "images",
-        "does not match its digest",
+        "as image_id, which neither its manifest nor a change states",
     ),
     "whether a manifest is verified": (
         ("UPDATE images SET verified = 0",),
@@ -471,7 +471,7 @@ def test_alteration_is_found(original: Path, database: Path, name: str) -> None:
         ("DROP TRIGGER {0}", "the trigger {0} is missing"),
         (
             "DROP TRIGGER {0}; CREATE TRIGGER {0} BEFORE DELETE ON changes BEGIN SELECT 1; END",
-            "the trigger {0} is altered",
+            "the trigger {0} is altered: from character ",
         ),
         (
             "CREATE TRIGGER mine AFTER INSERT ON tags BEGIN DELETE FROM tags; END",
@@ -487,7 +487,10 @@ def test_alteration_is_found(original: Path, database: Path, name: str) -> None:
         ),
         (
             "DROP VIEW change_log; CREATE VIEW change_log AS SELECT 1",
-            "the view change_log is altered",
+            (
+                "the view change_log is altered: from character 27 it differs,"
+                " ' VIEW change_log AS SELECT 1' instead of"
+            ),
         ),
         ("DROP INDEX changes_by_new_digest", "the index changes_by_new_digest is missing"),
         ("CREATE TABLE mine (x); CREATE VIEW of_mine AS SELECT 1", None),
@@ -501,7 +504,8 @@ def test_altered_schema_is_found(
     name = "changes_are_never_deleted"
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(sql.format(name))
-    assert faults_of(database).get("schema") == (fault and fault.format(name))
+    found = faults_of(database).get("schema")
+    assert found is None if fault is None else (found or "").startswith(fault.format(name))
 
 
 @pytest.mark.parametrize(

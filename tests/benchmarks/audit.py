@@ -34,6 +34,10 @@ BASES: Final = 250
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 REPEATS: Final = 20
 
+CONFIG_SIZE: Final = 7_000
+IMAGE_SIZE: Final = CONFIG_SIZE + sum(10_000 + position for position in range(8))
+"""The size of each image in bytes, as its manifest states it."""
+
 _LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
@@ -61,7 +65,7 @@ def manifest(image: int) -> str:
         {"mediaType": _LAYER_TYPE, "size": 10_000 + position, "digest": layer(image, position)}
         for position in range(8)
     ]
-    config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 7000}
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": CONFIG_SIZE}
     return json.dumps(
         {
             "schemaVersion": 2,
@@ -105,7 +109,7 @@ def fill(path: Path, size: Size) -> list[str]:
         came = first_moments(size)
         # Images come before the changes, which refer to them.
         db.executemany(
-            "INSERT INTO images VALUES (?, ?, ?, ?, 2, 80000, ?, 1, ?)",
+            f"INSERT INTO images VALUES (?, ?, ?, ?, 2, {IMAGE_SIZE}, ?, 1, ?)",
             (
                 (
                     number,
@@ -167,7 +171,7 @@ def insert_changes(
                     image = image_of(repository, tag, round_, size)
                     new = digests[image]
                     old = digests[image_of(repository, tag, round_ - 1, size)] if round_ else None
-                    fields = f'{{"digest":[{json.dumps(old)},"{new}"],"size":[null,80000]}}'
+                    fields = f'{{"digest":[{json.dumps(old)},"{new}"],"size":[null,{IMAGE_SIZE}]}}'
                     if round_:
                         fields = f'{{"digest":["{old}","{new}"]}}'
                     content = (f"v{tag}", kind, old, new, fields, before, at)
@@ -178,7 +182,7 @@ def insert_changes(
     last = size.rounds - 1
     executemany(
         "INSERT INTO tags (repository_id, tag, digest, size, first_observed_at, changed_at)"
-        " VALUES (?, ?, ?, 80000, ?, ?)",
+        f" VALUES (?, ?, ?, {IMAGE_SIZE}, ?, ?)",
         (
             (
                 *(repository + 1, f"v{tag}", digests[image_of(repository, tag, last, size)]),

@@ -302,8 +302,8 @@ def test_unfetched_manifest_is_fetched_by_the_next_poll(
     assert query("SELECT detail FROM observations") == [
         (
             (
-                "the manifest of v1 does not match its digest or image_id;"
-                " some manifests could not be fetched yet"
+                "the manifest of v1 does not match its digest or image_id (the registry sent"
+                f" {digest_of(b'<html>')}); some manifests could not be fetched yet"
             ),
         )
     ]

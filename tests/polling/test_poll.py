@@ -16,6 +16,7 @@ from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import Busy, RepositoryNotFound, StoreError, Unreachable
+from tagsync.manifests import digest_of
 from tagsync.models import Image, Tag, Unchanged
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
@@ -230,7 +231,10 @@ def test_failed_transaction_records_nothing(
 def test_unverified_manifests_are_recorded_and_logged(
     connect: Callable[..., Registry], store: Store, query: Query, logged: Events
 ) -> None:
-    """A manifest that does not match its digest or image_id is recorded and logged."""
+    """A manifest that does not match its digest or image_id is recorded and logged.
+
+    Only the digest decides whether it is verified, and a verified one decides the image_id.
+    """
     with Emulator() as swr:
         good = swr.push("team/api", "good", "good")
         swr.push("team/api", "bytes", "bytes", manifest="{}")
@@ -238,7 +242,11 @@ def test_unverified_manifests_are_recorded_and_logged(
         result = poll(Job(REPOSITORY, connect(swr.url), timedelta(minutes=5)), store)
     assert counts(result) == ("ok", 3, 0, 0)
     verified: dict[str, int] = dict(query("SELECT tag, verified FROM current_tags"))
-    assert verified == {"good": 1, "bytes": 0, "config": 0}
+    assert verified == {"good": 1, "bytes": 0, "config": 1}
+    (image_id,) = query(
+        "SELECT i.image_id FROM images AS i JOIN tags USING (digest) WHERE tag = 'config'"
+    )[0]
+    assert image_id not in {None, "0" * 64}
     bad = {entry["tag"] for entry in logged if entry["event"] == "image.unverified"}
     assert bad == {"bytes", "config"}
     assert good in dict(query("SELECT digest, manifest FROM images"))
@@ -316,7 +324,11 @@ def test_altered_manifest_of_a_known_digest_is_logged(
     assert [e["tag"] for e in logged if e["event"] == "image.unverified"] == ["v2"]
     assert query("SELECT verified FROM images") == [(1,)]
     details = [detail for (detail,) in query("SELECT detail FROM observations ORDER BY id")]
-    assert details == [None, "the manifest of v2 does not match its digest or image_id"]
+    sent = digest_of(b'{"altered":true}')
+    assert details == [
+        None,
+        f"the manifest of v2 does not match its digest or image_id (the registry sent {sent})",
+    ]
 
 
 def test_bad_field_is_recorded_as_null_and_named(
