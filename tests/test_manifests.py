@@ -8,7 +8,7 @@ from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.models import Image, Listing
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.swr.api import REFUSALS, Swr
-from tests.registries.oci.test_resolve import signed
+from tests.support.oci import signed
 
 CONFIG = "741f24a795d6d93d7c6edd11780d63c13e16c39615dd9d223378a57a836f2ee6"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"

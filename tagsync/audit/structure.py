@@ -50,7 +50,7 @@ def definition_fault(
         expected: The definitions in a new database.
 
     Returns:
-        A sentence, or None if there is no difference that matters.
+        A sentence, or None if no difference matters.
     """
     names = {_plain(key.partition(" ")[2]): key for key in expected}
     added = [key for key in present if key not in expected]

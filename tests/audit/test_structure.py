@@ -17,8 +17,8 @@ from tagsync.emulator import Emulator
 from tagsync.models import Repository
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tests.audit.test_verify import open_at
 from tests.support.record import without_triggers
+from tests.support.registries import open_at
 
 Edit = str | Callable[[sqlite3.Connection], object]
 

@@ -20,12 +20,10 @@ from tagsync.manifests import listed_image
 from tagsync.models import Repository
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
-from tagsync.registries import Registry, open_registry
-from tagsync.registries.credentials import NoCredential
 from tests.support.audit import CHECKS, Edit, altered_copy, faults_of
 from tests.support.clock import FakeClock
 from tests.support.record import rebuild_observation_chain
-from tests.support.registries import Scripted
+from tests.support.registries import Scripted, open_at
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +58,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     return path
-
-
-def open_at(endpoint: str) -> Registry:
-    return open_registry(
-        endpoint,
-        NoCredential(),
-        timeout=5.0,
-        retry_for=1.0,
-        max_listing_bytes=2**26,
-        requests_per_second=10_000.0,
-        connections=1,
-    )
 
 
 def rebuild_chain(connection: sqlite3.Connection) -> None:

@@ -1,5 +1,6 @@
 """An OCI registry of one repository, in memory."""
 
+import base64
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -92,6 +93,20 @@ def index(*manifests: bytes) -> bytes:
     """Return an index of these manifests."""
     entries = [{"mediaType": OCI_MANIFEST, "digest": digest_of(each)} for each in manifests]
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+
+
+def signed(content: str, signature: str) -> tuple[bytes, bytes]:
+    """Return a manifest of schema 1 without and with a signature."""
+    payload = json.dumps({"schemaVersion": 1, "fsLayers": [], "tag": content}, indent=3).encode()
+    head, tail = payload[:-2], payload[-2:]
+
+    def encoded(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    part = {"formatLength": len(head), "formatTail": encoded(tail)}
+    protected = encoded(json.dumps(part).encode())
+    entry = json.dumps([{"signature": signature, "protected": protected}])
+    return payload, head + f',\n   "signatures": {entry}'.encode() + tail
 
 
 def registry_of(

@@ -10,7 +10,9 @@ from tagsync.emulator import Emulator
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
+from tagsync.registries import Registry, open_registry
 from tagsync.registries.client import Client, Limits
+from tagsync.registries.credentials import NoCredential
 from tagsync.registries.swr.api import REFUSALS, Swr
 from tests.support.clock import FakeClock
 
@@ -19,6 +21,19 @@ REPOSITORY: Final = Repository("swr", "team/api")
 
 INTERVAL: Final = timedelta(minutes=5)
 """The interval between two polls of a test."""
+
+
+def open_at(endpoint: str) -> Registry:
+    """Open an emulated SWR registry, without a credential."""
+    return open_registry(
+        endpoint,
+        NoCredential(),
+        timeout=5.0,
+        retry_for=1.0,
+        max_listing_bytes=2**26,
+        requests_per_second=10_000.0,
+        connections=1,
+    )
 
 
 class Scripted:

@@ -1,8 +1,6 @@
 """Digests and manifests: what is requested, and what a registry may answer."""
 
-import base64
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier, Event, Lock
@@ -32,6 +30,7 @@ from tests.support.oci import (
     index,
     listing,
     registry_of,
+    signed,
 )
 
 
@@ -179,20 +178,6 @@ def test_missing_manifest_is_confirmed_once() -> None:
     fake.tags["v1"] = image("one again")
     assert listing(ask(fake, known, repeated)).missing == ("broken",)
     assert fake.asked("GET") == ["broken"] * 3
-
-
-def signed(content: str, signature: str) -> tuple[bytes, bytes]:
-    """Return a manifest of schema 1 without and with a signature."""
-    payload = json.dumps({"schemaVersion": 1, "fsLayers": [], "tag": content}, indent=3).encode()
-    head, tail = payload[:-2], payload[-2:]
-
-    def encoded(data: bytes) -> str:
-        return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-    part = {"formatLength": len(head), "formatTail": encoded(tail)}
-    protected = encoded(json.dumps(part).encode())
-    entry = json.dumps([{"signature": signature, "protected": protected}])
-    return payload, head + f',\n   "signatures": {entry}'.encode() + tail
 
 
 @pytest.mark.parametrize("stated", ["none", "payload", "body"])
