@@ -254,20 +254,26 @@ def listed_image(
         return Image(digest, image_id, media_type, schema, size, manifest, verified=False)
     return replace(
         read,
-        image_id=image_id if image_id and _may_have(read, image_id) else read.image_id,
+        image_id=_decided_image_id(read.image_id, image_id),
         schema=schema if read.schema is None else read.schema,
         size=size if read.size is None else read.size,
     )
 
 
-def _may_have(image: Image, image_id: str) -> bool:
-    """Return whether the manifest references this configuration, or none at all.
+def _decided_image_id(config: str | None, listed: str | None) -> str | None:
+    """Return the image_id of a verified image.
 
-    SWR writes ``image_id`` with or without ``sha256:``.
+    Args:
+        config: The configuration that the manifest references. None if it references none.
+        listed: What the registry's list says. SWR writes it with or without ``sha256:``.
+
+    Returns:
+        ``listed``, exactly as the registry wrote it, unless the manifest references another one.
     """
-    content = decode(image.manifest)
-    config = content.config.digest if content.config else None
-    return not config or config.rpartition(":")[2] == image_id.rpartition(":")[2]
+    if config is None or not listed:
+        return config or listed
+    agrees = config.rpartition(":")[2] == listed.rpartition(":")[2]
+    return listed if agrees else config
 
 
 def fetched_image(digest: str, body: bytes, content_type: str) -> Image | None:

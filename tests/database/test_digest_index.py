@@ -49,6 +49,21 @@ def test_text_that_is_not_a_digest_finds_nothing(db: Connection, text: str) -> N
     assert list(digest_index.images_referencing(db, text)) == []
 
 
+def test_wrong_manifest_references_nothing(db: Connection) -> None:
+    """An image that is found by its image_id has no manifest if the recorded one is wrong."""
+    for number, verified in ((2, 0), (3, 1)):
+        db.execute(
+            "INSERT INTO images (digest, image_id, manifest, verified, first_observed_at)"
+            " VALUES (?, ?, ?, ?, '')",
+            (f"sha256:{number}", CONFIG, MANIFEST, verified),
+        )
+        digest_index.index_images(db, [(number, MANIFEST, CONFIG, verified)])
+    assert list(digest_index.images_referencing(db, CONFIG)) == [
+        ("sha256:2", None, CONFIG),
+        ("sha256:3", MANIFEST, CONFIG),
+    ]
+
+
 def test_terms_can_be_read_without_writing(db: Connection, database: Path) -> None:
     """The terms of the index are readable on a read-only connection."""
     digest_index.index_images(db, [(1, MANIFEST, CONFIG, 1)])
