@@ -265,7 +265,7 @@ def _decided_image_id(config: str | None, listed: str | None) -> str | None:
 
     Args:
         config: The configuration that the manifest references. None if it references none.
-        listed: What the registry's list says. SWR writes it with or without ``sha256:``.
+        listed: The image_id in the registry's list. SWR writes it with or without ``sha256:``.
 
     Returns:
         ``listed``, exactly as the registry wrote it, unless the manifest references another one.
