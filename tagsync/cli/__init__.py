@@ -123,7 +123,7 @@ def _global_option(*names: str, **attributes: Any) -> Callable[[Function], Funct
     "--config",
     type=click.Path(),
     metavar="PATH",
-    help="Configuration file, instead of ./config.toml.",
+    help="Configuration; like each option, also $TAGSYNC_CONFIG.",
 )
 @_global_option(
     "--log-format",
@@ -164,8 +164,8 @@ def tagsync(
     """Mirror container-registry tags into SQLite, and keep their history.
 
     \b
-    Each option can also be set as a variable, such as TAGSYNC_LOG_LEVEL.
-    Example: tagsync demo
+    Example:
+      tagsync demo
     """
     del quiet, verbose  # `_verbosity` decides which of them counts.
     verbosity = _verbosity(ctx)
