@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "sync": "Poll the configured repositories once.",
         "run": "Poll every repository on its own schedule, until stopped.",
         "check": "Check the configuration, then each registry.",
+        "init": "Write a first configuration, and check it.",
     },
     "Ask": {
         "status": "Show how fresh the record of each repository is.",

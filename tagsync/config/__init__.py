@@ -71,8 +71,8 @@ def find(given: str | None, env: Mapping[str, str]) -> Path:
         if path.is_file():
             return path
     raise ConfigError(
-        f"there is no configuration in {SEARCHED[0]} or {SEARCHED[1]}: name one with --config or"
-        " $TAGSYNC_CONFIG (config.example.toml shows every key)"
+        f"there is no configuration in {SEARCHED[0]} or {SEARCHED[1]}: write one with tagsync init,"
+        " or name one with --config or $TAGSYNC_CONFIG"
     )
 
 

@@ -21,6 +21,9 @@ from tagsync.registries.credentials import (
 )
 from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
 
+REGISTRY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""The pattern of names of registries."""
+
 _ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
     "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
     "oci": (NoCredential, BasicCredential, TokenCredential, DockerCredential),
@@ -52,7 +55,7 @@ def check_registries(registries: list[RegistryTable]) -> None:
 
 def _check_registry(registry: RegistryTable) -> None:
     name, auth = registry.name, registry.auth
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not REGISTRY_NAME.fullmatch(name):
         raise ConfigError(
             f"invalid registry name {name!r}: write letters, digits, '.', '_' and '-', and begin"
             " with a letter or a digit"

@@ -29,7 +29,8 @@ QUERYING = {
     "web": ["web", "--port", "0"],
 }
 CONFIGURED = RECORDING | QUERYING
-ALL = CONFIGURED | {"demo": ["demo"]}
+INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
+ALL = CONFIGURED | {"demo": ["demo"], "init": INIT}
 
 REGISTRY = """
 [[registries]]
@@ -97,6 +98,15 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     ("text as database", CONFIGURED, with_text_as_database, FAILED),
     ("a foreign database", CONFIGURED, with_foreign_database, FAILED),
     ("registry unreachable", {"sync": ["sync"], "check": ["check"]}, without_database, FAILED),
+    ("a file that exists", {"init": INIT}, configure(REGISTRY), REFUSED),
+    ("registry unreachable", {"init": INIT}, without_configuration, FAILED),
+    ("no folder for a file", {"init": [*INIT, "-o", "gone/new"]}, without_database, FAILED),
+    (
+        "a secret itself",
+        {"init": [*INIT, "--auth", "token", "--token", "hunter2"]},
+        without_configuration,
+        REFUSED,
+    ),
     (
         "unknown repository",
         {name: [name, "swr/nope"] for name in ("sync", "status", "tags", "log", "coverage")}
@@ -138,7 +148,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         {
             name: [*arguments, "--format", "xml"]
             for name, arguments in ALL.items()
-            if name not in {"run", "web", "demo"}
+            if name not in {"run", "web", "demo", "init"}
         },
         configure(REGISTRY),
         REFUSED,
@@ -162,7 +172,7 @@ def test_each_error_has_its_exit_status(
     assert ended.returncode == status, ended.stderr
     assert "Traceback" not in ended.stderr
     if ended.stdout:
-        assert arguments[0] in {"sync", "check"}, "only these show results beside an error"
+        assert arguments[0] in {"sync", "check", "init"}, "only these show results beside an error"
     else:
         assert len(ended.stderr.splitlines()) == 1
 
