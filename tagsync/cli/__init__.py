@@ -23,6 +23,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "run": "Poll every repository on its own schedule, until stopped.",
         "check": "Check the configuration, then each registry.",
         "init": "Write a first configuration, and check it.",
+        "config": "Print the effective configuration, with all defaults.",
     },
     "Ask": {
         "status": "Show how fresh the record of each repository is.",

@@ -33,7 +33,9 @@ from tagsync.models import Repository, Watch
 SEARCHED: Final = (Path("config.toml"), Path("/etc/tagsync/config.toml"))
 """Where to look for the configuration file if ``--config`` and ``$TAGSYNC_CONFIG`` are not set."""
 
-_INTERVAL: Final = timedelta(minutes=5)
+INTERVAL: Final = timedelta(minutes=5)
+"""The time between two polls of a repository, if the configuration sets none."""
+
 _JITTER: Final = timedelta(seconds=10)
 
 
@@ -46,6 +48,7 @@ class Config(msgspec.Struct, frozen=True):
         watches: In file order. A repository belongs to the first watch that matches it.
         listen: Host and port at which the daemon serves metrics. None if it does not serve them.
         folder: The folder of the configuration file. Relative paths in the file start there.
+        file: The tables of the file as they are written, with the default for each missing key.
     """
 
     database: Path
@@ -53,6 +56,7 @@ class Config(msgspec.Struct, frozen=True):
     watches: tuple[Watch, ...]
     listen: tuple[str, int] | None
     folder: Path
+    file: File = msgspec.field(default_factory=File)
 
 
 def find(given: str | None, env: Mapping[str, str]) -> Path:
@@ -122,6 +126,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
         watches=tuple(_watches(file)),
         listen=_listen_address(file.metrics.listen),
         folder=folder,
+        file=file,
     )
 
 
@@ -166,7 +171,7 @@ def _times(
         if table.interval and table.cron:
             raise ConfigError(f"{name} has both interval and cron: keep one of them")
     own = watch if watch.interval or watch.cron else schedule
-    interval = own.interval or _INTERVAL
+    interval = own.interval or INTERVAL
     jitter = schedule.jitter if watch.jitter is None else watch.jitter
     if jitter is None:
         return interval, own.cron, min(_JITTER, interval / 10)

@@ -91,6 +91,21 @@ class DurationOrZero(Duration):
         return cls._parse_with_zero(value)
 
 
+def format_duration(duration: timedelta) -> str | None:
+    """Return the text that `DurationOrZero.parse` parses to a duration, such as ``1h30m``.
+
+    The result is None if the duration is not a whole number of milliseconds.
+    """
+    rest, microseconds = divmod(duration // timedelta(microseconds=1), 1000)
+    if microseconds:
+        return None
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        number, rest = divmod(rest, size)
+        parts += [f"{number}{unit}"] if number else []
+    return "".join(parts) or "0s"
+
+
 def _duration_parts(text: str) -> Iterator[tuple[str, str]]:
     """Yield each number of a duration with its unit. Yields nothing for another text."""
     text = text.strip()
@@ -129,6 +144,14 @@ class Size(int):
         if not 0 < int(match[1]) * unit <= _LARGEST_SIZE:
             raise ValueError(f"invalid size {value!r}; write one between 1 byte and 8 PiB")
         return cls(int(match[1]) * unit)
+
+
+def format_size(size: int) -> str | int:
+    """Return the text or the number that `Size.parse` parses to a size, such as ``256MiB``."""
+    for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K")):
+        if size % 1024**power == 0:
+            return f"{size // 1024**power}{prefix}iB"
+    return size
 
 
 class Crontab(str):

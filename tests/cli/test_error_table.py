@@ -30,7 +30,8 @@ QUERYING = {
 }
 CONFIGURED = RECORDING | QUERYING
 INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
-ALL = CONFIGURED | {"demo": ["demo"], "init": INIT}
+READING = RECORDING | QUERYING | {"config": ["config"]}
+ALL = READING | {"demo": ["demo"], "init": INIT}
 
 REGISTRY = """
 [[registries]]
@@ -87,9 +88,9 @@ def with_foreign_database(folder: Path) -> None:
 
 
 TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
-    ("no configuration", CONFIGURED, without_configuration, REFUSED),
-    ("unknown key", CONFIGURED, configure("colour = 1"), REFUSED),
-    ("not TOML", CONFIGURED, configure("{"), REFUSED),
+    ("no configuration", READING, without_configuration, REFUSED),
+    ("unknown key", READING, configure("colour = 1"), REFUSED),
+    ("not TOML", READING, configure("{"), REFUSED),
     ("nothing watched", RECORDING, configure(""), REFUSED),
     ("secret missing", RECORDING, configure(WITH_SECRET), REFUSED),
     ("no database", QUERYING, without_database, FAILED),

@@ -74,7 +74,7 @@ def test_the_help_groups_the_commands() -> None:
     assert [group for group in groups if group] == ["Record", "Ask", "Prove", "Operate"]
     names = [line[9:].split()[0] for line in shown]
     assert names == cli.tagsync.list_commands(click.Context(cli.tagsync))
-    assert names[: groups.index("Ask")] == ["sync", "run", "check", "init"]
+    assert names[: groups.index("Ask")] == ["sync", "run", "check", "init", "config"]
 
 
 def test_without_a_command_the_help_is_printed(
