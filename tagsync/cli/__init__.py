@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain, report
 from tagsync.cli.options import StrictCommand
@@ -40,6 +41,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Operate": {
         "web": "Show the record in a browser.",
         "demo": "Show what tagsync does, on an emulated registry.",
+        "completion": "Print the script that completes tagsync's command lines.",
     },
 }
 """The groups of commands, and the first sentence of each command's help.
@@ -90,12 +92,20 @@ class _LazyGroup(StrictCommand, click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        rows = []
+        width = max(map(len, _SENTENCES)) + 2
+        formatter.write("\n")
         for group, sentences in _COMMANDS.items():
             for number, (name, sentence) in enumerate(sentences.items()):
-                rows.append((f"{'' if number else group:<9}{name}", sentence))
-        formatter.write_paragraph()
-        formatter.write_dl(rows)
+                formatter.write(f"{'' if number else group:<9}{name:<{width}}{sentence}\n")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # The method of `click.Group` would import all commands.
+        names = [
+            CompletionItem(name, help=sentence)
+            for name, sentence in _SENTENCES.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -212,6 +222,10 @@ def main() -> None:
     """
     streams = name_streams()
     try:
+        if os.environ.get("_TAGSYNC_COMPLETE"):
+            from tagsync.cli import completion  # noqa: PLC0415  only to complete
+
+            completion.register()
         result = tagsync.main(prog_name="tagsync", standalone_mode=False)
         sys.stdout.flush()
         status = result if isinstance(result, int) else 0
@@ -219,9 +233,10 @@ def main() -> None:
         complain("interrupted; everything that was recorded is intact")
         # A normal exit would wait for threads, which may be waiting for a registry that hangs.
         os._exit(INTERRUPTED)
-    except SystemExit:
-        # click raises SystemExit, without a message, if the reader of standard output is gone.
-        status = FAILED
+    except SystemExit as ended:
+        # click ends by SystemExit, without a message, after a completion, and if the reader of
+        # standard output is gone.
+        status = ended.code if isinstance(ended.code, int) else FAILED
     except Exception as error:  # noqa: BLE001  bugs are reported as well
         status = report(error)
     if not discard_unwritten(streams):

@@ -9,6 +9,7 @@ from tagsync.cli.moments import parse_span
 from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
+from tagsync.cli.suggestions import complete_pattern
 from tagsync.clock import utc_now
 
 COLUMNS: Final = (
@@ -18,7 +19,13 @@ COLUMNS: Final = (
 
 
 @click.command(cls=StrictCommand)
-@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.argument(
+    "patterns",
+    metavar="PATTERN...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_pattern,
+)
 @click.option("--from", "start", metavar="TIME", required=True, help="The earlier time.")
 @click.option(
     "--to",

@@ -15,6 +15,7 @@ from tagsync.cli.options import (
 )
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
+from tagsync.cli.suggestions import complete_tag
 from tagsync.clock import utc_now
 
 COLUMNS: Final = (
@@ -34,7 +35,12 @@ COLUMNS: Final = (
     multiple=True,
     help="Show only changes of this kind. May be repeated.",
 )
-@click.option("--tag", metavar="GLOB", help="Show only tags whose names match this glob.")
+@click.option(
+    "--tag",
+    metavar="GLOB",
+    help="Show only tags whose names match this glob.",
+    shell_complete=complete_tag,
+)
 @format_option
 @click.pass_obj
 def log(

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from tagsync.cli.output import FORMATS
+from tagsync.cli.suggestions import complete_pattern
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,7 +43,9 @@ def _is_single(parameter: click.Parameter) -> bool:
 
 def patterns_argument(command: Command) -> Command:
     """Add the optional argument ``PATTERN``, which may be repeated."""
-    return click.argument("patterns", metavar="[PATTERN]...", nargs=-1)(command)
+    return click.argument(
+        "patterns", metavar="[PATTERN]...", nargs=-1, shell_complete=complete_pattern
+    )(command)
 
 
 def format_option(command: Command) -> Command:

@@ -31,7 +31,7 @@ QUERYING = {
 CONFIGURED = RECORDING | QUERYING
 INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
 READING = RECORDING | QUERYING | {"config": ["config"]}
-ALL = READING | {"demo": ["demo"], "init": INIT}
+ALL = READING | {"demo": ["demo"], "init": INIT, "completion": ["completion", "bash"]}
 
 REGISTRY = """
 [[registries]]
@@ -99,6 +99,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     ("text as database", CONFIGURED, with_text_as_database, FAILED),
     ("a foreign database", CONFIGURED, with_foreign_database, FAILED),
     ("registry unreachable", {"sync": ["sync"], "check": ["check"]}, without_database, FAILED),
+    ("an unknown shell", {"completion": ["completion", "tcsh"]}, without_database, REFUSED),
     ("a file that exists", {"init": INIT}, configure(REGISTRY), REFUSED),
     ("registry unreachable", {"init": INIT}, without_configuration, FAILED),
     ("no folder for a file", {"init": [*INIT, "-o", "gone/new"]}, without_database, FAILED),
@@ -149,7 +150,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         {
             name: [*arguments, "--format", "xml"]
             for name, arguments in ALL.items()
-            if name not in {"run", "web", "demo", "init"}
+            if name not in {"run", "web", "demo", "init", "completion"}
         },
         configure(REGISTRY),
         REFUSED,

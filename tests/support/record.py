@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -129,3 +129,22 @@ def without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
     yield
     for _, sql in kept:
         connection.execute(sql)
+
+
+def insert_names(path: Path, names: Iterable[str], tags: Iterable[object]) -> None:
+    """Make a database in which each of these repositories of ``r`` has these tags."""
+    time = "2026-05-03T12:00:00.000Z"
+    Store.open(path).close()
+    tags = list(tags)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name in names:
+            added = connection.execute(
+                "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
+                " VALUES ('r', ?, ?, '')",
+                (name, time),
+            )
+            connection.executemany(
+                "INSERT INTO tags (repository_id, tag, first_observed_at, changed_at)"
+                " VALUES (?, ?, ?, ?)",
+                [(added.lastrowid, tag, time, time) for tag in tags],
+            )
