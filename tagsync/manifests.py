@@ -43,6 +43,8 @@ _MANIFEST_TYPES: Final = frozenset(
     (*MEDIA_TYPES, *SCHEMA_1_MEDIA_TYPES, "application/vnd.oci.artifact.manifest.v1+json")
 )
 
+_SCHEMA_VERSIONS: Final = frozenset({1, 2})
+
 _HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
@@ -160,7 +162,8 @@ def decode(manifest: str | bytes | None) -> Manifest:
 def is_manifest(body: bytes) -> bool:
     """Return whether a body is a manifest, and not an error, a sign-in page or the like.
 
-    A manifest is a JSON object with a ``schemaVersion`` or with the ``mediaType`` of a manifest.
+    A manifest is a JSON object with the ``schemaVersion`` 1 or 2, or with the ``mediaType`` of a
+    manifest.
     The status and the ``Content-Type`` of a response prove nothing: some front servers answer every
     request with 200 and a page.
     """
@@ -170,7 +173,7 @@ def is_manifest(body: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     is_typed = isinstance(content.media_type, str) and content.media_type in _MANIFEST_TYPES
-    return is_typed or _natural(content.schema_version) is not None
+    return is_typed or _natural(content.schema_version) in _SCHEMA_VERSIONS
 
 
 def without_signature(body: bytes) -> bytes:

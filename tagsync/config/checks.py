@@ -19,7 +19,7 @@ from tagsync.registries.credentials import (
     PasswordCredential,
     TokenCredential,
 )
-from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_loopback
+from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_host, is_loopback
 
 REGISTRY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The pattern of names of registries."""
@@ -117,12 +117,13 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
         address = endpoint.removeprefix("//")
         raise ConfigError(f"{subject} has no scheme: write {_advised_url(address)}")
     plain = endpoint.isprintable() and " " not in endpoint and "@" not in url.netloc
-    if not plain or url.scheme not in {"http", "https"} or not host or url.query or url.fragment:
+    is_named = plain and host and is_host(host)
+    if not is_named or url.scheme not in {"http", "https"} or url.query or url.fragment:
         raise ConfigError(
             f"{subject} must be a URL like https://registry.example.com, without a user, a query or"
             " a fragment"
         )
-    if url.scheme == "http" and not is_loopback(host) and not isinstance(auth, NoCredential):
+    if url.scheme == "http" and not is_loopback(host or "") and not isinstance(auth, NoCredential):
         raise ConfigError(
             f"{subject} is http://, which would send credentials in the clear: use https://"
         )

@@ -22,7 +22,7 @@ from tagsync.registries.credentials import (
 )
 
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=1000)]
-_Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+_Rate = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

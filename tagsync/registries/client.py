@@ -301,6 +301,11 @@ class Client:
                 f"{self._shown(_failed_url(error, sent))} sent a body that cannot be decompressed,"
                 " because it is not gzip or is cut off"
             ) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            # httpx prepares the request to the target of a redirect, even if it does not send it.
+            raise MalformedResponse(
+                f"{self._shown(sent.url)} makes tagsync request something that is not a URL"
+            ) from error
         except httpx.HTTPError as error:
             raise self._network_error(self._shown(_failed_url(error, sent)), error) from error
 
@@ -335,7 +340,7 @@ class Client:
     def _read(self, response: httpx.Response, request: _Request, size: int) -> bytes:
         """Read and decompress a body, up to the maximum size."""
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in {"gzip", "identity", ""}:
+        if encoding not in {"gzip", "x-gzip", "identity", ""}:
             # Nested or stronger compression can expand 64 KiB to gigabytes in one step, before
             # the size is checked below.
             raise MalformedResponse(
@@ -344,7 +349,7 @@ class Client:
             )
         assert isinstance(response.stream, httpx.SyncByteStream), "the client is synchronous"  # noqa: S101  tells the type checker
         chunks: Iterable[bytes] = response.stream
-        if encoding == "gzip":
+        if encoding in {"gzip", "x-gzip"}:  # the same (RFC 9110, 8.4.1.3)
             chunks = _decompress(chunks)
         body = []
         for chunk in chunks:

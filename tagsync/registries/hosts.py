@@ -1,7 +1,9 @@
-"""Hosts that need special treatment: this machine, and Docker Hub."""
+"""Names of hosts, and those that need special treatment: this machine, and Docker Hub."""
 
 from ipaddress import ip_address
 from typing import Final
+
+import httpx
 
 DOCKER_HUB: Final = "registry-1.docker.io"
 """The host of Docker Hub's registry."""
@@ -15,6 +17,14 @@ DOCKER_HUB_SITES: Final = frozenset(
 """Hosts of Docker Hub that people mistake for its registry."""
 
 _DOCKER_HUB_NAMES: Final = frozenset({"docker.io", DOCKER_HUB, DOCKER_HUB_LOGIN})
+
+
+def is_host(host: str) -> bool:
+    """Return whether a request can be sent to a host of this name."""
+    try:
+        return bool(httpx.URL(scheme="https", host=host).host)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -32,6 +32,9 @@ _EARLIEST_UNIX_TIME: Final = 1e9
 """A number in ``Retry-After`` or ``RateLimit-Reset`` above this one is a Unix time (2001 or later).
 A number below it is seconds."""
 
+_EARLIEST_MILLISECONDS: Final = 1e12
+"""A number above this one is a Unix time in milliseconds."""
+
 
 def requests_left(headers: httpx.Headers) -> int | None:
     """Return how many requests the server still allows (``RateLimit-Remaining``).
@@ -90,6 +93,8 @@ def _seconds_until(number: float, clock: Clock) -> float:
         number: A number of seconds, or a Unix time.
         clock: Returns the time.
     """
+    if number > _EARLIEST_MILLISECONDS:
+        number /= 1000
     if number > _EARLIEST_UNIX_TIME:
         number = max(0.0, number - clock().timestamp())
     return min(number, _LONGEST_WAIT)

@@ -67,6 +67,7 @@ def test_valid_repository_name_is_accepted(name: str) -> None:
             "//swr-api.example.com",
         ),
         *("https://h:port", "https://h:99999", "https://[::1", "https://h?x=1", "https://h#x"),
+        "https://xn--/",
         f"https://user:{SECRET}@swr-api.example.com",
         f"https://{SECRET}@swr-api.example.com",
     ],

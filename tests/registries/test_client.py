@@ -342,7 +342,18 @@ def test_redirects_are_bounded() -> None:
     assert len(requests) == 6
 
 
-@pytest.mark.parametrize("location", [None, "http://[::1", "http://127.0.0.1:x/"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        None,
+        "http://[::1",
+        "http://127.0.0.1:x/",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+        "mailto:a@b",
+        "http://xn--/",
+    ],
+)
 def test_redirect_without_target_is_an_error(location: str | None) -> None:
     """A redirect without a valid target is an error."""
     headers = {} if location is None else {"Location": location}
@@ -503,14 +514,15 @@ def test_endless_body_is_aborted() -> None:
     assert sent == 11
 
 
-def compressed(body: bytes) -> Talk:
-    head = f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+def compressed(body: bytes, encoding: str = "gzip") -> Talk:
+    head = f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
     return says(HEAD + head.encode() + body)
 
 
-def test_compressed_body_is_decompressed() -> None:
-    """A compressed body is decompressed."""
-    with server(compressed(gzip.compress(b"[]"))) as host:
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_compressed_body_is_decompressed(encoding: str) -> None:
+    """A compressed body is decompressed, by each name of the encoding."""
+    with server(compressed(gzip.compress(b"[]"), encoding)) as host:
         assert get(client_of(None, url=f"http://{host}")).body == b"[]"
 
 

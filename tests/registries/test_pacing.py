@@ -101,10 +101,14 @@ def test_retry_after_in_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(("offset", "seconds"), [(6, 6.0), (-60, 0.0), (10**7, 86400.0)])
 def test_retry_after_as_a_unix_time(offset: int, seconds: float) -> None:
-    """A number that would be decades is a Unix time; a past one means no pause."""
+    """A number that would be decades is a Unix time, of seconds or milliseconds.
+
+    A past one means no pause.
+    """
     at = datetime(2026, 5, 3, tzinfo=UTC)
-    text = str(int(at.timestamp()) + offset)
-    assert retry_after(httpx.Headers({"Retry-After": text}), lambda: at) == seconds
+    for unit in (1, 1000):
+        text = str((int(at.timestamp()) + offset) * unit)
+        assert retry_after(httpx.Headers({"Retry-After": text}), lambda: at) == seconds
 
 
 def test_retry_after_as_a_date() -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -71,14 +71,26 @@ REFUSALS: Final = Refusals(
 class _Tags(msgspec.Struct):
     tags: list[str] | None
     name: str | None = None
+    errors: Any = None
 
 
 class _Catalog(msgspec.Struct):
     repositories: list[str] | None
+    errors: Any = None
 
 
 _decode_tags = msgspec.json.Decoder(_Tags).decode
 _decode_catalog = msgspec.json.Decoder(_Catalog).decode
+
+
+def _check_whole(page: _Tags | _Catalog, answer: Answer) -> None:
+    """Check that a page reports no error beside its names, which may then be only a part.
+
+    Raises:
+        MalformedResponse: If it does.
+    """
+    if page.errors:
+        raise MalformedResponse(f"{answer.url} sent a list together with an error")
 
 
 class Oci:
@@ -186,7 +198,9 @@ class Oci:
         cost = Cost(self._max_bytes)
 
         def decode(answer: Answer) -> Sequence[str]:
-            return decode_body(_decode_catalog, answer, _INTERFACE).repositories or []
+            page = decode_body(_decode_catalog, answer, _INTERFACE)
+            _check_whole(page, answer)
+            return page.repositories or []
 
         def catalog() -> PagedNames:
             return PagedNames(self._client, cost, OCI_REPOSITORY, "/v2/_catalog", decode)
@@ -218,6 +232,7 @@ class Oci:
 
         def decode(answer: Answer) -> Sequence[str]:
             page = decode_body(_decode_tags, answer, _INTERFACE)
+            _check_whole(page, answer)
             name = page.name or repository
             # The repository may have another parent where a redirect leads.
             is_moved = answer.redirected and name.endswith(f"/{repository}")

@@ -177,12 +177,14 @@ class ChallengedAuth(RegistryAuth):
                 return None
             if self._login_of(repository).current() is None:
                 return None
-        if not challenges.keys() & _SCHEMES and response.status_code != httpx.codes.UNAUTHORIZED:
-            if self._login_of(repository).current() is None:
+        if not challenges.keys() & _SCHEMES and not (refused and challenges):
+            if self._login_of(repository).current() is not None:
+                # Proxies may remove a challenge. The base path may still have one.
+                challenges = yield from self._base_challenges(request)
+                if not challenges.keys() & _SCHEMES:
+                    challenges = {"basic": {}}
+            elif response.status_code != httpx.codes.UNAUTHORIZED:
                 return None
-            challenges = yield from self._base_challenges(request)
-            if not challenges.keys() & _SCHEMES:
-                challenges = {"basic": {}}
         auth = self._auth_for(challenges, repository)
         if auth is None:
             raise Unauthorized(

@@ -49,7 +49,7 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
     parameters: dict[str, str] = {}
     for item in (item for header in headers for item in parse_http_list(header)):
         # The scheme stands before the first parameter: Bearer realm="…",service="…"
-        begins = re.fullmatch(r"([A-Za-z][\w-]*)(?: +(?!=)(.*))?", item, re.DOTALL)
+        begins = re.fullmatch(r"([A-Za-z][\w-]*)(?:[ \t]+(?!=)(.*))?", item, re.DOTALL)
         if begins:
             parameters = {}
             found.setdefault(begins[1].lower(), parameters)
@@ -105,7 +105,8 @@ def _realm_url(text: str, endpoint: httpx.URL) -> httpx.URL:
         realm = httpx.URL(text)
         if text and not realm.scheme:
             realm = endpoint.join(realm)
-    except httpx.InvalidURL:
+        _ = realm.host  # raises an error if it is not a valid name
+    except (httpx.InvalidURL, UnicodeError):
         return httpx.URL()
     # Behind a proxy that ends TLS, a registry believes that it is reached through http://.
     is_same = realm.host == endpoint.host and realm.port in {None, endpoint.port}
@@ -115,4 +116,6 @@ def _realm_url(text: str, endpoint: httpx.URL) -> httpx.URL:
 
 
 def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    """Return a parameter without its quotes. Some servers write single ones."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if is_quoted else value

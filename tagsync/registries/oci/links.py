@@ -38,12 +38,14 @@ def next_query(answer: Answer, path: str) -> str | None:
     Raises:
         MalformedResponse: If a ``Link`` cannot be read, or if the next page is of another list.
     """
-    targets = set(_next_targets(answer))
-    if not targets:
-        return None
-    if len(targets) > 1:
+    queries = {_query_of(answer, target, path) for target in _next_targets(answer)}
+    if len(queries) > 1:
         raise MalformedResponse(f"{answer.url} names more than one next page")
-    (target,) = targets
+    return next(iter(queries), None)
+
+
+def _query_of(answer: Answer, target: str, path: str) -> str:
+    """Return the query of a link's target, whose path must be that of the list."""
     try:
         joined = urlsplit(urljoin(answer.url, target))
         found = unquote(joined.path).rstrip("/")

@@ -48,6 +48,13 @@ from tagsync.registries.responses import Answer, read_consistently
 PAGE: Final = 1000
 """Number of names to ask for per page. Some registries send fewer, some ignore the number."""
 
+SMALL_PAGE: Final = 100
+"""Number of names to ask for if a registry refuses a page of `PAGE` names with an unclear error.
+Common limits are 100 and 1000."""
+
+_PARAMETER_REFUSED: Final = frozenset({400, 422})
+"""Statuses with which registries refuse a parameter."""
+
 WHOLE: Final = 10_000
 """Number of names to ask for if a registry has no second page."""
 
@@ -89,19 +96,27 @@ class PageSize:
     def __init__(self) -> None:
         self.value = PAGE
 
-    def reduce_after(self, error: BadRequest, refused: int) -> None:
-        """Reduce the number after a refusal.
+    def reduce_to(self, accepted: int) -> None:
+        """Note the number of names that a registry has accepted."""
+        self.value = min(self.value, accepted)
 
-        Args:
-            error: The refusal.
-            refused: The number that was asked for.
 
-        Raises:
-            BadRequest: The same error, if the number is not the reason or cannot be reduced.
-        """
-        if error.code != "PAGINATION_NUMBER_INVALID" or refused <= 1:
-            raise error
-        self.value = min(self.value, refused // 2)
+def smaller_page(error: BadRequest, refused: int) -> int:
+    """Return the number of names to ask for after a refusal.
+
+    Args:
+        error: The refusal.
+        refused: The number that was asked for.
+
+    Raises:
+        BadRequest: The same error, if the number is not the reason or cannot be reduced.
+    """
+    if error.code == "PAGINATION_NUMBER_INVALID" and refused > 1:
+        return refused // 2
+    # Other registries do not say which parameter is wrong.
+    if error.status in _PARAMETER_REFUSED and refused > SMALL_PAGE:
+        return SMALL_PAGE
+    raise error
 
 
 def read_list(make: Callable[[], "PagedNames"], size: PageSize, name: str) -> "PagedNames":
@@ -208,12 +223,15 @@ class PagedNames:
 
     def _first_page(self, size: PageSize) -> tuple[int, Sequence[str], str | None]:
         """Return how many names were asked for, the first page, and the query of the next one."""
+        asked = size.value
         while True:
-            asked = size.value
             try:
-                return asked, *self._page({"n": asked})
+                page, query = self._page({"n": asked})
             except BadRequest as error:
-                size.reduce_after(error, asked)
+                asked = smaller_page(error, asked)
+            else:
+                size.reduce_to(asked)
+                return asked, page, query
 
     def _is_known(self, page: Sequence[str], last: str | None) -> bool:
         """Return whether a page has a name of an earlier page, other than the last one."""

@@ -45,7 +45,7 @@ _MISSING: Final = (NotFound, EndpointNotFound)
 """The errors that a missing manifest can cause. The response to a HEAD request has no body, so a
 missing manifest and a wrong endpoint look the same."""
 
-_HEAD_REFUSED: Final = frozenset({400, 405, 406, 501})
+_HEAD_REFUSED: Final = frozenset({400, 403, 405, 406, 410, 411, 415, 416, 422, 501})
 """Statuses with which registries and proxies refuse HEAD requests although they answer GET."""
 
 ItemT = TypeVar("ItemT")
@@ -266,8 +266,9 @@ class Resolver:
     def _resolve_by_head(self, repository: str, tag: str, cost: Cost) -> Image | None:
         """Return the image of a tag, or None if the registry answers 404.
 
-        The answer to the HEAD request counts only if it states one digest. Otherwise, or if the
-        registry does not allow HEAD, the manifest is fetched and hashed.
+        The answer to the HEAD request counts only if it states one digest, and not for a manifest
+        of schema 1: some registries sign it anew in each answer, so that its digest changes.
+        Otherwise, or if the registry does not allow HEAD, the manifest is fetched and hashed.
         """
         try:
             path = f"/v2/{repository}/manifests/{tag}"
@@ -279,7 +280,7 @@ class Resolver:
                 raise
             return self._resolve_by_get(repository, tag, cost)
         digest = _stated_digest(answer)
-        if digest is None:
+        if digest is None or _media_type(answer) in manifests.SCHEMA_1_MEDIA_TYPES:
             return self._resolve_by_get(repository, tag, cost)
         self._note_rate_limit(answer)
         return _image(digest, answer)
@@ -374,5 +375,8 @@ def _stated_digest(answer: Answer) -> str | None:
 
 
 def _image(digest: str, answer: Answer) -> Image:
-    content_type = answer.headers.get("Content-Type", "")
-    return Image(digest, media_type=manifests.media_type(content_type))
+    return Image(digest, media_type=_media_type(answer))
+
+
+def _media_type(answer: Answer) -> str | None:
+    return manifests.media_type(answer.headers.get("Content-Type", ""))

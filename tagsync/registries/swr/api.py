@@ -105,8 +105,8 @@ class _RowWithBadFields(_Row, gc=False):
 class _RepositoryRow(msgspec.Struct, gc=False):
     """A row of the list of own repositories, or of the list of shared ones."""
 
-    name: _Name
-    namespace: _Name
+    name: str
+    namespace: str
 
 
 class _Namespace(msgspec.Struct, gc=False):
@@ -171,7 +171,7 @@ class Swr:
             return PagedRead(
                 self._page_requests(tags_path(repository), _ORDER),
                 _decode_tags,
-                lambda row: None if row.deleted else row.Tag,
+                lambda row: None if _is_deleted(row) else row.Tag,
                 self._max_bytes,
                 known,
             )
@@ -404,6 +404,11 @@ def _check_repository(pages: Sequence[Page[_Row]], repository: str) -> None:
         ids |= new_ids
 
 
+def _is_deleted(row: _RequiredFields) -> bool:
+    """Return whether a row is of a deleted tag. The zero time of Go means that it has no time."""
+    return bool(row.deleted) and not str(row.deleted).startswith("0001-01-01")
+
+
 def _named_repository(row: _Row) -> str | None:
     """Return host, namespace and name from a row's path. None if it has another form."""
     path, colon, tag = (row.path or "").rpartition(":")
@@ -415,10 +420,10 @@ def _named_repository(row: _Row) -> str | None:
 def _can_be_path(row: _RepositoryRow) -> bool:
     """Return whether a repository's name can be part of a path without changing its meaning.
 
-    The names ``.`` and ``..`` cannot. A namespace cannot contain a slash, and the name of a
+    Empty names, ``.`` and ``..`` cannot. A namespace cannot contain a slash, and the name of a
     repository cannot contain ``$``, which means a slash in a path.
     """
-    dots = {".", ".."} & {row.namespace, row.name}
+    dots = {"", ".", ".."} & {row.namespace, row.name}
     return not (dots or "/" in row.namespace or "$" in row.name)
 
 
@@ -432,7 +437,7 @@ def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str
     Returns:
         The image that the row describes, or None if it describes none.
     """
-    if row.deleted:
+    if _is_deleted(row):
         return None
     if row.Tag in tags:
         raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")

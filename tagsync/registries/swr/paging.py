@@ -157,6 +157,8 @@ class PagedRead(Generic[RowT]):
         self._check_rows(first)
         if total > MAX_ROWS:
             _too_many(first.answer, MAX_ROWS, "rows")
+        if count == total == PAGE:
+            self._check_end(total)
         while count < total and not self.unchanged:
             if not step:
                 _contradiction(f"the first page is empty although the total is {total}")
@@ -169,6 +171,17 @@ class PagedRead(Generic[RowT]):
                 _contradiction(f"a page has {len(page.rows)} rows although {step} were requested")
         if count > total:
             _contradiction(f"there are {count} rows although the total is {total}")
+
+    def _check_end(self, total: int) -> None:
+        """Check that a full page is the last one. Its total may be the size of the page itself.
+
+        Raises:
+            InconsistentListing: If the server has a row after it.
+        """
+        probe = self._page(total, 1)
+        self.pages.pop()
+        if probe.rows and not self._seen.intersection(map(self._name_of, probe.rows)):
+            _contradiction(f"there is a row after the first {total} although the total is {total}")
 
     def _read_without_total(self, first: Page[RowT]) -> None:
         step = len(first.rows)

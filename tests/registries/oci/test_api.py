@@ -235,6 +235,30 @@ def test_page_size_is_reduced_if_refused() -> None:
     assert all(n <= 100 for n in asked[first:])
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "UNSUPPORTED"), (400, ""), (422, "UNKNOWN")])
+def test_small_page_is_tried_after_an_unclear_refusal(status: int, code: str) -> None:
+    """A registry may refuse a page of 1000 names without saying that this is the reason.
+
+    If it also refuses a small page, the next list is asked for with the full number again.
+    """
+    asked: list[int] = []
+    refused = 1
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(int(request.url.params["n"]))
+        if asked[-1] >= refused:
+            return httpx.Response(status, json=errors(code))
+        return httpx.Response(200, json={"repositories": ["team/a"]})
+
+    with closing(registry_of(handler)) as registry:
+        with pytest.raises(BadRequest):
+            registry.list_repositories(["*"])
+        refused = 1000
+        assert registry.list_repositories(["*"]) == {"team/a"}
+        assert registry.list_repositories(["*"]) == {"team/a"}
+    assert asked == [1000, 100, 1000, 100, 100]
+
+
 @pytest.mark.parametrize("code", ["NAME_INVALID", "PAGINATION_NUMBER_INVALID"])
 def test_lasting_refusal_of_a_page_fails(code: str) -> None:
     """A refusal for another reason, or of every number, is not retried without end."""

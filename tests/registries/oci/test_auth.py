@@ -312,6 +312,21 @@ def test_body_of_a_challenge_is_not_read(opened: Open) -> None:
     assert read == []
 
 
+@pytest.mark.parametrize("base", [{}, {"WWW-Authenticate": 'Basic realm="here"'}])
+def test_password_is_sent_if_a_challenge_is_missing(opened: Open, base: dict[str, str]) -> None:
+    """A 401 response without a challenge, as some proxies send it, is answered with the login."""
+    sent: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v2/":
+            return httpx.Response(401, headers=base)
+        sent.append(request.headers.get("Authorization"))
+        return httpx.Response(200, json={"tags": []}) if sent[-1] else httpx.Response(401)
+
+    opened(handler).list_tags("team/a")
+    assert sent == [None, BASIC]
+
+
 def test_unknown_challenge_is_an_error(opened: Open) -> None:
     """A 401 response without a known challenge is an error that says so."""
     answer = httpx.Response(401, headers={"WWW-Authenticate": "Negotiate"})

@@ -28,6 +28,8 @@ from tests.support.token_server import ENDPOINT, REALM, USER, Open, TokenRegistr
         "//auth.example.org:x/token",
         "",
         "https://auth.example.org:x/",
+        "https://xn--/token",
+        "javascript:alert(1)",
     ],
 )
 @pytest.mark.parametrize("credential", [USER, NoCredential()])
@@ -102,6 +104,8 @@ def test_missing_scope_is_completed(scope: str | None, repository: str, expected
             ['Bearer realm = "x" , service = "y" , scope = "z"'],
             {"bearer": {"realm": "x", "service": "y", "scope": "z"}},
         ),
+        (["Bearer realm='x',service='y'"], {"bearer": {"realm": "x", "service": "y"}}),
+        (['Bearer\trealm="x",service="y"'], {"bearer": {"realm": "x", "service": "y"}}),
         (["Negotiate"], {"negotiate": {}}),
         (['realm="x"'], {}),
         ([""], {}),

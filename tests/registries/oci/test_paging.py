@@ -177,6 +177,25 @@ def test_contradictory_links_fail_the_poll() -> None:
         ask(handler)
 
 
+def test_one_next_page_in_two_spellings_is_requested() -> None:
+    """Links that differ only in the host or the prefix name the same page."""
+    links = f'<http://internal:5000{LIST}?p=2>; rel="next", <{LIST}?p=2>; rel="next"'
+    handler, asked = pages((["a"], links), (["b"], None))
+    assert listing(ask(handler)).tags.keys() == {"a", "b"}
+    assert len(asked) == 2
+
+
+def test_list_with_an_error_fails_the_poll() -> None:
+    """A list that comes together with an error may be only a part of it."""
+    body = {"name": REPOSITORY, "tags": ["a"], "errors": [{"code": "UNKNOWN"}]}
+    with pytest.raises(MalformedResponse, match="together with an error"):
+        ask(sends(json.dumps(body).encode()))
+    body["errors"] = []
+    fake = Fake({"a": image("one")})
+    fake.overrides["GET", LIST] = httpx.Response(200, json=body)
+    assert listing(ask(fake)).tags.keys() == {"a"}
+
+
 def test_long_link_is_read_in_linear_time() -> None:
     """A hostile Link takes no longer than its length allows."""
     hostile = [

@@ -96,6 +96,8 @@ PAGES = [
     b"null",
     b'[{"schemaVersion":2}]',
     b'{"schemaVersion":"2"}',
+    b'{"schemaVersion":0}',
+    b'{"schemaVersion":39,"panels":[]}',
     b'{"schemaVersion":2,"x":"\xff"}',
     b'{"schemaVersion":2,"x":' + b"[" * 100_000,
     image("one")[:-1],
@@ -152,7 +154,7 @@ def test_sha512_of_get_is_kept() -> None:
     assert listing(ask(fake)).tags["v1"].digest == digest
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 406, 410, 411, 415, 416, 422, 501])
 def test_refused_head_is_confirmed_by_get(status: int) -> None:
     """If HEAD is refused or answered 404, the manifest is fetched and hashed."""
     fake = Fake({"v1": image("one"), "v2": image("two")})
@@ -189,6 +191,22 @@ def test_signature_does_not_change_the_digest(stated: str) -> None:
         fake = Fake({"v1": body})
         fake.headers = {"Docker-Content-Digest": digest}
         fake.overrides["HEAD", f"/v2/{REPOSITORY}/manifests/v1"] = httpx.Response(405)
+        assert listing(ask(fake)).tags["v1"].digest == digest_of(payload)
+
+
+@pytest.mark.parametrize("states_get", [False, True])
+def test_digest_of_a_signed_manifest_by_head_does_not_count(states_get: bool) -> None:
+    """A registry that signs a schema 1 manifest anew in each answer does not move its tag."""
+    media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    for signature in ("first", "second"):
+        payload, body = signed("v1", signature)
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(body)}
+        fake = Fake({"v1": body})
+        path = f"/v2/{REPOSITORY}/manifests/v1"
+        fake.overrides["HEAD", path] = httpx.Response(200, headers=headers)
+        if not states_get:
+            headers.pop("Docker-Content-Digest")
+        fake.overrides["GET", path] = httpx.Response(200, headers=headers, content=body)
         assert listing(ask(fake)).tags["v1"].digest == digest_of(payload)
 
 

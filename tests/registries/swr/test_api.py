@@ -152,6 +152,12 @@ def test_number_of_5000_digits_costs_its_field() -> None:
     assert found.bad_fields == {"v1": ("id",)}
 
 
+def test_zero_time_is_not_a_deletion() -> None:
+    """The zero time of Go, in which SWR is written, means that a row has no time of deletion."""
+    row = {**FULL, "deleted": "0001-01-01T00:00:00Z"}
+    assert listing(ask(sends(json.dumps([row])))).tags.keys() == {FULL["Tag"]}
+
+
 def test_bad_field_of_a_deleted_tag_is_not_named() -> None:
     """A row of a deleted tag is ignored, whatever its other fields are."""
     found = listing(ask(sends(json.dumps([{**FULL, "deleted": "2024", "size": "x"}]))))

@@ -173,6 +173,21 @@ def test_fingerprint_includes_bytes_and_total(other: httpx.Response) -> None:
     assert isinstance(ask(handler, known), Listing)
 
 
+def test_total_of_a_full_page_is_checked() -> None:
+    """A total that is the size of a full page may be that of the page, not of the list."""
+    first = rows_of(range(PAGE))
+    handler, requests = in_order(response(first, PAGE), response([], PAGE))
+    known = listing(ask(handler))
+    assert (len(known.tags), len(requests)) == (PAGE, 2)
+    handler, _ = in_order(response(first, PAGE), response([], PAGE))
+    assert isinstance(ask(handler, known.fingerprint), Unchanged)
+    more = [response(first, PAGE), response(rows_of([PAGE]), 1)] * READS
+    with pytest.raises(InconsistentListing, match="a row after the first 1000"):
+        ask(in_order(*copies(more))[0])
+    handler, _ = in_order(response(first, PAGE), response(first, PAGE))
+    assert len(listing(ask(handler)).tags) == PAGE, "the server ignores paging"
+
+
 # Pages that contradict each other.
 
 

@@ -89,11 +89,11 @@ def test_impossible_names_are_ignored_and_logged(
 ) -> None:
     """A name that cannot be part of a path is left out; the other repositories are found."""
     create(swr, "team/api")
-    rows = [{"namespace": "team", "name": name} for name in ("api", "a$b", "..", "web")]
-    swr.answer_next(200, rows, {"Content-Range": "0-4/4"}, matching="namespace=team")
+    rows = [{"namespace": "team", "name": name} for name in ("api", "a$b", "..", "", "web")]
+    swr.answer_next(200, rows, {"Content-Range": "0-5/5"}, matching="namespace=team")
     assert connect(swr.url).list_repositories(["team/*"]) == {"team/api", "team/web"}
     (line,) = [entry for entry in logged if entry["log_level"] == "warning"]
-    assert (line["event"], line["names"]) == ("discovery.skipped", ["team/..", "team/a$b"])
+    assert (line["event"], line["names"]) == ("discovery.skipped", ["team/", "team/..", "team/a$b"])
 
 
 def test_refused_organization_fails_discovery(swr: Emulator, connect: Connect) -> None:
