@@ -3,13 +3,11 @@
 import gc
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import environ
 from time import monotonic
-from typing import Final
 
 import click
 import msgspec
@@ -20,6 +18,7 @@ from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.expected_changes import ExpectedChanges
+from tagsync.cli.lines import make_view, print_lines
 from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.progress import Show, progress_line
@@ -32,7 +31,7 @@ from tagsync.cli.sync_result import (
     to_row,
     totals,
 )
-from tagsync.cli.tables import Block, Line, View, render
+from tagsync.cli.tables import Block, Line, render
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
 from tagsync.config.tables import RegistryTable
@@ -50,9 +49,6 @@ from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
 from tagsync.registries.deadline import patience_within
 from tagsync.registries.lanes import LanePool
-
-_WIDTH: Final = 200
-"""Width of the table if standard output is not a terminal and ``$COLUMNS`` is not set."""
 
 
 @click.command(cls=StrictCommand)
@@ -95,7 +91,8 @@ def sync(
             )
         if output_format == "table":
             summary = totals(polls, monotonic() - began, dry_run=dry_run)
-            _print_table(polls, summary, expected, show_all=show_all, dry_run=dry_run)
+            blocks = _document(polls, summary, expected, show_all=show_all, dry_run=dry_run)
+            print_lines(render(blocks, make_view(settings)))
         else:
             _print_rows(polls, expected, output_format, dry_run=dry_run)
     outcomes = {poll.outcome for poll in polls}
@@ -114,27 +111,16 @@ def _configure_log(settings: Settings, *, dry_run: bool) -> None:
     log.configure(settings.log_format, level, dry_run=dry_run, first_failures=brief)  # type: ignore[arg-type]  # click checked it
 
 
-def _print_table(
+def _document(
     polls: Sequence[Poll], summary: str, expected: ExpectedChanges, *, show_all: bool, dry_run: bool
-) -> None:
-    def document() -> Iterator[Block]:
-        for poll in polls:
-            yield from expected_blocks(poll, expected.of(poll.repository), show_all=show_all)
-        yield from result_blocks(polls, show_all=show_all, dry_run=dry_run)
-        yield Line(summary)
-        if dry_run:
-            yield Line("nothing was recorded, because this was a dry run")
-
-    for line in render(document(), _view()):
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _view() -> View:
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return View(width, utc_now(), color=terminal, encoding=encoding)
+) -> Iterator[Block]:
+    """Yield the result of a pass for people."""
+    for poll in polls:
+        yield from expected_blocks(poll, expected.of(poll.repository), show_all=show_all)
+    yield from result_blocks(polls, show_all=show_all, dry_run=dry_run)
+    yield Line(summary)
+    if dry_run:
+        yield Line("nothing was recorded, because this was a dry run")
 
 
 def _print_rows(

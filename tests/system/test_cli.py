@@ -470,9 +470,9 @@ def test_dry_run_is_marked_in_every_format(swr: Emulator, tmp_path: Path) -> Non
     assert list(row) == columns
     assert row["dry_run"] is True
     (change,) = row["changes"]
-    fields = change.pop("fields")
-    assert fields["digest"] == [digest, None]
+    assert change["fields"]["digest"] == [digest, None]
     assert change == {
+        "fields": change["fields"],
         "tag": "v2",
         "kind": "deleted",
         "moved": False,
