@@ -1,4 +1,4 @@
-"""What a verification without a fault proves, and which witness it has."""
+"""The newest links of the hash chain, and the newest of which a witness has the hash."""
 
 from collections.abc import Collection
 from typing import Final
@@ -26,8 +26,8 @@ class Proof(msgspec.Struct, frozen=True):
     """The newest links of the chain of changes.
 
     Attributes:
-        newest: The newest change. None if there is no change.
-        witnessed: The newest change whose hash a witness has kept. None if there is none.
+        newest: The newest change. None before the first change.
+        witnessed: The newest change whose hash a witness has kept. None without such a change.
     """
 
     newest: Link | None

@@ -38,7 +38,7 @@ class ProgressLine:
         self._is_line_open = False
 
     def show(self, text: str) -> None:
-        """Show a text of printable ASCII characters. What does not fit on the line is cut off."""
+        """Show a text of printable ASCII characters, cut at the edge of the terminal."""
         with self._lock:
             self._text = text
             self._draw()
@@ -47,7 +47,7 @@ class ProgressLine:
         """Write to a stream of the same terminal, above the progress.
 
         Returns:
-            What the stream returns.
+            The result of the stream's own method.
 
         Raises:
             OSError: If the text cannot be written.

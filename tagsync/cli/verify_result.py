@@ -89,7 +89,7 @@ def conclusion(rows: Sequence[Row], proof: Proof | None, heads: Collection[str],
 
     Args:
         rows: The rows of all checks.
-        proof: What the record's hashes prove. None if a check found a fault.
+        proof: The newest links of the chain. None if a check found a fault.
         heads: The heads that a witness has kept.
         view: Shows times.
     """

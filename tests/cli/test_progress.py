@@ -3,7 +3,7 @@
 import io
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -67,25 +67,35 @@ def test_the_progress_never_wraps(columns: int) -> None:
     assert len(screen(terminal.getvalue())[-1]) == max(columns - 1, 0)
 
 
-def test_threads_do_not_tear_each_others_lines() -> None:
-    """Lines of many threads, and progress in between, are all whole."""
-    terminal = Terminal()
+class Slow(Terminal):
+    """A terminal that writes a warning only when it is told to, and notes what overtakes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = Event(), Event()
+
+    def write(self, text: str) -> int:
+        if "warning" in text:
+            self.begun.set()
+            assert self.go_on.wait(10)
+        return super().write(text)
+
+
+def test_threads_wait_for_each_other() -> None:
+    """While one thread prints a line, another one neither prints nor draws."""
+    terminal = Slow()
     line = ProgressLine(terminal, lambda: 80)
-
-    def work(number: int) -> None:
-        for count in range(200):
-            line.print_above(terminal, f"thread {number} line {count}\n")
-            line.show(f"{count}/200")
-
-    threads = [Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    printing = Thread(target=line.print_above, args=(terminal, "a warning\n"))
+    drawing = Thread(target=line.show, args=("1/2",))
+    printing.start()
+    assert terminal.begun.wait(10)
+    drawing.start()
+    drawing.join(0.1)
+    assert terminal.getvalue() == ""
+    terminal.go_on.set()
+    for thread in (printing, drawing):
         thread.join(10)
-    line.close()
-    lines = screen(terminal.getvalue())
-    assert lines.pop() == ""
-    assert sorted(lines) == sorted(f"thread {n} line {c}" for n in range(4) for c in range(200))
+    assert screen(terminal.getvalue()) == ["a warning", "1/2"]
 
 
 def test_both_streams_of_a_terminal_are_printed_above() -> None:
@@ -104,9 +114,10 @@ def test_a_result_that_is_not_on_the_terminal_has_no_escapes() -> None:
     """If only standard error is a terminal, standard output gets nothing but the result."""
     result, terminal = io.StringIO(), Terminal()
     with redirect_stdout(result), redirect_stderr(terminal), progress_line() as show:
+        print("a result, without its end", end="")  # noqa: T201  as a command does
         show("1/2")
-        print("a result")  # noqa: T201  as a command does
-    assert result.getvalue() == "a result\n"
+        assert screen(terminal.getvalue()) == ["1/2"]
+    assert result.getvalue() == "a result, without its end"
     assert ERASE in terminal.getvalue()
 
 

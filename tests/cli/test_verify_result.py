@@ -129,41 +129,37 @@ def test_progress_never_exceeds_the_total() -> None:
 # --- conclusion -----------------------------------------------------------------------------------
 
 
+CONCLUSIONS = {
+    "no witness": (
+        "All 2 checks passed: the record has not been altered up to change 1,234 (2026-11-26"
+        " 12:38 UTC), unless its hashes were computed anew. A head that was logged or kept"
+        " elsewhere would rule that out: --head HASH."
+    ),
+    "the newest head": (
+        "All 2 checks passed, and the given head proves that the record has not been altered"
+        " up to change 1,234 (2026-11-26 12:38 UTC), the newest one."
+    ),
+    "older heads": (
+        "All 2 checks passed, and the given heads prove that the record has not been altered"
+        " up to change 1,230 (2026-11-25 09:00 UTC). For the 4 later changes, up to change"
+        " 1,234 (2026-11-26 12:38 UTC), a later head would prove the same."
+    ),
+    "no change": "All 2 checks passed: the record is consistent, and has no change yet.",
+}
+
+
 @pytest.mark.parametrize(
-    ("proof", "heads", "sentence"),
+    ("case", "proof", "heads"),
     [
-        (
-            Proof(NEWEST, None),
-            (),
-            "All 2 checks passed: the record has not been altered up to change 1,234 (2026-11-26"
-            " 12:38 UTC), unless its hashes were computed anew. A head that was logged or kept"
-            " elsewhere would rule that out: --head HASH.",
-        ),
-        (
-            Proof(NEWEST, NEWEST),
-            (HASH, HASH),
-            "All 2 checks passed, and the given head proves that the record has not been altered"
-            " up to change 1,234 (2026-11-26 12:38 UTC), the newest one.",
-        ),
-        (
-            Proof(NEWEST, OLDER),
-            (HASH, "cd" * 32),
-            "All 2 checks passed, and the given heads prove that the record has not been altered"
-            " up to change 1,230 (2026-11-25 09:00 UTC). For the 4 later changes, up to change"
-            " 1,234 (2026-11-26 12:38 UTC), a later head would prove the same.",
-        ),
-        (
-            Proof(None, None),
-            (),
-            "All 2 checks passed: the record is consistent, and has no change yet.",
-        ),
+        ("no witness", Proof(NEWEST, None), ()),
+        ("the newest head", Proof(NEWEST, NEWEST), (HASH, HASH)),
+        ("older heads", Proof(NEWEST, OLDER), (HASH, "cd" * 32)),
+        ("no change", Proof(None, None), ()),
     ],
 )
-def test_conclusion_says_what_was_proven(
-    proof: Proof, heads: tuple[str, ...], sentence: str
-) -> None:
+def test_conclusion_says_what_was_proven(case: str, proof: Proof, heads: tuple[str, ...]) -> None:
     """The last sentence says what is proven, up to when, and what a witness would add."""
-    assert conclusion([OK, OK], proof, heads, view()) == sentence
+    assert conclusion([OK, OK], proof, heads, view()) == CONCLUSIONS[case]
 
 
 def test_conclusion_names_the_checks_that_failed() -> None:
