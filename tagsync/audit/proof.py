@@ -1,4 +1,4 @@
-"""The newest links of the hash chain, and the newest of which a witness has the hash."""
+"""The newest change, and the newest change that a witness has a hash of."""
 
 from collections.abc import Collection
 from typing import Final
@@ -10,9 +10,13 @@ from tagsync.database.decoding import Count, Timestamp, decode
 
 _NEWEST_SQL: Final = "SELECT id, observed_at FROM changes ORDER BY id DESC LIMIT 1"
 _WITNESSED_SQL: Final = """
-    SELECT id, observed_at FROM changes WHERE hash IN (SELECT value FROM json_each(?))
+    WITH given(hash) AS (SELECT value FROM json_each(?))
+    SELECT id, observed_at FROM changes
+    WHERE id IN (SELECT id FROM changes WHERE hash IN given
+                 UNION SELECT change_id FROM observations WHERE hash IN given)
     ORDER BY id DESC LIMIT 1
 """
+"""The hash of an observation covers the hash of the change that was the newest when it ended."""
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
@@ -27,7 +31,7 @@ class Proof(msgspec.Struct, frozen=True):
 
     Attributes:
         newest: The newest change. None before the first change.
-        witnessed: The newest change whose hash a witness has kept. None without such a change.
+        witnessed: The newest change that a head of a witness covers. None without such a change.
     """
 
     newest: Link | None
@@ -35,11 +39,11 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def find_proof(db: Connection, heads: Collection[str]) -> Proof:
-    """Return the newest change, and the newest one of which a witness has the hash.
+    """Return the newest change, and the newest one that a head of a witness covers.
 
     Args:
         db: A connection in the transaction in which the database was verified.
-        heads: Hashes of changes that a witness outside the database has kept.
+        heads: Hashes, of either chain, that a witness outside the database has kept.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.

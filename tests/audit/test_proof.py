@@ -38,6 +38,17 @@ def test_newest_head_of_a_witness_counts(poll_at: PollAt, database: Path, query:
     assert proof_of(database, hashes[2]) == Proof(newest, newest)
 
 
+def test_head_of_the_observations_covers_changes(
+    poll_at: PollAt, database: Path, query: Query
+) -> None:
+    """The head of the observations proves the changes until its newest observation ended."""
+    poll_at(0, "a")
+    poll_at(1, fails=True)
+    poll_at(2, "a", "b")
+    ((head,),) = query("SELECT hash FROM observations WHERE ended = 1")
+    assert proof_of(database, head) == Proof(Link(2, at(2)), Link(1, at(0)))
+
+
 def test_each_check_reports_its_rows(poll_at: PollAt, database: Path) -> None:
     """A check reports when it begins, and a row is there before the next check begins."""
     poll_at(0, *(f"v{number}" for number in range(2500)))

@@ -42,6 +42,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, E
 def normalized(text: str) -> str:
     """Return a text in which times, durations and hashes are the same in every run."""
     text = re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)
+    # The number of tables, indexes, views and triggers is not what the page is about.
+    text = re.sub(r"^schema +\d+", "schema", text, flags=re.MULTILINE)
     text = re.sub(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "TIME", text)
     return re.sub(r"\b\d+\.\d s\b", "SECONDS", text)
 
