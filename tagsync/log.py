@@ -40,13 +40,35 @@ class _LineLogger:
     debug = info = warning = error = msg
 
 
-def configure(log_format: Format, level: str) -> None:
+class _DropRepeatedFailures:
+    """A processor that drops failed polls like an earlier one of the same registry."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._logged: set[object] = set()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if event["event"] != "sync.failed":
+            return event
+        key = (event.get("registry"), event.get("reasons"))
+        with self._lock:
+            if key in self._logged:
+                raise structlog.DropEvent
+            self._logged.add(key)
+        return event
+
+
+def configure(
+    log_format: Format, level: str, *, dry_run: bool = False, first_failures: bool = False
+) -> None:
     """Set up logging for this process.
 
     Args:
         log_format: ``console`` is one readable line for each event, ``json`` one JSON object.
             ``auto`` means ``console`` on a terminal, and otherwise ``json``.
         level: One of `LEVELS`. Events of a lower level are not logged.
+        dry_run: Whether to mark every event with ``dry_run: true``, whichever thread logs it.
+        first_failures: Whether to log only the first poll of each registry that fails for a reason.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     render: list[Processor]
@@ -62,6 +84,8 @@ def configure(log_format: Format, level: str) -> None:
     logger = _LineLogger()
     structlog.configure(
         processors=[
+            *([_DropRepeatedFailures()] if first_failures else []),
+            *([_mark_dry_run] if dry_run else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -72,6 +96,10 @@ def configure(log_format: Format, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
+
+
+def _mark_dry_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {**event, "dry_run": True}
 
 
 def _escape_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

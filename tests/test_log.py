@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import redirect_stderr
+from threading import Thread
 from typing import Final
 
 import pytest
@@ -214,3 +215,38 @@ def test_a_traceback_on_the_console_has_lines_but_no_escape_sequences(terminal: 
     assert r"ValueError: \x1b[31mred\x1b]0;title\x07\r" in text
     assert all(line.startswith("    ") for line in rest)
     assert not any(is_hidden(character) for line in rest for character in line)
+
+
+def logged_lines(**options: bool) -> list[dict[str, object]]:
+    """Return what is logged by two threads and for four failed polls."""
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure("json", "info", **options)
+        log = structlog.get_logger()
+        threads = [Thread(target=log.warning, args=("sync.held",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        for registry, reasons in (("a", "timeout"), ("a", "timeout"), ("b", "timeout"), ("a", "")):
+            log.error("sync.failed", registry=registry, reasons=reasons)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_event_of_a_dry_run_is_marked() -> None:
+    """Each event has ``dry_run``, whichever thread logs it; without a dry run none has it."""
+    marked = logged_lines(dry_run=True)
+    assert len(marked) == 6
+    assert all(event["dry_run"] is True for event in marked)
+    assert not any("dry_run" in event for event in logged_lines())
+
+
+def test_only_the_first_failure_of_a_registry_is_logged() -> None:
+    """Equal failures of one registry are logged once; other events and reasons always."""
+    events = logged_lines(first_failures=True)
+    assert [event["event"] for event in events].count("sync.held") == 2
+    assert [(e["registry"], e["reasons"]) for e in events if e["event"] == "sync.failed"] == [
+        ("a", "timeout"),
+        ("b", "timeout"),
+        ("a", ""),
+    ]

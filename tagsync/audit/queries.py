@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from tagsync.audit import at_moment, digest_search, verify
+from tagsync.audit.proof import Proof, find_proof
+from tagsync.audit.verify_progress import OnRows, rows_to_read
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
 from tagsync.database.decoding import (
@@ -278,14 +280,28 @@ class Audit:
         migrations.check_current(self._db, self._path)
         return read_heads(self._db)
 
-    def verify(self, heads: Collection[str] = ()) -> Iterator[Row]:
+    def verify(
+        self, heads: Collection[str] = (), on_rows: OnRows = lambda *_: None
+    ) -> Iterator[Row]:
         """Verify the database; see `tagsync.audit.verify.verify`.
 
         Raises:
             UnusableDatabase: If an older tagsync wrote the database last.
         """
         migrations.check_current(self._db, self._path)
-        return verify.verify(self._db, heads)
+        return verify.verify(self._db, heads, on_rows)
+
+    def rows_to_verify(self) -> int:
+        """Return about how many rows `verify` will read."""
+        return rows_to_read(self._db)
+
+    def proof(self, heads: Collection[str] = ()) -> Proof:
+        """Return what `verify` proves if it finds no fault; see `tagsync.audit.proof.find_proof`.
+
+        Raises:
+            DamagedRecord: If a row is not what tagsync wrote.
+        """
+        return find_proof(self._db, heads)
 
 
 def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:

@@ -35,6 +35,7 @@ from tagsync import manifests
 from tagsync.audit.faults import UnreadableTable, VerificationFault
 from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
 from tagsync.audit.structure import damage, definition_fault
+from tagsync.audit.verify_progress import OnRows, RowCounter
 from tagsync.database import migrations, schema
 from tagsync.database.connection import Connection, empty_database
 from tagsync.database.digest_index import (
@@ -114,17 +115,20 @@ _WRONG_UNRESOLVED_SQL: Final = """
 _decode = msgspec.json.Decoder(dict[str, tuple[Any, Any]]).decode
 
 
-def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
+def verify(
+    db: Connection, heads: Collection[str] = (), on_rows: OnRows = lambda *_: None
+) -> Iterator[Row]:
     """Run all checks; the docstring of this module lists them.
 
     Args:
         db: A connection that `tagsync.database.migrations.check_current` accepts, in a transaction.
         heads: Hashes, of either chain, that a witness outside the database has kept.
+        on_rows: Called when a check begins, and again and again while it reads rows.
 
     Yields:
-        A row for each check. ``check`` is its name, ``rows`` the number of rows that it read,
-        ``result`` is ``ok`` or ``fault``, and ``detail`` is the fault. If the result is ``ok``,
-        ``detail`` is additional information or None.
+        A row for each check, as soon as it has ended. ``check`` is its name, ``rows`` the number of
+        rows that it read, ``result`` is ``ok`` or ``fault``, and ``detail`` is the fault. If the
+        result is ``ok``, ``detail`` is additional information or None.
     """
     checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
         ("schema", partial(_check_schema, db)),
@@ -138,7 +142,7 @@ def verify(db: Connection, heads: Collection[str] = ()) -> Iterator[Row]:
     unreadable: UnreadableTable | None = None
     first_fault: str | None = None
     for name, check in checks:
-        read: Counter[str] = Counter()
+        read = RowCounter(name, on_rows)
         try:
             if unreadable:
                 raise VerificationFault(f"not checked, because {unreadable}")

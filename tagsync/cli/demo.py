@@ -15,7 +15,8 @@ from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.output import show
 from tagsync.cli.setup import display_path
-from tagsync.cli.sync import COLUMNS, run_pass, to_row
+from tagsync.cli.sync import run_pass
+from tagsync.cli.sync_result import COLUMNS, to_row
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError, TagsyncError

@@ -1,22 +1,37 @@
 """``sync``: one pass over the configured repositories."""
 
 import gc
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from os import environ
-from typing import Final
+from time import monotonic
 
 import click
 import msgspec
+from click.core import ParameterSource
 
+from tagsync import log
 from tagsync.audit.queries import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
+from tagsync.cli.expected_changes import ExpectedChanges
+from tagsync.cli.lines import make_view, print_lines
 from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
-from tagsync.cli.setup import open_registries, require_watches, set_up
+from tagsync.cli.progress import Show, progress_line
+from tagsync.cli.setup import load_config, open_registries, require_watches
+from tagsync.cli.sync_result import (
+    COLUMNS,
+    Tally,
+    expected_blocks,
+    result_blocks,
+    to_row,
+    totals,
+)
+from tagsync.cli.tables import Block, Line, render
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
 from tagsync.config.tables import RegistryTable
@@ -35,8 +50,6 @@ from tagsync.registries import Registry
 from tagsync.registries.deadline import patience_within
 from tagsync.registries.lanes import LanePool
 
-COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
-
 
 @click.command(cls=StrictCommand)
 @patterns_argument
@@ -44,6 +57,7 @@ COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted"
 @click.option(
     "--accept-deletions", is_flag=True, help="Record suspicious deletions instead of holding them."
 )
+@click.option("--all", "show_all", is_flag=True, help="Show every repository in the table.")
 @format_option
 @click.pass_obj
 def sync(
@@ -51,28 +65,87 @@ def sync(
     patterns: tuple[str, ...],
     dry_run: bool,
     accept_deletions: bool,
+    show_all: bool,
     output_format: str,
 ) -> int:
     """Poll the configured repositories once.
 
     PATTERN is a glob over registry/namespace/repository; without one, all repositories are polled.
-    The exit status is 1 if a repository failed or a watch matched nothing, 3 if a listing was held
-    and nothing failed, and otherwise 0.
+    The table shows what changed, failed or was held, and then totals. The exit status is 1 if a
+    repository failed or a watch matched nothing, 3 if a listing was held and nothing failed, and
+    otherwise 0.
 
     \b
     Example:
       tagsync sync
       tagsync sync 'swr/team-a/*' --dry-run
     """
-    config = set_up(settings)
-    polls = run_pass(config, patterns, Options(accept_deletions, dry_run))
-    show((to_row(poll) for poll in polls), COLUMNS, output_format)
+    began = monotonic()
+    _configure_log(settings, dry_run=dry_run)
+    config = load_config(settings)
+    options = Options(accept_deletions, dry_run)
+    with ExpectedChanges() as expected:
+        with progress_line(wanted=not settings.quiet) as show_progress:
+            polls = run_pass(
+                config, patterns, options, on_poll=expected.add, show_progress=show_progress
+            )
+        if output_format == "table":
+            summary = totals(polls, monotonic() - began, dry_run=dry_run)
+            blocks = _document(polls, summary, expected, show_all=show_all, dry_run=dry_run)
+            print_lines(render(blocks, make_view(settings)))
+        else:
+            _print_rows(polls, expected, output_format, dry_run=dry_run)
     outcomes = {poll.outcome for poll in polls}
     return FAILED if "failed" in outcomes else HELD if "held" in outcomes else 0
 
 
+def _configure_log(settings: Settings, *, dry_run: bool) -> None:
+    """Set up the log. A terminal shows only warnings and errors, and equal failures once.
+
+    The table shows the rest when the pass ends. ``-v`` and ``--log-level`` show every event.
+    """
+    source = click.get_current_context().find_root().get_parameter_source("log_level")
+    is_default = source is ParameterSource.DEFAULT and not (settings.quiet or settings.verbose)
+    brief = is_default and sys.stderr.isatty()
+    level = "warning" if brief else settings.log_level
+    log.configure(settings.log_format, level, dry_run=dry_run, first_failures=brief)  # type: ignore[arg-type]  # click checked it
+
+
+def _document(
+    polls: Sequence[Poll], summary: str, expected: ExpectedChanges, *, show_all: bool, dry_run: bool
+) -> Iterator[Block]:
+    """Yield the result of a pass for people."""
+    for poll in polls:
+        yield from expected_blocks(poll, expected.of(poll.repository), show_all=show_all)
+    yield from result_blocks(polls, show_all=show_all, dry_run=dry_run)
+    yield Line(summary)
+    if dry_run:
+        yield Line("nothing was recorded, because this was a dry run")
+
+
+def _print_rows(
+    polls: Sequence[Poll], expected: ExpectedChanges, output_format: str, *, dry_run: bool
+) -> None:
+    """Print a row for each poll. In a dry run, each has two more columns; see docs/output.md."""
+    if not dry_run:
+        show(map(to_row, polls), COLUMNS, output_format)
+        return
+    rows = (
+        {**to_row(poll), "dry_run": True, "changes": expected.of(poll.repository)} for poll in polls
+    )
+    if output_format == "csv":
+        rows = ({**row, "changes": json.dumps(row["changes"])} for row in rows)
+    show(rows, (*COLUMNS, "dry_run", "changes"), output_format)
+
+
 def run_pass(
-    config: Config, patterns: Sequence[str], options: Options, env: Mapping[str, str] = environ
+    config: Config,
+    patterns: Sequence[str],
+    options: Options,
+    env: Mapping[str, str] = environ,
+    *,
+    on_poll: Callable[[Poll], None] = lambda _: None,
+    show_progress: Show = lambda _: None,
 ) -> list[Poll]:
     """Poll each matching repository once.
 
@@ -81,6 +154,8 @@ def run_pass(
         patterns: Globs over full names. Without any, all repositories are polled.
         options: Options of the pass.
         env: Environment variables that secrets may refer to.
+        on_poll: Called after each poll of a repository.
+        show_progress: Shows the progress of the pass.
 
     Raises:
         ConfigError: If a secret is missing, or no repository is configured.
@@ -94,6 +169,7 @@ def run_pass(
         known = {repository for watch in config.watches for repository in watch.named}
         with Store.open_for_reading(config.database) as recorded:
             known |= set(recorded.repositories())
+        show_progress("finding repositories")
         watches, failures, empty = _find_watches(config, patterns, known, registries)
         # After a failed discovery, a pattern without a match is not an error: its repository may
         # exist, but was not discovered.
@@ -109,8 +185,15 @@ def run_pass(
         pools = {name: _open_pool(config.registries[name]) for name in registries}
         # The garbage collector then skips imported modules. An idle pass is 4 % faster.
         gc.freeze()
-        with _progress_bar(len(jobs)) as on_poll:
-            return [*failures, *empty, *run_once(jobs, store, pools, options, on_poll)]
+        tally = Tally(len(jobs))
+        show_progress(str(tally))
+
+        def count(poll: Poll) -> None:
+            on_poll(poll)
+            tally.add(poll)
+            show_progress(str(tally))
+
+        return [*failures, *empty, *run_once(jobs, store, pools, options, count)]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:
@@ -189,26 +272,3 @@ def _find_empty_watches(
 def _open_pool(registry: RegistryTable) -> LanePool:
     """Return the threads for the polls of a registry."""
     return LanePool(registry.concurrency, patience_within(registry.timeout.total_seconds()))
-
-
-def to_row(poll: Poll) -> dict[str, object]:
-    """Return a poll as a row of the output."""
-    return {**msgspec.structs.asdict(poll), "repository": poll.repository.full_name}
-
-
-@contextmanager
-def _progress_bar(total: int) -> Iterator[Callable[[Poll], None]]:
-    """Show a progress bar on standard error if that is a terminal.
-
-    Yields:
-        A function to call after each poll.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415  terminals only
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("repositories", total=total)
-        yield lambda _: progress.advance(task)

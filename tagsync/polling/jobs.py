@@ -1,5 +1,6 @@
 """Jobs and options for polls, and the results of polls."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
@@ -7,7 +8,7 @@ import msgspec
 
 from tagsync.database.outcomes import Reason
 from tagsync.errors import RegistryError
-from tagsync.models import Repository, Watch
+from tagsync.models import Change, Repository, Watch
 from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
@@ -88,6 +89,9 @@ class Poll(msgspec.Struct, frozen=True):
         added: Number of added tags.
         updated: Number of updated tags.
         deleted: Number of deleted tags.
+        moved: Number of updated tags that now point to another image.
+        first: Whether the poll got the first complete listing of the repository.
+        changes: In a dry run, the changes that a real poll would record. Otherwise empty.
         reasons: Fixed words that say why the poll failed or was held, or that name unusual
             properties of the listing.
         detail: A sentence that explains the reasons, or why the listing was dropped.
@@ -105,6 +109,9 @@ class Poll(msgspec.Struct, frozen=True):
     added: int = 0
     updated: int = 0
     deleted: int = 0
+    moved: int = 0
+    first: bool = False
+    changes: Sequence[Change] = ()
     reasons: tuple[Reason, ...] = ()
     detail: str | None = None
     error: RegistryError | None = None

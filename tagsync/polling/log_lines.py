@@ -1,11 +1,11 @@
 """Write the log lines of a poll."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import structlog
 
-from tagsync.database.outcomes import Failed, Outcome, PendingLog
+from tagsync.database.outcomes import Failed, Outcome, PendingLog, Reason
 from tagsync.database.state import RepositoryState
 from tagsync.escaping import truncate
 from tagsync.models import Listing, Repository, Unchanged
@@ -108,18 +108,27 @@ def write_result(poll: Poll) -> None:
         case "held":
             log.warning("sync.held", **about, tags=poll.tags, **cost, detail=poll.detail)
         case "failed":
-            write_failure(poll.repository, poll.detail, seconds=cost["seconds"])
+            write_failure(poll.repository, poll.detail, poll.reasons, seconds=cost["seconds"])
 
 
-def write_failure(repository: Repository, error: str | None, **more: float) -> None:
+def write_failure(
+    repository: Repository, error: str | None, reasons: Sequence[Reason] = (), **more: float
+) -> None:
     """Write the line about a failed poll.
 
     Args:
         repository: The repository that was polled.
-        error: The reason why the poll failed.
+        error: A sentence that says why the poll failed.
+        reasons: The words for it in the column ``observations.reasons``.
         **more: Further fields of the line.
     """
-    log.error("sync.failed", **about_repository(repository), **more, error=error)
+    log.error(
+        "sync.failed",
+        **about_repository(repository),
+        reasons=",".join(reasons),
+        **more,
+        error=error,
+    )
 
 
 def about_repository(repository: Repository) -> dict[str, str]:

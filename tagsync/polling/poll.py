@@ -33,6 +33,7 @@ from msgspec.structs import replace
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.database.outcomes import (
     NO_LINES,
+    Accepted,
     Damaged,
     Failed,
     Held,
@@ -83,6 +84,8 @@ def _poll(job: Job, store: Store, options: Options, clock: Clock) -> Poll:
     was_dropped = pending is None
     result = _summarize(job.repository, outcome, state, was_dropped=was_dropped)
     result = replace(result, seconds=monotonic() - began)
+    if options.dry_run and result.outcome == "ok" and isinstance(outcome, Accepted):
+        result = replace(result, changes=outcome.changes)
     log_lines.write_warnings(result, outcome, state)
     if pending is not None:
         _log_changes(job, store, pending)
@@ -180,4 +183,11 @@ def _summarize(
     if isinstance(outcome, Held):
         return replace(result, outcome="held")
     kinds = Counter(change.kind for change in outcome.changes)
-    return replace(result, added=kinds["added"], updated=kinds["updated"], deleted=kinds["deleted"])
+    return replace(
+        result,
+        added=kinds["added"],
+        updated=kinds["updated"],
+        deleted=kinds["deleted"],
+        moved=sum(change.moved for change in outcome.changes),
+        first=state.last_complete_at is None,
+    )

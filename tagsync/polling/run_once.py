@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.database.store import Store
@@ -43,7 +44,7 @@ def run_once(
         clock: Returns the current time.
 
     Returns:
-        The polls in the order of the jobs.
+        The polls in the order of the jobs, without `Poll.changes`, which only ``on_poll`` gets.
 
     Raises:
         StoreError: If the database failed. The remaining polls are not started then. If only the
@@ -59,8 +60,9 @@ def run_once(
             result = finished.get()
             if isinstance(result, BaseException):
                 raise result
-            polls[result.repository] = result
             on_poll(result)
+            # Memory must not grow with the changes of all repositories of a dry run.
+            polls[result.repository] = replace(result, changes=())
     finally:
         for pool in pools.values():
             pool.close(cancel=True)

@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 # --- bugs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["tags", "verify"])
+@pytest.mark.parametrize("command", ["tags", "log"])
 def test_a_bug_in_the_table_printer(
     command: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_broken_pipe_of_another_stream_is_a_bug(
     monkeypatch.setattr(
         output, "_plain_table", raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))
     )
-    assert run("verify") == BUG
+    assert run("tags") == BUG
     assert capsys.readouterr().err.endswith(f"{BUG_SENTENCE}\n")
 
 
@@ -238,7 +238,7 @@ def test_the_output_is_complete(run: Run, tmp_path: Path) -> None:
     reader = Thread(target=drain)
     reader.start()
     try:
-        finished = start(tmp_path, "verify", before=before, stdout=writing)
+        finished = start(tmp_path, "tags", before=before, stdout=writing)
     finally:
         os.close(writing)
         reader.join(10)

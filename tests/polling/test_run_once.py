@@ -17,7 +17,7 @@ from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import DatabaseLocked, StoreError
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
-from tagsync.polling.jobs import Job, Poll
+from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
 from tagsync.registries.deadline import waiting
@@ -194,3 +194,27 @@ def test_manifest_of_a_shared_image_is_recorded(
         scripted.script.append(msgspec.structs.replace(listing, images={"sha256:1": image}))
     run_once(jobs, store, {"swr": LanePool(1)})
     assert query("SELECT digest, manifest, verified FROM images") == [("sha256:1", "{}", 1)]
+
+
+def test_only_a_dry_run_returns_changes(scripted: Scripted, store: Store, logged: Events) -> None:
+    """A dry run passes its changes on once, and keeps none; a real pass passes on none."""
+    jobs = [Job(Repository("swr", "team/a"), scripted, timedelta(minutes=5))]
+    seen: list[Poll] = []
+    for options in (Options(dry_run=True), Options()):
+        scripted.then("x", "y")
+        polls = run_once(jobs, store, {"swr": LanePool(1)}, options, seen.append)
+        assert [(result.added, result.first, result.changes) for result in polls] == [(2, True, ())]
+    assert [[change.tag for change in result.changes] for result in seen] == [["x", "y"], []]
+    assert [e["event"] for e in logged if e["event"] == "pass.finished"] == ["pass.finished"]
+
+
+def test_moves_are_counted_apart_from_updates(scripted: Scripted, store: Store) -> None:
+    """A poll counts the updated tags that point to another image; a first listing moves none."""
+    jobs = [Job(Repository("swr", "team/a"), scripted, timedelta(minutes=5))]
+    for tags in (
+        [Tag("x", "sha256:1"), Tag("y", "sha256:1")],
+        [Tag("x", "sha256:2"), Tag("y", "sha256:1", size=5)],
+    ):
+        scripted.then(*tags)
+        (result,) = run_once(jobs, store, {"swr": LanePool(1)})
+    assert (result.updated, result.moved, result.first) == (2, 1, False)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -94,6 +96,41 @@ def error_line(finished: Finished, status: int) -> str:
     (line,) = finished.stderr.splitlines()
     assert line.startswith("tagsync: ")
     return line
+
+
+def run_on_terminal(
+    *arguments: object, cwd: Path, columns: int = 80, **variables: str
+) -> tuple[int, str]:
+    """Run tagsync on a terminal of its own; return its exit status and all that it wrote."""
+    terminal, end = pty.openpty()
+    variables = {"TERM": "xterm-256color", "COLUMNS": str(columns), **variables}
+    try:
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=cwd,
+            env=environment(**variables),
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        )
+        os.close(end)
+        written = read_terminal(terminal)
+        return process.wait(30), written.replace("\r\n", "\n")
+    finally:
+        os.close(terminal)
+
+
+def screen(written: str) -> list[str]:
+    """Return the lines that a terminal shows: without colours and erased lines."""
+    lines = [""]
+    for part in re.split(r"(\r\x1b\[2K|\n)", re.sub(r"\x1b\[[\d;]*m", "", written)):
+        if part == "\n":
+            lines.append("")
+        elif part == "\r\x1b[2K":
+            lines[-1] = ""
+        else:
+            lines[-1] += part
+    return lines
 
 
 def read_terminal(descriptor: int) -> str:

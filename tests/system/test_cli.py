@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import shlex
 import signal
@@ -28,7 +27,6 @@ from tests.support.commands import (
     error_line,
     events_named,
     events_of,
-    read_terminal,
     rows_of,
     run_command,
     start,
@@ -249,7 +247,9 @@ def test_dry_run_changes_no_byte(swr: Emulator, tmp_path: Path) -> None:
     finished = tagsync("sync", "--dry-run", "--format", "json", cwd=tmp_path)
     (row,) = rows_of(finished)
     assert (finished.returncode, row["added"], row["updated"]) == (0, 1, 1)
-    assert not events_named(events_of(finished), "tag.")
+    events = events_of(finished)
+    assert [event["event"] for event in events] == ["sync.finished"]
+    assert all(event["dry_run"] is True for event in events)
     assert database.read_bytes() == before
     log = tmp_path / "tagsync.db-wal"
     assert not log.exists() or log.stat().st_size == 0
@@ -442,16 +442,53 @@ def test_every_format_has_the_same_columns(
 
 
 def test_pass_has_the_same_columns_in_every_format(swr: Emulator, tmp_path: Path) -> None:
-    """The row of a pass has the documented columns in every format."""
+    """The row of a pass has the documented columns in every format of data."""
     swr.push("team/api", "v1", "one")
     configure(tmp_path, swr.url, "team/api")
     shown = {
-        output_format: tagsync("sync", "--dry-run", "--format", output_format, cwd=tmp_path).stdout
-        for output_format in ("table", "jsonl", "csv")
+        output_format: tagsync("sync", "--format", output_format, cwd=tmp_path).stdout
+        for output_format in ("json", "jsonl", "csv")
     }
-    assert shown["table"].splitlines()[0].split() == SYNC_COLUMNS
+    assert [list(row) for row in json.loads(shown["json"])] == [SYNC_COLUMNS]
     assert list(json.loads(shown["jsonl"])) == SYNC_COLUMNS
     assert shown["csv"].splitlines()[0].split(",") == SYNC_COLUMNS
+
+
+def test_dry_run_is_marked_in_every_format(swr: Emulator, tmp_path: Path) -> None:
+    """The rows of a dry run have the columns of a pass, a mark, and the expected changes."""
+    swr.push("team/api", "v1", "one")
+    digest = swr.push("team/api", "v2", "two")
+    configure(tmp_path, swr.url, "team/api")
+    assert tagsync("sync", cwd=tmp_path).returncode == 0
+    swr.delete("team/api", "v2")
+    columns = [*SYNC_COLUMNS, "dry_run", "changes"]
+    texts = {
+        output_format: tagsync("sync", "--dry-run", "--format", output_format, cwd=tmp_path).stdout
+        for output_format in ("json", "jsonl", "csv", "table")
+    }
+    (row,) = json.loads(texts["json"])
+    assert list(row) == columns
+    assert row["dry_run"] is True
+    (change,) = row["changes"]
+    assert change["fields"]["digest"] == [digest, None]
+    assert change == {
+        "fields": change["fields"],
+        "tag": "v2",
+        "kind": "deleted",
+        "moved": False,
+        "old_digest": digest,
+        "new_digest": None,
+    }
+    assert json.loads(texts["jsonl"]) == row
+    (cells,) = csv.DictReader(io.StringIO(texts["csv"]))
+    assert (list(cells), cells["dry_run"]) == (columns, "yes")
+    assert json.loads(cells["changes"]) == row["changes"]
+    name, line, summary, remark = texts["table"].splitlines()
+    assert name == "swr/team/api"
+    assert line.split() == ["would", "delete", "v2", digest[7:19]]
+    assert summary.startswith("dry run: 1 repository in ")
+    assert summary.endswith(": 1 would change (-1 tags)")
+    assert remark == "nothing was recorded, because this was a dry run"
 
 
 def test_pattern_selects_repositories(recorded: Path) -> None:
@@ -651,36 +688,6 @@ def test_concurrent_passes_record_everything_once(swr: Emulator, tmp_path: Path)
 
 
 # --- terminals -----------------------------------------------------------------------------------
-
-
-def test_progress_goes_to_standard_error(swr: Emulator, tmp_path: Path) -> None:
-    """On a terminal the table goes to stdout, progress and log go to stderr."""
-    swr.push("team/api", "v1", "one")
-    configure(tmp_path, swr.url, "team/api")
-    out, out_end = pty.openpty()
-    err, err_end = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            command("sync"),
-            cwd=tmp_path,
-            env=environment(TERM="xterm-256color", COLUMNS="120"),
-            stdin=out_end,
-            stdout=out_end,
-            stderr=err_end,
-        )
-        os.close(out_end)
-        os.close(err_end)
-        result, progress = read_terminal(out), read_terminal(err)
-        assert process.wait(30) == 0
-    finally:
-        os.close(out)
-        os.close(err)
-    assert "swr/team/api" in result
-    assert "\x1b[?25l" in progress
-    assert "\x1b[2K" in progress
-    assert "repository.baselined" in progress
-    assert not re.search(r"\x1b\[(\?25|\d*[AKJ])", result)
-    assert "repository.baselined" not in result
 
 
 # --- storage problems -----------------------------------------------------------------------------
