@@ -73,3 +73,10 @@ def test_held_listings_agree_across_midnight(poll_at: PollAt, query: Query) -> N
     poll_at(midnight - 5)
     poll_at(midnight)
     assert query("SELECT outcome FROM observations ORDER BY id") == [("ok",), ("held",), ("ok",)]
+
+
+def test_another_result_at_the_same_moment_is_a_row(poll_at: PollAt, run_query: RunQuery) -> None:
+    """Runs that touch are one row only if their results are the same."""
+    poll_at(0, "a")
+    poll_at(0, fails=True)
+    assert [row["state"] for row in run_query("coverage", ())] == ["looking", "failed"]

@@ -15,6 +15,7 @@ from tagsync.database.hash_chain import (
     REPOSITORY_COLUMNS,
     link_observation,
 )
+from tagsync.database.outcomes import Damaged
 from tagsync.database.store import Store
 from tagsync.errors import DamagedRecord, Unreachable
 from tagsync.models import Repository
@@ -275,3 +276,23 @@ def test_damaged_observations_are_only_logged(
     poll_on(3, "12:05")
     assert query("SELECT count(*) FROM observations") == [(1,)]
     assert [entry["event"] for entry in logged][-1] == "sync.failed"
+
+
+def test_damage_is_recorded_in_order_if_the_clock_was_set_back(
+    poll_on: PollAt, database: Path, query: Query
+) -> None:
+    """A damaged poll is not recorded before the newest observation."""
+    poll_on(3, "12:00")
+    tamper(database, "UPDATE repositories SET version = 7")
+    poll_on(3, "11:00")
+    assert query("SELECT first_at, last_at FROM observations WHERE reasons = 'damaged'") == [
+        (at(3, "12:00"), at(3, "12:00"))
+    ]
+
+
+def test_damage_without_a_row_of_the_repository_records_nothing(store: Store, query: Query) -> None:
+    """A failure of a repository that has no row has nothing to belong to."""
+    damage = Damaged("change 1", at(3, "12:00"))
+    store.record_damage(Repository("swr", "team/new"), damage, timedelta(minutes=5))
+    assert query("SELECT count(*) FROM observations") == [(0,)]
+    assert query("SELECT count(*) FROM repositories") == [(0,)]
