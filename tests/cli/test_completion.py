@@ -7,18 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from tagsync import cli
 from tests.support.commands import configure, contents, environment, tagsync
 from tests.support.record import insert_names
 
 pytestmark = pytest.mark.processes
 
 HOSTILE = ("$(touch pwned)", "a;touch pwned", "*", "a b", "`touch pwned`")
-COMMANDS = [
-    *("sync", "run", "check", "init", "config", "status", "tags", "log", "diff", "find"),
-    *("coverage", "verify", "web", "demo", "completion"),
-]
+COMMANDS = cli.tagsync.list_commands(click.Context(cli.tagsync))
 QUIET = {"PS1": "", "TERM": "dumb", "HISTFILE": ""}
 
 
