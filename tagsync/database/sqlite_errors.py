@@ -22,6 +22,9 @@ _SENTENCES: Final = {
     "SQLITE_CORRUPT": "{path} is damaged ({error}): restore it from a backup",
     "SQLITE_NOTADB": "{path} is not a SQLite database: set store.path to a file of tagsync's own",
 }
+_NOT_UTF_8: Final = "Could not decode to UTF-8"
+"""The beginning of the message of the module sqlite3 about a text that is not UTF-8."""
+
 _KINDS: Final = {
     "SQLITE_BUSY": DatabaseLocked,
     "SQLITE_NOTADB": UnusableDatabase,
@@ -40,7 +43,8 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
     Raises:
         UnusableDatabase: If the file is not a database, or cannot be opened.
         DatabaseLocked: If another process holds the lock for too long.
-        DamagedRecord: If a row could not be decoded. This function adds the path of the file.
+        DamagedRecord: If a row could not be decoded, or a text is not UTF-8. This function adds the
+            path of the file.
         StoreError: For every other error of SQLite.
     """
     try:
@@ -49,6 +53,8 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         error.path = path
         raise
     except sqlite3.Error as error:
+        if str(error).startswith(_NOT_UTF_8):
+            raise DamagedRecord(truncate(str(error)), path) from error
         if path.is_dir():
             sentence = f"{path} is a folder: set store.path to a file in it"
             raise UnusableDatabase(sentence) from error

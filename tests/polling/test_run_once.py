@@ -84,8 +84,10 @@ def test_failed_repository_does_not_stop_the_pass(
     [
         ("tags SET digest = 'sha256:forged'", "repository_id = 2"),
         ("repositories SET last_complete_at = 'never'", "id = 2"),
+        ("repositories SET listing_hash = CAST(X'ff' AS TEXT)", "id = 2"),
+        ("tags SET digest = CAST(X'ff' AS TEXT)", "repository_id = 2"),
     ],
-    ids=["found while recording", "found before polling"],
+    ids=["found while recording", "found before polling", "not UTF-8", "not UTF-8 in tags"],
 )
 def test_damaged_record_fails_alone(
     altered: str,
