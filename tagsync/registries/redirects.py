@@ -64,7 +64,6 @@ def next_hop(response: httpx.Response, endpoint: httpx.URL) -> httpx.URL:
     here = url.copy_with(query=None)
     try:
         target = url.join(response.headers["Location"]).copy_with(fragment=None)
-        _ = target.host  # raises an error if it is not a valid name
     except (httpx.InvalidURL, ValueError) as error:
         raise MalformedResponse(f"{here} redirects to something that is not a URL") from error
     reason = _refusal(url, target, endpoint)

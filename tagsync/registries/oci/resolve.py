@@ -266,9 +266,11 @@ class Resolver:
     def _resolve_by_head(self, repository: str, tag: str, cost: Cost) -> Image | None:
         """Return the image of a tag, or None if the registry answers 404.
 
-        The answer to the HEAD request counts only if it states one digest, and not for a manifest
-        of schema 1: some registries sign it anew in each answer, so that its digest changes.
-        Otherwise, or if the registry does not allow HEAD, the manifest is fetched and hashed.
+        The answer to the HEAD request counts only if it states one digest. Otherwise, or if the
+        registry does not allow HEAD, the manifest is fetched and hashed.
+
+        A manifest of schema 1 is fetched, too, because some registries sign it anew in each answer,
+        so that the stated digest changes. If it cannot be hashed, the stated digest counts.
         """
         try:
             path = f"/v2/{repository}/manifests/{tag}"
@@ -280,8 +282,11 @@ class Resolver:
                 raise
             return self._resolve_by_get(repository, tag, cost)
         digest = _stated_digest(answer)
-        if digest is None or _media_type(answer) in manifests.SCHEMA_1_MEDIA_TYPES:
+        if digest is None:
             return self._resolve_by_get(repository, tag, cost)
+        if _media_type(answer) in manifests.SCHEMA_1_MEDIA_TYPES:
+            with suppress(MalformedResponse):
+                return self._resolve_by_get(repository, tag, cost)
         self._note_rate_limit(answer)
         return _image(digest, answer)
 

@@ -41,7 +41,9 @@ def test_unsafe_realm_gets_no_request(realm: str, credential: Credential, opened
         sent.append(request.headers.get("Authorization"))
         return httpx.Response(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
 
-    assert isinstance(refusal(opened(handler, credential)), MalformedResponse)
+    error = refusal(opened(handler, credential))
+    assert isinstance(error, MalformedResponse)
+    assert "as its token server" in str(error)
     assert sent == [None]
 
 

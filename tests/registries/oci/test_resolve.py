@@ -210,6 +210,18 @@ def test_digest_of_a_signed_manifest_by_head_does_not_count(states_get: bool) ->
         assert listing(ask(fake)).tags["v1"].digest == digest_of(payload)
 
 
+def test_digest_of_an_unreadable_schema_1_manifest_is_that_of_head() -> None:
+    """If the body of a schema 1 manifest cannot be hashed, the digest that HEAD states counts."""
+    fake = Fake({"v1": b"{}"})
+    stated = digest_of(b"old")
+    fake.headers = {
+        "Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "Docker-Content-Digest": stated,
+    }
+    found = listing(ask(fake))
+    assert (found.tags["v1"].digest, found.failed) == (stated, {})
+
+
 def test_schema_1_manifest_is_stored_without_signature() -> None:
     """Of a schema 1 manifest, the bytes that hash to its digest are stored."""
     payload, body = signed("v1", "any")
