@@ -446,14 +446,10 @@ def _make_mishap(kind: Fault, random: Random, latency: float, now: datetime) -> 
     match kind:
         case Fault.LATENCY:
             mishap = Mishap(delay=share * latency)
-        case Fault.STALL:
-            mishap = Mishap(delivery=Delivery(0.0, stalls=True))
-        case Fault.STALL_MIDWAY:
-            mishap = Mishap(delivery=Delivery(share, stalls=True))
-        case Fault.DROP:
-            mishap = Mishap(delivery=Delivery(0.0))
-        case Fault.HALF_SENT:
-            mishap = Mishap(delivery=Delivery(share))
+        case Fault.STALL | Fault.DROP:
+            mishap = Mishap(delivery=Delivery(0.0, stalls=kind is Fault.STALL))
+        case Fault.STALL_MIDWAY | Fault.HALF_SENT:
+            mishap = Mishap(delivery=Delivery(share, stalls=kind is Fault.STALL_MIDWAY))
         case Fault.TRUNCATED:
             mishap = Mishap(body_share=share)
         case Fault.WRONG_BODY:
