@@ -27,6 +27,9 @@ LIE_RATE: Final = 0.25
 STALE_RATE: Final = 0.1
 """The rates of lies and of stale states per page of a tag list."""
 
+NO_TOTAL_RATE: Final = 0.15
+"""The rate of pages of ``paged`` without a total."""
+
 FRONT_RATES: Final = {"paged": 0.1, "bare": 0.1, "oci": 0.04}
 """The rate of the front server's tricks per request."""
 
@@ -344,10 +347,10 @@ def _state_of(row: TagRow | str) -> State:
 
 
 def _faults(seed: str, registry: str) -> Faults:
-    mishaps = [kind for kind in MISHAPS if kind is not Fault.NO_TOTAL or registry == "paged"]
+    mishaps = [kind for kind in MISHAPS if kind is not Fault.NO_TOTAL]
     lies = OCI_LIES if registry == "oci" else LIES
     rates = {str(kind): MISHAP_RATES[registry] / len(mishaps) for kind in mishaps}
     rates |= {str(kind): LIE_RATE / len(lies) for kind in lies}
-    rates[Fault.STALE] = STALE_RATE
+    rates |= {Fault.STALE: STALE_RATE, Fault.NO_TOTAL: NO_TOTAL_RATE}
     # tagsync must believe a lie told twice in a row, so each lie waits for an honest listing.
     return Faults(rates, seed=f"{seed} {registry}", latency=0.2, honest=None)
