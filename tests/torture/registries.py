@@ -35,7 +35,7 @@ FRONT_RATES: Final = {"paged": 0.1, "bare": 0.1, "oci": 0.04}
 
 PAGE: Final = 10
 
-KEEPS_STATES: Final = 5
+KEEPS_STATES: Final = 20
 """How many changes a stale replica may be behind."""
 
 HOLDS_STALE: Final[frozenset[str]] = frozenset()
