@@ -23,8 +23,8 @@ from tests.torture.truth import Journal, Served, State
 MISHAP_RATES: Final = {"paged": 0.25, "bare": 0.25, "oci": 0.08}
 """The rate of mishaps per request. A listing of ``oci`` needs a request for each tag."""
 
-LIE_RATE: Final = 0.25
-STALE_RATE: Final = 0.1
+LIE_RATE: Final = 0.2
+STALE_RATE: Final = 0.25
 """The rates of lies and of stale states per page of a tag list."""
 
 NO_TOTAL_RATE: Final = 0.15
@@ -54,7 +54,7 @@ _TOKEN: Final = "made-up-token-of-the-journal"
 
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
-SIZES: Final = {"paged": (3, 11, 24, 40), "bare": (3, 11, 14, 31), "oci": (2, 7, 12)}
+SIZES: Final = {"paged": (3, 9, 24, 40), "bare": (3, 9, 14, 31), "oci": (2, 6, 12)}
 """The initial number of tags of each repository, by registry."""
 
 CONFIG: Final = """\
