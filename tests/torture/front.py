@@ -77,7 +77,8 @@ class Front:
         self._upstream = respond
         self._rate = rate
         self._random = Random(seed)
-        self._requested: list[Trick] = []
+        self._requested: Trick | None = None
+        self._skip = 0
         self._remembered: dict[tuple[str, str], Answer] = {}
         self._lock = Lock()
         self._server = Server(("127.0.0.1", 0), self._respond, utc_now)
@@ -98,10 +99,15 @@ class Front:
         self._server.server_close()
         self._server.close_connections()
 
-    def next(self, trick: Trick) -> None:
-        """Play a trick on the next request for which it is possible."""
+    def next(self, trick: Trick, *, skip: int = 0) -> None:
+        """Play a trick once, on the first request for which it is possible.
+
+        Args:
+            trick: The trick. It replaces one that was requested before and not played yet.
+            skip: The number of requests that are passed on before.
+        """
         with self._lock:
-            self._requested.append(trick)
+            self._requested, self._skip = trick, skip
 
     def _respond(self, request: Request) -> Answer:
         if request.path == "/login":
@@ -127,15 +133,22 @@ class Front:
 
         None if no trick is played.
         """
-        drawn = self._random.choice(list(Trick)) if self._random.random() < self._rate else None
-        for trick in [*self._requested, *([drawn] if drawn else [])]:
-            effect = self._own_answer(trick, request) or self._effect(trick, request)
-            if effect is not None:
-                self.counts[trick] += 1
-                if trick in self._requested:
-                    self._requested.remove(trick)
-                return effect
-        return None
+        trick = self._draw()
+        if trick is None:
+            return None
+        effect = self._own_answer(trick, request) or self._effect(trick, request)
+        if effect is not None:
+            self.counts[trick] += 1
+            self._requested = None if trick is self._requested else self._requested
+        return effect
+
+    def _draw(self) -> Trick | None:
+        """Return the requested trick, or else a random one, or None."""
+        if self._requested is None:
+            is_due = self._random.random() < self._rate
+            return self._random.choice(list(Trick)) if is_due else None
+        self._skip -= 1
+        return self._requested if self._skip < 0 else None
 
     def _own_answer(self, trick: Trick, request: Request) -> Answer | None:
         """Return the front server's own answer, or None if the trick needs the registry's."""
