@@ -16,6 +16,9 @@ from tests.support.docker_registry import OCI_MANIFEST
 
 OK: Final = 200
 
+LASTS: Final = 4
+"""The maximum number of requests on which a random trick is played in a row, where possible."""
+
 HTML: Final = b"<!doctype html><html><body><h1>We will be back soon</h1></body></html>"
 LOGIN: Final = b"<!doctype html><html><body><form action=/login><input name=user></form></html>"
 
@@ -68,8 +71,7 @@ class Front:
 
         Args:
             respond: The registry: returns the answer to a request.
-            rate: The probability that a trick is played on a request, if the one that is drawn is
-                possible.
+            rate: The probability that a trick begins with a request.
             seed: The seed of the tricks.
         """
         self.on = True
@@ -79,6 +81,8 @@ class Front:
         self._random = Random(seed)
         self._requested: Trick | None = None
         self._skip = 0
+        self._drawn: Trick | None = None
+        self._lasts = 0
         self._remembered: dict[tuple[str, str], Answer] = {}
         self._lock = Lock()
         self._server = Server(("127.0.0.1", 0), self._respond, utc_now)
@@ -143,12 +147,19 @@ class Front:
         return effect
 
     def _draw(self) -> Trick | None:
-        """Return the requested trick, or else a random one, or None."""
-        if self._requested is None:
+        """Return the requested trick, or else a random one, or None.
+
+        A random trick lasts for a few requests, as a front server's trouble does.
+        """
+        if self._requested is not None:
+            self._skip -= 1
+            return self._requested if self._skip < 0 else None
+        self._lasts -= 1
+        if self._lasts < 0:
             is_due = self._random.random() < self._rate
-            return self._random.choice(list(Trick)) if is_due else None
-        self._skip -= 1
-        return self._requested if self._skip < 0 else None
+            self._drawn = self._random.choice(list(Trick)) if is_due else None
+            self._lasts = self._random.randint(0, LASTS - 1) if is_due else 0
+        return self._drawn
 
     def _own_answer(self, trick: Trick, request: Request) -> Answer | None:
         """Return the front server's own answer, or None if the trick needs the registry's."""

@@ -30,8 +30,8 @@ STALE_RATE: Final = 0.25
 NO_TOTAL_RATE: Final = 0.15
 """The rate of pages of ``paged`` without a total."""
 
-FRONT_RATES: Final = {"paged": 0.1, "bare": 0.1, "oci": 0.04}
-"""The rate of the front server's tricks per request."""
+FRONT_RATES: Final = {"paged": 0.04, "bare": 0.04, "oci": 0.02}
+"""The rate per request at which tricks of the front server begin."""
 
 PAGE: Final = 10
 
