@@ -80,6 +80,7 @@ class Front:
         self._rate = rate
         self._random = Random(seed)
         self._requested: Trick | None = None
+        self._times = 0
         self._skip = 0
         self._drawn: Trick | None = None
         self._lasts = 0
@@ -103,15 +104,16 @@ class Front:
         self._server.server_close()
         self._server.close_connections()
 
-    def next(self, trick: Trick, *, skip: int = 0) -> None:
-        """Play a trick once, on the first request for which it is possible.
+    def next(self, trick: Trick, *, times: int = 1, skip: int = 0) -> None:
+        """Play a trick on the next requests for which it is possible.
 
         Args:
-            trick: The trick. It replaces one that was requested before and not played yet.
+            trick: The trick. It replaces one that was requested before.
+            times: The number of requests on which it is played.
             skip: The number of requests that are passed on before.
         """
         with self._lock:
-            self._requested, self._skip = trick, skip
+            self._requested, self._times, self._skip = trick, times, skip
 
     def _respond(self, request: Request) -> Answer:
         if request.path == "/login":
@@ -143,7 +145,7 @@ class Front:
         effect = self._own_answer(trick, request) or self._effect(trick, request)
         if effect is not None:
             self.counts[trick] += 1
-            self._requested = None if trick is self._requested else self._requested
+            self._times -= 1
         return effect
 
     def _draw(self) -> Trick | None:
@@ -151,7 +153,7 @@ class Front:
 
         A random trick lasts for a few requests, as a front server's trouble does.
         """
-        if self._requested is not None:
+        if self._requested is not None and self._times > 0:
             self._skip -= 1
             return self._requested if self._skip < 0 else None
         self._lasts -= 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -46,16 +47,16 @@ def world(request: pytest.FixtureRequest, connect: Callable[..., Registry]) -> I
 def test_trick_never_becomes_history(
     trick: Trick, world: World, store: Store, query: Callable[..., list[Any]]
 ) -> None:
-    """Whichever request of a poll a front server spoils, only true moves are recorded."""
+    """Whichever requests of a poll a front server spoils, only true moves are recorded."""
     pushed = [world.registry.push("team/api", "v1", "first")]
     world.registry.push("team/api", "v2", "two")
     world.registry.push("team/web", "v1", "another")
     for job in (world.web, world.api):
         assert poll(job, store).outcome == "ok"
     assert world.api.registry.list_repositories(["team/*"]) == {"team/api", "team/web"}
-    for position in range(POSITIONS):
-        pushed.append(world.registry.push("team/api", "v1", f"build {position}"))
-        world.front.next(trick, skip=position)
+    for position, times in product(range(POSITIONS), (1, 2)):
+        pushed.append(world.registry.push("team/api", "v1", f"build {position} {times}"))
+        world.front.next(trick, times=times, skip=position)
         poll(world.api, store)
         poll(world.web, store)
     world.front.on = False
