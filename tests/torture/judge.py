@@ -97,10 +97,12 @@ class Log(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A power cut: the newest change that survived it, and its hash."""
+    """A power cut: the heads of both chains that survived it."""
 
     change_id: int
     head: str
+    ended: int = 0
+    observations_head: str = GENESIS
 
 
 class Evidence(NamedTuple):
@@ -462,11 +464,13 @@ def _rewritten(
                 yield f"{log.name} tells of another history: {event}"
             if ended.get(event["ended"]) != event["observations_head"]:
                 yield f"{log.name} tells of other observations: {event}"
-    last = 0
+    last = Cut(0, GENESIS)
     for cut in evidence.cuts:
-        if heads.get(cut.change_id) != cut.head or cut.change_id < last:
-            yield f"what survived a power cut is not in the history: {cut}, after change {last}"
-        last = cut.change_id
+        found = heads.get(cut.change_id), ended.get(cut.ended)
+        grown = cut.change_id >= last.change_id and cut.ended >= last.ended
+        if found != (cut.head, cut.observations_head) or not grown:
+            yield f"what survived a power cut is not in the record: {cut}, after {last}"
+        last = cut
 
 
 def _clocks_blamed(evidence: Evidence) -> Iterator[str]:

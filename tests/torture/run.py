@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tagsync.audit.verify import verify
 from tagsync.database.connection import Connection, reading
-from tagsync.database.hash_chain import GENESIS, Head, read_head
+from tagsync.database.hash_chain import GENESIS, read_heads
 from tagsync.errors import StoreError
 from tests.torture.judge import HEADS, Cut, Evidence, Log, judge
 from tests.torture.power import Disk
@@ -166,24 +166,28 @@ class _Run:
         """Kill all processes, undo what was not synced, and check what is left."""
         self._kill_all()
         events = [event for log in self._logs() for event in _complete_events(log)]
-        written = self._head()
+        written = self._heads()
         self._disk.cut_power()
-        survived = self._head()
+        survived = self._heads()
         self._cuts.append(survived)
         self._undone += written.change_id - survived.change_id
         # An honest listing that allowed the next lie may be undone.
         self.registries.suspend_lies()
-        heads = {event["head"] for event in events if event["event"] in HEADS}
+        logged = [event for event in events if event["event"] in HEADS]
+        heads = {event[name] for event in logged for name in ("head", "observations_head")}
         with self._reading() as db:
             for row in verify(db, heads) if db else [{"result": "fault"}] * bool(heads - {GENESIS}):
                 if row["result"] == "fault":
                     self._wrong.append(f"verify finds after power cut {len(self._cuts)}: {row}")
 
-    def _head(self) -> Cut:
-        """Return the newest change in the database."""
+    def _heads(self) -> Cut:
+        """Return the heads of both chains in the database."""
         with self._reading() as db:
-            head = read_head(db) if db else Head(0, GENESIS)
-        return Cut(head.change_id, head.hash)
+            if db is None:
+                return Cut(0, GENESIS)
+            heads = read_heads(db)
+        ended, observations_head = heads.observations.ended, heads.observations.hash
+        return Cut(heads.changes.change_id, heads.changes.hash, ended, observations_head)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection | None]:
@@ -229,8 +233,11 @@ class _Run:
             "SELECT registry || '/' || name, last_complete_at FROM repositories"
             " WHERE last_complete_at IS NOT NULL"
         )
-        with self._reading() as db:
-            rows = db.execute(query).fetchall() if db else []
+        try:
+            with self._reading() as db:
+                rows = db.execute(query).fetchall() if db else []
+        except StoreError:  # a process wrote meanwhile
+            return {}
         return {name: datetime.fromisoformat(at) for name, at in rows}
 
     def _run_alone(self, command: str, log: str) -> int:

@@ -299,7 +299,8 @@ def test_surviving_change_may_not_be_undone(evidence: Evidence) -> None:
 def test_logged_head_is_never_undone(evidence: Evidence) -> None:
     """A head that was logged must be in the history, whatever the power cut undid."""
     undone = with_undone(evidence)
-    text = undone.logs[0].text + PASS.replace('"change_id": 5', '"change_id": 6')
+    line = PASS.replace('"change_id": 0', '"change_id": 6').replace("OBSERVATIONS", "0" * 64)
+    text = undone.logs[0].text + line
     logs = [undone.logs[0]._replace(text=text), *undone.logs[1:]]
     (found,) = judge(undone._replace(logs=logs))
     assert "another history" in found
@@ -307,7 +308,7 @@ def test_logged_head_is_never_undone(evidence: Evidence) -> None:
 
 @pytest.mark.parametrize("ids", [(5, 4), (4, None)])
 def test_what_survived_a_power_cut_stays(ids: tuple[int, ...], evidence: Evidence) -> None:
-    """What survived a power cut is in the history, and no later one undoes it."""
+    """What survived a power cut is in the record, and no later one undoes it."""
     cuts = [cut(evidence, number) if number else Cut(5, "f" * 64) for number in ids]
     logs = [log._replace(cuts=2) for log in evidence.logs]
     (found,) = judge(evidence._replace(cuts=cuts, logs=logs))
