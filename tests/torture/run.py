@@ -27,7 +27,7 @@ SLOTS: Final = ("run", "sync", "sync")
 
 OPERATIONS_PER_SECOND: Final = 25.0
 
-POWER: Final = (2.5, 5.0)
+POWER: Final = (3.5, 6.5)
 """The shortest and the longest time between two power cuts, in seconds."""
 
 _STEP: Final = 0.002
