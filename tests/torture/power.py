@@ -9,7 +9,9 @@ that was removed is there again unless the folder was synced afterwards.
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 from shutil import copyfile, rmtree
 from typing import Final
 
@@ -22,6 +24,42 @@ for path in sys.argv[1:]:
     os.fsync(descriptor)
     os.close(descriptor)
 """
+
+
+BETWEEN: Final = (3.5, 6.5)
+"""The shortest and the longest time between two power cuts, in seconds."""
+
+LONGEST_WAIT: Final = 2.0
+"""How long a power cut waits for a head in a log, in seconds."""
+
+
+class Outages:
+    """When the power is cut: at random, and two out of three times as soon as a head is logged."""
+
+    def __init__(self, random: Random, now: float) -> None:
+        """Plan the first power cut.
+
+        Args:
+            random: Determines the times.
+            now: The time of a monotonic clock, in seconds.
+        """
+        self._random = random
+        self.plan(now)
+
+    def plan(self, now: float) -> None:
+        """Plan the next power cut."""
+        self._at = now + self._random.uniform(*BETWEEN)
+        self._waits = LONGEST_WAIT if self._random.random() < 2 / 3 else 0.0
+        self._heads: int | None = None
+
+    def is_due(self, now: float, logs: Iterable[Path]) -> bool:
+        """Return whether to cut the power now, given the logs of the running processes."""
+        if now < self._at:
+            return False
+        heads = sum(log.read_bytes().count(b'"head": ') for log in logs)
+        if self._heads is None:
+            self._heads = heads
+        return heads > self._heads or now >= self._at + self._waits
 
 
 class Disk:

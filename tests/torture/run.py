@@ -18,7 +18,7 @@ from tagsync.database.connection import Connection, reading
 from tagsync.database.hash_chain import GENESIS, read_heads
 from tagsync.errors import StoreError
 from tests.torture.judge import HEADS, Cut, Evidence, Log, judge
-from tests.torture.power import Disk
+from tests.torture.power import Disk, Outages
 from tests.torture.processes import PATIENCE, Process, environment, random_end
 from tests.torture.registries import HOLDS_STALE, SECRETS, EmulatedRegistries
 
@@ -26,9 +26,6 @@ SLOTS: Final = ("run", "sync", "sync")
 """The commands that run side by side; each is started again after it exits."""
 
 OPERATIONS_PER_SECOND: Final = 25.0
-
-POWER: Final = (3.5, 6.5)
-"""The shortest and the longest time between two power cuts, in seconds."""
 
 _STEP: Final = 0.002
 _SHORT_STEP: Final = 0.0002
@@ -94,7 +91,7 @@ class _Run:
         """Run operations and processes side by side for a while."""
         now = time.monotonic()
         until, act_at, renew_at = now + seconds, now, now
-        cut_at = now + self._power.uniform(*POWER)
+        outages = Outages(self._power, now)
         try:
             while now < until:
                 if now >= act_at:
@@ -103,10 +100,10 @@ class _Run:
                 if now >= renew_at:
                     self._renew_lies()
                     renew_at = now + _RENEWAL
-                if now >= cut_at:
+                if outages.is_due(now, [each.log for each in self._running.values()]):
                     self._cut_power()
                     act_at = time.monotonic()
-                    cut_at = act_at + self._power.uniform(*POWER)
+                    outages.plan(act_at)
                 for slot in range(len(SLOTS)):
                     self._tend(slot)
                 waiting = any(each.waits_for_a_write for each in self._running.values())
