@@ -14,9 +14,8 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from tagsync.audit.verify import verify
-from tagsync.database.connection import Connection, reading
+from tagsync.database.connection import Connection
 from tagsync.database.hash_chain import GENESIS, read_heads
-from tagsync.errors import StoreError
 from tests.torture.judge import HEADS, Cut, Evidence, Log, judge
 from tests.torture.power import Disk, Outages
 from tests.torture.processes import PATIENCE, Process, environment, random_end
@@ -190,15 +189,19 @@ class _Run:
     def _reading(self) -> Iterator[Connection | None]:
         """Open the database, or yield `None` if tagsync has not set it up yet.
 
-        It is opened read-only: otherwise this process, whose syncs are not kept, might checkpoint.
+        The connection is read-only: otherwise this process, whose syncs are not kept, might change
+        the files, by a checkpoint or by rolling back a journal.
         """
+        uri = f"{self._database.as_uri()}?mode=ro"
         with ExitStack() as stack:
             try:
-                db = stack.enter_context(reading(self._database))
-            except StoreError:
-                yield None
-                return
-            yield db
+                db = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+                stack.enter_context(closing(db))
+                db.execute("BEGIN")
+                (application_id,) = db.execute("PRAGMA application_id").fetchone()
+            except sqlite3.Error:
+                application_id = 0
+            yield db if application_id else None
 
     def _tend(self, slot: int) -> None:
         """End the process of a slot if it is due; start a new one if it has exited."""
@@ -230,11 +233,8 @@ class _Run:
             "SELECT registry || '/' || name, last_complete_at FROM repositories"
             " WHERE last_complete_at IS NOT NULL"
         )
-        try:
-            with self._reading() as db:
-                rows = db.execute(query).fetchall() if db else []
-        except StoreError:  # a process wrote meanwhile
-            return {}
+        with self._reading() as db:
+            rows = db.execute(query).fetchall() if db else []
         return {name: datetime.fromisoformat(at) for name, at in rows}
 
     def _run_alone(self, command: str, log: str) -> int:
