@@ -26,6 +26,9 @@ SLOTS: Final = ("run", "sync", "sync")
 
 OPERATIONS_PER_SECOND: Final = 25.0
 
+CALM: Final = 3.0
+"""How many seconds before the end of a run no power is cut, so that something is recorded."""
+
 _STEP: Final = 0.002
 _SHORT_STEP: Final = 0.0002
 _RENEWAL: Final = 0.05
@@ -99,7 +102,8 @@ class _Run:
                 if now >= renew_at:
                     self._renew_lies()
                     renew_at = now + _RENEWAL
-                if outages.is_due(now, [each.log for each in self._running.values()]):
+                logs = [each.log for each in self._running.values()]
+                if now < until - CALM and outages.is_due(now, logs):
                     self._cut_power()
                     act_at = time.monotonic()
                     outages.plan(act_at)
