@@ -96,6 +96,9 @@ def connect_beside(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Connection
 def connect_for_reading(path: Path) -> Connection:
     """Open a database read-only.
 
+    If a process was killed while it created or migrated the database, its journal is rolled back
+    first, unless this user cannot write to the database.
+
     Raises:
         UnusableDatabase: If the file is not a database, or belongs to another program or to a
             newer tagsync.
@@ -103,6 +106,7 @@ def connect_for_reading(path: Path) -> Connection:
     """
     with translate_sqlite_errors(path):
         _check_readable(path)
+        _roll_back_journal(path)
         # To read a WAL, SQLite creates a file beside the database. Without the permission for that,
         # it can only read a database that no process has open.
         immutable = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
@@ -119,7 +123,7 @@ def reading(path: Path) -> Iterator[Connection]:
 
     This creates no file. If another process has the database open, SQLite also reads that process's
     WAL. Otherwise SQLite opens the file as immutable, and an error is raised if the file changes
-    meanwhile.
+    meanwhile. A journal is rolled back first, as in `connect_for_reading`.
 
     Raises:
         UnusableDatabase: If the file is not a database, or belongs to another program or to a
@@ -128,6 +132,7 @@ def reading(path: Path) -> Iterator[Connection]:
     """
     with translate_sqlite_errors(path):
         _check_readable(path)
+        _roll_back_journal(path)
         endings = ("-wal", "-journal")
         immutable = not any(_has_content(Path(f"{path}{ending}")) for ending in endings)
         has_shm = Path(f"{path}-shm").exists()
@@ -162,6 +167,17 @@ def _check_readable(path: Path) -> None:
         raise UnusableDatabase(
             f"{path} cannot be read by this user: check its owner and permissions"
         )
+
+
+def _roll_back_journal(path: Path) -> None:
+    """Roll back what a killed process, or a power cut, has left unfinished.
+
+    A connection that is read-only cannot do so, and reports the database as not writable. If the
+    journal belongs to a running process, this waits for it.
+    """
+    if _has_content(Path(f"{path}-journal")) and os.access(path, os.W_OK):
+        with closing(_open(str(path), uri=False)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _has_content(path: Path) -> bool:

@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from enum import StrEnum
 from random import Random
 from threading import Lock
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tagsync.clock import Clock, utc_now
 from tagsync.emulator.answers import gateway_error, registry_error
@@ -46,6 +46,7 @@ class Fault(StrEnum):
     ``busy``               409, which asks the client to retry
     ``expired``            401, and every token of the identity service becomes invalid
     ``skewed``             the server's clock is 16 min to 10 h off, also in the answer's ``Date``
+    ``no_total``           a page of a list has no ``Content-Range``, as if a proxy had removed it
     =====================  =========================================================================
 
     Lies make a tag list wrong. A client can detect each lie, or recover from it by reading the list
@@ -60,6 +61,14 @@ class Fault(StrEnum):
     ``partial``            all pages of one listing leave out the same tags
     ``emptied``            one listing has no tags at all, or one of its later pages has no rows
     ``vanished``           404, as if the repository did not exist
+    =====================  =========================================================================
+
+    One more fault of a tag list is not in `LIES`, because a client may be unable to detect it:
+
+    =====================  =========================================================================
+    ``stale``              all pages of one listing come from an earlier state of the repository,
+                           as from a replica that is behind. Possible if the server keeps earlier
+                           states: see ``keeps_states`` of `Emulator`
     =====================  =========================================================================
     """
 
@@ -78,6 +87,7 @@ class Fault(StrEnum):
     BUSY = "busy"
     EXPIRED = "expired"
     SKEWED = "skewed"
+    NO_TOTAL = "no_total"
     SHIFTED = "shifted"
     REPEATED = "repeated"
     CAPPED = "capped"
@@ -85,6 +95,7 @@ class Fault(StrEnum):
     PARTIAL = "partial"
     EMPTIED = "emptied"
     VANISHED = "vanished"
+    STALE = "stale"
 
 
 LIES: Final = (
@@ -96,9 +107,12 @@ LIES: Final = (
     Fault.EMPTIED,
     Fault.VANISHED,
 )
-"""The faults that make a tag list wrong."""
+"""The faults that make a tag list wrong so that a client can detect it, or recover from it."""
 
-MISHAPS: Final = tuple(fault for fault in Fault if fault not in LIES)
+_OF_LISTS: Final = (*LIES, Fault.STALE)
+"""All faults that make a tag list wrong."""
+
+MISHAPS: Final = tuple(fault for fault in Fault if fault not in _OF_LISTS)
 """The faults that can happen to any request."""
 
 _WRONG_BODIES: Final = (
@@ -125,6 +139,7 @@ class Mishap:
         delay: The delay of the answer, in seconds.
         body: The body to send instead of the correct body. None to send the correct body.
         body_share: The share of the body that is sent, from 0.0 to 1.0.
+        hides_total: Whether the answer lacks the header ``Content-Range``.
         delivery: How the answer is sent to the client.
     """
 
@@ -134,6 +149,7 @@ class Mishap:
     delay: float = 0.0
     body: bytes | None = None
     body_share: float = 1.0
+    hides_total: bool = False
     delivery: Delivery = COMPLETE
 
     def apply(self, answer: Answer, now: datetime) -> Answer:
@@ -143,6 +159,8 @@ class Mishap:
             body = body if self.body is None else self.body
             body = body[: int(len(body) * self.body_share)]
         headers = dict(answer.headers)
+        if self.hides_total:
+            headers.pop("Content-Range", None)
         if self.skew:
             headers["Date"] = format_datetime(now + self.skew, usegmt=True)
         return Answer(answer.status, body, headers, self.delivery)
@@ -162,6 +180,8 @@ class Lie:
         cap: The maximum number of rows of the page. None if the usual maximum applies.
         total_error: The number of rows by which the total is too high.
         vanished: Whether the server answers that the repository does not exist.
+        rows: The rows of an earlier state, by tag, which are sent instead. None for the current
+            state.
     """
 
     hidden: frozenset[str] = frozenset()
@@ -169,6 +189,12 @@ class Lie:
     cap: int | None = None
     total_error: int = 0
     vanished: bool = False
+    rows: Mapping[str, Any] | None = None
+
+    @property
+    def rest(self) -> "Lie":
+        """The lie about the remaining pages of the same listing."""
+        return Lie(hidden=self.hidden, rows=self.rows)
 
 
 TRUTH: Final = Lie()
@@ -182,11 +208,13 @@ class RecordedLie(NamedTuple):
         at: The time of the lie.
         repository: The repository, ``namespace/name``.
         kind: The fault.
+        rows: The rows of the state that the page came from, by tag, if the kind is ``stale``.
     """
 
     at: datetime
     repository: str
     kind: Fault
+    rows: Mapping[str, Any] | None = None
 
 
 class Page(NamedTuple):
@@ -198,6 +226,7 @@ class Page(NamedTuple):
         offset: The number of rows before the page.
         size: The maximum number of rows of the page. None if the server ignores paging.
         sends_total: Whether the answer has the total number of rows.
+        earlier: The rows of earlier states of the list, by tag, the oldest state first.
     """
 
     repository: str
@@ -205,6 +234,7 @@ class Page(NamedTuple):
     offset: int
     size: int | None
     sends_total: bool
+    earlier: Sequence[Mapping[str, Any]] = ()
 
     @property
     def row_count(self) -> int:
@@ -220,14 +250,13 @@ class _LastLie:
     Attributes:
         at: The time of the lie.
         kind: The fault.
-        hidden: The tags that this lie hides. The remaining pages of the same listing also leave
-            them out.
+        rest: The lie about the remaining pages of the same listing.
         listings_since: The number of listings of the repository that have begun after the lie.
     """
 
     at: datetime
     kind: Fault
-    hidden: frozenset[str]
+    rest: Lie
     listings_since: int = 0
 
 
@@ -272,7 +301,7 @@ class Faults:
                 all mishaps or of all lies add up to more than 1.
         """
         self._rates = {Fault(kind): rate for kind, rate in (rates or {}).items()}
-        for group in (MISHAPS, LIES):
+        for group in (MISHAPS, _OF_LISTS):
             chances = [self._rates.get(kind, 0.0) for kind in group]
             if min(chances) < 0 or sum(chances) > 1 + 1e-9:
                 raise ValueError(
@@ -319,6 +348,17 @@ class Faults:
         with self._lock:
             self._requested += [Fault(kind)] * times
 
+    def suspend(self, repository: str) -> None:
+        """Tell no random lie about a repository until `renew` is called with a later time.
+
+        With ``honest``, the lies begin again after this number of listings.
+
+        Args:
+            repository: The repository, ``namespace/name``.
+        """
+        with self._lock:
+            self._last_lies[repository] = _LastLie(self._clock(), Fault.STALE, TRUTH)
+
     def renew(self, repository: str, before: datetime) -> None:
         """Allow random lies about a repository again.
 
@@ -334,14 +374,16 @@ class Faults:
 
     # --- used by the emulator ---------------------------------------------------------------------
 
-    def draw_mishap(self, *, public: bool) -> Mishap:
+    def draw_mishap(self, *, public: bool, has_total: bool = True) -> Mishap:
         """Return the mishap of the next request, or `NO_MISHAP`.
 
         Args:
             public: Whether the request needs no credential. If so, the mishap is never ``expired``.
+            has_total: Whether the answer has a total. If not, the mishap is never ``no_total``.
         """
+        impossible = {Fault.EXPIRED: public, Fault.NO_TOTAL: not has_total}
         with self._lock:
-            kind = self._draw(MISHAPS, lambda kind: not (public and kind is Fault.EXPIRED))
+            kind = self._draw(MISHAPS, lambda kind: not impossible.get(kind, False))
             if kind is None:
                 return NO_MISHAP
             self.counts[kind] += 1
@@ -352,12 +394,12 @@ class Faults:
         with self._lock:
             last = self._last_lies.get(page.repository)
             if last is not None and page.offset == 0:
-                last.hidden = frozenset()
+                last.rest = TRUTH
                 last.listings_since += 1
-            if last is not None and last.hidden and self.on:
-                return self._record_lie(page, last.kind, Lie(hidden=last.hidden))
+            if last is not None and last.rest != TRUTH and self.on:
+                return self._record_lie(page, last.kind, last.rest)
             kind = self._draw(
-                LIES, lambda kind: _is_possible(kind, page), allow_random=self._may_lie(last)
+                _OF_LISTS, lambda kind: _is_possible(kind, page), allow_random=self._may_lie(last)
             )
             if kind is None:
                 return TRUTH
@@ -368,8 +410,8 @@ class Faults:
 
     def _record_lie(self, page: Page, kind: Fault, lie: Lie) -> Lie:
         now = self._clock()
-        self._last_lies[page.repository] = _LastLie(now, kind, lie.hidden)
-        self.lies.append(RecordedLie(now, page.repository, kind))
+        self._last_lies[page.repository] = _LastLie(now, kind, lie.rest)
+        self.lies.append(RecordedLie(now, page.repository, kind, lie.rows))
         self.counts[kind] += 1
         return lie
 
@@ -404,14 +446,10 @@ def _make_mishap(kind: Fault, random: Random, latency: float, now: datetime) -> 
     match kind:
         case Fault.LATENCY:
             mishap = Mishap(delay=share * latency)
-        case Fault.STALL:
-            mishap = Mishap(delivery=Delivery(0.0, stalls=True))
-        case Fault.STALL_MIDWAY:
-            mishap = Mishap(delivery=Delivery(share, stalls=True))
-        case Fault.DROP:
-            mishap = Mishap(delivery=Delivery(0.0))
-        case Fault.HALF_SENT:
-            mishap = Mishap(delivery=Delivery(share))
+        case Fault.STALL | Fault.DROP:
+            mishap = Mishap(delivery=Delivery(0.0, stalls=kind is Fault.STALL))
+        case Fault.STALL_MIDWAY | Fault.HALF_SENT:
+            mishap = Mishap(delivery=Delivery(share, stalls=kind is Fault.STALL_MIDWAY))
         case Fault.TRUNCATED:
             mishap = Mishap(body_share=share)
         case Fault.WRONG_BODY:
@@ -422,6 +460,8 @@ def _make_mishap(kind: Fault, random: Random, latency: float, now: datetime) -> 
         case Fault.SKEWED:
             skew = random.choice((-1, 1)) * timedelta(minutes=random.randint(16, 600))
             mishap = Mishap(skew=skew)
+        case Fault.NO_TOTAL:
+            mishap = Mishap(hides_total=True)
         case _:
             mishap = Mishap(refusal=_make_refusal(kind, random, now))
     return mishap
@@ -450,19 +490,25 @@ def _make_refusal(kind: Fault, random: Random, now: datetime) -> Answer:
 
 
 def _is_possible(kind: Fault, page: Page) -> bool:
-    """Return whether a client can detect such a lie about a page, or recover from it."""
+    """Return whether a page can have such a lie.
+
+    If the lie is in `LIES`, a client can then detect it, or recover from it.
+    """
+    possible = True
     match kind:
         case Fault.SHIFTED | Fault.REPEATED:
-            return page.size is not None and page.offset > 0
+            possible = page.size is not None and page.offset > 0
         case Fault.CAPPED:
-            return page.size is not None and page.row_count > 1
+            possible = page.size is not None and page.row_count > 1
         case Fault.TOTAL:
-            return page.sends_total
+            possible = page.sends_total
         case Fault.PARTIAL:
-            return page.size is not None and page.offset == 0 and len(page.tags) > page.size + 1
+            possible = page.size is not None and page.offset == 0 and len(page.tags) > page.size + 1
+        case Fault.STALE:
+            possible = page.offset == 0 and len(page.earlier) > 0
         case Fault.EMPTIED:
-            return page.row_count > 0 and (page.size is not None or page.offset == 0)
-    return True
+            possible = page.row_count > 0 and (page.size is not None or page.offset == 0)
+    return possible
 
 
 def _make_lie(kind: Fault, page: Page, random: Random) -> Lie:
@@ -483,6 +529,8 @@ def _make_lie(kind: Fault, page: Page, random: Random) -> Lie:
             lie = Lie(cap=0)
         case Fault.EMPTIED:
             lie = Lie(hidden=frozenset(page.tags))
+        case Fault.STALE:
+            lie = Lie(rows=random.choice(page.earlier))
         case _:
             lie = Lie(vanished=True)
     return lie

@@ -71,11 +71,14 @@ class Delivery(NamedTuple):
     Attributes:
         sent_share: The share of the answer (headers and body) that is sent, from 0.0 to 1.0.
         stalls: Whether the connection then stays open until the client closes it. If not, the
-            server closes the connection, unless the delivery is `COMPLETE`.
+            server closes the connection, unless the whole answer was sent.
+        leftover: Bytes that follow the whole answer and belong to no request. The connection is
+            kept.
     """
 
     sent_share: float = 1.0
     stalls: bool = False
+    leftover: bytes = b""
 
 
 COMPLETE: Final = Delivery()
@@ -190,8 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
         # Write headers and body at once. After a separate write of the headers, the body could wait
         # until the client acknowledges them.
         message = "\r\n".join([*head, "", ""]).encode() + (b"" if bodiless else answer.body)
-        if answer.delivery == COMPLETE:
-            self.wfile.write(message)
+        if answer.delivery._replace(leftover=b"") == COMPLETE:
+            # At once, so that the leftover bytes arrive together with the answer.
+            self.wfile.write(message + answer.delivery.leftover)
         else:
             self.send_part(message, answer.delivery)
 

@@ -59,10 +59,11 @@ class Lists:
         if repository is None:
             raise Refusal(self._not_found(namespace))
         tag_filter = request.query.get("tag")
-        rows = [row for tag, row in repository.rows.items() if tag_filter in {None, tag}]
         lie = self._draw_lie(repository, request.query)
         if lie.vanished:
             raise Refusal(self._not_found(namespace))
+        listed = repository.rows if lie.rows is None else lie.rows
+        rows = [row for tag, row in listed.items() if tag_filter in {None, tag}]
         rows = [row for row in rows if row.fields["Tag"] not in lie.hidden]
         page, headers = self._page(rows, request.query, _TAG_SORT_KEYS, lie)
         return Answer(200, b"[" + b",".join(row.encoded for row in page) + b"]", headers)
@@ -128,6 +129,7 @@ class Lists:
             offset,
             size,
             sends_total=self._paging.sends_total,
+            earlier=repository.earlier,
         )
         return self._faults.draw_lie(page)
 

@@ -1,6 +1,7 @@
 """The contents of the emulated registry: repositories, their tags and images."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,7 +58,11 @@ class TagRow(NamedTuple):
 
 @dataclass(slots=True)
 class EmulatedRepository:
-    """A repository with the rows of its tags, in the order of their creation."""
+    """A repository with the rows of its tags, in the order of their creation.
+
+    Attributes:
+        earlier: The rows of earlier states, the oldest first, for the fault ``stale``.
+    """
 
     id: int
     namespace: str
@@ -66,6 +71,7 @@ class EmulatedRepository:
     created_at: str
     updated_at: str
     rows: dict[str, TagRow] = field(default_factory=dict)
+    earlier: deque[Mapping[str, TagRow]] = field(default_factory=deque)
 
     @property
     def sort_id(self) -> int:
@@ -76,6 +82,11 @@ class EmulatedRepository:
     def full_name(self) -> str:
         """The organization and the name: ``namespace/name``."""
         return f"{self.namespace}/{self.name}"
+
+    def keep_state(self) -> None:
+        """Keep the current rows as an earlier state, before they are changed."""
+        if self.earlier.maxlen:
+            self.earlier.append(dict(self.rows))
 
     def pull_paths(self, tag: str = "") -> dict[str, str]:
         """Return the paths for ``docker pull`` from outside and from inside the cluster."""
@@ -113,8 +124,15 @@ class Repositories:
             organization of a shared repository belongs to another account and is not included.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, keeps_states: int = 0) -> None:
+        """Begin without repositories.
+
+        Args:
+            clock: The clock for the times of rows and repositories.
+            keeps_states: The number of earlier states that each repository keeps.
+        """
         self.organizations: dict[str, int] = {}
+        self._keeps_states = keeps_states
         self._clock = clock
         self._repositories: dict[str, EmulatedRepository] = {}
         self._last_id = 0
@@ -163,6 +181,7 @@ class Repositories:
             self.organizations[namespace] = self._next_id()
         now = _format_time(self._clock())
         created = EmulatedRepository(self._next_id(), namespace, name, shared, now, now)
+        created.earlier = deque(maxlen=self._keeps_states)
         self._repositories[full_name] = created
         return created
 
@@ -196,6 +215,7 @@ class Repositories:
                     **fields,
                 }
             )
+        repository.keep_state()
         repository.rows[tag] = row
         repository.updated_at = now
 
@@ -207,12 +227,15 @@ class Repositories:
 
     def set_fields(self, full_name: str, tag: str, fields: Mapping[str, Any]) -> None:
         """Change some fields of a tag's row."""
-        rows = self.find(full_name, tag).rows
-        rows[tag] = TagRow.from_fields({**rows[tag].fields, **fields})
+        repository = self.find(full_name, tag)
+        row = TagRow.from_fields({**repository.rows[tag].fields, **fields})
+        repository.keep_state()
+        repository.rows[tag] = row
 
     def delete_tag(self, full_name: str, tag: str) -> None:
         """Delete a tag and keep its repository."""
         repository = self.find(full_name, tag)
+        repository.keep_state()
         del repository.rows[tag]
         repository.updated_at = _format_time(self._clock())
 

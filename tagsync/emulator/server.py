@@ -47,6 +47,7 @@ class Emulator:
         default_page: int = 100,
         sends_total: bool = True,
         ignores_paging: bool = False,
+        keeps_states: int = 0,
         faults: Faults | None = None,
         port: int = 0,
         clock: Clock = utc_now,
@@ -66,6 +67,8 @@ class Emulator:
             default_page: The number of rows of a page if the request has no ``limit``.
             sends_total: Whether an answer with a page of a list has the header ``Content-Range``.
             ignores_paging: Whether every answer has all rows and no total, as in older regions.
+            keeps_states: The number of earlier states of each repository that the fault ``stale``
+                may send.
             faults: The faults of the server. None means no faults.
             port: The port to listen on. 0 means any free port.
             clock: The clock for the times of rows, answers and tokens, and for the check of
@@ -82,8 +85,9 @@ class Emulator:
         self._clock = clock
         self._lock = Lock()
         self._canned_answers: list[_CannedAnswer] = []
-        self._repositories = Repositories(clock)
-        paging = Paging(max_page, default_page, sends_total and not ignores_paging, ignores_paging)
+        self._repositories = Repositories(clock, keeps_states)
+        self._sends_total = sends_total and not ignores_paging
+        paging = Paging(max_page, default_page, self._sends_total, ignores_paging)
         self._lists = Lists(self._repositories, self._faults, paging)
         self._identity = IdentityService(users or {}, token_lifetime, clock)
         self._metadata = MetadataService(
@@ -111,7 +115,7 @@ class Emulator:
         return self._url
 
     def __enter__(self) -> Self:
-        self._server = Server((_HOST, self._port), self._respond, self._clock)
+        self._server = Server((_HOST, self._port), self.respond, self._clock)
         self._url = f"http://{_HOST}:{self._server.server_address[1]}"
         self._thread = Thread(
             target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), daemon=True
@@ -257,14 +261,15 @@ class Emulator:
 
     def _build_routes(self, *, users: bool, agency: bool) -> tuple["_Route", ...]:
         """Return the routes. IAM and the metadata service share this server's address."""
+        total = self._sends_total
         manage = "/v2/manage"
         tags = rf"{manage}/namespaces/(?P<namespace>[^/]+)/repos/(?P<name>[^/]+)/tags"
         shared = f"{manage}/shared-repositories"
         lists = (
-            _Route("GET", re.compile(tags), self._lists.tags),
+            _Route("GET", re.compile(tags), self._lists.tags, has_total=total),
             _Route("GET", re.compile(f"{manage}/namespaces"), self._lists.namespaces),
-            _Route("GET", re.compile(f"{manage}/repos"), self._lists.repositories),
-            _Route("GET", re.compile(shared), self._lists.shared_repositories),
+            _Route("GET", re.compile(f"{manage}/repos"), self._lists.repositories, has_total=total),
+            _Route("GET", re.compile(shared), self._lists.shared_repositories, has_total=total),
         )
         sign_in = re.compile("/v3/auth/tokens")
         identity = (_Route("POST", sign_in, self._identity.sign_in, public=True),)
@@ -276,13 +281,14 @@ class Emulator:
         )
         return lists + (identity if users else ()) + (metadata if agency else ())
 
-    def _respond(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
+        """Answer a request, also one that a server in front of the registry passes on."""
         with self._lock:
             self.requests.append(request)
             if canned := self._take_canned_answer(request.target):
                 return canned
             route, names = self._find_route(request)
-            mishap = self._faults.draw_mishap(public=route.public)
+            mishap = self._faults.draw_mishap(public=route.public, has_total=route.has_total)
             if mishap.revokes_tokens:
                 self._identity.tokens.revoke()
             try:
@@ -331,12 +337,14 @@ class _Route(NamedTuple):
         path: The pattern that the whole decoded path has to match.
         handler: The function that answers a request. It receives the groups of the pattern by name.
         public: Whether a request needs no credential.
+        has_total: Whether an answer has the total number of rows.
     """
 
     method: str
     path: re.Pattern[str]
     handler: Callable[..., Answer]
     public: bool = False
+    has_total: bool = False
 
 
 def _answer_unknown_path(_request: Request) -> Answer:

@@ -2,13 +2,21 @@
 
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tagsync.database.connection import WAL_SIZE, connect_beside
+from tagsync.database.connection import (
+    WAL_SIZE,
+    Connection,
+    connect,
+    connect_beside,
+    connect_for_reading,
+    reading,
+)
 from tagsync.database.store import Store
 from tagsync.errors import StoreError
 from tagsync.models import Image, Tag
@@ -70,6 +78,39 @@ def test_damaged_wal_is_recovered_up_to_the_damage(
         assert poll(job, store, clock=clock).outcome == "ok"
     assert_history_is_whole(killed_database)
     assert tags_in(killed_database) == 10
+
+
+@pytest.fixture
+def unfinished_database(database: Path, tmp_path: Path) -> Path:
+    """A copy of a database whose journal holds a transaction that was cut off."""
+    connect(database).close()
+    left = tmp_path / "unfinished.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_size = 1")  # writes to the file before the commit
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE unfinished (value)")
+        connection.executemany("INSERT INTO unfinished VALUES (?)", [("x" * 1000,)] * 100)
+        for ending in ("", "-journal"):
+            shutil.copy(f"{database}{ending}", f"{left}{ending}")
+        connection.execute("ROLLBACK")
+    return left
+
+
+def open_for_reading(path: Path) -> AbstractContextManager[Connection]:
+    return closing(connect_for_reading(path))
+
+
+@pytest.mark.parametrize("open_database", [open_for_reading, reading])
+def test_unfinished_transaction_is_rolled_back_before_reading(
+    open_database: Callable[[Path], AbstractContextManager[Connection]], unfinished_database: Path
+) -> None:
+    """A reader finds the database as it was before a transaction that was cut off."""
+    with open_database(unfinished_database) as db:
+        query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
+        assert db.execute(query, ("unfinished",)).fetchone() == (0,)
+        assert db.execute(query, ("changes",)).fetchone() == (1,)
+    assert not Path(f"{unfinished_database}-journal").exists()
 
 
 @pytest.mark.usefixtures("store")

@@ -300,6 +300,40 @@ def test_repository_can_look_empty(http: httpx.Client, swr: Emulator, faults: Fa
     assert tag_names(get_page(http, swr, 10)) == ALL[10:20]
 
 
+def test_total_can_be_missing(http: httpx.Client, swr: Emulator, faults: Faults) -> None:
+    """One page has no total, and the next has it; an answer that never has one is no page."""
+    faults.next("no_total")
+    with Emulator(sends_total=False, faults=faults) as other:
+        other.push("team/api", "v1")
+        get_page(http, other)
+    assert faults.counts == {}
+    answers = [get_page(http, swr) for _ in range(2)]
+    assert [tag_names(answer) for answer in answers] == [ALL[:10]] * 2
+    assert ["Content-Range" in answer.headers for answer in answers] == [False, True]
+
+
+def test_listing_can_be_stale(http: httpx.Client, faults: Faults) -> None:
+    """All pages of a stale listing come from one earlier state, and the next from the current."""
+    with Emulator(max_page=10, keeps_states=3, faults=faults) as swr:
+        for name in reversed(ALL):
+            swr.push("team/api", name)
+        swr.delete("team/api", ALL[0])
+        faults.next("stale")
+        seen = list_pages(http, swr)
+        assert seen in [ALL, ALL[1:], ALL[2:]]
+        assert [set(lie.rows or ()) for lie in faults.lies] == [set(seen)] * 3
+        assert list_pages(http, swr) == ALL[1:]
+
+
+def test_listing_is_never_stale_without_earlier_states(
+    http: httpx.Client, swr: Emulator, faults: Faults
+) -> None:
+    """A server that keeps no earlier states never sends one."""
+    faults.next("stale")
+    assert list_pages(http, swr) == ALL
+    assert faults.counts == {}
+
+
 def test_no_lie_hides_some_tags_of_a_single_page(http: httpx.Client, faults: Faults) -> None:
     """If all tags are on one page, a lie leaves out all of them or none."""
     with Emulator(max_page=10, sends_total=False, faults=faults) as swr:
@@ -342,6 +376,18 @@ def test_random_lies_can_wait_for_renew(http: httpx.Client, clock: FakeClock) ->
         faults.renew("team/api", clock() + timedelta(seconds=1))
         assert get_page(http, emulator).status_code == 404
     assert [(lie.repository, lie.kind) for lie in faults.lies] == [("team/api", "vanished")] * 2
+
+
+def test_random_lies_can_be_suspended(http: httpx.Client, clock: FakeClock) -> None:
+    """After `suspend`, the next random lie waits until a later `renew`."""
+    faults = Faults({"vanished": 1.0}, honest=None, clock=clock)
+    with Emulator(faults=faults, clock=clock) as emulator:
+        emulator.push("team/api", "v1")
+        faults.suspend("team/api")
+        faults.renew("team/api", clock())
+        assert get_page(http, emulator).status_code == 200
+        faults.renew("team/api", clock() + timedelta(seconds=1))
+        assert get_page(http, emulator).status_code == 404
 
 
 # --- the rates ------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def change_and_judge(
         lies=dict.fromkeys(servers, ()),
         logs=logs,
         secrets=[PASSWORD, BASIC],
-        lists_manifests=False,
+        fetched=list(servers),
     )
     judged = [sentence for sentence in judge(evidence) if not _is_known(sentence, logs)]
     return Outcome(wrong + judged, _figures(database, journal))

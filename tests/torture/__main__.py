@@ -2,12 +2,15 @@
 
 import sys
 from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import randbelow
 from shutil import rmtree
 from tempfile import mkdtemp
 
-from tests.torture.run import torture
+from tagsync.emulator import Fault
+from tests.torture.run import Outcome, torture
 
 
 def main() -> int:
@@ -20,14 +23,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30, help="the length of each run")
     given = parser.parse_args()
     first = randbelow(10**6) if given.seed is None else given.seed
-    failed = [seed for seed in range(first, first + given.seeds) if not _run(seed, given.seconds)]
+    outcomes = [_run(seed, given.seconds) for seed in range(first, first + given.seeds)]
+    failed = [outcome.seed for outcome in outcomes if outcome.wrong]
+    for line in _totals(outcomes):
+        _say(line)
     _say(f"{given.seeds} runs, {len(failed)} of them wrong")
     for seed in failed:
         _say(f"again: python -m tests.torture --seed {seed} --seconds {given.seconds:g}")
     return 1 if failed else 0
 
 
-def _run(seed: int, seconds: float) -> bool:
+def _run(seed: int, seconds: float) -> Outcome:
     _say(f"seed {seed} begins")
     folder = Path(mkdtemp(prefix=f"tagsync-torture-{seed}-"))
     outcome = torture(seed, seconds, folder)
@@ -38,7 +44,29 @@ def _run(seed: int, seconds: float) -> bool:
         _say(f"  the database and the logs are in {folder}")
     else:
         rmtree(folder)
-    return not outcome.wrong
+    return outcome
+
+
+def _totals(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the figures of all runs together, by class."""
+    figures: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for outcome in outcomes:
+        figures.update(outcome.figures)
+        faults.update(outcome.faults)
+    classes: dict[str, dict[str, int]] = {"all runs": figures}
+    classes["stale listings and pages without a total"] = {
+        kind: faults.pop(kind, 0) for kind in (Fault.STALE, Fault.NO_TOTAL)
+    }
+    fronts = {kind: faults.pop(kind) for kind in list(faults) if kind.startswith("front ")}
+    classes["a front server's answers"] = {
+        kind.removeprefix("front "): count for kind, count in sorted(fronts.items())
+    }
+    classes["other faults"] = dict(sorted(faults.items()))
+    for name, counts in classes.items():
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        total = "" if counts is figures else f" {sum(counts.values())} of {len(counts)} kinds:"
+        yield f"{name}:{total} {listed}"
 
 
 def _say(line: str) -> None:

@@ -3,22 +3,43 @@
 Each check yields one sentence for everything that is wrong. Nothing is wrong if:
 
 * the database is sound, both hash chains verify, and the changes replayed give the mirror;
-* the mirror equals what the registries send, in every field;
-* each change starts from the previous state of the tag and changes something; the tag really had
-  that digest and those fields between ``not_before`` and ``observed_at``, the old ones before the
-  new ones; and no two changes of a tag use the same version of it. So no tag was recorded as
-  deleted while it was there, nothing is recorded twice, and the order is right;
+* the mirror equals what the registries send, in every field: nothing is lost;
+* each change starts from the previous state of the tag and changes something, and nothing is
+  invented (see below);
 * each change is in the log of a process with the same fields, and every logged change is in the
-  history;
+  history, except if a power cut undid it (see below);
 * every head of a chain that was ever logged is still in that chain;
 * every image hashes to its digest;
 * no log reports a clock problem, has a line that is not an event, or contains a secret.
+
+**Nothing is invented.** A change is invented if it leads to a state that the registry neither had
+nor served between ``not_before`` and ``observed_at``, or starts from one. So:
+
+* A tag *had* a version if the journal says so. The changes of a tag follow its versions in order,
+  and no two changes use the same version. No tag is recorded as deleted while it was there, and
+  nothing is recorded twice.
+* A registry *served* a state if a stale replica sent it. Without times, tagsync cannot tell a stale
+  listing from the current one. It may record what the replica sent, within the window of that
+  answer and no later, and then return to the version from which it came.
+* If a registry holds stale listings back (`Evidence.holds_stale`), no change may take a tag back to
+  an older time of the registry's own.
+* A lie that is not stale (`Evidence.lies`) excuses only that a tag is recorded too late.
+* A request for a single tag of `Evidence.failing` may fail. Then the tag may be recorded without
+  its digest while it is there, and its next change may begin from an older version.
+
+A front server's answer is neither a version nor served, so it excuses nothing.
+
+**A power cut** (`Cut`) may undo changes that were committed and logged but not yet synced. The next
+poll records them again, with other ids and times. So the log may tell of a change that is not in
+the history only if its process began before that cut and after the one before, the id is above the
+newest that survived, and the tag really had, or was served with, the new digest. A head that was
+logged was synced first: it is never undone, and no cut undoes what survived an earlier one.
 """
 
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
@@ -28,7 +49,16 @@ from typing import Any, NamedTuple
 from tagsync.database.hash_chain import GENESIS
 from tagsync.emulator.faults import RecordedLie
 from tests.support.record import assert_history_is_whole
-from tests.torture.truth import ALWAYS, RESOLUTION, Journal, State, Window
+from tests.torture.truth import (
+    ALWAYS,
+    RESOLUTION,
+    UNRESOLVED,
+    Journal,
+    Key,
+    Served,
+    State,
+    Window,
+)
 
 Row = Mapping[str, Any]
 
@@ -39,16 +69,40 @@ CHANGES = """
 """
 ENDED = "SELECT ended, hash FROM observations WHERE ended IS NOT NULL"
 LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
+UNRESOLVED_OBSERVATIONS = """
+    SELECT registry || '/' || name AS repository, first_at, last_at
+    FROM observations JOIN repositories AS r ON r.id = repository_id
+    WHERE reasons LIKE '%unresolved%'
+"""
+CHANGED = {"tag.added", "tag.updated", "tag.deleted"}
+HEADS = {"pass.finished", "history.extended"}
 RENAMED = {"Tag": "tag", "id": "registry_id", "repo_id": "registry_repo_id"}
 LEFT_OUT = {"manifest", "deleted"}
 
 
 class Log(NamedTuple):
-    """The standard error of one process."""
+    """The standard error of one process.
+
+    Attributes:
+        name: The name of its file.
+        text: All of it.
+        killed: Whether the process was killed, so that its last line may be cut off.
+        cuts: The number of power cuts before the process started.
+    """
 
     name: str
     text: str
     killed: bool
+    cuts: int = 0
+
+
+class Cut(NamedTuple):
+    """A power cut: the heads of both chains that survived it."""
+
+    change_id: int
+    head: str
+    ended: int = 0
+    observations_head: str = GENESIS
 
 
 class Evidence(NamedTuple):
@@ -58,11 +112,15 @@ class Evidence(NamedTuple):
         database: The database, closed by all processes.
         journal: The true contents of the registries.
         answers: The final rows of each repository, as its registry sends them.
-        lies: The lies that each registry told.
+        lies: The lies that each registry told, without the stale ones.
         logs: The logs of all processes.
         secrets: Texts that must appear nowhere.
-        lists_manifests: Whether a listing has the manifests. An OCI registry may delete one before
-            it is fetched.
+        served: The stale states that each repository's registry served.
+        cuts: The power cuts, in order.
+        fetched: The registries whose manifests are fetched one by one. Their digests may be
+            recorded without the manifest, because it may be gone before it is fetched.
+        failing: The registries at which a request for a single tag may fail.
+        holds_stale: The registries whose stale listings tagsync must hold.
     """
 
     database: Path
@@ -71,7 +129,11 @@ class Evidence(NamedTuple):
     lies: Mapping[str, Sequence[RecordedLie]]
     logs: Sequence[Log]
     secrets: Sequence[str]
-    lists_manifests: bool = True
+    served: Mapping[str, Sequence[Served]] = {}
+    cuts: Sequence[Cut] = ()
+    fetched: Collection[str] = ()
+    failing: Collection[str] = ()
+    holds_stale: Collection[str] = ()
 
 
 def judge(evidence: Evidence) -> list[str]:
@@ -85,12 +147,14 @@ def judge(evidence: Evidence) -> list[str]:
                 *_unsound(connection),
                 *_unlike_the_registries(connection, evidence.answers),
                 *_unlike_the_history(connection, changes),
-                *_bad_images(connection, evidence),
+                *_bad_images(connection, changes, evidence),
             ]
+            unresolved = _unresolved(connection, evidence)
         assert_history_is_whole(evidence.database)
     except (sqlite3.Error, AssertionError) as error:
         return [f"the history cannot be read, or is not whole: {error!r}"]
-    found += _untrue(changes, evidence)
+    found += _untrue(changes, unresolved, evidence)
+    found += _taken_back(changes, evidence)
     found += _out_of_order(changes)
     found += _badly_logged(changes, evidence)
     found += _rewritten(changes, observations, evidence)
@@ -168,10 +232,17 @@ def _unlike_the_history(connection: sqlite3.Connection, changes: Sequence[Row]) 
         yield f"the mirror's times are not the history's: {differing}"
 
 
-def _bad_images(connection: sqlite3.Connection, evidence: Evidence) -> Iterator[str]:
+def _bad_images(
+    connection: sqlite3.Connection, changes: Sequence[Row], evidence: Evidence
+) -> Iterator[str]:
+    fetched = {
+        change["new_digest"]
+        for change in changes
+        if change["repository"].partition("/")[0] in evidence.fetched
+    }
     for row in connection.execute("SELECT digest, manifest, verified FROM images"):
         if row["manifest"] is None:
-            if evidence.lists_manifests:
+            if row["digest"] not in fetched:
                 yield f"{row['digest']} has no manifest"
             continue
         if f"sha256:{sha256(row['manifest'].encode()).hexdigest()}" != row["digest"]:
@@ -183,27 +254,77 @@ def _bad_images(connection: sqlite3.Connection, evidence: Evidence) -> Iterator[
         yield f"{digest} is recorded without its image"
 
 
-def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
-    """Follow each tag's true versions; every change must lead to a later one."""
-    places: dict[tuple[str, str], int] = defaultdict(int)
-    states: dict[tuple[str, str], State | None] = defaultdict(lambda: None)
+class _Place(NamedTuple):
+    """Where the record of a tag may stand.
+
+    Attributes:
+        version: The number of the last true version that was recorded.
+        aside: Whether the recorded state is not that version, but one that was served beside it.
+    """
+
+    version: int = 0
+    aside: bool = False
+
+
+def _untrue(
+    changes: Sequence[Row], unresolved: Mapping[str, Sequence[Window]], evidence: Evidence
+) -> Iterator[str]:
+    """Follow each tag's true versions; every change must lead to a later one, or a served one."""
+    places: dict[Key, set[_Place]] = defaultdict(lambda: {_Place()})
+    states: dict[Key, State | None] = defaultdict(lambda: None)
     for change in changes:
         key = change["repository"], change["tag"]
         old, new = states[key], _state_after(states[key], change)
         window = _window(change)
-        if old is None and _was_lied_about(key[0], window, evidence):
-            # The registry said that the tag was absent, so a process may have seen it only later.
-            before: int | None = places[key]
-        else:
-            before = evidence.journal.seen(key, old, places[key], window)
-        start = places[key] if before is None else before
-        after = evidence.journal.seen(key, new, start + 1, window)
-        if before is None or after is None:
-            what = "was not what it is said to have been" if before is None else "never became that"
+        # A listing that could not resolve a tag kept its old digest.
+        since = ALWAYS if _overlap(unresolved[key[0]], window) else window.begins
+        before = {
+            origin
+            for place in places[key]
+            for origin in _origins(key, place, old, window._replace(begins=since), evidence)
+        }
+        after = {
+            reached for origin in before for reached in _reached(key, origin, new, window, evidence)
+        }
+        if not after:
+            what = "never became that" if before else "was not what it is said to have been"
             versions = evidence.journal.versions(key)
             yield f"{key} {what}: {dict(change)}, its versions are {versions}"
         states[key] = new
-        places[key] = after if after is not None else places[key]
+        places[key] = after or places[key]
+
+
+class _Origin(NamedTuple):
+    """What a change started from: the last true version, and the first one that may follow."""
+
+    version: int
+    following: int
+
+
+def _origins(
+    key: Key, place: _Place, old: State | None, window: Window, evidence: Evidence
+) -> Iterator[_Origin]:
+    """Yield what a change may have started from."""
+    version = evidence.journal.seen(key, old, place.version, window)
+    if version is not None:
+        yield _Origin(version, version + 1)
+    if _was_served(key, old, window, evidence):
+        # The state that was served may be that of the recorded version, which is over.
+        yield _Origin(place.version, place.version if place.aside else place.version + 1)
+    if old is None and _was_lied_about(key[0], window, evidence):
+        # The registry said that the tag was absent, so a process may have seen it only later.
+        yield _Origin(place.version, place.version + 1)
+
+
+def _reached(
+    key: Key, origin: _Origin, new: State | None, window: Window, evidence: Evidence
+) -> Iterator[_Place]:
+    """Yield where a change may have led."""
+    version = evidence.journal.seen(key, new, origin.following, window)
+    if version is not None:
+        yield _Place(version)
+    if _was_served(key, new, window, evidence):
+        yield _Place(origin.version, aside=True)
 
 
 def _state_after(before: State | None, change: Row) -> State | None:
@@ -220,12 +341,52 @@ def _window(change: Row) -> Window:
     return Window(datetime.fromisoformat(begins) if begins else ALWAYS, ends)
 
 
+def _was_served(key: Key, state: State | None, window: Window, evidence: Evidence) -> bool:
+    """Return whether a stale answer in the window had this state of a tag.
+
+    If the request for a single tag may fail, the tag's digest may be missing while it is there.
+    """
+    repository, tag = key
+    stale = {
+        served.tags.get(tag)
+        for served in evidence.served.get(repository, ())
+        if window.begins <= served.at <= window.ends
+    }
+    if state == UNRESOLVED and repository.partition("/")[0] in evidence.failing:
+        return bool((stale | evidence.journal.states(key, window)) - {None})
+    return state in stale
+
+
 def _was_lied_about(repository: str, window: Window, evidence: Evidence) -> bool:
     registry, _, name = repository.partition("/")
     return any(
         told.repository == name and window.begins <= told.at <= window.ends
         for told in evidence.lies[registry]
     )
+
+
+def _unresolved(
+    connection: sqlite3.Connection, evidence: Evidence
+) -> Mapping[str, Sequence[Window]]:
+    """Return when a listing of a failing registry could not resolve a tag, by repository."""
+    found: dict[str, list[Window]] = defaultdict(list)
+    for repository, *times in connection.execute(UNRESOLVED_OBSERVATIONS):
+        if repository.partition("/")[0] in evidence.failing:
+            found[repository].append(Window(*map(datetime.fromisoformat, times)))
+    return found
+
+
+def _overlap(windows: Sequence[Window], window: Window) -> bool:
+    return any(each.begins <= window.ends and each.ends >= window.begins for each in windows)
+
+
+def _taken_back(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
+    """Check that no stale listing was recorded where the registry's own time shows it."""
+    for change in changes:
+        was, became = json.loads(change["fields"]).get("updated", (None, None))
+        held = change["repository"].partition("/")[0] in evidence.holds_stale
+        if held and change["kind"] == "updated" and was and became and became < was:
+            yield f"a stale listing was recorded: {change}"
 
 
 def _out_of_order(changes: Sequence[Row]) -> Iterator[str]:
@@ -255,36 +416,61 @@ def _badly_logged(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
                 yield event
             elif event["event"] == "repository.baselined":
                 baselined.add(event["repository"])
-            elif event["event"].startswith("tag.") and event["event"] != "tag.unresolved":
-                logged.add(event["change_id"])
-                change = recorded.get(event["change_id"], {})
-                if event["event"] != f"tag.{change.get('kind')}" or any(
-                    event[name] != change[name] for name in LOGGED
-                ):
+            elif event["event"] in CHANGED:
+                undone = _was_undone(event, log, evidence)
+                change = {} if undone else recorded.get(event["change_id"], {})
+                if not (_may_be_undone(event, evidence) if undone else _is_about(event, change)):
                     yield f"{log.name} tells of {event}, and the history of {change}"
+                logged |= {change["id"]} if change else set()
     for change in changes:
         told = change["id"] in logged if change["not_before"] else change["repository"] in baselined
         if not told:
             yield f"no log tells of {change}"
 
 
+def _was_undone(event: Row, log: Log, evidence: Evidence) -> bool:
+    """Return whether a logged change is above what survived the next power cut."""
+    return any(event["change_id"] > cut.change_id for cut in evidence.cuts[log.cuts :][:1])
+
+
+def _is_about(event: Row, change: Row) -> bool:
+    same_kind = event["event"] == f"tag.{change.get('kind')}"
+    return same_kind and all(event[name] == change[name] for name in LOGGED)
+
+
+def _may_be_undone(event: Row, evidence: Evidence) -> bool:
+    """Return whether a logged change that a power cut undid was true."""
+    key, window = (event["repository"], event["tag"]), _window(event)
+    digest = None if event["event"] == "tag.deleted" else event["new_digest"] or ""
+    states = evidence.journal.states(key, window)
+    digests = {state.digest if state else None for state in states}
+    fitting = [State(digest, is_trusted=trusted) for trusted in (False, True)] if digest else [None]
+    served = any(_was_served(key, state, window, evidence) for state in fitting)
+    failed = digest == "" and _was_served(key, UNRESOLVED, window, evidence)
+    return digest in digests or served or failed
+
+
 def _rewritten(
     changes: Sequence[Row], observations: Mapping[int, str], evidence: Evidence
 ) -> Iterator[str]:
-    """Check that every head logged by a pass or the daemon is still in its chain."""
+    """Check that every head that was logged, or survived a power cut, is still in its chain."""
     heads = {0: GENESIS} | {change["id"]: change["hash"] for change in changes}
     ended = {0: GENESIS, **observations}
     for log in evidence.logs:
         for event in _events(log):
-            if isinstance(event, str) or event["event"] not in {
-                "pass.finished",
-                "history.extended",
-            }:
+            if isinstance(event, str) or event["event"] not in HEADS:
                 continue
             if heads.get(event["change_id"]) != event["head"]:
                 yield f"{log.name} tells of another history: {event}"
             if ended.get(event["ended"]) != event["observations_head"]:
                 yield f"{log.name} tells of other observations: {event}"
+    last = Cut(0, GENESIS)
+    for cut in evidence.cuts:
+        found = heads.get(cut.change_id), ended.get(cut.ended)
+        grown = cut.change_id >= last.change_id and cut.ended >= last.ended
+        if found != (cut.head, cut.observations_head) or not grown:
+            yield f"what survived a power cut is not in the record: {cut}, after {last}"
+        last = cut
 
 
 def _clocks_blamed(evidence: Evidence) -> Iterator[str]:

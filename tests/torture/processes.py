@@ -33,7 +33,13 @@ class End(NamedTuple):
 
 
 class Process:
-    """A running ``tagsync`` with a log file of its own."""
+    """A running ``tagsync`` with a log file of its own.
+
+    Attributes:
+        cuts: The number of power cuts before it started.
+    """
+
+    cuts = 0
 
     def __init__(
         self, command: str, config: Path, log: Path, environment: Mapping[str, str], end: End

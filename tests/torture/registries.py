@@ -1,10 +1,9 @@
-"""Two emulated registries that change at random, and a journal of their contents.
+"""Three emulated registries that change at random, and a journal of their contents.
 
-``paged`` sends totals, signs users in, and is watched by globs. ``bare`` sends no total, requires
-signed requests, and is watched by names. With paging, ``bare`` deletes its oldest tag only, as a
-clean-up job does. If a row before the end of a page were deleted between two requests, another tag
-would be missing from the listing and no total would contradict it. The lie ``shifted`` does
-exactly that, once at a time.
+``paged`` is an SWR that sends totals, signs users in, and is watched by globs; its totals are
+sometimes missing. ``bare`` is an SWR that sends no total, requires signed requests, and is watched
+by names. ``oci`` implements the OCI specification, is open to everybody, and its manifests are
+fetched. tagsync reaches each of them through a front server.
 """
 
 from collections.abc import Iterator
@@ -15,14 +14,34 @@ from typing import Any, Final
 
 import httpx
 
-from tagsync.emulator import LIES, MISHAPS, Emulator, Faults, Keys, User
-from tests.torture.truth import Journal, State
+from tagsync.emulator import LIES, MISHAPS, Emulator, Fault, Faults, Keys, User
+from tagsync.emulator.repositories import TagRow
+from tests.torture.front import Front
+from tests.torture.oci import OciRegistry
+from tests.torture.truth import Journal, Served, State
 
-MISHAP_RATE: Final = 0.25
-LIE_RATE: Final = 0.3
-"""The rates of mishaps per request, and of lies per page of a tag list."""
+MISHAP_RATES: Final = {"paged": 0.25, "bare": 0.25, "oci": 0.08}
+"""The rate of mishaps per request. A listing of ``oci`` needs a request for each tag."""
+
+LIE_RATE: Final = 0.2
+STALE_RATE: Final = 0.25
+"""The rates of lies and of stale states per page of a tag list."""
+
+NO_TOTAL_RATE: Final = 0.15
+"""The rate of pages of ``paged`` without a total."""
+
+FRONT_RATES: Final = {"paged": 0.04, "bare": 0.04, "oci": 0.02}
+"""The rate per request at which tricks of the front server begin."""
 
 PAGE: Final = 10
+
+KEEPS_STATES: Final = 20
+"""How many changes a stale replica may be behind."""
+
+HOLDS_STALE: Final[frozenset[str]] = frozenset()
+"""The registries whose stale listings tagsync must hold if a known tag's time goes back."""
+
+OCI_LIES: Final = (Fault.PARTIAL, Fault.EMPTIED, Fault.VANISHED)
 
 SECRETS: Final = {
     "TORTURE_PASSWORD": "made-up-password-of-the-torture",
@@ -35,7 +54,7 @@ _TOKEN: Final = "made-up-token-of-the-journal"
 
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
-SIZES: Final = {"paged": (3, 11, 24, 40), "bare": (3, 11, 14, 31)}
+SIZES: Final = {"paged": (3, 9, 24, 40), "bare": (3, 9, 14, 31), "oci": (2, 6, 12)}
 """The initial number of tags of each repository, by registry."""
 
 CONFIG: Final = """\
@@ -69,6 +88,15 @@ access_key = "env:TORTURE_ACCESS_KEY"
 secret_key = "env:TORTURE_SECRET_KEY"
 [[registries.watch]]
 repositories = [{names}]
+
+[[registries]]
+name = "oci"
+kind = "oci"
+endpoint = "{oci}"
+{limits}
+[[registries.watch]]
+repositories = ["team/*"]
+manifests = true
 """
 
 _LIMITS: Final = """\
@@ -79,31 +107,22 @@ requests_per_second = 500
 """
 
 
-class TwoRegistries:
-    """Both registries, their faults, and all operations on them."""
+class EmulatedRegistries:
+    """All registries, their faults and front servers, and all operations on them."""
 
     def __init__(self, seed: str) -> None:
         self.journal = Journal(lambda: datetime.now(UTC))
         self._random = Random(f"{seed} operations")
-        self.faults = {name: _faults(f"{seed} {name}") for name in SIZES}
-        user = User(SECRETS["TORTURE_PASSWORD"], domain="account", project="eu-de")
-        ignores_paging = self._random.random() < 0.3
-        self.emulators = {
-            "paged": Emulator(
-                token=_TOKEN,
-                users={"tester": user},
-                token_lifetime=timedelta(seconds=3),
-                max_page=PAGE,
-                faults=self.faults["paged"],
-            ),
-            "bare": Emulator(
-                token=_TOKEN,
-                keys={SECRETS["TORTURE_ACCESS_KEY"]: Keys(SECRETS["TORTURE_SECRET_KEY"])},
-                max_page=PAGE,
-                sends_total=False,
-                ignores_paging=ignores_paging,
-                faults=self.faults["bare"],
-            ),
+        self.faults = {name: _faults(seed, name) for name in SIZES}
+        self._emulators = self._emulated_swr()
+        self._oci = OciRegistry(self.faults["oci"], page=PAGE // 2, keeps_states=KEEPS_STATES)
+        self.fronts = {
+            name: Front(
+                self._emulators[name].respond if name in self._emulators else self._oci.respond,
+                rate=rate,
+                seed=f"{seed} front of {name}",
+            )
+            for name, rate in FRONT_RATES.items()
         }
         self.repositories = {
             f"{registry}/team/{registry}{number}": size
@@ -117,29 +136,88 @@ class TwoRegistries:
             for _ in range(size):
                 self._add(repository)
 
+    def _emulated_swr(self) -> dict[str, Emulator]:
+        user = User(SECRETS["TORTURE_PASSWORD"], domain="account", project="eu-de")
+        keys = Keys(SECRETS["TORTURE_SECRET_KEY"])
+        return {
+            "paged": Emulator(
+                token=_TOKEN,
+                users={"tester": user},
+                token_lifetime=timedelta(seconds=3),
+                max_page=PAGE,
+                keeps_states=KEEPS_STATES,
+                faults=self.faults["paged"],
+            ),
+            "bare": Emulator(
+                token=_TOKEN,
+                keys={SECRETS["TORTURE_ACCESS_KEY"]: keys},
+                max_page=PAGE,
+                sends_total=False,
+                ignores_paging=self._random.random() < 0.3,
+                keeps_states=KEEPS_STATES,
+                faults=self.faults["bare"],
+            ),
+        }
+
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serve both registries in this block."""
+        """Serve all registries in this block."""
         with ExitStack() as stack:
-            for emulator in self.emulators.values():
+            for emulator in self._emulators.values():
                 stack.enter_context(emulator)
+            for front in self.fronts.values():
+                stack.enter_context(front)
             yield
 
+    @property
+    def requests(self) -> int:
+        """The number of requests that have reached a registry."""
+        return self._oci.requests + sum(len(each.requests) for each in self._emulators.values())
+
+    def be_honest(self) -> None:
+        """End all faults and tricks."""
+        for faults in self.faults.values():
+            faults.on = False
+        for front in self.fronts.values():
+            front.on = False
+
+    def suspend_lies(self) -> None:
+        """Tell no lie about any repository until `Faults.renew` allows it."""
+        for repository in self.repositories:
+            registry, _, name = repository.partition("/")
+            self.faults[registry].suspend(name)
+
+    def served(self) -> dict[str, list[Served]]:
+        """Return the stale states that were served, by repository."""
+        found: dict[str, list[Served]] = {}
+        for registry, faults in self.faults.items():
+            for lie in faults.lies:
+                if lie.rows is not None:
+                    tags = {tag: _state_of(row) for tag, row in lie.rows.items()}
+                    found.setdefault(f"{registry}/{lie.repository}", []).append(
+                        Served(lie.at, tags)
+                    )
+        return found
+
     def config(self) -> str:
-        """Return the configuration that watches both."""
+        """Return the configuration that watches all of them."""
         names = ", ".join(
             f'"{name.partition("/")[2]}"' for name in self.repositories if name.startswith("bare")
         )
-        urls = {name: emulator.url for name, emulator in self.emulators.items()}
+        urls = {name: front.url for name, front in self.fronts.items()}
         return CONFIG.format(**urls, limits=_LIMITS, names=names)
 
     def answers(self, repository: str) -> list[dict[str, Any]]:
         """Return the rows of a repository, as its registry sends them."""
-        emulator, name = self._at(repository)
-        namespace, _, rest = name.partition("/")
-        path = f"{emulator.url}/v2/manage/namespaces/{namespace}/repos/{rest}/tags"
-        rows: list[dict[str, Any]] = []
+        registry, _, full_name = repository.partition("/")
         with httpx.Client(headers={"X-Auth-Token": _TOKEN}, trust_env=False, timeout=30) as client:
+            if registry == "oci":
+                tags = self.tags(repository).items()
+                return [{"Tag": tag, "digest": state.digest} for tag, state in tags]
+            namespace, _, name = full_name.partition("/")
+            url = self._emulators[registry].url
+            path = f"{url}/v2/manage/namespaces/{namespace}/repos/{name}/tags"
+            rows: list[dict[str, Any]] = []
             while len(rows) < len(self.tags(repository)):
                 page = client.get(path, params={"offset": len(rows), "limit": PAGE})
                 rows += page.raise_for_status().json()
@@ -183,21 +261,23 @@ class TwoRegistries:
         self._put(repository, tag, self._contents[self._tags[repository][tag].digest])
 
     def _trust(self, repository: str) -> None:
+        if repository.startswith("oci/"):
+            self._move(repository)
+            return
         tag = self._any(repository)
         was = self._tags[repository][tag]
         state = was._replace(is_trusted=not was.is_trusted)
 
         def operation() -> State:
-            emulator, name = self._at(repository)
-            emulator.set_fields(name, tag, is_trusted=state.is_trusted)
+            registry, _, name = repository.partition("/")
+            self._emulators[registry].set_fields(name, tag, is_trusted=state.is_trusted)
             return state
 
         self.journal.during(operation, (repository, tag))
         self._tags[repository][tag] = state
 
     def _delete(self, repository: str) -> None:
-        oldest = next(iter(self._tags[repository]))
-        self._remove(repository, oldest if repository.startswith("bare") else self._any(repository))
+        self._remove(repository, self._any(repository))
 
     def _empty(self, repository: str) -> None:
         for tag in list(self._tags[repository]):
@@ -208,15 +288,15 @@ class TwoRegistries:
         tags = self._tags.pop(repository)
 
         def operation() -> None:
-            emulator, name = self._at(repository)
-            emulator.delete_repository(name)
+            registry, name = self._at(repository)
+            registry.delete_repository(name)
 
         self.journal.during(operation, *((repository, tag) for tag in tags))
 
     def _remove(self, repository: str, tag: str) -> None:
         def operation() -> None:
-            emulator, name = self._at(repository)
-            emulator.delete(name, tag)
+            registry, name = self._at(repository)
+            registry.delete(name, tag)
 
         self.journal.during(operation, (repository, tag))
         del self._tags[repository][tag]
@@ -228,8 +308,12 @@ class TwoRegistries:
         updated = (_EPOCH + timedelta(seconds=self._pushes)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
         def operation() -> State:
-            emulator, name = self._at(repository)
-            digest = emulator.push(name, tag, f"build {content}", updated=updated)
+            registry, name = self._at(repository)
+            text = f"build {content}"
+            if isinstance(registry, OciRegistry):
+                digest = registry.push(name, tag, text)
+            else:
+                digest = registry.push(name, tag, text, updated=updated)
             was = tags.get(tag)
             return was if was and was.digest == digest else State(digest, is_trusted=False)
 
@@ -249,14 +333,24 @@ class TwoRegistries:
     def _any(self, repository: str) -> str:
         return self._random.choice(list(self._tags[repository]))
 
-    def _at(self, repository: str) -> tuple[Emulator, str]:
-        """Return the emulator of a repository, and the name of the repository there."""
+    def _at(self, repository: str) -> tuple[Emulator | OciRegistry, str]:
+        """Return the registry of a repository, and the name of the repository there."""
         registry, _, name = repository.partition("/")
-        return self.emulators[registry], name
+        return self._emulators.get(registry, self._oci), name
 
 
-def _faults(seed: str) -> Faults:
-    rates = {str(kind): MISHAP_RATE / len(MISHAPS) for kind in MISHAPS}
-    rates |= {str(kind): LIE_RATE / len(LIES) for kind in LIES}
+def _state_of(row: TagRow | str) -> State:
+    """Return the state of a tag from its row in SWR, or its digest in an OCI registry."""
+    if isinstance(row, str):
+        return State(row, is_trusted=False)
+    return State(row.fields["digest"], is_trusted=row.fields["is_trusted"])
+
+
+def _faults(seed: str, registry: str) -> Faults:
+    mishaps = [kind for kind in MISHAPS if kind is not Fault.NO_TOTAL]
+    lies = OCI_LIES if registry == "oci" else LIES
+    rates = {str(kind): MISHAP_RATES[registry] / len(mishaps) for kind in mishaps}
+    rates |= {str(kind): LIE_RATE / len(lies) for kind in lies}
+    rates |= {Fault.STALE: STALE_RATE, Fault.NO_TOTAL: NO_TOTAL_RATE}
     # tagsync must believe a lie told twice in a row, so each lie waits for an honest listing.
-    return Faults(rates, seed=seed, latency=0.2, honest=None)
+    return Faults(rates, seed=f"{seed} {registry}", latency=0.2, honest=None)

@@ -1,25 +1,33 @@
 """One run of the torture test: a seed, a number of seconds, and a verdict."""
 
+import json
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from tests.torture.judge import Evidence, Log, judge
+from tagsync.audit.verify import verify
+from tagsync.database.connection import Connection
+from tagsync.database.hash_chain import GENESIS, read_heads
+from tests.torture.judge import HEADS, Cut, Evidence, Log, judge
+from tests.torture.power import Disk, Outages
 from tests.torture.processes import PATIENCE, Process, environment, random_end
-from tests.torture.registries import SECRETS, TwoRegistries
+from tests.torture.registries import HOLDS_STALE, SECRETS, EmulatedRegistries
 
 SLOTS: Final = ("run", "sync", "sync")
 """The commands that run side by side; each is started again after it exits."""
 
 OPERATIONS_PER_SECOND: Final = 25.0
+
+CALM: Final = 3.0
+"""How many seconds before the end of a run no power is cut, so that something is recorded."""
 
 _STEP: Final = 0.002
 _SHORT_STEP: Final = 0.0002
@@ -36,7 +44,7 @@ class Outcome(NamedTuple):
         seed: The seed of all random choices.
         wrong: One sentence for everything that is wrong.
         figures: Counts by name.
-        faults: How often each fault happened.
+        faults: How often each fault happened, and each trick of a front server.
     """
 
     seed: int
@@ -62,15 +70,20 @@ def torture(seed: int, seconds: float, folder: Path) -> Outcome:
 
 class _Run:
     def __init__(self, seed: int, folder: Path) -> None:
-        self.registries = TwoRegistries(str(seed))
+        self.registries = EmulatedRegistries(str(seed))
         self._seed = seed
         self._folder = folder
         self._database = folder / "tagsync.db"
         self._config = folder / "config.toml"
+        self._disk = Disk(folder, "tagsync.db*")
+        self._environment = environment(**SECRETS) | self._disk.environment
+        self._power = Random(f"{seed} power")
         self._pauses = Random(f"{seed} pauses")
         self._ends = [Random(f"{seed} ends {slot}") for slot in range(len(SLOTS))]
         self._running: dict[int, Process] = {}
         self._ended: list[Process] = []
+        self._cuts: list[Cut] = []
+        self._undone = 0
         self._wrong: list[str] = []
 
     def begin(self) -> None:
@@ -80,6 +93,7 @@ class _Run:
         """Run operations and processes side by side for a while."""
         now = time.monotonic()
         until, act_at, renew_at = now + seconds, now, now
+        outages = Outages(self._power, now)
         try:
             while now < until:
                 if now >= act_at:
@@ -88,20 +102,22 @@ class _Run:
                 if now >= renew_at:
                     self._renew_lies()
                     renew_at = now + _RENEWAL
+                logs = [each.log for each in self._running.values()]
+                if now < until - CALM and outages.is_due(now, logs):
+                    self._cut_power()
+                    act_at = time.monotonic()
+                    outages.plan(act_at)
                 for slot in range(len(SLOTS)):
                     self._tend(slot)
                 waiting = any(each.waits_for_a_write for each in self._running.values())
                 time.sleep(_SHORT_STEP if waiting else _STEP)
                 now = time.monotonic()
         finally:
-            for process in self._running.values():
-                process.kill()
-                self._ended.append(process)
+            self._kill_all()
 
     def settle(self) -> None:
         """Run two honest passes, the second for held listings, and `tagsync verify`."""
-        for faults in self.registries.faults.values():
-            faults.on = False
+        self.registries.be_honest()
         known = self._completed()
         for repository in self.registries.repositories:
             if repository not in known:
@@ -114,20 +130,82 @@ class _Run:
 
     def outcome(self) -> Outcome:
         self._judge_exits()
-        logs = [self._log(process.log, killed=process.killed) for process in self._ended]
-        logs += [self._log(path, killed=False) for path in self._folder.glob("honest-*.log")]
+        logs = self._logs()
+        for path in self._folder.glob("honest-*.log"):
+            logs.append(Log(path.name, path.read_text(), killed=False, cuts=len(self._cuts)))
         evidence = Evidence(
             self._database,
             self.registries.journal,
             {name: self.registries.answers(name) for name in self.registries.repositories},
-            {name: faults.lies for name, faults in self.registries.faults.items()},
+            {
+                name: [lie for lie in faults.lies if lie.rows is None]
+                for name, faults in self.registries.faults.items()
+            },
             logs,
             list(SECRETS.values()),
+            served=self.registries.served(),
+            cuts=self._cuts,
+            fetched=["oci"],
+            failing=["oci"],
+            holds_stale=HOLDS_STALE,
         )
         faults: Counter[str] = Counter()
         for plan in self.registries.faults.values():
             faults.update({str(kind): count for kind, count in plan.counts.items()})
+        for front in self.registries.fronts.values():
+            faults.update({f"front {kind}": count for kind, count in front.counts.items()})
         return Outcome(self._seed, self._wrong + judge(evidence), self._figures(), faults)
+
+    def _kill_all(self) -> None:
+        for process in self._running.values():
+            process.kill()
+            self._ended.append(process)
+        self._running.clear()
+
+    def _cut_power(self) -> None:
+        """Kill all processes, undo what was not synced, and check what is left."""
+        self._kill_all()
+        events = [event for log in self._logs() for event in _complete_events(log)]
+        written = self._heads()
+        self._disk.cut_power()
+        survived = self._heads()
+        self._cuts.append(survived)
+        self._undone += written.change_id - survived.change_id
+        # An honest listing that allowed the next lie may be undone.
+        self.registries.suspend_lies()
+        logged = [event for event in events if event["event"] in HEADS]
+        heads = {event[name] for event in logged for name in ("head", "observations_head")}
+        with self._reading() as db:
+            for row in verify(db, heads) if db else [{"result": "fault"}] * bool(heads - {GENESIS}):
+                if row["result"] == "fault":
+                    self._wrong.append(f"verify finds after power cut {len(self._cuts)}: {row}")
+
+    def _heads(self) -> Cut:
+        """Return the heads of both chains in the database."""
+        with self._reading() as db:
+            if db is None:
+                return Cut(0, GENESIS)
+            heads = read_heads(db)
+        ended, observations_head = heads.observations.ended, heads.observations.hash
+        return Cut(heads.changes.change_id, heads.changes.hash, ended, observations_head)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection | None]:
+        """Open the database, or yield `None` if tagsync has not set it up yet.
+
+        The connection is read-only: otherwise this process, whose syncs are not kept, might change
+        the files, by a checkpoint or by rolling back a journal.
+        """
+        uri = f"{self._database.as_uri()}?mode=ro"
+        with ExitStack() as stack:
+            try:
+                db = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+                stack.enter_context(closing(db))
+                db.execute("BEGIN")
+                (application_id,) = db.execute("PRAGMA application_id").fetchone()
+            except sqlite3.Error:
+                application_id = 0
+            yield db if application_id else None
 
     def _tend(self, slot: int) -> None:
         """End the process of a slot if it is due; start a new one if it has exited."""
@@ -140,7 +218,9 @@ class _Run:
         command = SLOTS[slot]
         log = self._folder / f"{command}-{slot}-{len(self._ended)}.log"
         end = random_end(self._ends[slot], command)
-        self._running[slot] = Process(command, self._config, log, environment(**SECRETS), end)
+        process = Process(command, self._config, log, self._environment, end)
+        process.cuts = len(self._cuts)
+        self._running[slot] = process
 
     def _renew_lies(self) -> None:
         """Allow another lie where a later listing than the last lie is recorded.
@@ -153,17 +233,13 @@ class _Run:
 
     def _completed(self) -> dict[str, datetime]:
         """Return when the last recorded listing of each repository was finished."""
-        if not self._database.exists():
-            return {}
-        # Closed each time: recovery after a kill must also work if no other connection is open.
-        with closing(sqlite3.connect(self._database)) as connection:
-            if not connection.execute("PRAGMA application_id").fetchone()[0]:
-                return {}
-            rows = connection.execute(
-                "SELECT registry || '/' || name, last_complete_at FROM repositories"
-                " WHERE last_complete_at IS NOT NULL"
-            )
-            return {name: datetime.fromisoformat(at) for name, at in rows}
+        query = (
+            "SELECT registry || '/' || name, last_complete_at FROM repositories"
+            " WHERE last_complete_at IS NOT NULL"
+        )
+        with self._reading() as db:
+            rows = db.execute(query).fetchall() if db else []
+        return {name: datetime.fromisoformat(at) for name, at in rows}
 
     def _run_alone(self, command: str, log: str) -> int:
         """Run tagsync and wait for it; return its exit status."""
@@ -171,7 +247,7 @@ class _Run:
             return subprocess.run(
                 [sys.executable, "-m", "tagsync", "--config", str(self._config), command],
                 cwd=self._folder,
-                env=environment(**SECRETS),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -185,9 +261,11 @@ class _Run:
             if not process.killed and process.status not in expected:
                 self._wrong.append(f"{process.log.name} ended with {process.status}")
 
-    @staticmethod
-    def _log(path: Path, *, killed: bool) -> Log:
-        return Log(path.name, path.read_text(), killed)
+    def _logs(self) -> list[Log]:
+        """Return the logs of all processes that have ended."""
+        return [
+            Log(each.log.name, each.log.read_text(), each.killed, each.cuts) for each in self._ended
+        ]
 
     def _figures(self) -> dict[str, int]:
         with closing(sqlite3.connect(self._database)) as connection:
@@ -200,12 +278,21 @@ class _Run:
             )
         return {
             "operations": self.registries.journal.operations(),
-            "requests": sum(len(each.requests) for each in self.registries.emulators.values()),
+            "requests": self.registries.requests,
             "processes": len(self._ended),
             "kills": sum(process.killed for process in self._ended),
+            "power cuts": len(self._cuts),
+            "changes undone by them": self._undone,
             "polls": sum(polls.values()),
             "of them failed": polls.get("failed", 0),
             "held": polls.get("held", 0),
             "tags at first": baseline,
             "changes": changes,
         }
+
+
+def _complete_events(log: Log) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log whose last line may be cut off."""
+    for line in log.text.split("\n")[:-1]:
+        with suppress(ValueError):
+            yield json.loads(line)

@@ -18,19 +18,24 @@ import pytest
 
 from tagsync.clock import utc_now
 from tagsync.database.store import Store
-from tagsync.emulator import Emulator, Fault
+from tagsync.emulator import Emulator, Fault, Faults
 from tagsync.emulator.faults import RecordedLie
+from tagsync.models import Image, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
+from tests.support.clock import FakeClock
 from tests.support.documents import read_page
-from tests.support.registries import REPOSITORY
-from tests.torture.judge import Evidence, Log, judge
+from tests.support.record import record
+from tests.support.registries import REPOSITORY, Scripted
+from tests.torture.front import Front
+from tests.torture.judge import Cut, Evidence, Log, judge
+from tests.torture.oci import OciRegistry
 from tests.torture.run import torture
-from tests.torture.truth import Journal, State, Version
+from tests.torture.truth import Journal, Served, State, Version
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
-SECONDS = 7.0
+SECONDS = 10.0
 
 
 @pytest.mark.torture
@@ -45,7 +50,10 @@ def test_history_stays_true_under_torture(
     assert not outcome.wrong, f"python -m tests.torture --seed {seed} --seconds {SECONDS:g}"
     assert outcome.figures["kills"] > 0
     assert outcome.figures["changes"] > 0
-    assert sum(outcome.faults.values()) > 0
+    assert outcome.figures["power cuts"] > 0
+    assert outcome.faults["stale"] > 0
+    assert outcome.faults["no_total"] > 0
+    assert any(kind.startswith("front ") for kind in outcome.faults)
 
 
 @pytest.mark.torture
@@ -232,6 +240,161 @@ TAMPERINGS: dict[str, tuple[Tampering, str]] = {
         "ends before it begins",
     ),
 }
+
+
+# --- the judge and power cuts ---------------------------------------------------------------------
+
+UNDONE = {
+    "event": "tag.added",
+    "repository": KEY[0],
+    "tag": "v3",
+    "change_id": 6,
+    "old_digest": None,
+}
+
+
+def cut(evidence: Evidence, change_id: int) -> Cut:
+    """Return a power cut that a change survived as the newest one."""
+    with closing(sqlite3.connect(evidence.database)) as connection:
+        query = "SELECT id, hash FROM changes WHERE id = ?"
+        return Cut(*connection.execute(query, (change_id,)).fetchone())
+
+
+def with_undone(evidence: Evidence, **fields: Any) -> Evidence:
+    """Add the log of a process that ended with a power cut, and logged a change it undid."""
+    with closing(sqlite3.connect(evidence.database)) as connection:
+        query = "SELECT new_digest, not_before, observed_at FROM changes WHERE id = 4"
+        names = ("new_digest", "not_before", "observed_at")
+        values = connection.execute(query).fetchone()
+    event = {**UNDONE, **dict(zip(names, values, strict=True)), **fields}
+    before = [Log("cut.log", f"{json.dumps(event)}\n", killed=True)]
+    after = [log._replace(cuts=1) for log in evidence.logs]
+    return evidence._replace(logs=before + after, cuts=[cut(evidence, 5)])
+
+
+def test_power_cut_may_undo_what_was_logged(evidence: Evidence) -> None:
+    """A change that was true and logged may be undone if no head covers it."""
+    assert judge(with_undone(evidence)) == []
+
+
+def test_without_a_power_cut_nothing_is_undone(evidence: Evidence) -> None:
+    """A logged change that is not in the history is wrong if no power cut explains it."""
+    found = judge(with_undone(evidence)._replace(cuts=[]))
+    assert [sentence for sentence in found if "tells of" in sentence] == found
+    assert len(found) == 1
+
+
+def test_undone_change_must_have_been_true(evidence: Evidence) -> None:
+    """Also a change that a power cut undid must have been true."""
+    (found,) = judge(with_undone(evidence, new_digest="sha256:other"))
+    assert "tells of" in found
+
+
+def test_surviving_change_may_not_be_undone(evidence: Evidence) -> None:
+    """A logged change is not excused if its id survived the power cut."""
+    (found,) = judge(with_undone(evidence, change_id=5))
+    assert "tells of" in found
+
+
+def test_logged_head_is_never_undone(evidence: Evidence) -> None:
+    """A head that was logged must be in the history, whatever the power cut undid."""
+    undone = with_undone(evidence)
+    line = PASS.replace('"change_id": 0', '"change_id": 6').replace("OBSERVATIONS", "0" * 64)
+    text = undone.logs[0].text + line
+    logs = [undone.logs[0]._replace(text=text), *undone.logs[1:]]
+    (found,) = judge(undone._replace(logs=logs))
+    assert "another history" in found
+
+
+@pytest.mark.parametrize("ids", [(5, 4), (4, None)])
+def test_what_survived_a_power_cut_stays(ids: tuple[int, ...], evidence: Evidence) -> None:
+    """What survived a power cut is in the record, and no later one undoes it."""
+    cuts = [cut(evidence, number) if number else Cut(5, "f" * 64) for number in ids]
+    logs = [log._replace(cuts=2) for log in evidence.logs]
+    (found,) = judge(evidence._replace(cuts=cuts, logs=logs))
+    assert "survived a power cut" in found
+
+
+# --- the judge and stale replicas -----------------------------------------------------------------
+
+
+STALE = "oci/team/api", "v1"
+
+
+def pushed_state(push: Callable[[], str]) -> State:
+    """Push, and return the state that this gives the tag."""
+    return State(push(), is_trusted=False)
+
+
+@pytest.fixture
+def stale(
+    connect: Callable[..., Registry], store: Store, database: Path, logged: list[dict[str, Any]]
+) -> Evidence:
+    """A tag of an OCI registry that moves, seems to move back, and is itself again."""
+    faults = Faults()
+    oci = OciRegistry(faults, page=10, keeps_states=1)
+    journal = Journal(utc_now)
+    with Front(oci.respond) as front:
+        repository = Repository("oci", "team/api")
+        job = Job(repository, connect(front.url, kind="oci"), timedelta(minutes=5), manifests=True)
+        for content in ("one", "two"):
+            push = partial(oci.push, "team/api", "v1", content)
+            journal.during(partial(pushed_state, push), STALE)
+            assert poll(job, store).outcome == "ok"
+        faults.next("stale")
+        assert [poll(job, store).updated for _ in range(3)] == [1, 1, 0]
+    rows = [{"Tag": tag.tag, "digest": tag.digest} for tag in store.tags(repository).values()]
+    lies = [lie for lie in faults.lies if lie.rows is not None]
+    tags = [
+        {tag: State(digest, is_trusted=False) for tag, digest in (lie.rows or {}).items()}
+        for lie in lies
+    ]
+    served = [Served(lie.at, each) for lie, each in zip(lies, tags, strict=True)]
+    logs = [Log("sync.log", "".join(f"{json.dumps(event)}\n" for event in logged), killed=False)]
+    return Evidence(
+        database, journal, {STALE[0]: rows}, {"oci": []}, logs, [], served={STALE[0]: served}
+    )
+
+
+def test_served_state_may_be_recorded(stale: Evidence) -> None:
+    """What a stale replica sent may be recorded, and the true version again."""
+    assert judge(stale) == []
+
+
+def test_state_that_was_not_served_may_not_be_recorded(stale: Evidence) -> None:
+    """Without the answer of a replica, a tag may not go back to an old version."""
+    found = judge(stale._replace(served={}))
+    assert any("never became that" in sentence for sentence in found), found
+
+
+def test_served_state_may_not_be_recorded_later(stale: Evidence) -> None:
+    """An answer of a replica excuses nothing after it."""
+    shifted = [each._replace(at=each.at - timedelta(minutes=1)) for each in stale.served[STALE[0]]]
+    found = judge(stale._replace(served={STALE[0]: shifted}))
+    assert any("never became that" in sentence for sentence in found), found
+
+
+def test_only_the_served_state_may_be_recorded(stale: Evidence) -> None:
+    """An answer of a replica excuses no other state than its own."""
+    other = {"v1": State("sha256:other", is_trusted=False)}
+    served = [each._replace(tags=other) for each in stale.served[STALE[0]]]
+    found = judge(stale._replace(served={STALE[0]: served}))
+    assert any("never became that" in sentence for sentence in found), found
+
+
+def test_time_of_the_registry_may_not_go_back(
+    store: Store, database: Path, clock: FakeClock, scripted: Scripted
+) -> None:
+    """If stale listings are held, no change may take a tag to an older time of the registry."""
+    job = Job(REPOSITORY, scripted, timedelta(minutes=5))
+    for number in (2, 1):
+        tag = Tag("v1", f"sha256:{number}", updated=f"2026-01-0{number}T00:00:00Z")
+        record(store, job, clock, {"v1": tag}, {str(tag.digest): Image(str(tag.digest))})
+        clock.advance(seconds=1)
+    evidence = Evidence(database, Journal(utc_now), {}, {"swr": []}, [], [])
+    assert not any("stale listing" in sentence for sentence in judge(evidence))
+    found = judge(evidence._replace(holds_stale=["swr"]))
+    assert any("stale listing was recorded" in sentence for sentence in found), found
 
 
 def test_judge_accepts_a_true_history(evidence: Evidence) -> None:

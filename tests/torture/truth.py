@@ -1,9 +1,9 @@
 """The journal of what the registries really held, and when."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 Key = tuple[str, str]
 """A repository's full name, and a tag."""
@@ -20,6 +20,22 @@ class State(NamedTuple):
 
     digest: str
     is_trusted: bool
+
+
+UNRESOLVED: Final = State("", is_trusted=False)
+"""The state of a tag that a registry lists without its manifest."""
+
+
+class Served(NamedTuple):
+    """A stale answer: the state of a whole repository that its registry served.
+
+    Attributes:
+        at: The time of the answer.
+        tags: The state of each tag.
+    """
+
+    at: datetime
+    tags: Mapping[str, State]
 
 
 class Version(NamedTuple):
@@ -76,6 +92,14 @@ class Journal:
             if place >= start and version.state == state and in_time:
                 return place
         return None
+
+    def states(self, key: Key, window: Window) -> set[State | None]:
+        """Return every state that a tag may have had in the window; `None` is its absence."""
+        return {
+            version.state
+            for _, version, until in self._spans(key)
+            if version.earliest <= window.ends and until >= window.begins
+        }
 
     def _spans(self, key: Key) -> Iterator[tuple[int, Version, datetime]]:
         """Yield each version and the last time at which it may have been seen."""
