@@ -269,6 +269,8 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         discovery_interval: Time between two searches for repositories that match the globs.
         agreeing_listings: Number of consecutive listings that have to agree before a suspicious
             deletion is recorded.
+        agree_after: How far apart these listings have to be. None means half the time between two
+            polls, at least a minute.
         shared: Whether to discover repositories that other accounts share.
         tags: Globs over the tags to resolve, see `Scope`.
         exclude_tags: Globs over the tags not to resolve, see `Scope`.
@@ -284,6 +286,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     jitter: timedelta = timedelta()
     discovery_interval: timedelta = timedelta(minutes=15)
     agreeing_listings: int = 2
+    agree_after: timedelta | None = None
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()

@@ -55,7 +55,9 @@ from tagsync.registries.lanes import LanePool
 @patterns_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be recorded, but record nothing.")
 @click.option(
-    "--accept-deletions", is_flag=True, help="Record suspicious deletions instead of holding them."
+    "--accept-deletions",
+    is_flag=True,
+    help="Record suspicious deletions and stale listings instead of holding them.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show every repository in the table.")
 @format_option
@@ -256,8 +258,8 @@ def _find_empty_watches(
     with Store.open_for_reading(config.database) as recorded:
         recent = {
             repository
-            for repository, (complete_at, _) in recorded.freshness().items()
-            if complete_at is not None and complete_at >= since
+            for repository, fresh in recorded.freshness().items()
+            if fresh.last_complete_at is not None and fresh.last_complete_at >= since
         }
     polls = []
     for watch in empty_watches(config.watches, discovered | recent, failures):

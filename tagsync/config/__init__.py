@@ -151,6 +151,7 @@ def _watches(file: File) -> Iterator[Watch]:
                 jitter=jitter,
                 discovery_interval=watch.discovery_interval or file.schedule.discovery_interval,
                 agreeing_listings=registry.agreeing_listings,
+                agree_after=registry.agree_after,
                 shared=watch.shared,
                 tags=watch.tags,
                 exclude_tags=watch.exclude_tags,

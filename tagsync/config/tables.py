@@ -94,6 +94,7 @@ class RegistryTable(_Table):
     retry_for: DurationOrZero = DurationOrZero(minutes=1)
     max_listing_size: Size = Size(256 * 2**20)
     agreeing_listings: _Positive = 2
+    agree_after: DurationOrZero | None = None
     watch: list[WatchTable] = []
 
 

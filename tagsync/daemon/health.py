@@ -14,7 +14,7 @@ HEARTBEAT: Final = timedelta(seconds=10)
 """Longest time between two heartbeats of a scheduler that works."""
 
 _REPORTED: Final = 20
-"""Maximum number of stale repositories that an answer of ``/healthz`` names."""
+"""Maximum number of repositories that an answer of ``/healthz`` names for each problem."""
 
 
 class Census(msgspec.Struct, frozen=True):
@@ -67,11 +67,14 @@ def problems(watchlist: Watchlist, now: datetime) -> list[str]:
     """
     empty = [_describe_empty(discovery) for discovery in _empty(watchlist, now)]
     stale = sorted(_describe(watched) for watched in watchlist if watched.is_stale(now))
-    sentences = empty[:_REPORTED] + stale[:_REPORTED]
+    alternating = sorted(_describe_alternating(each) for each in watchlist if each.alternating)
+    sentences = empty[:_REPORTED] + stale[:_REPORTED] + alternating[:_REPORTED]
     if len(empty) > _REPORTED:
         sentences.append(f"{len(empty) - _REPORTED} more watches match nothing")
     if len(stale) > _REPORTED:
         sentences.append(f"{len(stale) - _REPORTED} more repositories are stale")
+    if len(alternating) > _REPORTED:
+        sentences.append(f"{len(alternating) - _REPORTED} more repositories alternate")
     return sentences
 
 
@@ -122,6 +125,13 @@ def _describe(watched: WatchedRepository) -> str:
     return (
         f"{watched.name} has had no complete listing for three intervals"
         f" (the last: {watched.last_complete_at or 'never'}{detail})"
+    )
+
+
+def _describe_alternating(watched: WatchedRepository) -> str:
+    return (
+        f"{watched.name} alternates between two states: replicas of its registry may disagree, see"
+        " listings.alternating in the log"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from tagsync.clock import parse_timestamp, timestamp
+from tagsync.database.state import Freshness
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.discovery import EMPTY_AFTER
 from tagsync.polling.jobs import Poll
@@ -26,11 +27,8 @@ _FIRST_DISCOVERY_BACKOFF: Final = timedelta(seconds=30)
 It doubles with each further failure, up to the interval between two discoveries.
 """
 
-Recorded = Mapping[Repository, tuple[str | None, int]]
-"""For each recorded repository: time of the last complete listing, number of tags.
-
-The time is None if the repository was never listed completely.
-"""
+Recorded = Mapping[Repository, Freshness]
+"""How fresh the record of each recorded repository is."""
 
 
 class RegistryHandle(msgspec.Struct, frozen=True):
@@ -70,6 +68,7 @@ class WatchedRepository:
         failures: Number of failed polls in a row.
         transient: Whether the last failure was a transient error.
         polling: Whether a poll is under way.
+        alternating: Whether two states of the repository take turns in its listings.
         overran: Whether the repository was due again while its poll was queued or under way.
         backoff_until: No poll may begin before this time. None if the last poll did not fail.
     """
@@ -84,9 +83,14 @@ class WatchedRepository:
         self.failures = 0
         self.transient = False
         self.detail: str | None = None
+        self.alternating = False
         self.polling = False
         self.overran = False
         self.backoff_until: datetime | None = None
+
+    def note_recorded(self, fresh: Freshness) -> None:
+        """Note what is recorded of the repository."""
+        self.last_complete_at, self.tags, self.alternating = fresh
 
     def is_stale(self, now: datetime) -> bool:
         """Return whether the last complete listing is too old; see `schedule.stale`."""
@@ -130,6 +134,8 @@ class WatchedRepository:
         recovered = self.failures > 0
         self.failures = 0
         self.backoff_until = None
+        if poll.outcome != "dropped":
+            self.alternating = "alternating" in poll.reasons
         if poll.outcome == "ok":
             self.tags = poll.tags or 0
         if poll.outcome != "held":
@@ -351,7 +357,7 @@ class Watchlist:
         for name, (repository, watch) in wanted.items():
             if (watched := self._watched.get(name)) is None:
                 watched = self._watched[name] = WatchedRepository(repository, watch, now)
-                watched.last_complete_at, watched.tags = recorded.get(repository, (None, 0))
+                watched.note_recorded(recorded.get(repository, Freshness()))
                 added.append(watched)
             else:
                 before, watched.watch = watched.watch, watch
@@ -383,7 +389,7 @@ class Watchlist:
         # A recorded repository existed when it was last listed completely.
         listed = [
             complete_at
-            for repository, (complete_at, _) in recorded.items()
+            for repository, (complete_at, *_) in recorded.items()
             if complete_at is not None and watch.discovers(repository)
         ]
         return Discovery(name, watch, parse_timestamp(max(listed)) if listed else None)

@@ -17,6 +17,8 @@ Reason = (
     Literal[
         "gone",
         "suspicious_deletion",
+        "stale_listing",
+        "alternating",
         "unverified",
         "unresolved",
         "unfetched",
@@ -29,6 +31,18 @@ Reason = (
 """The words of ``observations.reasons``."""
 
 
+class Alternation(msgspec.Struct, frozen=True):
+    """Two states of a repository that alternate in its listings.
+
+    Attributes:
+        phase: Whether the alternation begins with this listing, lasts, or has ended.
+        tags: Names of some tags in which the two states differ.
+    """
+
+    phase: Literal["began", "lasts", "ended"]
+    tags: tuple[str, ...]
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """A listing to record, and what it changes.
 
@@ -39,6 +53,7 @@ class Accepted(msgspec.Struct, frozen=True):
         reason_key: Fingerprint of the tags that the reasons are about. None if ``reasons``
             is empty.
         detail: The reasons in a sentence. None if ``reasons`` is empty.
+        alternation: The alternation that this listing is part of, or ends. None if there is none.
     """
 
     listing: Listing
@@ -46,23 +61,27 @@ class Accepted(msgspec.Struct, frozen=True):
     reasons: tuple[Reason, ...] = ()
     reason_key: str | None = None
     detail: str | None = None
+    alternation: Alternation | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A complete listing with suspicious deletions; the stored tags stay as they are.
+    """A complete listing that is suspicious or stale; the stored tags stay as they are.
 
     Attributes:
         listing: The listing that was read.
         reasons: Words for why the listing is held.
-        reason_key: Fingerprint of the set of deletions. Two listings agree if their fingerprints
-            are equal.
-        detail: The reasons in a sentence.
+        reason_key: Fingerprint of what listings have to share to agree.
+        detail: The reasons in a sentence, and when a listing will be recorded.
+        counts_from: A listing that begins earlier than this time will not be recorded.
+        alternation: As in `Accepted`.
     """
 
     listing: Listing
     reasons: tuple[Reason, ...]
     reason_key: str
     detail: str
+    counts_from: str
+    alternation: Alternation | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):

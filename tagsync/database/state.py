@@ -17,14 +17,17 @@ TAG_COLUMNS: Final = ("tag", *FIELDS)
 _STATE: Final = f"""
     SELECT hash, {", ".join(REPOSITORY_COLUMNS)},
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
-            ORDER BY id DESC LIMIT 1)
+            ORDER BY id DESC LIMIT 1),
+           EXISTS (
+               SELECT 1 FROM observations WHERE id IN (
+                   (SELECT id FROM observations WHERE repository_id = r.id AND outcome = 'ok'
+                    ORDER BY id DESC LIMIT 1),
+                   (SELECT id FROM observations WHERE repository_id = r.id AND outcome <> 'failed'
+                    ORDER BY id DESC LIMIT 1)
+               ) AND instr(reasons, 'alternating')
+           )
     FROM repositories AS r WHERE registry = ? AND name = ?
 """  # noqa: S608  constants
-_HELD: Final = """
-    SELECT outcome, reason_key, polls FROM observations
-    WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
-          AND outcome <> 'failed' ORDER BY id DESC
-"""
 _TAGS: Final = f"""
     SELECT {", ".join(TAG_COLUMNS)} FROM tags
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
@@ -43,6 +46,8 @@ class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
         version: Number of complete listings, recorded or held. If it has not changed since a poll
             began, no other listing was recorded or held meanwhile (optimistic check).
         tags: Number of tags in the last recorded listing. None if no listing was recorded.
+        alternating: Whether the last recorded listing, or the newest one if that was held, is part
+            of an alternation.
     """
 
     id: int | None = None
@@ -56,19 +61,21 @@ class RepositoryState(msgspec.Struct, frozen=True, array_like=True):
     not_before: str | None = None
     unlogged_from: Count | None = None
     tags: Count | None = None
+    alternating: bool = False
 
 
-class HeldRun(NamedTuple):
-    """The newest consecutive listings that were held for the same deletions.
+class Freshness(NamedTuple):
+    """How fresh the record of a repository is.
 
     Attributes:
-        reason_key: Fingerprint of the deletions. None if the newest listing was not held.
-        polls: Number of these listings. Failed polls between them do not count, because they have
-            no listing.
+        last_complete_at: Time of the last recorded listing. None if no listing was recorded.
+        tags: Number of stored tags.
+        alternating: Whether the newest listing is part of an alternation.
     """
 
-    reason_key: str | None = None
-    polls: int = 0
+    last_complete_at: str | None = None
+    tags: int = 0
+    alternating: bool = False
 
 
 def read_state(db: Connection, repository: Repository) -> RepositoryState:
@@ -81,11 +88,12 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
     row = db.execute(_STATE, (repository.registry, repository.name)).fetchone()
     if row is None:
         return RepositoryState()
-    recorded, number, registry, name, *columns, tags = row
+    recorded, number, registry, name, *columns, tags, alternating = row
     what = f"repository {repository.full_name}"
     if checksum((number, registry, name, *columns)) != recorded:
         raise damaged(what, "its hash is not that of its columns")
-    state: RepositoryState = decode((number, *columns, tags), RepositoryState, what)
+    values = (number, *columns, tags, bool(alternating))
+    state: RepositoryState = decode(values, RepositoryState, what)
     for moment in (state.last_attempt_at, state.last_complete_at, state.not_before):
         check_timestamp(moment, what)
     return state
@@ -93,21 +101,9 @@ def read_state(db: Connection, repository: Repository) -> RepositoryState:
 
 def row_values(repository: Repository, state: RepositoryState) -> tuple[Any, ...]:
     """Return a repository's row: its `REPOSITORY_COLUMNS`, and their checksum."""
-    number, *columns, _ = astuple(state)
+    number, *columns, _, _ = astuple(state)
     row = (number, repository.registry, repository.name, *columns)
     return (*row, checksum(row))
-
-
-def read_held_run(db: Connection, repository: Repository) -> HeldRun:
-    """Return a repository's newest listings that were held for the same deletions."""
-    key, count = None, 0
-    what = f"the observations of {repository.full_name}"
-    for row in db.execute(_HELD, (repository.registry, repository.name)):
-        outcome, reason_key, polls = decode(row, tuple[str, str | None, Count], what)
-        if outcome != "held" or (count and reason_key != key):
-            break
-        key, count = reason_key, count + polls
-    return HeldRun(key, count)
 
 
 def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:

@@ -6,7 +6,7 @@ Threads use the read connection one after the other; their writes share transact
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -28,16 +28,11 @@ from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Heads, read_heads
 from tagsync.database.outcomes import Damaged, Outcome, PendingLog
+from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
-from tagsync.database.state import (
-    HeldRun,
-    RepositoryState,
-    read_held_run,
-    read_state,
-    read_tags,
-)
+from tagsync.database.state import Freshness, RepositoryState, read_state, read_tags
 from tagsync.database.writer_lock import WriterLock
-from tagsync.models import Repository, Tag
+from tagsync.models import Change, Repository, Tag
 
 ResultT = TypeVar("ResultT")
 
@@ -56,7 +51,10 @@ _NOT_GONE: Final = """
 _REPOSITORIES: Final = f"SELECT registry, name FROM repositories AS r WHERE {_NOT_GONE}"  # noqa: S608  a constant
 _FRESHNESS: Final = f"""
     SELECT registry, name, last_complete_at,
-           (SELECT count(*) FROM tags WHERE repository_id = r.id)
+           (SELECT count(*) FROM tags WHERE repository_id = r.id),
+           coalesce((SELECT instr(reasons, 'alternating') FROM observations
+                     WHERE repository_id = r.id AND outcome <> 'failed'
+                     ORDER BY id DESC LIMIT 1), 0)
     FROM repositories AS r WHERE {_NOT_GONE}
 """  # noqa: S608  a constant
 
@@ -149,18 +147,16 @@ class Store:
         with self._read() as db:
             return [Repository(*row) for row in db.execute(_REPOSITORIES).fetchall()]
 
-    def freshness(self) -> dict[Repository, tuple[str | None, int]]:
-        """Return each repository's last complete listing and its number of tags.
-
-        The repositories are those of `repositories`. The listing is given by its time, which is
-        None if a repository has no complete listing.
-        """
+    def freshness(self) -> dict[Repository, Freshness]:
+        """Return how fresh the record of each repository of `repositories` is."""
         with self._read() as db:
             rows = db.execute(_FRESHNESS).fetchall()
-        known = decode(rows, list[tuple[str, str, str | None, Count]], "repositories")
+        known = decode(rows, list[tuple[str, str, str | None, Count, int]], "repositories")
         return {
-            Repository(registry, name): (check_timestamp(last, f"repository {name}"), tags)
-            for registry, name, last, tags in known
+            Repository(registry, name): Freshness(
+                check_timestamp(last, f"repository {name}"), tags, bool(alternating)
+            )
+            for registry, name, last, tags, alternating in known
         }
 
     def heads(self) -> Heads:
@@ -190,10 +186,21 @@ class Store:
         with self._read() as db:
             return read_tags(db, repository)
 
-    def held_run(self, repository: Repository) -> HeldRun:
-        """Return a repository's newest listings that were held for the same deletions."""
+    def past(self, repository: Repository, flips: Sequence[Change], since: str, runs: int) -> Past:
+        """Return the recorded past of a repository, as far as a decision needs it.
+
+        Args:
+            repository: The repository.
+            flips: The changes of the listing that add, delete or move a tag.
+            since: Older flips are not read.
+            runs: Maximum number of runs to read; see `tagsync.database.past.read_runs`.
+        """
         with self._read() as db:
-            return read_held_run(db, repository)
+            return Past(
+                read_runs(db, repository, runs) if runs else (),
+                read_flips(db, repository, flips, since) if flips else (),
+                read_newest_flip(db, repository, since) if runs else None,
+            )
 
     def with_manifest(self, digests: Collection[str]) -> Set[str]:
         """Return the given digests whose verified manifest is recorded."""

@@ -1,19 +1,25 @@
 """Decide whether a complete listing is accepted or held.
 
-The outcome depends on the stored tags that the listing deletes:
+The outcome depends on the doubts about the listing (`tagsync.polling.doubts`), and on the listings
+directly before it:
 
-======================================  ====================  ===================================
-the listing deletes                     agreeing listings     outcome
-======================================  ====================  ===================================
-no tag, or a few                        -                     accepted
-every tag, or most of them              too few so far        held: suspicious deletion
-every tag, or most of them              enough                accepted
-======================================  ====================  ===================================
+==========================  ==========================================  =========================
+doubts                      listings that agree                         outcome
+==========================  ==========================================  =========================
+none                        -                                           accepted
+suspicious deletion         too few, or the first of them is too young  held
+stale listing               too few, or the first of them is too young  held
+both                        not enough for both                         held: both reasons
+any                         enough, and the first of them is old enough  accepted
+any                         - (``--accept-deletions``)                  accepted
+==========================  ==========================================  =========================
 
-"Most of them" means more than half of the stored tags, and at least ten tags. A repository that no
-longer exists is treated as a listing without tags. Listings agree if they are consecutive and
-delete the same set of tags. Failed polls between two listings are ignored. If one listing is
-enough, as with ``--accept-deletions``, every listing is accepted.
+With any outcome, the reasons also contain ``alternating`` if two states of the repository take
+turns (`tagsync.polling.alternation`).
+
+A decision has three steps. `compare` derives what a listing changes, and the doubts about it. The
+caller then reads the repository's recorded past, as far as `runs_needed` and `flips_needed_since`
+say. `decide` returns the outcome.
 
 The functions of this module are pure: they do not read or write the database.
 """
@@ -24,13 +30,29 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import astuple
 
 from tagsync import manifests
-from tagsync.database.outcomes import Accepted, Held, Reason, fingerprint_of
-from tagsync.database.state import HeldRun
+from tagsync.clock import parse_timestamp, timestamp
+from tagsync.database.outcomes import Accepted, Alternation, Held, Reason, fingerprint_of
+from tagsync.database.past import Past
+from tagsync.database.state import RepositoryState
 from tagsync.escaping import truncate
 from tagsync.models import FIELDS, Change, Image, Listing, Tag
-
-_FEW: Final = 10
-"""A smaller number of deletions is suspicious only if no stored tag remains."""
+from tagsync.polling.alternation import (
+    describe,
+    flips_among,
+    held_alternates,
+    longest_rest,
+    recorded_alternates,
+    tags_for,
+)
+from tagsync.polling.doubts import (
+    Agreement,
+    Doubt,
+    Rules,
+    agreement,
+    doubts_about,
+    forecast,
+    key_of,
+)
 
 _SHOWN: Final = 128
 """Maximum length of a tag's name in a message, in characters."""
@@ -38,35 +60,122 @@ _SHOWN: Final = 128
 _SHOWN_DIGESTS: Final = 10
 """Maximum number of digests of wrong manifests in a message."""
 
+_RUNS: Final = 3
+"""How many runs show that listings agree, or that two states alternate."""
+
 _NOTHING: Final = (None,) * len(FIELDS)
 
 
-def decide(
-    listing: Listing, stored: Mapping[str, Tag], held: HeldRun, *, agreeing_listings: int
-) -> Accepted | Held:
-    """Return the outcome of a listing, by the table in this module's docstring.
+class Comparison(NamedTuple):
+    """A listing, compared with the stored tags.
+
+    Attributes:
+        listing: The listing that was read.
+        changes: The differences between the stored tags and the listing.
+        flips: The changes that add, delete or move a tag.
+        doubts: The reasons not to believe the listing at once.
+    """
+
+    listing: Listing
+    changes: list[Change]
+    flips: list[Change]
+    doubts: list[Doubt]
+
+
+def compare(listing: Listing, stored: Mapping[str, Tag]) -> Comparison:
+    """Compare a listing with what is stored.
 
     Args:
         listing: The listing that was read.
         stored: The stored tags of the repository, by name.
-        held: The held listings directly before this listing.
-        agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
-            is recorded, this listing included. With 1, every listing is accepted.
     """
     changes = diff(stored, keep_unresolved_digests(listing, stored))
     deleted = [change.tag for change in changes if change.kind == "deleted"]
-    if is_suspicious(len(stored), len(deleted)):
-        key = fingerprint_of(*deleted)
-        agreeing = 1 + (held.polls if held.reason_key == key else 0)
-        if agreeing < agreeing_listings:
-            gone: tuple[Reason, ...] = () if listing.exists else ("gone",)
-            sentence = _suspicion(len(stored), len(deleted), key)
-            return Held(listing, (*gone, "suspicious_deletion"), key, sentence)
+    doubts = doubts_about(listing, stored, deleted)
+    return Comparison(listing, changes, flips_among(changes), doubts)
+
+
+def runs_needed(comparison: Comparison, state: RepositoryState) -> int:
+    """Return how many of the newest runs `decide` needs."""
+    return _RUNS if comparison.doubts or state.alternating else 0
+
+
+def flips_needed_since(listing: Listing, rules: Rules) -> str:
+    """Return the time since when `decide` needs the recorded flips of a repository."""
+    return timestamp(parse_timestamp(listing.finished_at) - 2 * longest_rest(rules.interval))
+
+
+def decide(
+    comparison: Comparison, state: RepositoryState, past: Past, rules: Rules
+) -> Accepted | Held:
+    """Return the outcome of a listing, by the table in this module's docstring.
+
+    Args:
+        comparison: The listing, compared with the stored tags.
+        state: The recorded state of the repository.
+        past: The recorded past of the repository.
+        rules: When listings agree.
+    """
+    listing, doubts = comparison.listing, comparison.doubts
+    rest = longest_rest(rules.interval)
+    if doubts and not rules.accept:
+        newest = past.runs[0] if past.runs else None
+        behind = listing.finished_at < (state.last_attempt_at or "")
+        agreed = agreement(doubts, listing, newest, rules, behind=behind)
+        if agreed.missing:
+            names = [name for doubt in doubts for name in doubt.tags]
+            alternates = held_alternates(key_of(doubts), past, listing.finished_at, rest)
+            return _hold(comparison, agreed, _alternation(names, past, alternates=alternates))
+    names = [change.tag for change in comparison.flips]
+    alternates = recorded_alternates(comparison.flips, past, listing.finished_at, rest)
+    return _accept(comparison, _alternation(names, past, alternates=alternates))
+
+
+def _hold(comparison: Comparison, agreed: Agreement, alternation: Alternation | None) -> Held:
+    listing, doubts = comparison.listing, comparison.doubts
+    reasons: list[Reason] = [doubt.reason for doubt in doubts]
+    sentences = [doubt.sentence for doubt in doubts]
+    sentences.append(forecast(agreed, listing.finished_at))
+    if not listing.exists:
+        reasons.append("gone")
+    if alternation is not None and alternation.phase != "ended":
+        reasons.append("alternating")
+        sentences.append(describe(alternation.tags))
+    return Held(
+        listing,
+        tuple(sorted(reasons)),
+        key_of(doubts),
+        "; ".join(sentences),
+        timestamp(agreed.counts_from),
+        alternation,
+    )
+
+
+def _accept(comparison: Comparison, alternation: Alternation | None) -> Accepted:
+    listing = comparison.listing
     oddities = list(_oddities(listing))
+    if alternation is not None and alternation.phase != "ended":
+        tags = alternation.tags
+        oddities.append(_Oddity("alternating", tags, describe(tags)))
     reasons = tuple(oddity.reason for oddity in oddities)
     about = [text for oddity in oddities for text in (oddity.reason, *sorted(oddity.about))]
     detail = "; ".join(oddity.sentence for oddity in oddities) or None
-    return Accepted(listing, changes, reasons, fingerprint_of(*about) if about else None, detail)
+    key = fingerprint_of(*about) if about else None
+    return Accepted(listing, comparison.changes, reasons, key, detail, alternation)
+
+
+def _alternation(names: Sequence[str], past: Past, *, alternates: bool) -> Alternation | None:
+    """Return the alternation that a listing is part of, or ends.
+
+    Args:
+        names: Names of the tags in which the listing differs from the stored tags.
+        past: The recorded past of the repository.
+        alternates: Whether the listing is part of an alternation.
+    """
+    did_before = bool(past.runs) and past.runs[0].alternating
+    if alternates:
+        return Alternation("lasts" if did_before else "began", tags_for(names, past.runs))
+    return Alternation("ended", tags_for((), past.runs)) if did_before else None
 
 
 def diff(old: Mapping[str, Tag], new: Mapping[str, Tag]) -> list[Change]:
@@ -94,19 +203,6 @@ def apply(old: Mapping[str, Tag], changes: Iterable[Change]) -> dict[str, Tag]:
         values |= {name: new for name, (_, new) in change.fields.items()}
         tags[change.tag] = Tag(tag=change.tag, **values)
     return tags
-
-
-def is_suspicious(stored: int, deleted: int) -> bool:
-    """Return whether so many tags are missing that an error is the likelier reason.
-
-    The error may be that the registry was emptied, that the credential lost a permission, or that a
-    proxy answered instead of the registry.
-
-    Args:
-        stored: Number of stored tags.
-        deleted: Number of stored tags that the listing lacks.
-    """
-    return deleted > 0 and (deleted == stored or (deleted >= _FEW and 2 * deleted > stored))
 
 
 def merge_reads(first: Listing, second: Listing) -> Listing:
@@ -243,13 +339,6 @@ def _about_fields(listing: Listing) -> str:
     return (
         f"the registry sent {', '.join(fields)} of {tag[:_SHOWN]}{more} in another type than"
         " documented, so it is recorded as null"
-    )
-
-
-def _suspicion(stored: int, deleted: int, key: str) -> str:
-    return (
-        f"the listing would delete {deleted} of {stored} tags (set {key}): if these deletions are"
-        " intended, tagsync sync --accept-deletions records them at once"
     )
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import msgspec
 
-from tagsync.database.outcomes import Reason
+from tagsync.database.outcomes import Alternation, Reason
 from tagsync.errors import RegistryError
 from tagsync.models import Change, Repository, Watch
 from tagsync.registries import Registry
@@ -19,6 +19,10 @@ PollOutcome = Literal["ok", "failed", "held", "dropped"]
 """
 
 
+_SHORTEST_AGREE_AFTER: Final = timedelta(minutes=1)
+"""Shortest default of ``agree_after``."""
+
+
 class Job(msgspec.Struct, frozen=True):
     """One repository to poll.
 
@@ -29,6 +33,7 @@ class Job(msgspec.Struct, frozen=True):
             there is a gap in coverage.
         agreeing_listings: How many consecutive listings have to agree before a suspicious deletion
             is recorded.
+        agree_after: How far apart these listings have to be.
         tags: Globs over the names of the tags to resolve.
         exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
@@ -39,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
     registry: Registry
     interval: timedelta
     agreeing_listings: int = 2
+    agree_after: timedelta = timedelta()
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
@@ -52,13 +58,19 @@ class Job(msgspec.Struct, frozen=True):
             repository: The repository.
             watch: The watch that covers the repository.
             registry: The client for the repository's registry.
-            at: The time of the poll. If the watch uses ``cron``, the interval depends on this time.
+            at: The time of the poll. If the watch uses ``cron``, the interval depends on this time,
+                and so does the default of ``agree_after``.
         """
+        interval = spacing(watch, at)
+        agree_after = watch.agree_after
+        if agree_after is None:
+            agree_after = max(interval / 2, _SHORTEST_AGREE_AFTER)
         return cls(
             repository,
             registry,
-            spacing(watch, at),
+            interval,
             watch.agreeing_listings,
+            agree_after,
             watch.tags,
             watch.exclude_tags,
             watch.manifests,
@@ -71,7 +83,7 @@ class Options(msgspec.Struct, frozen=True):
 
     Attributes:
         accept_deletions: Whether to accept every listing, even if it deletes suspiciously many
-            tags.
+            tags or is stale.
         dry_run: Whether to record nothing. The outcome is still decided and logged.
     """
 
@@ -95,6 +107,9 @@ class Poll(msgspec.Struct, frozen=True):
         reasons: Fixed words that say why the poll failed or was held, or that name unusual
             properties of the listing.
         detail: A sentence that explains the reasons, or why the listing was dropped.
+        counts_from: A listing that begins earlier than this time will not be recorded. None if the
+            listing was not held.
+        alternation: The alternation that the listing is part of, or ends. None if there is none.
         error: The registry's error. None if the poll did not fail.
         recovered_from: Number of consecutive failed polls directly before this poll. 0 if this poll
             failed or was dropped.
@@ -114,6 +129,8 @@ class Poll(msgspec.Struct, frozen=True):
     changes: Sequence[Change] = ()
     reasons: tuple[Reason, ...] = ()
     detail: str | None = None
+    counts_from: str | None = None
+    alternation: Alternation | None = None
     error: RegistryError | None = None
     recovered_from: int = 0
     requests: int = 0

@@ -88,7 +88,11 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
 
 
 def write_result(poll: Poll) -> None:
-    """Write a line about the result of a poll, and a line if the repository recovered."""
+    """Write a line about the result of a poll.
+
+    A line before it says if the repository recovered, and another one if an alternation begins or
+    ends.
+    """
     about = about_repository(poll.repository)
     counts = {
         "tags": poll.tags,
@@ -99,6 +103,10 @@ def write_result(poll: Poll) -> None:
     cost = {"requests": poll.requests, "bytes": poll.size, "seconds": round(poll.seconds, 3)}
     if poll.recovered_from:
         log.info("sync.recovered", **about, failures=poll.recovered_from)
+    if poll.alternation is not None and poll.alternation.phase != "lasts":
+        level = log.warning if poll.alternation.phase == "began" else log.info
+        tags, phase = list(poll.alternation.tags), poll.alternation.phase
+        level("listings.alternating", **about, phase=phase, tags=tags)
     match poll.outcome:
         case "ok":
             level = log.info if poll.added or poll.updated or poll.deleted else log.debug
@@ -106,7 +114,8 @@ def write_result(poll: Poll) -> None:
         case "dropped":
             log.debug("sync.dropped", **about, **cost, detail=poll.detail)
         case "held":
-            log.warning("sync.held", **about, tags=poll.tags, **cost, detail=poll.detail)
+            when = {"counts_from": poll.counts_from}
+            log.warning("sync.held", **about, tags=poll.tags, **when, **cost, detail=poll.detail)
         case "failed":
             write_failure(poll.repository, poll.detail, poll.reasons, seconds=cost["seconds"])
 

@@ -1,8 +1,8 @@
 """One poll: read a repository's tags, decide the outcome, record it, and log it.
 
-**Held**: a listing that would delete suspiciously many tags is held until enough consecutive
-listings, this one included, lack the same tags; `tagsync.polling.decide` has the rules. Until then,
-the stored tags stay as they are.
+**Held**: a listing that would delete suspiciously many tags, or that is stale, is held until enough
+consecutive listings, this one included, say the same; `tagsync.polling.decide` has the rules. Until
+then, the stored tags stay as they are.
 
 **Dropped**: a listing is dropped if another listing of the same repository was recorded after this
 poll began, because the listing of this poll may be the older one. `Store.record` detects the other
@@ -23,7 +23,6 @@ after each failure. Without a daemon, the next ``tagsync sync`` is the next poll
 A **dry run** decides and logs the outcome, but records nothing.
 """
 
-from collections import Counter
 from contextlib import suppress
 from time import monotonic
 from typing import Final
@@ -36,20 +35,26 @@ from tagsync.database.outcomes import (
     Accepted,
     Damaged,
     Failed,
-    Held,
     Outcome,
     PendingLog,
 )
 from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.errors import DamagedRecord, NotFound, RegistryError, StoreError
-from tagsync.models import Listing, Repository, Scope, Unchanged
+from tagsync.models import Listing, Scope, Unchanged
 from tagsync.polling import log_lines
-from tagsync.polling.decide import decide, merge_reads
+from tagsync.polling.decide import (
+    compare,
+    decide,
+    flips_needed_since,
+    merge_reads,
+    runs_needed,
+)
+from tagsync.polling.doubts import Rules
 from tagsync.polling.jobs import Job, Options, Poll
+from tagsync.polling.summary import summarize
 
 _DEFAULTS: Final = Options()
-_DROPPED: Final = "another listing of the repository was recorded while this poll ran"
 
 
 def poll(job: Job, store: Store, options: Options = _DEFAULTS, clock: Clock = utc_now) -> Poll:
@@ -75,14 +80,12 @@ def _poll(job: Job, store: Store, options: Options, clock: Clock) -> Poll:
         if isinstance(listing, Unchanged):
             outcome = listing
         else:
-            stored, held = store.tags(job.repository), store.held_run(job.repository)
-            agreeing = 1 if options.accept_deletions else job.agreeing_listings
-            outcome = decide(listing, stored, held, agreeing_listings=agreeing)
+            outcome = _decide(job, store, options, listing, state)
     except RegistryError as error:
         outcome = Failed(error, timestamp(clock()))
     pending = _record_unless_dry_run(job, store, outcome, state, options)
     was_dropped = pending is None
-    result = _summarize(job.repository, outcome, state, was_dropped=was_dropped)
+    result = summarize(job.repository, outcome, state, was_dropped=was_dropped)
     result = replace(result, seconds=monotonic() - began)
     if options.dry_run and result.outcome == "ok" and isinstance(outcome, Accepted):
         result = replace(result, changes=outcome.changes)
@@ -119,7 +122,9 @@ def read_listing(
             # Both begin with the date: missing manifests are confirmed at least once a day.
             confirm_missing=(state.last_complete_at or "")[:10] != began[:10],
         )
-        listing = job.registry.list_tags(job.repository.name, state.listing_hash, scope)
+        # If two states alternate, each listing decides whether they still do.
+        known = None if state.alternating else state.listing_hash
+        listing = job.registry.list_tags(job.repository.name, known, scope)
         if isinstance(listing, Unchanged) or (listing.pages == 1 and listing.steady):
             return listing
         if store.tags(job.repository).keys() <= listing.tags.keys():
@@ -134,6 +139,18 @@ def read_listing(
         return Listing({}, {}, began, timestamp(clock()), fingerprint=None, exists=False)
     assert isinstance(again, Listing), "a read without a fingerprint to compare is never Unchanged"  # noqa: S101  tells the type checker
     return merge_reads(listing, again)
+
+
+def _decide(
+    job: Job, store: Store, options: Options, listing: Listing, state: RepositoryState
+) -> Outcome:
+    rules = Rules(
+        job.agreeing_listings, job.agree_after, job.interval, accept=options.accept_deletions
+    )
+    comparison = compare(listing, store.tags(job.repository))
+    since = flips_needed_since(listing, rules)
+    past = store.past(job.repository, comparison.flips, since, runs_needed(comparison, state))
+    return decide(comparison, state, past, rules)
 
 
 def _record_unless_dry_run(
@@ -163,31 +180,3 @@ def _log_changes(job: Job, store: Store, pending: PendingLog) -> None:
         # If this fails, the lines stay pending and the next poll writes them again.
         with suppress(StoreError):
             store.acknowledge(job.repository, pending.through)
-
-
-def _summarize(
-    repository: Repository, outcome: Outcome, state: RepositoryState, *, was_dropped: bool
-) -> Poll:
-    if isinstance(outcome, Failed):
-        error = outcome.error
-        return Poll(repository, "failed", reasons=outcome.reasons, detail=str(error), error=error)
-    listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
-    tags = len(listing.tags) if isinstance(listing, Listing) else state.tags
-    result = Poll(repository, "ok", tags, requests=listing.requests, size=listing.size)
-    if was_dropped:
-        return replace(result, outcome="dropped", detail=_DROPPED)
-    result = replace(result, recovered_from=state.failures)
-    if isinstance(outcome, Unchanged):
-        return result
-    result = replace(result, reasons=outcome.reasons, detail=outcome.detail)
-    if isinstance(outcome, Held):
-        return replace(result, outcome="held")
-    kinds = Counter(change.kind for change in outcome.changes)
-    return replace(
-        result,
-        added=kinds["added"],
-        updated=kinds["updated"],
-        deleted=kinds["deleted"],
-        moved=sum(change.moved for change in outcome.changes),
-        first=state.last_complete_at is None,
-    )

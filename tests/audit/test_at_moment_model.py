@@ -68,6 +68,7 @@ class HistoryModel(RuleBasedStateMachine):
         self.listings: list[RecordedListing] = []
         self.runs: list[tuple[str, str]] = []
         self.is_covered = False
+        self.alternates = False
         self.moments = {timestamp(self.clock.now - timedelta(days=1))}
 
     @rule(name=NAMES, digest=st.sampled_from("xyz"))
@@ -145,7 +146,11 @@ class HistoryModel(RuleBasedStateMachine):
     def remember(self, started: str) -> None:
         now = timestamp(self.clock.now)
         self.listings.append(RecordedListing(started, now, self.tags))
-        last = self.runs[-1] if self.runs and self.is_covered else None
+        # An observation with another reason is another run.
+        alternates = self.store.state(REPOSITORY).alternating
+        is_covered = self.is_covered and alternates == self.alternates
+        self.alternates = alternates
+        last = self.runs[-1] if self.runs and is_covered else None
         if last and self.clock.now - FakeClock().now.fromisoformat(last[1]) <= 2 * INTERVAL:
             self.runs[-1] = (last[0], now)
         else:

@@ -34,6 +34,7 @@ timeout = "250ms"
 retry_for = "2d"
 max_listing_size = "512KiB"
 agreeing_listings = 4
+agree_after = "90s"
 
 [registries.auth]
 kind = "token"
@@ -72,7 +73,7 @@ def test_defaults_of_a_registry() -> None:
     assert (registry.concurrency, registry.requests_per_second) == (8, 50.0)
     assert (registry.timeout, registry.retry_for) == (timedelta(seconds=30), timedelta(minutes=1))
     assert registry.max_listing_size == 256 * 1024 * 1024
-    assert registry.agreeing_listings == 2
+    assert (registry.agreeing_listings, registry.agree_after) == (2, None)
     assert registry.watch == []
 
 
@@ -90,7 +91,7 @@ def test_every_key_is_read() -> None:
     assert registry.timeout == timedelta(milliseconds=250)
     assert registry.retry_for == timedelta(days=2)
     assert registry.max_listing_size == 512 * 1024
-    assert registry.agreeing_listings == 4
+    assert (registry.agreeing_listings, registry.agree_after) == (4, timedelta(seconds=90))
 
 
 def test_watches_keep_the_order_of_the_file() -> None:
@@ -101,6 +102,7 @@ def test_watches_keep_the_order_of_the_file() -> None:
         ("swr-1.eu", ("team_b/x.y-z",), timedelta(minutes=5), 4),
         ("other", ("team-a/api",), timedelta(minutes=90), 2),
     ]
+    assert [w.agree_after for w in watches] == [timedelta(seconds=90)] * 2 + [None]
     cron = "*/10 8-18 * * 1-5"
     second, minute = timedelta(seconds=1), timedelta(minutes=1)
     assert [(w.cron, w.jitter, w.discovery_interval) for w in watches] == [

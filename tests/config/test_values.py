@@ -28,7 +28,7 @@ def test_durations_as_people_write_them(text: str, seconds: float | None) -> Non
 @pytest.mark.parametrize(
     "text", ["", "m", "-5m", "1.5h", "5m!", "367d", "53w", "5 months", "5y", "m5", "5  m", "٣m"]
 )
-@pytest.mark.parametrize("key", ["timeout", "retry_for"])
+@pytest.mark.parametrize("key", ["timeout", "retry_for", "agree_after"])
 def test_invalid_duration_is_refused(text: str, key: str) -> None:
     """The error for an invalid duration has its key and value."""
     sentence = refusal(f'{MINIMAL}{key} = "{text}"\n')
@@ -53,6 +53,8 @@ def test_zero_means_none_only_where_it_can(zero: str) -> None:
     """A duration of 0 is accepted where it means none, and refused elsewhere."""
     watch = watching("a/b")
     assert parsed(f"{MINIMAL}retry_for = {zero}\n").registries["swr"].retry_for == timedelta()
+    agreeing = parsed(f"{MINIMAL}agree_after = {zero}\n").registries["swr"]
+    assert agreeing.agree_after == timedelta()
     assert parsed(f"{watch}jitter = {zero}\n").watches[0].jitter == timedelta()
     assert parsed(f"[schedule]\njitter = {zero}\n{watch}").watches[0].jitter == timedelta()
     for text in (

@@ -70,6 +70,29 @@ def test_an_answer_names_twenty_repositories_at_most() -> None:
     assert sentences[20] == "10 more repositories are stale"
 
 
+def test_each_alternating_repository_is_a_problem_while_it_lasts() -> None:
+    """A repository whose states alternate is named, until a listing does not say so."""
+    made = watchlist("t/1", "t/2")
+    repository = Repository("a", "t/1")
+    for name in ("a/t/1", "a/t/2", "b/t/x"):
+        get(made, name).last_complete_at = timestamp(NOON)
+    text = (
+        "a/t/1 alternates between two states: replicas of its registry may disagree, see"
+        " listings.alternating in the log"
+    )
+    seen = []
+    for poll in (
+        Poll(repository, "ok", reasons=("alternating",)),
+        Poll(repository, "failed", reasons=("unreachable",)),
+        Poll(repository, "held", reasons=("alternating", "stale_listing")),
+        Poll(repository, "dropped"),
+        Poll(repository, "ok"),
+    ):
+        get(made, "a/t/1").note_result(poll, NOON)
+        seen.append(problems(made, NOON))
+    assert seen == [[text]] * 4 + [[]]
+
+
 def test_faults_are_a_scheduler_without_heartbeat_and_a_database_that_is_lost() -> None:
     """Three heartbeats that are missing are a fault, and so is another file as the database."""
     assert faults(30.0, None) == []

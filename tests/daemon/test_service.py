@@ -948,6 +948,46 @@ def test_bad_health_has_a_reason(
     assert "with 1 tags" in daemon.summary()
 
 
+def test_alternation_fails_health_while_it_lasts_also_after_a_restart(
+    start: Start,
+    scheduler: FakeScheduler,
+    registry: FakeRegistry,
+    store: Store,
+    clock: FakeClock,
+    logged: Log,
+) -> None:
+    """Health names a repository whose states alternate; a new daemon knows it at its start."""
+    daemon = start(plan(watch("team/api"), a=registry))
+    for digest in ("sha256:1", "sha256:2", "sha256:1"):
+        registry.digests["team/api"] = digest
+        scheduler.advance(minutes=1)
+        assert daemon.health() == []
+    registry.digests["team/api"] = "sha256:2"
+    scheduler.advance(minutes=1)
+    (sentence,) = daemon.health()
+    assert sentence.startswith("a/team/api alternates between two states")
+    scheduler.stop()
+    again = FakeScheduler(clock)
+    second = Daemon(
+        plan(watch("team/api", interval=HOUR), a=registry),
+        raises(ConfigError("never")),
+        store,
+        Metrics("test"),
+        FakeManager(),
+        scheduler=again,
+        clock=clock,
+        monotonic=again.monotonic,
+    )
+    assert second.health() == []
+    second.start()
+    assert second.health() == [sentence]
+    registry.digests["team/api"] = "sha256:3"
+    again.run_due()
+    assert second.health() == []
+    phases = [entry["phase"] for entry in events(logged, "listings.alternating")]
+    assert phases == ["began", "ended"]
+
+
 def test_recorded_repositories_are_known_at_the_start(
     start: Start, scheduler: FakeScheduler, registry: FakeRegistry, store: Store, clock: FakeClock
 ) -> None:

@@ -16,6 +16,7 @@ from tagsync.daemon.watchlist import (
     WatchedRepository,
     Watchlist,
 )
+from tagsync.database.state import Freshness
 from tagsync.errors import Forbidden, RegistryError, Throttled, Unreachable
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.polling.jobs import Poll, PollOutcome
@@ -207,7 +208,10 @@ def test_a_handle_that_differs_is_opened_anew(changes: dict[str, Any]) -> None:
 def test_recorded_repositories_are_watched_with_what_is_known() -> None:
     """A recorded repository that a glob covers is watched without a discovery."""
     made = Watchlist()
-    recorded = {REPOSITORY: (timestamp(NOON), 7), Repository("a", "other/x"): (None, 0)}
+    recorded = {
+        REPOSITORY: Freshness(timestamp(NOON), 7),
+        Repository("a", "other/x"): Freshness(),
+    }
     made.apply_plan(plan(watch("team/*"), a=registry()), recorded, NOON + HOUR)
     (one,) = made
     assert (one.repository, one.last_complete_at, one.tags) == (REPOSITORY, timestamp(NOON), 7)
@@ -265,7 +269,7 @@ def test_whatever_changes_the_differences_lead_to_the_new_plan(
     before: Plan, after: Plan, found: frozenset[Repository], recorded: frozenset[Repository]
 ) -> None:
     """The differences lead to the same watchlist as a fresh start."""
-    made, state = Watchlist(), dict.fromkeys(recorded, (None, 0))
+    made, state = Watchlist(), dict.fromkeys(recorded, Freshness())
     differences = [
         made.apply_plan(before, {}, NOON).repositories,
         made.add_discovered(found, state, NOON),

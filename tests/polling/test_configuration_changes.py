@@ -39,6 +39,9 @@ KEYS = {
 }
 """A value of each key of a watch."""
 
+REGISTRY_KEYS = {"agreeing_listings": "1", "agree_after": "0"}
+"""A value of each key of a registry that decides which listings are recorded."""
+
 MORE_REPOSITORIES = f'["{REPOSITORY}", "team/other"]'
 SWR_ONLY, OCI_ONLY = {"shared"}, {"tags", "exclude_tags", "manifests"}
 RESOLVING = {"tags", "exclude_tags"}
@@ -55,7 +58,9 @@ class Registries:
     def poll(self, kind: str, **keys: str) -> None:
         """Poll all repositories of one watch with these keys, as `sync` does."""
         lines = {"repositories": MORE_REPOSITORIES, **keys}
+        own = {key: lines.pop(key) for key in REGISTRY_KEYS if key in lines}
         text = f'[[registries]]\nname = "{kind}"\nkind = "{kind}"\nendpoint = "https://h"\n'
+        text += "".join(f"{key} = {value}\n" for key, value in own.items())
         text += "[[registries.watch]]\n"
         text += "".join(f"{key} = {value}\n" for key, value in lines.items())
         watches = parse(text, {}, Path()).watches
@@ -101,20 +106,23 @@ def test_each_key_has_a_value() -> None:
 
 
 @pytest.mark.parametrize("kind", ["swr", "oci"])
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, *REGISTRY_KEYS])
 def test_adding_and_removing_a_key_records_no_change(
     key: str, kind: str, registries: Registries, query: Query, database: Path
 ) -> None:
-    """No key of a watch adds, deletes or moves a tag, whether it is added or removed.
+    """No key adds, deletes or moves a tag, whether it is added or removed.
+
+    The keys are those of a watch, and those of a registry that decide what is recorded.
 
     `tags` and `exclude_tags` end and begin the resolution of a tag. Its digest then becomes null,
     and later known again: neither is a move.
     """
     if key in (OCI_ONLY if kind == "swr" else SWR_ONLY):
         pytest.skip("the key is for the other kind of registry")
+    value = (KEYS | REGISTRY_KEYS)[key]
     registries.poll(kind)
     baseline = query("SELECT count(*) FROM changes")
-    for keys in ({key: KEYS[key]}, {}, {key: KEYS[key]}):
+    for keys in ({key: value}, {}, {key: value}):
         registries.poll(kind, **keys)
         if key in RESOLVING:
             assert query("SELECT count(*) FROM change_log WHERE kind <> 'added' AND moved") == [

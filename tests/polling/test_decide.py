@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tagsync.database.outcomes import fingerprint_of
 from tagsync.models import Tag
-from tagsync.polling.decide import apply, diff, is_suspicious
+from tagsync.polling.decide import apply, diff
+from tagsync.polling.doubts import is_suspicious
 
 NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=2)
 TAGS = st.builds(

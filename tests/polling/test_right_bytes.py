@@ -14,12 +14,14 @@ import pytest
 import stamina
 
 from tagsync.audit.queries import Audit
-from tagsync.database.state import HeldRun
+from tagsync.database.past import Past
+from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.manifests import digest_of, listed_image
 from tagsync.models import Image, Repository, Tag
-from tagsync.polling.decide import decide, merge_reads
+from tagsync.polling.decide import compare, decide, merge_reads
+from tagsync.polling.doubts import Rules
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
@@ -215,10 +217,11 @@ def test_many_wrong_manifests_are_counted(clock: FakeClock) -> None:
     listing: Any = scripted.script.pop()
     wrong = {f"t{number}": digest_of(str(number).encode()) for number in range(500)}
     listing = msgspec.structs.replace(listing, unverified=tuple(wrong), wrong_manifests=wrong)
-    one: Any = decide(listing, {}, HeldRun(), agreeing_listings=2)
+    state, past, rules = RepositoryState(), Past(), Rules()
+    one: Any = decide(compare(listing, {}), state, past, rules)
     other_wrong = {**wrong, "t499": digest_of(b"other")}
     listing = msgspec.structs.replace(listing, wrong_manifests=other_wrong)
-    other: Any = decide(listing, {}, HeldRun(), agreeing_listings=2)
+    other: Any = decide(compare(listing, {}), state, past, rules)
     assert len(one.detail) < 1000
     assert "and 490 more)" in one.detail
     assert one.reason_key != other.reason_key

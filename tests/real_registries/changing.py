@@ -46,6 +46,7 @@ timeout = "10s"
 retry_for = "2s"
 concurrency = 4
 requests_per_second = 2000
+agree_after = 0
 """
 
 _WATCH: Final = """\

@@ -10,8 +10,10 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 
@@ -182,11 +184,11 @@ def test_failed_repository_does_not_stop_the_others(swr: Emulator, tmp_path: Pat
     assert query(database, "SELECT repository, tag FROM current_tags") == [("swr/team/api", "v1")]
 
 
-def held(swr: Emulator, folder: Path) -> Finished:
+def held(swr: Emulator, folder: Path, more: str = "") -> Finished:
     """Empty a recorded repository in its registry, and run a pass."""
     for number in range(3):
         swr.push("team/api", f"v{number}", str(number))
-    configure(folder, swr.url, "team/api")
+    configure(folder, swr.url, "team/api", more=more)
     assert tagsync("sync", cwd=folder).returncode == 0
     for number in range(3):
         swr.delete("team/api", f"v{number}")
@@ -210,10 +212,26 @@ def test_suspicious_deletion_is_held_until_accepted(swr: Emulator, tmp_path: Pat
 
 def test_second_listing_that_agrees_is_recorded(swr: Emulator, tmp_path: Path) -> None:
     """A held deletion is recorded if the next listing agrees."""
-    assert held(swr, tmp_path).returncode == 3
+    assert held(swr, tmp_path, "agree_after = 0").returncode == 3
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert (finished.returncode, rows_of(finished)[0]["deleted"]) == (0, 3)
     assert len(events_named(events_of(finished), "tag.deleted")) == 3
+
+
+def test_two_passes_within_one_outage_delete_nothing(swr: Emulator, tmp_path: Path) -> None:
+    """A pass right after a held listing is too early to agree; one after `agree_after` is not."""
+    first = held(swr, tmp_path, 'agree_after = "6s"')
+    second = tagsync("sync", "--format", "json", cwd=tmp_path)
+    (line,) = events_named(events_of(second), "sync.held")
+    assert (first.returncode, second.returncode) == (3, 3)
+    counts_from = datetime.fromisoformat(line["counts_from"])
+    (row,) = rows_of(second)
+    assert row["detail"] == line["detail"]
+    assert "that says the same will be recorded" in row["detail"]
+    assert query(tmp_path / "tagsync.db", "SELECT count(*) FROM tags") == [(3,)]
+    time.sleep(max((counts_from - datetime.now(UTC)).total_seconds(), 0))
+    third = tagsync("sync", "--format", "json", cwd=tmp_path)
+    assert (third.returncode, rows_of(third)[0]["deleted"]) == (0, 3)
 
 
 def test_failure_outweighs_a_held_listing(swr: Emulator, tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def test_vanished_repository_is_held_then_recorded(guarded: Emulator, tmp_path: 
     """A vanished repository is still polled, held once, then recorded as deleted."""
     create(guarded, "team/api", "team/gone")
     configure(tmp_path, guarded.url, 'repositories = ["team/*"]')
+    no_wait = tmp_path / "config.toml"
+    no_wait.write_text(no_wait.read_text().replace("retry_for", "agree_after = 0\nretry_for"))
     assert sync(tmp_path).returncode == 0
     guarded.delete_repository("team/gone")
     held = sync(tmp_path)

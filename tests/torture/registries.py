@@ -104,6 +104,7 @@ timeout = "400ms"
 retry_for = "1500ms"
 concurrency = 4
 requests_per_second = 500
+agree_after = 0
 """
 
 
