@@ -25,7 +25,7 @@ nor served between ``not_before`` and ``observed_at``, or starts from one. So:
   an older time of the registry's own.
 * A lie that is not stale (`Evidence.lies`) excuses only that a tag is recorded too late.
 * A request for a single tag of `Evidence.failing` may fail. Then the tag may be recorded without
-  its digest while it is there, and its next change may begin from an older version.
+  its digest while it is there.
 
 A front server's answer is neither a version nor served, so it excuses nothing.
 
@@ -69,11 +69,6 @@ CHANGES = """
 """
 ENDED = "SELECT ended, hash FROM observations WHERE ended IS NOT NULL"
 LOGGED = ("repository", "tag", "old_digest", "new_digest", "not_before", "observed_at")
-UNRESOLVED_OBSERVATIONS = """
-    SELECT registry || '/' || name AS repository, first_at, last_at
-    FROM observations JOIN repositories AS r ON r.id = repository_id
-    WHERE reasons LIKE '%unresolved%'
-"""
 CHANGED = {"tag.added", "tag.updated", "tag.deleted"}
 HEADS = {"pass.finished", "history.extended"}
 RENAMED = {"Tag": "tag", "id": "registry_id", "repo_id": "registry_repo_id"}
@@ -149,11 +144,10 @@ def judge(evidence: Evidence) -> list[str]:
                 *_unlike_the_history(connection, changes),
                 *_bad_images(connection, changes, evidence),
             ]
-            unresolved = _unresolved(connection, evidence)
         assert_history_is_whole(evidence.database)
     except (sqlite3.Error, AssertionError) as error:
         return [f"the history cannot be read, or is not whole: {error!r}"]
-    found += _untrue(changes, unresolved, evidence)
+    found += _untrue(changes, evidence)
     found += _taken_back(changes, evidence)
     found += _out_of_order(changes)
     found += _badly_logged(changes, evidence)
@@ -266,9 +260,7 @@ class _Place(NamedTuple):
     aside: bool = False
 
 
-def _untrue(
-    changes: Sequence[Row], unresolved: Mapping[str, Sequence[Window]], evidence: Evidence
-) -> Iterator[str]:
+def _untrue(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:
     """Follow each tag's true versions; every change must lead to a later one, or a served one."""
     places: dict[Key, set[_Place]] = defaultdict(lambda: {_Place()})
     states: dict[Key, State | None] = defaultdict(lambda: None)
@@ -276,12 +268,10 @@ def _untrue(
         key = change["repository"], change["tag"]
         old, new = states[key], _state_after(states[key], change)
         window = _window(change)
-        # A listing that could not resolve a tag kept its old digest.
-        since = ALWAYS if _overlap(unresolved[key[0]], window) else window.begins
         before = {
             origin
             for place in places[key]
-            for origin in _origins(key, place, old, window._replace(begins=since), evidence)
+            for origin in _origins(key, place, old, window, evidence)
         }
         after = {
             reached for origin in before for reached in _reached(key, origin, new, window, evidence)
@@ -363,21 +353,6 @@ def _was_lied_about(repository: str, window: Window, evidence: Evidence) -> bool
         told.repository == name and window.begins <= told.at <= window.ends
         for told in evidence.lies[registry]
     )
-
-
-def _unresolved(
-    connection: sqlite3.Connection, evidence: Evidence
-) -> Mapping[str, Sequence[Window]]:
-    """Return when a listing of a failing registry could not resolve a tag, by repository."""
-    found: dict[str, list[Window]] = defaultdict(list)
-    for repository, *times in connection.execute(UNRESOLVED_OBSERVATIONS):
-        if repository.partition("/")[0] in evidence.failing:
-            found[repository].append(Window(*map(datetime.fromisoformat, times)))
-    return found
-
-
-def _overlap(windows: Sequence[Window], window: Window) -> bool:
-    return any(each.begins <= window.ends and each.ends >= window.begins for each in windows)
 
 
 def _taken_back(changes: Sequence[Row], evidence: Evidence) -> Iterator[str]:

@@ -38,7 +38,7 @@ PAGE: Final = 10
 KEEPS_STATES: Final = 20
 """How many changes a stale replica may be behind."""
 
-HOLDS_STALE: Final[frozenset[str]] = frozenset()
+HOLDS_STALE: Final = frozenset({"paged", "bare"})
 """The registries whose stale listings tagsync must hold if a known tag's time goes back."""
 
 OCI_LIES: Final = (Fault.PARTIAL, Fault.EMPTIED, Fault.VANISHED)
