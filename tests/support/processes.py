@@ -92,9 +92,10 @@ def free_port() -> int:
 
 
 def registry(name: str, endpoint: str, *repositories: str) -> str:
-    """Return the TOML of one registry and its watch."""
+    """Return the TOML of one registry and its watch. Listings agree at once."""
     return (
         f'[[registries]]\nname = "{name}"\nendpoint = "{endpoint}"\nretry_for = "100ms"\n'
+        "agree_after = 0\n"
         f"[[registries.watch]]\nrepositories = {json.dumps(repositories)}\n"
     )
 
