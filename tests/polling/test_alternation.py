@@ -11,7 +11,7 @@ import pytest
 
 from tagsync.database.store import Store
 from tagsync.errors import Unreachable
-from tagsync.models import Repository, Tag
+from tagsync.models import EVERYTHING, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
@@ -39,6 +39,23 @@ STATES = {
     "older": (Tag("base", "sha256:00", updated="2025-01-01T00:00:00Z"),),
 }
 """The states of the repository. `old` and `older` are stale after `new`."""
+
+
+class Fingerprinted(Scripted):
+    """A scripted registry that says if a listing has the fingerprint that is known."""
+
+    def list_tags(
+        self, repository: str, known: str | None = None, scope: Scope = EVERYTHING
+    ) -> Listing | Unchanged:
+        listing = super().list_tags(repository, known, scope)
+        if isinstance(listing, Listing) and known is not None and listing.fingerprint == known:
+            return Unchanged(listing.started_at, listing.finished_at, known)
+        return listing
+
+
+@pytest.fixture
+def scripted(clock: FakeClock) -> Scripted:
+    return Fingerprinted(clock)
 
 
 class Turns:
@@ -247,11 +264,14 @@ def test_held_state_alternates_with_the_recorded_one(
     assert phases(logged) == [("began", names), ("ended", names)]
 
 
-def test_held_state_that_lasts_ends_an_alternation(turns: Turns, logged: Events) -> None:
+def test_held_state_that_lasts_ends_an_alternation(
+    turns: Turns, query: Query, logged: Events
+) -> None:
     """A held state ends it, too, if it lasts; the recorded state afterwards says nothing."""
-    turns("new", "old", "new", "old")
+    turns("new", "old", "new", "old", "new", "old")
     assert turns(*["old"] * 13) == [True] * 12 + [False]
     assert turns("new", "new") == [False, False]
+    assert query("SELECT reasons, polls FROM observations ORDER BY id DESC LIMIT 1") == [(None, 2)]
     assert [phase for phase, _ in phases(logged)] == ["began", "ended"]
 
 
