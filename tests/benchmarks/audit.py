@@ -19,6 +19,7 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Final
 
+from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database import hash_chain
@@ -210,7 +211,9 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
 
     with Audit.open(path) as audit:
         questions: dict[str, Callable[[], object]] = {
-            "a tag's history (log --tag)": lambda: list(audit.log([repository()], tag=tag())),
+            "a tag's history (log --tag)": lambda: list(
+                audit.log([repository()], ChangeFilter(tag=tag()))
+            ),
             "a repository at a moment (tags --at)": lambda: list(
                 audit.tags_at([repository()], past())
             ),
@@ -228,7 +231,7 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
                 audit.find(layer(random.randrange(len(digests)), 7))
             ),
             "a repository's changes since (log --since)": lambda: list(
-                audit.log([repository()], since=moment(size.rounds - 1))
+                audit.log([repository()], ChangeFilter(since=moment(size.rounds - 1)))
             ),
         }
         for name, question in questions.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
@@ -80,7 +81,7 @@ def queries(audit: Audit) -> dict[str, Callable[[], object]]:
         "tags": lambda: list(audit.tags(())),
         "tags --at": lambda: list(audit.tags_at((), "2026-05-03T12:07:00.000Z")),
         "diff": lambda: list(audit.diff((), "2026-05-03T12:01:00.000Z", None)),
-        "log": lambda: list(audit.log((), tag="a*")),
+        "log": lambda: list(audit.log((), ChangeFilter(tag="a*"))),
         "coverage": lambda: list(audit.coverage(())),
         "find": lambda: list(audit.find(DIGEST)),
         "verify": lambda: list(audit.verify()),
