@@ -11,7 +11,7 @@ import msgspec
 from tagsync.audit.selection import Selection
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import check_timestamp, check_values, decode, decode_fields
-from tagsync.models import is_glob
+from tagsync.models import Kind, is_glob
 
 Row = dict[str, Any]
 
@@ -141,4 +141,5 @@ def _checked(row: Row) -> Row:
     decode_fields(row["fields"], what)
     for name in ("not_before", "observed_at"):
         check_timestamp(row[name], what)
+    decode(row["kind"], Kind, what)
     return {**row, "moved": bool(row["moved"])}

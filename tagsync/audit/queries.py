@@ -305,6 +305,8 @@ class Audit:
             observations = decode(rows, list[_Observation], f"the observations of {name}")
             for row in _timeline(_joined(observations), since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
+                    for moment in (row["from"], row["to"]):
+                        check_timestamp(moment, f"the observations of {name}")
                     yield {"repository": name, **row, "seconds": seconds(row["from"], row["to"])}
 
     def find(self, *digests: str, current: bool = False) -> Iterator[Row]:

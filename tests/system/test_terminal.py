@@ -36,7 +36,7 @@ COMMANDS = (
 def name(random: Random, longest: int) -> str:
     """Return a name of up to this many cells, which begins and ends with a letter."""
     text = "".join(random.choice(LETTERS) for _ in range(random.randint(1, longest)))
-    while measured(text) > longest - 2:
+    while measured(text) > max(longest - 2, 0):
         text = text[:-1]
     return f"n{text}n"[:longest]
 
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {
         f"{number:x}{name(random, cells)}"[:cells]: cells for number, cells in enumerate(longest)
     }
-    configure(folder, "http://127.0.0.1:9", *list(names)[:-1])
+    configure(folder, "http://127.0.0.1:9", "[0-9a]*")
     with Store.open(folder / "tagsync.db") as store:
         for repository, cells in names.items():
             job = Job(Repository("swr", repository), Scripted(clock), INTERVAL)
@@ -72,7 +72,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(folder: Path) -> dict[str, str]:
     """The values that the commands are filled with."""
-    ((then,),) = query(folder / "tagsync.db", "SELECT not_before FROM changes WHERE id = 20")
+    ((then,),) = query(
+        folder / "tagsync.db",
+        "SELECT not_before FROM changes WHERE not_before > '' ORDER BY id LIMIT 1 OFFSET 20",
+    )
     return {"then": then, "digest": digest(9), "other": digest(10)}
 
 
@@ -119,18 +122,13 @@ def test_rows_with_names_of_usual_length_take_two_lines(folder: Path) -> None:
     """Repositories of 60 and tags of 40 cells take two lines on 80 columns."""
     usual = query(
         folder / "tagsync.db",
-        "SELECT repository, count(*) FROM change_log GROUP BY repository HAVING length(repository)"
-        " <= 60",
+        "SELECT repository, count(*) FROM change_log WHERE repository GLOB 'swr/[0-5]*'"
+        " GROUP BY repository",
     )
-    checked = 0
+    assert len(usual) == 6
     for repository, changes in usual:
-        if measured(repository) > 60:
-            continue
-        pattern = repository.replace("[", "[[]")
-        lines = on_terminal(["--no-pager", "log", pattern, "--baseline"], folder, 80)
+        lines = on_terminal(["--no-pager", "log", repository, "--baseline"], folder, 80)
         assert len(lines) <= 2 * changes + 1
-        checked += 1
-    assert checked >= 3
 
 
 def test_colour_has_a_meaning_only_on_a_terminal(folder: Path) -> None:
