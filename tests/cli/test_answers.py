@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagsync.cli.answers import use_color
 from tagsync.cli.coverage import coverage_blocks
 from tagsync.cli.diff import diff_blocks
 from tagsync.cli.find import find_blocks, summary_blocks
+from tagsync.cli.lines import use_color
 from tagsync.cli.log import log_blocks
 from tagsync.cli.status import status_blocks
 from tagsync.cli.tables import Block, Row, View, render
