@@ -41,7 +41,7 @@ def summarize(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
     """Yield a row for each repository: how much of its time complete listings cover.
 
     The time of a repository is that of its rows. Its longest gap is the longest time without a
-    complete listing; the last three columns are None if there is no gap.
+    complete listing; the last three columns are None without a gap.
 
     Args:
         rows: The rows of `Audit.coverage`, with no state left out.
@@ -68,7 +68,10 @@ def summarize(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 
 def unpolled(rows: Iterable[Row]) -> list[Gap]:
-    """Return the times in which no repository was polled at all, between the first and last poll.
+    """Return the times in which no repository was polled at all, although one was due.
+
+    A time counts if it is longer than twice the usual time between two polls of the repository that
+    is polled most often, as for the runs of `Audit.coverage`.
 
     Args:
         rows: The rows of `Audit.coverage`, with no state left out.
@@ -77,7 +80,20 @@ def unpolled(rows: Iterable[Row]) -> list[Gap]:
     if not found:
         return []
     polled = merged((row["from"], row["to"]) for row in found if row["state"] != "hole")
-    return gaps(polled, min(row["from"] for row in found), max(row["to"] for row in found))
+    start, end = min(row["from"] for row in found), max(row["to"] for row in found)
+    usual = min(filter(None, map(_usual_spacing, _by_repository(found))), default=0)
+    return [gap for gap in gaps(polled, start, end) if gap.seconds > 2 * usual]
+
+
+def _by_repository(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    for _, group in groupby(rows, key=lambda row: row["repository"]):
+        yield list(group)
+
+
+def _usual_spacing(rows: Sequence[Row]) -> float:
+    """Return the seconds between two polls in the sparsest run of polls, or 0 if all are alone."""
+    runs = [row for row in rows if row["polls"] > 1]
+    return max((seconds(row["from"], row["to"]) / (row["polls"] - 1) for row in runs), default=0)
 
 
 def merged(periods: Iterable[Period]) -> list[Period]:

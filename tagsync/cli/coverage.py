@@ -35,7 +35,10 @@ SUMMARY_COLUMNS: Final = (
 """The columns if ``--summary`` is given."""
 
 _LONGEST_STRIP: Final = 60
-_SHORTEST_STRIP: Final = 20
+_SHORT_STRIP: Final = 40
+"""Slices of time in a strip: in a wide table, and in one of less than `_WIDE` cells."""
+
+_WIDE: Final = 120
 
 _UNPOLLED: Final = 10
 """Maximum number of times without any poll that a table lists, the longest ones."""
@@ -128,7 +131,7 @@ def coverage_blocks(found: Sequence[Row], shown: Sequence[Row], view: View) -> I
 def _summary_blocks(found: Sequence[Row], view: View) -> Iterator[Block]:
     start, end = min(row["from"] for row in found), max(row["to"] for row in found)
     totals = list(summarize(found))
-    slices = max(min(view.width - 2, _LONGEST_STRIP), _SHORTEST_STRIP)
+    slices = _LONGEST_STRIP if view.width >= _WIDE else _SHORT_STRIP
     covered = {
         repository: merged((row["from"], row["to"]) for row in group if row["state"] == "looking")
         for repository, group in groupby(found, key=lambda row: row["repository"])
@@ -162,9 +165,9 @@ def _strip(covered: Sequence[float], view: View) -> str:
 
 
 def _gap_text(row: Row, view: View) -> str:
-    if row["longest_gap_seconds"] is None:
-        return "none"
-    return f"{duration_text(row['longest_gap_seconds'])} from {view.time(row['longest_gap_from'])}"
+    del view
+    longest = row["longest_gap_seconds"]
+    return "none" if longest is None else duration_text(longest)
 
 
 def _percent_text(row: Row, view: View) -> str:
@@ -183,8 +186,9 @@ def _state_style(row: Row) -> str:
 
 SUMMARY: Final = (
     repository_column(common=False),
-    Column("covered", "number", text=_percent_text),
-    Column("longest gap", "words", optional=1, text=_gap_text),
+    Column("covered", "number", line=2, text=_percent_text),
+    Column("longest gap", "words", line=2, text=_gap_text),
+    Column("longest_gap_from", "time", optional=1),
     Column("strip", "name", line=2, limit=_LONGEST_STRIP),
 )
 """The columns of the totals of a repository."""

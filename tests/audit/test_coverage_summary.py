@@ -10,7 +10,14 @@ from tests.support.audit import PollAt, RunQuery, at
 
 
 def row(repository: str, start: float, end: float, state: str) -> dict[str, Any]:
-    return {"repository": repository, "from": at(start), "to": at(end), "state": state}
+    polls = 0 if state == "hole" else 1
+    return {
+        "repository": repository,
+        "from": at(start),
+        "to": at(end),
+        "state": state,
+        "polls": polls,
+    }
 
 
 def test_totals_of_a_repository(poll_at: PollAt, run_query: RunQuery) -> None:
@@ -62,6 +69,15 @@ def test_times_without_any_poll() -> None:
         (at(30), at(50)),
     ]
     assert unpolled([]) == []
+
+
+def test_usual_time_between_polls_is_no_gap() -> None:
+    """Up to twice the time between polls of the busiest repository does not count."""
+    busy = {**row("a", 0, 50, "looking"), "polls": 11}
+    for end, expected in ((60, 0), (60.1, 1)):
+        rows = [busy, row("a", 50, end, "hole"), row("a", end, end, "failed")]
+        rare = {**row("b", 0, 50, "looking"), "polls": 2}
+        assert len(unpolled([*rows, rare])) == expected
 
 
 PERIODS = st.lists(

@@ -209,6 +209,12 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
     def past() -> str:
         return moment(random.randrange(size.rounds))
 
+    kinds: tuple[Callable[[int], str], ...] = (
+        lambda _: random.choice(digests),
+        lambda _: digest("config", random.randrange(len(digests))),
+        lambda _: layer(random.randrange(len(digests)), random.randrange(4, 8)),
+        lambda number: digest("unknown", number),
+    )
     with Audit.open(path) as audit:
         questions: dict[str, Callable[[], object]] = {
             "a tag's history (log --tag)": lambda: list(
@@ -229,6 +235,9 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
             ),
             "find, by a layer of one image": lambda: list(
                 audit.find(layer(random.randrange(len(digests)), 7))
+            ),
+            "find, 1,000 digests": lambda: list(
+                audit.find(*(random.choice(kinds)(n) for n in range(1000)))
             ),
             "a repository's changes since (log --since)": lambda: list(
                 audit.log([repository()], ChangeFilter(since=moment(size.rounds - 1)))
