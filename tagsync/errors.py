@@ -10,7 +10,8 @@
     │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
     │   ├── DatabaseLocked          another process holds the lock for too long
     │   ├── DamagedRecord           a row is not what tagsync wrote
-    │   └── UnknownRepository       a pattern matches no repository
+    │   ├── UnknownRepository       a pattern matches no repository
+    │   └── UnknownTag              a repository never had this tag
     └── RegistryError               a complete listing could not be read
         ├── Unreachable        *    no connection, or the connection broke
         │   └── TimedOut       *    no response within the configured time
@@ -117,6 +118,18 @@ class UnknownRepository(StoreError):
             f"no repository matches {pattern!r}: "
             + (f"the nearest is {near[0]}" if near else "there are no repositories yet")
             + "; a pattern is matched against registry/namespace/repository"
+        )
+
+
+class UnknownTag(StoreError):
+    """A tag was never recorded; the message names the nearest tag."""
+
+    def __init__(self, tag: str, repositories: Sequence[str], known: Sequence[str]) -> None:
+        near = get_close_matches(tag, known, n=1, cutoff=0)
+        where = repositories[0] if len(repositories) == 1 else f"{len(repositories)} repositories"
+        super().__init__(
+            f"the tag {tag!r} was never recorded in {where}: "
+            + (f"the nearest is {near[0]}" if near else "no tags are recorded there")
         )
 
 

@@ -7,12 +7,14 @@ that its manifests reference.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import check_values
-from tagsync.database.digest_index import images_referencing
+from tagsync.database.digest_index import images_referencing, images_referencing_any
 from tagsync.errors import UnclearQuestion
 from tagsync.manifests import Role, decode
 
@@ -23,6 +25,15 @@ _MAX_COUNTED: Final = 10
 """Number of digests at which a search by a prefix stops, because the prefix is ambiguous anyway."""
 
 _DIGEST: Final = re.compile(rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})")
+
+_WHOLE: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}|(?:sha512:)?[0-9a-f]{128}", re.IGNORECASE)
+_SHA256_DIGITS: Final = 64
+
+COLUMNS: Final = (
+    *("query", "repository", "tag", "role", "digest", "platform"),
+    *("not_before", "valid_from", "still_at", "valid_to"),
+)
+"""The keys of a row of `find`."""
 
 _ALGORITHMS: Final = ("sha256", "sha512")
 """Algorithms to search if a query names none.
@@ -49,35 +60,91 @@ second element is the digest of this manifest. Otherwise, the second element is 
 Row = dict[str, Any]
 
 
-def find(db: Connection, text: str) -> Iterator[Row]:
-    """Yield a row for each interval in which a tag led to a digest.
+def find(db: Connection, texts: Iterable[str], *, current: bool = False) -> Iterator[Row]:
+    """Yield a row for each interval in which a tag led to one of several digests.
 
-    ``digest`` is the digest of the image that the tag pointed to. The tag began to point to this
-    image after ``not_before`` and no later than ``valid_from``. ``still_at`` is the last time at
-    which the tag is known to have pointed to the image. ``valid_to`` is the end of the first
-    listing in which the tag no longer pointed to the image. It is None if the tag still points to
-    the image.
+    ``query`` is the searched digest, in full if it is recorded. ``digest`` is the digest of the
+    image that the tag pointed to. The tag began to point to this image after ``not_before`` and no
+    later than ``valid_from``. ``still_at`` is the last time at which the tag is known to have
+    pointed to the image. ``valid_to`` is the end of the first listing in which the tag no longer
+    pointed to the image. It is None if the tag still points to the image.
 
     ``role`` is the role of the searched digest. If the image is an index that leads to the searched
     digest through one of its manifests, ``platform`` is the platform that the index states for this
-    manifest. Otherwise ``platform`` is None.
+    manifest. Otherwise ``platform`` is None. For a digest to which no tag ever led there is one row
+    with the role ``unknown``, in which everything but ``query`` is None.
 
     Args:
         db: A connection to a database that `tagsync.database.migrations.check_current` accepts.
-        text: A digest or a unique prefix of a digest, with or without ``sha256:``.
+        texts: Digests or unique prefixes of digests, with or without ``sha256:``. Duplicates are
+            ignored.
+        current: Whether to yield only intervals that have not ended.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
-        UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
+        UnclearQuestion: If a text is not a digest, or is the prefix of several digests.
     """
-    found = _digest_for(db, text)
-    if found is None:
-        return
-    digest, usage = found
+    # Resolve all of them first, so that an unclear one is reported before any row.
+    queries = {_completed(text): text for text in texts}
+    for query, usage in dict(_resolve(db, query) for query in queries).items():
+        rows = list(_intervals(db, query, usage)) if usage else []
+        if not rows:
+            yield {**dict.fromkeys(COLUMNS), "query": query, "role": "unknown"}
+        yield from (row for row in rows if not (current and row["valid_to"]))
+
+
+def summarize(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield a row for each digest: its role, and how many tags lead to it now and ever did.
+
+    Args:
+        rows: The rows of `find`, without ``current``.
+    """
+    for query, group in groupby(rows, key=itemgetter("query")):
+        found = list(group)
+        ever = {(row["repository"], row["tag"]) for row in found if row["tag"] is not None}
+        now = {(row["repository"], row["tag"]) for row in found if leads_there_now(row)}
+        yield {
+            "query": query,
+            "role": found[0]["role"],
+            "tags_now": len(now),
+            "tags_ever": len(ever),
+            "repositories": len({repository for repository, _ in ever}),
+        }
+
+
+def leads_there_now(row: Mapping[str, Any]) -> bool:
+    """Return whether the tag of a row led to the digest in the last listing."""
+    return row["tag"] is not None and row["valid_to"] is None
+
+
+def is_whole(text: str) -> bool:
+    """Return whether a text is a whole digest, with or without its algorithm."""
+    return _WHOLE.fullmatch(text) is not None
+
+
+def _completed(text: str) -> str:
+    """Return a text in lower case, with the algorithm before a whole digest that lacks it."""
+    text = text.strip().lower()
+    if re.fullmatch("[0-9a-f]+", text) and is_whole(text):
+        return f"sha256:{text}" if len(text) == _SHA256_DIGITS else f"sha512:{text}"
+    return text
+
+
+def _resolve(db: Connection, text: str) -> tuple[str, "_Usage | None"]:
+    """Return the digest that begins with a text, and its usage.
+
+    Raises:
+        UnclearQuestion: As in `find`.
+    """
+    return _digest_for(db, text) or (text, None)
+
+
+def _intervals(db: Connection, digest: str, usage: "_Usage") -> Iterator[Row]:
     paths = sorted(_paths(db, [digest, *usage.images]), key=str)
     for row in db.query(TAGS_OF_DIGEST_SQL, (json.dumps(paths),)):
         check_values(row, "a tag of the digest")
         yield {
+            "query": digest,
             "repository": row["repository"],
             "tag": row["tag"],
             "role": usage.role,
@@ -177,14 +244,17 @@ def _paths(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]
         leads to one of these images.
     """
     paths: set[tuple[str, str | None]] = {(digest, None) for digest in digests}
-    queue = [digest for digest, _ in paths]
-    while queue:
-        child = queue.pop()
-        for index, manifest, _ in images_referencing(db, child.rpartition(":")[2]):
-            is_index = ("manifest", child) in decode(manifest).references()
-            if is_index and (index, child) not in paths:
-                paths.add((index, child))
-                queue.append(index)
+    children = {digest for digest, _ in paths}
+    while children:
+        digits = sorted({child.rpartition(":")[2] for child in children})
+        found = {
+            (index, child)
+            for index, manifest in images_referencing_any(db, digits)
+            for role, child in decode(manifest).references()
+            if role == "manifest" and child in children
+        }
+        children = {index for index, _ in found - paths}
+        paths |= found
     return paths
 
 

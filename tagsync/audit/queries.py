@@ -4,14 +4,16 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
-from tagsync.audit import at_moment, digest_search, verify
+from tagsync.audit import at_moment, change_log, digest_search, verify
+from tagsync.audit.change_log import EVERYTHING, ChangeFilter
+from tagsync.audit.coverage_summary import seconds
 from tagsync.audit.proof import Proof, find_proof
+from tagsync.audit.selection import Selection, matching, select, selected
 from tagsync.audit.verify_progress import OnRows, rows_to_read
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
@@ -20,10 +22,9 @@ from tagsync.database.decoding import (
     check_timestamp,
     check_values,
     decode,
-    decode_fields,
 )
 from tagsync.database.hash_chain import Heads, read_heads
-from tagsync.errors import UnknownRepository, UnusableDatabase
+from tagsync.errors import UnknownTag, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
 from tagsync.schedule import stale
 
@@ -41,13 +42,13 @@ _TAGS_SQL: Final = """
     SELECT repository, tag, digest, image_id, size, updated, changed_at FROM current_tags
     WHERE repository = ? ORDER BY tag
 """
-_LOG_SQL: Final = """
-    SELECT id, observed_at, not_before, repository, tag, kind, old_digest, new_digest, fields
-    FROM change_log
+_NUMBERS_SQL: Final = """
+    SELECT id FROM repositories WHERE full_name IN (SELECT value FROM json_each(?))
 """
-_IN_REPOSITORIES_SQL: Final = """
-    repository_id IN (SELECT id FROM repositories
-                      WHERE full_name IN (SELECT value FROM json_each(?)))
+_HAS_TAG_SQL: Final = "SELECT 1 FROM changes WHERE repository_id = ? AND tag = ? LIMIT 1"
+_SOME_TAGS_SQL: Final = """
+    SELECT DISTINCT tag FROM changes
+    WHERE repository_id IN (SELECT value FROM json_each(?)) LIMIT 5000
 """
 _OBSERVATIONS_SQL: Final = """
     SELECT outcome, first_at, last_at, polls, detail, clock_said, reasons, reason_key, source
@@ -154,10 +155,12 @@ class Audit:
             UnknownRepository: If a pattern matches no recorded repository.
             DamagedRecord: If a row is not what tagsync wrote.
         """
-        for repository in self.repositories(patterns):
+        selection = self.select(patterns)
+        for repository in selection.repositories:
             for row in self._db.query(_TAGS_SQL, (repository.full_name,)):
                 check_values(row, f"a tag of {repository.full_name}")
-                yield row
+                if selection.has(repository.full_name, row["tag"]):
+                    yield row
 
     def tags_at(self, patterns: Sequence[str], moment: str) -> Iterator[Row]:
         """Yield the image that each tag pointed to; see `at_moment.tags_at`.
@@ -169,8 +172,11 @@ class Audit:
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
         """
-        for repository in self.repositories(patterns):
-            yield from at_moment.tags_at(self._db, repository, moment)
+        selection = self.select(patterns)
+        for repository in selection.repositories:
+            for row in at_moment.tags_at(self._db, repository, moment):
+                if selection.has(repository.full_name, row["tag"]):
+                    yield row
 
     def diff(self, patterns: Sequence[str], start: str, end: str | None) -> Iterator[Row]:
         """Yield the net difference between two moments; see `at_moment.diff`.
@@ -184,55 +190,96 @@ class Audit:
         Raises:
             UnknownRepository: If a pattern matches no recorded repository.
         """
-        for repository in self.repositories(patterns):
-            yield from at_moment.diff(self._db, repository, start, end)
+        selection = self.select(patterns)
+        for repository in selection.repositories:
+            for row in at_moment.diff(self._db, repository, start, end):
+                if selection.has(repository.full_name, row["tag"]):
+                    yield row
 
     def log(
         self,
         patterns: Sequence[str],
+        wanted: ChangeFilter = EVERYTHING,
         *,
-        since: str | None = None,
-        until: str | None = None,
-        kinds: Sequence[str] = (),
-        tag: str | None = None,
+        newest: int | None = None,
+        reverse: bool = False,
     ) -> Iterator[Row]:
-        """Yield the changes, oldest first.
+        """Yield the changes, oldest first; see `change_log.changes`.
 
         Args:
-            patterns: Globs over full names. If the sequence is empty, every repository matches.
-            since: A time, as `tagsync.clock.timestamp` writes it. Changes that certainly happened
-                before this time are left out.
-            until: A time in the same form. Changes that certainly happened after this time are left
-                out, and so are the tags of a repository that was first listed after this time.
-            kinds: The kinds of changes to include. If the sequence is empty, all kinds.
-            tag: The name of a tag, or a glob over names of tags. None means all tags.
+            patterns: Patterns, see `tagsync.audit.selection`. Without any, everything matches.
+            wanted: Which changes to yield.
+            newest: The number of changes to yield, counted from the newest. None means all.
+            reverse: Whether to yield the newest change first.
 
         Raises:
+            UnclearQuestion: If a pattern is invalid.
             UnknownRepository: If a pattern matches no recorded repository.
             DamagedRecord: If a row is not what tagsync wrote.
         """
-        conditions: list[tuple[str, Any]] = []
-        names = [repository.full_name for repository in self.repositories(patterns)]
-        if patterns and len(names) < len(self.repositories(())):
-            conditions.append((_IN_REPOSITORIES_SQL, json.dumps(names)))
-        if since is not None:
-            conditions.append(("observed_at >= ?", since))
-        if until is not None:
-            conditions.append(("coalesce(not_before, observed_at) <= ?", until))
-        if kinds:
-            conditions.append(("kind IN (SELECT value FROM json_each(?))", json.dumps(kinds)))
-        if tag is not None and not is_glob(tag):
-            conditions.append(("tag = ?", tag))
-        where = " AND ".join(condition for condition, _ in conditions) or "1"
-        rows = self._db.query(
-            f"{_LOG_SQL} WHERE {where} ORDER BY id", [value for _, value in conditions]
+        return change_log.changes(
+            self._db, self._narrowed(patterns), wanted, newest=newest, reverse=reverse
         )
-        for row in rows:
-            what = f"change {row['id']}"
-            check_values(row, what)
-            decode_fields(row["fields"], what)
-            if tag is None or fnmatchcase(row["tag"], tag):
-                yield row
+
+    def count_baseline(self, patterns: Sequence[str], wanted: ChangeFilter) -> tuple[int, int]:
+        """Return how many tags of the baseline match, and of how many repositories.
+
+        Raises:
+            UnclearQuestion: If a pattern is invalid.
+            UnknownRepository: If a pattern matches no recorded repository.
+        """
+        return change_log.count_baseline(self._db, self._narrowed(patterns), wanted)
+
+    def last_change_id(self) -> int:
+        """Return the id of the newest change, or 0 if there is none."""
+        (number,) = self._db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
+        return int(number)
+
+    def select(self, patterns: Sequence[str]) -> Selection:
+        """Return the recorded repositories, and the tags, that match a pattern.
+
+        Raises:
+            UnclearQuestion: If a pattern is invalid.
+            UnknownRepository: If a pattern matches no recorded repository.
+        """
+        return select(self.repositories(()), patterns)
+
+    def check_tags(self, patterns: Sequence[str], tag: str | None = None) -> None:
+        """Check that the tags that patterns name were ever recorded. Globs may match nothing.
+
+        Args:
+            patterns: As in `select`.
+            tag: The name of a tag in any of the matching repositories, or a glob. None means that
+                only the patterns name tags.
+
+        Raises:
+            UnclearQuestion: If a pattern is invalid.
+            UnknownRepository: If a pattern matches no recorded repository.
+            UnknownTag: If one of the tags was never recorded.
+        """
+        selection = self.select(patterns)
+        for pattern in selection.patterns:
+            self._check_tag(pattern.tag, selected(selection.repositories, [pattern.repository]))
+        self._check_tag(tag, selection.repositories)
+
+    def _check_tag(self, tag: str | None, repositories: Sequence[Repository]) -> None:
+        if tag is None or is_glob(tag):
+            return
+        names = [repository.full_name for repository in repositories]
+        numbers = [
+            number for (number,) in self._db.execute(_NUMBERS_SQL, (json.dumps(names),)).fetchall()
+        ]
+        for number in numbers:
+            if self._db.execute(_HAS_TAG_SQL, (number, tag)).fetchone():
+                return
+        known = self._db.execute(_SOME_TAGS_SQL, (json.dumps(numbers),)).fetchall()
+        raise UnknownTag(tag, names, [str(each) for (each,) in known])
+
+    def _narrowed(self, patterns: Sequence[str]) -> Selection | None:
+        """Return what patterns select, or None if that is everything."""
+        selection = self.select(patterns)
+        everything = not patterns or len(selection.repositories) == len(self.repositories(()))
+        return None if everything and not selection.narrowed else selection
 
     def coverage(
         self, patterns: Sequence[str], *, since: str | None = None, until: str | None = None
@@ -258,17 +305,19 @@ class Audit:
             observations = decode(rows, list[_Observation], f"the observations of {name}")
             for row in _timeline(_joined(observations), since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
-                    yield {"repository": name, **row}
+                    for moment in (row["from"], row["to"]):
+                        check_timestamp(moment, f"the observations of {name}")
+                    yield {"repository": name, **row, "seconds": seconds(row["from"], row["to"])}
 
-    def find(self, digest: str) -> Iterator[Row]:
+    def find(self, *digests: str, current: bool = False) -> Iterator[Row]:
         """Yield each interval in which a tag led to a digest; see `digest_search.find`.
 
         Raises:
-            UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
+            UnclearQuestion: If a text is not a digest, or is the prefix of several digests.
             UnusableDatabase: If an older tagsync wrote the database last.
         """
         migrations.check_current(self._db, self._path)
-        return digest_search.find(self._db, digest)
+        return digest_search.find(self._db, digests, current=current)
 
     def heads(self) -> Heads:
         """Return the heads of both hash chains.
@@ -302,29 +351,6 @@ class Audit:
             DamagedRecord: If a row is not what tagsync wrote.
         """
         return find_proof(self._db, heads)
-
-
-def matching(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
-    """Return the repositories that match at least one of the globs.
-
-    If ``patterns`` is empty, every repository matches.
-
-    Raises:
-        UnknownRepository: If a pattern matches no repository.
-    """
-    for pattern in patterns:
-        if not selected(repositories, [pattern]):
-            raise UnknownRepository(pattern, [repository.full_name for repository in repositories])
-    return selected(repositories, patterns)
-
-
-def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> list[Repository]:
-    """Like `matching`, but patterns without a match are ignored."""
-    return [
-        repository
-        for repository in repositories
-        if not patterns or any(fnmatchcase(repository.full_name, p) for p in patterns)
-    ]
 
 
 class _Observation(msgspec.Struct, frozen=True, array_like=True):

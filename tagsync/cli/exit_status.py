@@ -16,6 +16,7 @@ from tagsync.errors import (
     TagsyncError,
     UnclearQuestion,
     UnknownRepository,
+    UnknownTag,
 )
 
 FAILED: Final = 1
@@ -36,7 +37,7 @@ BUG: Final = os.EX_SOFTWARE
 INTERRUPTED: Final = 130
 """Exit status: interrupted by Ctrl-C."""
 
-_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository)
+_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnknownTag)
 """Errors whose exit status is `REFUSED`.
 
 The user can correct them in the command line or in the configuration.

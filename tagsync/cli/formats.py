@@ -44,7 +44,8 @@ def time_text(text: str | None, zone: tzinfo | None) -> str:
 def between_text(start: str | None, end: str | None, zone: tzinfo | None) -> str:
     """Return a period in words, such as ``between 2026-11-26 12:38 and 12:43``.
 
-    The date is not repeated. The times have seconds if their minutes are the same.
+    The date is not repeated. The times have seconds if their minutes are the same, and milliseconds
+    if their seconds are, too.
 
     Args:
         start: A time in ISO 8601. None means that the period has no start.
@@ -56,9 +57,11 @@ def between_text(start: str | None, end: str | None, zone: tzinfo | None) -> str
         since = f"since {time_text(start, zone)}" if first else ""
         return since or (f"until {time_text(end, zone)}" if last else "at any time")
     first, last = first.astimezone(zone), last.astimezone(zone)
-    clock = "%H:%M" if f"{first:%Y%m%d%H%M}" != f"{last:%Y%m%d%H%M}" else "%H:%M:%S"
-    day = "" if first.date() == last.date() else "%Y-%m-%d "
-    return f"between {first:%Y-%m-%d} {first:{clock}} and {last:{day}{clock}}"
+    exact = [each.isoformat(" ", "milliseconds") for each in (first, last)]
+    # The texts end after the minutes, the seconds or the milliseconds.
+    length = next(end for end in (16, 19, 23) if end == 23 or exact[0][:end] != exact[1][:end])  # noqa: PLR2004  see above
+    begins = len("2026-11-26 ") if first.date() == last.date() else 0
+    return f"between {exact[0][:length]} and {exact[1][begins:length]}"
 
 
 def seconds_between(start: str, end: str) -> float:

@@ -1,16 +1,18 @@
-"""Print the lines of a table for people."""
+"""Print the lines of a table for people, and find out how to show them."""
 
-import shutil
+import os
 import sys
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from typing import Final, Literal
 
 from tagsync.cli import Settings
+from tagsync.cli.options import OutputOptions
+from tagsync.cli.output import output_encoding, terminal_width
 from tagsync.cli.tables import View
 from tagsync.clock import utc_now
 
-_WIDTH: Final = 200
-"""Width of a table if standard output is not a terminal and ``$COLUMNS`` is not set."""
+_DEFAULT: Final = OutputOptions()
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -20,10 +22,30 @@ def print_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def make_view(settings: Settings) -> View:
+def make_view(settings: Settings, output: OutputOptions = _DEFAULT) -> View:
     """Return the view of standard output."""
-    terminal = sys.stdout.isatty()
-    color = settings.color == "always" or (terminal and settings.color == "auto")
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return View(width, utc_now(), color=color, encoding=encoding)
+    return View(
+        width=terminal_width(),
+        now=utc_now(),
+        zone=None if output.local else UTC,
+        full=output.full,
+        color=use_color(settings.color, os.environ, terminal=sys.stdout.isatty()),
+        encoding=output_encoding(),
+    )
+
+
+def use_color(
+    choice: Literal["auto", "always", "never"], environment: Mapping[str, str], *, terminal: bool
+) -> bool:
+    """Return whether to use colours.
+
+    ``$NO_COLOR`` and ``$FORCE_COLOR`` count only for ``auto``, and only if they are not empty.
+    Without them, ``auto`` means colours on a terminal.
+    """
+    if choice != "auto":
+        return choice == "always"
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return terminal and environment.get("TERM", "dumb") != "dumb"

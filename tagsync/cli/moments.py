@@ -1,38 +1,46 @@
-"""Parse the times of a command line: ISO 8601, or an age such as ``2h``."""
+"""Parse the times of a command line: ISO 8601, an age such as ``2h``, or a word."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from tagsync.clock import timestamp
 from tagsync.config.values import Duration
 from tagsync.errors import UnclearQuestion
 
+_DAYS_AGO: Final = {"today": 0, "yesterday": 1}
 
-def parse_moment(text: str, now: datetime) -> str:
+
+def parse_moment(text: str, now: datetime, *, clip: bool = False) -> str:
     """Return the time for a text, in the format of `tagsync.clock.timestamp`.
 
     Args:
         text: A time in ISO 8601, in UTC unless the text has another time zone. A date alone means
-            00:00. The text may also be an age such as ``2h``, ``3d`` or ``1w``.
+            00:00. The text may also be an age such as ``2h``, ``3d`` or ``1w``, or one of ``now``,
+            ``today`` and ``yesterday`` (00:00 UTC).
         now: The current time.
+        clip: Whether a time in the future means now. Otherwise it is an error.
 
     Raises:
-        UnclearQuestion: If the text is neither a time nor an age, or the time is in the future.
+        UnclearQuestion: If the text is not a time, or the time is in the future.
     """
     try:
-        moment = _ago(text, now) if re.fullmatch(r"(\d+[a-z]+)+", text) else _iso(text)
+        moment = _moment(text, now)
         recorded = timestamp(moment)
     except (ValueError, OverflowError):
         raise UnclearQuestion(
             f"invalid time {text!r}: write it as 2026-05-03, as 2026-05-03T12:00 (UTC),"
-            " as 2026-05-03T12:00+02:00, or as an age such as 90m, 2h, 3d or 1w"
+            " as 2026-05-03T12:00+02:00, as an age such as 90m, 2h, 3d or 1w, or as now, today or"
+            " yesterday"
         ) from None
-    if moment > now:
-        raise UnclearQuestion(
-            f"the time {text!r} is in the future, and the record ends now, at {timestamp(now)}:"
-            " give an earlier time"
-        )
-    return recorded
+    if moment <= now:
+        return recorded
+    if clip:
+        return timestamp(now)
+    raise UnclearQuestion(
+        f"the time {text!r} is in the future, and the record ends now, at {timestamp(now)}:"
+        " give an earlier time"
+    )
 
 
 def parse_span(
@@ -40,19 +48,38 @@ def parse_span(
 ) -> tuple[str | None, str | None]:
     """Return the start and the end of a period. None means no start or no end.
 
+    An end in the future means now.
+
     Raises:
-        UnclearQuestion: If a text is not a time, or the end is before the start.
+        UnclearQuestion: If a text is not a time, if the start is in the future, or if the end is
+            before the start.
     """
-    start, end = (None if text is None else parse_moment(text, now) for text in (since, until))
+    start = None if since is None else parse_moment(since, now)
+    end = None if until is None else parse_moment(until, now, clip=True)
     if start and end and end < start:
         raise UnclearQuestion(f"{until!r} is before {since!r}: give the earlier time first")
     return start, end
 
 
-def _ago(text: str, now: datetime) -> datetime:
-    return now - Duration.parse(text)
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as ``10m``.
+
+    Raises:
+        UnclearQuestion: If the text is not a duration.
+    """
+    try:
+        return Duration.parse(text).total_seconds()
+    except ValueError as error:
+        raise UnclearQuestion(str(error)) from None
 
 
-def _iso(text: str) -> datetime:
+def _moment(text: str, now: datetime) -> datetime:
+    if text == "now":
+        return now
+    if text in _DAYS_AGO:
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight - timedelta(days=_DAYS_AGO[text])
+    if re.fullmatch(r"(\d+[a-z]+)+", text):
+        return now - Duration.parse(text)
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -58,6 +59,35 @@ def format_option(command: Command) -> Command:
         show_default=True,
         help="Format of the result.",
     )(command)
+
+
+class OutputOptions(NamedTuple):
+    """The options that say how to show an answer.
+
+    Attributes:
+        format: One of `tagsync.cli.output.FORMATS`.
+        full: Whether a table shows whole digests and texts.
+        local: Whether a table shows times in the zone of this computer, not in UTC.
+    """
+
+    format: str = "table"
+    full: bool = False
+    local: bool = False
+
+
+def output_options(command: Command) -> Command:
+    """Add ``--format``, ``--full`` and ``--local``, which become the argument ``output``."""
+
+    @format_option
+    @click.option("--full", is_flag=True, help="Show whole digests and texts in the table.")
+    @click.option(
+        "--local/--utc", help="Show the times of the table in local time, or in UTC (the default)."
+    )
+    @wraps(command)
+    def run(*args: Any, output_format: str, full: bool, local: bool, **options: Any) -> Any:
+        return command(*args, output=OutputOptions(output_format, full, local), **options)
+
+    return run  # type: ignore[return-value]  # click passes the options, not the caller
 
 
 def since_option(command: Command) -> Command:

@@ -1,100 +1,100 @@
-"""Print rows as a table, JSON, JSON lines or CSV.
+"""Print rows as data, JSON, JSON lines or CSV, and as a plain table.
 
 Text is escaped for terminals, and in CSV also for spreadsheets.
 """
 
 import csv
 import json
-import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from tagsync.escaping import escape_control_characters, escape_formulas, short_digest
-
-_UNFOLDED: Final = frozenset(
-    {"id", "kind", "unsure_from", "unsure_until", "valid_from", "valid_to", "from", "to", "state"}
-)
-"""Columns whose values a table on a terminal shows on one line, because the values are short."""
+from tagsync.cli.tables import Column, Kind, Line, Table, View, render
+from tagsync.clock import utc_now
+from tagsync.escaping import escape_control_characters, escape_formulas
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
+WIDTH: Final = 200
+"""Width of a table if standard output is not a terminal and ``$COLUMNS`` is not set."""
+
+LEAST_WIDTH: Final = 20
+
+_KINDS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(("detail", "advice"), "text"),
+    **dict.fromkeys(("rows", "tags", "added", "updated", "deleted"), "number"),
+    **dict.fromkeys(("old_digest", "new_digest"), "digest"),
+}
+"""How `show` shows a column. All others are names, which are never cut."""
+
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: str) -> None:
-    """Print rows on standard output.
+    """Print rows on standard output, all of them in every format.
 
     Args:
         rows: The rows. Each row has at least the columns to print.
         columns: The columns to print, in this order.
         output_format: One of `FORMATS`.
     """
-    picked = ({column: row[column] for column in columns} for row in rows)
-    printers: dict[str, Callable[[Iterable[dict[str, Any]], Sequence[str]], None]] = {
-        "table": _table,
-        "json": _json,
-        "jsonl": _jsonl,
-        "csv": _csv,
-    }
-    printers[output_format](picked, columns)
+    if output_format == "table":
+        shown = [Column(name, _KINDS.get(name, "name"), line=_line(name)) for name in columns]
+        view = View(terminal_width(), utc_now(), encoding=output_encoding())
+        table = Table(shown, list(rows))
+        titles = Line("  ".join(columns))
+        for line in render([table if table.rows else titles], view):
+            sys.stdout.write(f"{line}\n")
+    else:
+        write_data(rows, columns, output_format, sys.stdout)
     # Flush here, so that a broken pipe raises its error now and not when Python exits.
     sys.stdout.flush()
 
 
-def _table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    (_table_on_terminal if sys.stdout.isatty() else _plain_table)(rows, columns)
+def write_data(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: str, stream: TextIO
+) -> None:
+    """Write rows as data.
 
-
-def _plain_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Print a table for files and pipes: as wide as its values, with whole digests."""
-    cells = [[escape_control_characters(_text(row[column])) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in (columns, *cells):
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _table_on_terminal(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415  terminals only
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        unfolded = column in _UNFOLDED or column.endswith(("_at", "not_before"))
-        table.add_column(column, overflow="fold", no_wrap=unfolded)
-    for row in rows:
-        values = (_abbreviated(column, row) for column in columns)
-        table.add_row(*(Text(escape_control_characters(_text(value))) for value in values))
-    Console(highlight=False).print(table)
-
-
-def _abbreviated(column: str, row: Mapping[str, Any]) -> object:
-    """Return a value of a row, shortened for a terminal.
-
-    A digest is shortened to its first 12 digits, and a time to whole seconds. ``fields`` of an
-    updated tag is shortened to the names of the fields. For an added or deleted tag, the result for
-    ``fields`` is empty, because all fields differ.
+    Args:
+        rows: The rows. Each row has at least the columns to print.
+        columns: The columns to print, in this order.
+        output_format: One of `FORMATS`, but not ``table``.
+        stream: Receives the text.
     """
-    value = row[column]
-    if not isinstance(value, str):
-        return value
-    if column == "fields":
-        return ", ".join(json.loads(value)) if row.get("kind") == "updated" else ""
-    return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}Z$", r"\1Z", short_digest(value))
+    picked = ({column: row[column] for column in columns} for row in rows)
+    writers: dict[str, Callable[[Iterable[dict[str, Any]], Sequence[str], TextIO], None]] = {
+        "json": _json,
+        "jsonl": _jsonl,
+        "csv": _csv,
+    }
+    writers[output_format](picked, columns, stream)
 
 
-def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001
-    json.dump([_structured(row) for row in rows], sys.stdout, indent=2)
-    sys.stdout.write("\n")
+def terminal_width() -> int:
+    """Return the width of standard output in cells, or of ``$COLUMNS`` if that is set."""
+    return max(shutil.get_terminal_size((WIDTH, 24)).columns, LEAST_WIDTH)
 
 
-def _jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:  # noqa: ARG001
-    for row in rows:
-        sys.stdout.write(json.dumps(_structured(row)) + "\n")
+def output_encoding() -> str:
+    """Return the encoding of standard output."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def _line(column: str) -> int:
+    return 2 if _KINDS.get(column) == "text" else 1
+
+
+def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> None:  # noqa: ARG001
+    json.dump([_structured(row) for row in rows], stream, indent=2)
+    stream.write("\n")
+
+
+def _jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> None:  # noqa: ARG001
+    stream.writelines(json.dumps(_structured(row)) + "\n" for row in rows)
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_cell(row[column]) for column in columns])

@@ -1,16 +1,23 @@
 """The command ``status``, which shows how fresh the record of each repository is."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import groupby
 from typing import Final
 
 import click
 
-from tagsync.audit.queries import Audit, matching
+from tagsync.audit.queries import Audit
+from tagsync.audit.selection import matching, without_tags
 from tagsync.cli import Settings
-from tagsync.cli.options import StrictCommand, format_option, patterns_argument
-from tagsync.cli.output import show
+from tagsync.cli.answers import answer
+from tagsync.cli.exit_status import FAILED
+from tagsync.cli.formats import count_text
+from tagsync.cli.options import OutputOptions, StrictCommand, output_options, patterns_argument
 from tagsync.cli.setup import load_config
+from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.schedule import stale
@@ -28,14 +35,24 @@ COLUMNS: Final = (
 
 @click.command(cls=StrictCommand)
 @patterns_argument
-@format_option
+@click.option("--all", "show_all", is_flag=True, help="Show every repository in the table.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if a repository is stale.")
+@output_options
 @click.pass_obj
-def status(settings: Settings, patterns: tuple[str, ...], output_format: str) -> None:
+def status(
+    settings: Settings,
+    patterns: tuple[str, ...],
+    show_all: bool,
+    exit_code: bool,
+    output: OutputOptions,
+) -> int:
     """Show how fresh the record of each repository is.
 
-    A repository is stale if it has had no complete listing for three poll intervals. If tagsync has
-    not polled any of the repositories for three poll intervals, a message on standard error says
-    so. PATTERN is a glob over registry/namespace/repository.
+    The table has the totals of each registry, and the repositories with a problem, the worst first.
+    A repository is stale if it has had no complete listing for three of its poll intervals. If
+    tagsync has not polled any of the repositories for three poll intervals, a message on standard
+    error says so. A repository that is no longer watched is never stale. PATTERN is a glob over
+    registry/namespace/repository.
 
     \b
     Example:
@@ -47,11 +64,108 @@ def status(settings: Settings, patterns: tuple[str, ...], output_format: str) ->
         known = sorted(configured | set(audit.repositories(())))
         watches = {
             repository: watch_of(repository, config.watches)
-            for repository in matching(known, patterns)
+            for repository in matching(known, without_tags(patterns))
         }
         now = utc_now()
-        show(audit.status(watches, now), COLUMNS, output_format)
+        rows = audit.status(watches, now)
+
+        def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
+            del view
+            return status_blocks(rows, show_all=show_all)
+
+        answer(settings, output, COLUMNS, rows, document)
         _warn_if_not_polling(audit, watches, now)
+    return FAILED if exit_code and any(row["stale"] for row in rows) else 0
+
+
+def status_blocks(rows: Sequence[Row], *, show_all: bool) -> Iterator[Block]:
+    """Yield the totals of each registry, the repositories with a problem, and the sum.
+
+    Args:
+        rows: A row for each repository.
+        show_all: Whether to show the repositories without a problem, too.
+    """
+    registries = groupby(rows, key=lambda row: row["repository"].partition("/")[0])
+    yield Table(REGISTRY_COLUMNS, [_totals(name, list(group)) for name, group in registries])
+    shown = [row for row in rows if show_all or state(row) in _PROBLEMS]
+    if shown:
+        yield Line()
+        yield Table(STATUS_COLUMNS, sorted(shown, key=_severity))
+    states = Counter(map(state, rows))
+    counts = ", ".join(f"{states[name]:,} {name}" for name in _STATES if states[name])
+    sentence = count_text(len(rows), "repository", "repositories")
+    sentence += f": {counts}" if counts else ""
+    left_out = "; --all shows the others" if len(shown) < len(rows) and shown else ""
+    yield Line(sentence + left_out, "faint")
+
+
+_STATES: Final = ("stale", "failed", "held", "ok", "not watched")
+"""The states of a repository, the worst first."""
+
+_PROBLEMS: Final = frozenset({"stale", "failed", "held"})
+
+
+def state(row: Row) -> str:
+    """Return the state of a repository: one word for the worst that is true of it."""
+    if row["stale"] is None:
+        return "not watched"
+    if row["stale"]:
+        return "stale"
+    return row["outcome"] if row["outcome"] in _PROBLEMS else "ok"
+
+
+def _severity(row: Row) -> tuple[int, str, str]:
+    return _STATES.index(state(row)), row["last_complete_at"] or "", row["repository"]
+
+
+def _totals(registry: str, rows: Sequence[Row]) -> Row:
+    states = Counter(map(state, rows))
+    return {
+        "registry": registry,
+        "repositories": len(rows),
+        "tags": sum(row["tags"] or 0 for row in rows),
+        "last listing": max((row["last_complete_at"] or "" for row in rows), default="") or None,
+        **{name: states[name] or None for name in _STATES if name != "ok"},
+    }
+
+
+def _failures_text(row: Row, view: View) -> str:
+    del view
+    failures = row["failures"]
+    return count_text(failures, "failed poll") if isinstance(failures, int) and failures else ""
+
+
+def _constant(style: str, row: Row) -> str:
+    del row
+    return style
+
+
+def _style(row: Row) -> str:
+    return state(row) if state(row) in _PROBLEMS else ""
+
+
+REGISTRY_COLUMNS: Final = (
+    Column("registry", "name"),
+    Column("repositories", "number"),
+    Column("tags", "number", optional=2),
+    Column("last listing", "age"),
+    *(
+        Column(name, "number", style=partial(_constant, name))
+        for name in ("stale", "failed", "held")
+    ),
+    Column("not watched", "number", optional=1),
+)
+"""The columns of a registry's totals."""
+
+STATUS_COLUMNS: Final = (
+    Column("state", "name", text=lambda row, _: state(row), style=_style),
+    repository_column(common=False),
+    Column("last_complete_at", "age", line=2),
+    Column("tags", "number", line=2, optional=2),
+    Column("failures", "name", line=2, optional=1, text=_failures_text),
+    Column("last_error", "cut", line=2, limit=40),
+)
+"""The columns of one repository."""
 
 
 def _warn_if_not_polling(

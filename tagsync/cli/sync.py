@@ -14,7 +14,7 @@ import msgspec
 from click.core import ParameterSource
 
 from tagsync import log
-from tagsync.audit.queries import matching, selected
+from tagsync.audit.selection import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.expected_changes import ExpectedChanges

@@ -15,12 +15,12 @@ from tagsync.escaping import escape_control_characters
 
 Row = Mapping[str, Any]
 
-Kind = Literal["name", "digest", "time", "age", "size", "number", "text", "cut"]
+Kind = Literal["name", "words", "digest", "time", "age", "size", "number", "text", "cut"]
 """How a column is shown.
 
-``name`` is never cut, and gets lines of its own if it is too wide. ``text`` is wrapped in its
-column, and ``cut`` is truncated there unless everything is shown in full. ``size`` and ``number``
-are right-aligned.
+``name`` and ``words`` are never cut, and get lines of their own if they are too wide: a name is
+broken after a separator, words are broken at spaces. ``text`` is wrapped in its column, and ``cut``
+is truncated there unless everything is shown in full. ``size`` and ``number`` are right-aligned.
 """
 
 STYLES: Final[Mapping[str, str]] = {
@@ -195,6 +195,12 @@ def _string_text(text: str, kind: Kind, view: View) -> str:
 class _Cell(NamedTuple):
     text: str
     style: str
+    kind: Kind = "name"
+
+    def broken(self, width: int) -> list[str]:
+        """Return the text in lines of at most this width."""
+        broken = break_words if self.kind == "words" else break_name
+        return broken(self.text, max(width, 1))
 
 
 class _Band(NamedTuple):
@@ -238,7 +244,7 @@ def _cell(column: Column, row: Row, view: View) -> _Cell:
         text = column.text(row, view)
     else:
         text = default_text(row[column.key], column.kind, view)
-    return _Cell(view.show(text), column.style(row) if column.style else "")
+    return _Cell(view.show(text), column.style(row) if column.style else "", column.kind)
 
 
 def _is_shared(column: Column, values: Sequence[_Cell]) -> bool:
@@ -329,7 +335,7 @@ def _render_row(
     for band in bands:
         wide = [n for n, width in band.widths.items() if _is_wide(line[n], columns[n], width)]
         for n in wide:
-            for part in break_name(line[n].text, max(view.width - band.indent, 1)):
+            for part in line[n].broken(view.width - band.indent):
                 yield " " * band.indent + view.paint(part, line[n].style)
         rest = [n for n in band.widths if n not in wide and line[n].text]
         if carried or (wide and band is not bands[-1]):
@@ -386,7 +392,7 @@ def _flow(parts: Sequence[_Cell], indent: int, view: View) -> Iterator[str]:
         if reached and indent + reached + len(_GAP) + cells(cell.text) > view.width:
             yield " " * indent + line
             line, reached = "", 0
-        pieces = break_name(cell.text, max(view.width - indent, 1))
+        pieces = cell.broken(view.width - indent)
         for piece in pieces[:-1]:
             yield " " * indent + view.paint(piece, cell.style)
         gap = _GAP if reached else ""

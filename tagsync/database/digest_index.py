@@ -17,6 +17,9 @@ from tagsync.manifests import decode, hex_digits
 _DIGITS: Final = re.compile(r"[0-9a-f]{6,}", re.ASCII)
 """Fewest digits that are searched: fewer would match much of the index."""
 
+_TERMS: Final = 500
+"""Maximum number of digests in one query of the index."""
+
 ImageRow = tuple[int, str | None, str | None, int | None]
 """The columns of ``images`` that the index needs: id, manifest, image_id and verified."""
 
@@ -83,6 +86,26 @@ def images_referencing(
         " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
         (f'"{digits}"*',),
     )
+
+
+def images_referencing_any(
+    db: sqlite3.Connection, digits: Iterable[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Yield the digest and manifest of each image that references one of several digests.
+
+    An image may be yielded more than once.
+
+    Args:
+        db: A connection that may read.
+        digits: All hexadecimal digits of each digest.
+    """
+    terms = [f'"{each}"' for each in digits if _DIGITS.fullmatch(each)]
+    for start in range(0, len(terms), _TERMS):
+        yield from db.execute(
+            "SELECT i.digest, i.manifest FROM image_search AS s"
+            " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
+            (" OR ".join(terms[start : start + _TERMS]),),
+        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tagsync.audit.digest_search import summarize
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.errors import UnclearQuestion
@@ -100,13 +101,40 @@ def found(rows: list[Row]) -> list[tuple[Any, ...]]:
             TWO[7:].upper()[:30],
             [("multi", "manifest", INDEX, "linux/arm64"), ("two", "manifest", TWO, None)],
         ),
-        (digest_of("9"), []),
-        ("abcdef", []),
+        (digest_of("9"), [(None, "unknown", None, None)]),
+        ("abcdef", [(None, "unknown", None, None)]),
     ],
 )
 def test_digest_leads_to_its_tags(run_query: RunQuery, digest: str, expected: list[Any]) -> None:
     """A manifest, configuration or layer is found by a prefix, and through an index."""
     assert found(run_query("find", digest)) == expected
+
+
+@pytest.mark.usefixtures("images")
+def test_each_digest_has_its_rows(run_query: RunQuery) -> None:
+    """Several digests are found in one query, each once and with its whole text."""
+    asked = (ONE[:20], digest_of("9")[7:], ONE, TOP[7:].upper())
+    rows = run_query("find", *asked)
+    assert [row["query"] for row in rows] == [ONE, ONE, digest_of("9"), TOP, TOP]
+    assert [row["role"] for row in rows] == [*("manifest",) * 2, "unknown", *("layer",) * 2]
+
+
+@pytest.mark.usefixtures("images")
+def test_only_current_tags_are_found(run_query: RunQuery) -> None:
+    """Only the intervals that last are found if the current ones are asked for."""
+    assert tags_of(run_query("find", ONE, current=True)) == ["multi"]
+    assert run_query("find", digest_of("9"), current=True)[0]["role"] == "unknown"
+
+
+@pytest.mark.usefixtures("images")
+def test_digests_are_counted(run_query: RunQuery) -> None:
+    """The tags that lead to a digest now, and ever, are counted once each."""
+    rows = list(summarize(run_query("find", ONE, BASE, digest_of("9"))))
+    assert [tuple(row.values()) for row in rows] == [
+        (ONE, "manifest", 1, 2, 1),
+        (BASE, "layer", 2, 3, 1),
+        (digest_of("9"), "unknown", 0, 0, 0),
+    ]
 
 
 def image_of(text: str) -> Image:

@@ -19,6 +19,7 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Final
 
+from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database import hash_chain
@@ -208,9 +209,17 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
     def past() -> str:
         return moment(random.randrange(size.rounds))
 
+    kinds: tuple[Callable[[int], str], ...] = (
+        lambda _: random.choice(digests),
+        lambda _: digest("config", random.randrange(len(digests))),
+        lambda _: layer(random.randrange(len(digests)), random.randrange(4, 8)),
+        lambda number: digest("unknown", number),
+    )
     with Audit.open(path) as audit:
         questions: dict[str, Callable[[], object]] = {
-            "a tag's history (log --tag)": lambda: list(audit.log([repository()], tag=tag())),
+            "a tag's history (log --tag)": lambda: list(
+                audit.log([repository()], ChangeFilter(tag=tag()))
+            ),
             "a repository at a moment (tags --at)": lambda: list(
                 audit.tags_at([repository()], past())
             ),
@@ -227,8 +236,11 @@ def measure_queries(path: Path, size: Size, digests: list[str]) -> None:
             "find, by a layer of one image": lambda: list(
                 audit.find(layer(random.randrange(len(digests)), 7))
             ),
+            "find, 1,000 digests": lambda: list(
+                audit.find(*(random.choice(kinds)(n) for n in range(1000)))
+            ),
             "a repository's changes since (log --since)": lambda: list(
-                audit.log([repository()], since=moment(size.rounds - 1))
+                audit.log([repository()], ChangeFilter(since=moment(size.rounds - 1)))
             ),
         }
         for name, question in questions.items():

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from tagsync import cli
-from tagsync.cli import output
+from tagsync.cli import tables
 from tagsync.cli.exit_status import BUG, FAILED, REFUSED, report
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError, Forbidden, StoreError, TagsyncError, UnusableDatabase
@@ -55,7 +55,7 @@ def test_a_bug_in_the_table_printer(
     command: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An unexpected exception is status 70, its traceback, and a request to report it."""
-    monkeypatch.setattr(output, "_plain_table", raising(KeyError("a wrong column")))
+    monkeypatch.setattr(tables.View, "show", raising(KeyError("a wrong column")))
     assert run(command) == BUG == 70
     printed, said = capsys.readouterr()
     assert printed == ""
@@ -86,9 +86,7 @@ def test_a_broken_pipe_of_another_stream_is_a_bug(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only standard output may end quietly if its reader is gone."""
-    monkeypatch.setattr(
-        output, "_plain_table", raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-    )
+    monkeypatch.setattr(tables.View, "show", raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert run("tags") == BUG
     assert capsys.readouterr().err.endswith(f"{BUG_SENTENCE}\n")
 
@@ -154,7 +152,7 @@ def test_a_file_that_cannot_be_read_is_named(
     def read(*_arguments: object) -> None:
         (tmp_path / "missing").read_text()
 
-    monkeypatch.setattr(output, "_plain_table", read)
+    monkeypatch.setattr(tables.View, "show", read)
     assert run("tags") == FAILED
     assert capsys.readouterr().err == (
         f"tagsync: {tmp_path / 'missing'} cannot be used: No such file or directory\n"
@@ -227,7 +225,7 @@ def test_a_closed_pipe_ends_quietly(options: tuple[str, ...], run: Run, tmp_path
 def test_the_output_is_complete(run: Run, tmp_path: Path) -> None:
     """A result that is larger than all buffers reaches a slow reader as a whole."""
     del run
-    before = "import tagsync.cli.output as o; o._plain_table = lambda *_: print('x' * 1_000_000)"
+    before = "import tagsync.cli.output as o; o.render = lambda *_: ['x' * 1_000_000]"
     reading, writing = os.pipe()
     read: list[bytes] = []
 

@@ -1,7 +1,5 @@
 """The renderer of tables: what is shown at which width, and what is never cut."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +10,9 @@ from hypothesis import strategies as st
 
 from tagsync.cli.tables import Column, Line, Table, View, render, repository_column, tag_column
 from tagsync.escaping import escape_control_characters
+from tests.support.terminals import LETTERS, WIDTHS, measured, plain
 
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
-WIDTHS = (80, 100, 120, 200)
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 TIME = "2026-05-03T11:57:12.345Z"
 
@@ -26,8 +24,6 @@ COLUMNS = (
     Column("size", "size", optional=2),
     Column("detail", "cut", optional=3),
 )
-
-LETTERS = "abcz019" + "版本ｱあ" + "/-._" + "e\u0301"
 
 
 def names(longest: int) -> st.SearchStrategy[str]:
@@ -48,18 +44,6 @@ def rows(repository: int, tag: int) -> st.SearchStrategy[dict[str, Any]]:
             "detail": st.text(st.sampled_from("ab c"), max_size=300),
         }
     )
-
-
-def measured(text: str) -> int:
-    """Return the width of a text, by Unicode's own tables."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def plain(line: str) -> str:
-    return re.sub(r"\x1b\[[\d;]*m", "", line)
 
 
 def shown(

@@ -109,7 +109,7 @@ def alter(database: Path, sql: str) -> None:
 
 def tags_found(database: Path, digest: str) -> set[tuple[str, str]]:
     with Audit.open(database) as audit:
-        return {(row["repository"], row["tag"]) for row in audit.find(digest)}
+        return {(row["repository"], row["tag"]) for row in audit.find(digest) if row["tag"]}
 
 
 IMAGES = "SELECT digest, manifest, verified, image_id, size, schema FROM images"

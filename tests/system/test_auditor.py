@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import structlog
 
 from tagsync import cli
+from tagsync.audit.change_log import ChangeFilter
+from tagsync.cli.log import FOLLOW_EVERY, follow
 from tagsync.cli.moments import parse_moment, parse_span
 from tagsync.database.connection import Connection, reading
 from tagsync.database.outcomes import Failed
@@ -24,7 +27,8 @@ from tagsync.database.state import RepositoryState
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError, UnclearQuestion, Unreachable
-from tagsync.models import Repository
+from tagsync.models import Repository, Tag
+from tagsync.polling.jobs import Job
 from tests.support.clock import FakeClock
 from tests.support.commands import (
     Finished,
@@ -35,9 +39,11 @@ from tests.support.commands import (
     events_named,
     events_of,
     rows_of,
+    start,
     tagsync,
 )
-from tests.support.record import copy, query
+from tests.support.record import copy, query, record
+from tests.support.registries import Scripted
 
 UNSURE = ["certainty", "unsure_from", "unsure_until"]
 COLUMNS = {
@@ -50,15 +56,20 @@ COLUMNS = {
         *UNSURE,
     ],
     "find {digest}": [
-        *("repository", "tag", "role", "digest", "platform"),
+        *("query", "repository", "tag", "role", "digest", "platform"),
         *("not_before", "valid_from", "still_at", "valid_to"),
     ],
-    "coverage": ["repository", "from", "to", "state", "polls", "detail"],
+    "find {digest} --summary": ["query", "role", "tags_now", "tags_ever", "repositories"],
+    "coverage": ["repository", "from", "to", "seconds", "state", "polls", "detail"],
+    "coverage --summary": [
+        *("repository", "from", "to", "seconds", "looking_seconds", "percent"),
+        *("longest_gap_seconds", "longest_gap_from", "longest_gap_to"),
+    ],
     "verify": ["check", "rows", "result", "detail"],
     "head": ["chain", "id", "hash"],
     "log --since 1h --kind updated --tag v*": [
-        *("id", "observed_at", "not_before", "repository", "tag", "kind"),
-        *("old_digest", "new_digest", "fields"),
+        *("id", "observed_at", "not_before", "repository", "tag", "kind", "moved"),
+        *("old_digest", "new_digest", "fields", "hash"),
     ],
 }
 NOBODY = 65534
@@ -129,7 +140,7 @@ def answer(arguments: Sequence[str], folder: Path) -> str:
 def test_every_format_has_the_documented_columns(
     shape: str, recorded: Path, words: dict[str, str]
 ) -> None:
-    """Table, JSON, JSON lines and CSV have the same columns and rows."""
+    """JSON, JSON lines and CSV have the same columns and rows; the table is for people."""
     texts = {
         output_format: answer([*question(shape, words), "--format", output_format], recorded)
         for output_format in ("table", "json", "jsonl", "csv")
@@ -139,10 +150,9 @@ def test_every_format_has_the_documented_columns(
     assert all(list(row) == COLUMNS[shape] for row in rows)
     assert [json.loads(line) for line in texts["jsonl"].splitlines()] == rows
     cells = list(csv.reader(io.StringIO(texts["csv"])))
-    assert cells[0] == COLUMNS[shape] == texts["table"].splitlines()[0].split()
-    # The table of verify ends with a sentence that says what was proven.
-    table = texts["table"].partition("\nAll ")[0] if shape == "verify" else texts["table"]
-    assert len(cells) - 1 == len(rows) == len(table.splitlines()) - 1
+    assert cells[0] == COLUMNS[shape]
+    assert len(cells) - 1 == len(rows)
+    assert texts["table"]
 
 
 @pytest.mark.processes
@@ -205,7 +215,25 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["tags", "--at", "yesterday"], "invalid time 'yesterday': write it as 2026-05-03"),
+        (["tags", "--at", "lately"], "invalid time 'lately': write it as 2026-05-03"),
+        (["tags", "swr/team/api:v9"], "the tag 'v9' was never recorded in swr/team/api"),
+        (["log", "--tag", "v9"], "the tag 'v9' was never recorded in 2 repositories"),
+        (["diff", "*:v9", "--from", "1s"], "the tag 'v9' was never recorded"),
+        (["log", "swr/team/api:"], "write REPOSITORY or REPOSITORY:TAG"),
+        (["status", "*:v1"], "this command is about whole repositories"),
+        (["coverage", "*:v1"], "this command is about whole repositories"),
+        (["log", "--after", "-1"], "Invalid value for '--after'"),
+        (["log", "-n", "0"], "Invalid value for '-n'"),
+        (["log", "--follow", "--format", "csv"], "leave out --format csv"),
+        (["log", "--follow", "-n", "5"], "--follow and -n exclude each other"),
+        (["log", "--follow", "--until", "1s"], "--follow and --until exclude each other"),
+        (["log", "--tag", "a", "--tag", "b"], "--tag can be given only once"),
+        (["find"], "Missing argument 'DIGEST...' or option '--digests'"),
+        (["find", "--digests", "nope"], "the list of digests nope cannot be read: No such file"),
+        (["find", "abcdef", "--summary", "--current"], "--current and --summary exclude each"),
+        (["coverage", "--summary", "--holes"], "--summary and --holes exclude each other"),
+        (["coverage", "--longer-than", "5x"], "invalid duration '5x'"),
+        (["diff", "*", "--from", "2999-01-01"], "is in the future, and the record ends now"),
         (["tags", "--at", ""], "invalid time ''"),
         (["log", "--since", ""], "invalid time ''"),
         (["coverage", "--until", ""], "invalid time ''"),
@@ -229,12 +257,110 @@ def test_invalid_query_is_one_sentence(arguments: list[str], sentence: str, reco
     assert sentence in error_line(tagsync(*arguments, cwd=recorded), 2)
 
 
+def test_find_says_that_a_digest_is_unknown(recorded: Path) -> None:
+    """An unknown digest has one row with its role, and the table explains it."""
+    (row,) = json.loads(answer(["find", "0" * 64, "--format", "json"], recorded))
+    assert (row["query"], row["role"]) == (f"sha256:{'0' * 64}", "unknown")
+    assert {value for name, value in row.items() if name not in {"query", "role"}} == {None}
+    assert "1 unknown: no recorded tag leads there" in answer(["find", "0" * 64], recorded)
+
+
+def test_find_reads_a_list_of_digests(
+    recorded: Path, words: dict[str, str], tmp_path: Path
+) -> None:
+    """A list has a whole digest on each line, and comments; a wrong line is named."""
+    path = tmp_path / "incident.txt"
+    path.write_text(f"# an incident\n\n  {words['digest'].upper()}  # ours\n{'0' * 64}\n")
+    asked = ["find", "--digests", str(path), "--format", "json"]
+    rows = json.loads(answer(asked, recorded))
+    assert [row["query"] for row in rows] == [words["digest"], f"sha256:{'0' * 64}"]
+    for line in ("abcdef", "sha256:xyz", f"{'0' * 64} {'1' * 64}"):
+        path.write_text(f"{'0' * 64}\n{line}\n")
+        with pytest.raises(UnclearQuestion, match=r"line 2 of .* is not a whole digest"):
+            answer(asked, recorded)
+    path.write_text("# nothing\n")
+    with pytest.raises(UnclearQuestion, match="is empty"):
+        answer(asked, recorded)
+    path.write_bytes(b"\xff")
+    with pytest.raises(UnclearQuestion, match="not text in UTF-8"):
+        answer(asked, recorded)
+
+
+def test_table_of_the_log_sums_up_the_baseline(recorded: Path) -> None:
+    """Only the table leaves the baseline out, and says so; an option decides for all."""
+    table = answer(["log"], recorded)
+    assert "the baseline of 3 tags in 2 repositories is left out" in table
+    assert len(table.splitlines()) == 3
+    assert len(answer(["log", "--baseline"], recorded).splitlines()) == 6
+    assert len(json.loads(answer(["log", "--format", "json"], recorded))) == 5
+    without = json.loads(answer(["log", "--no-baseline", "--format", "json"], recorded))
+    assert [row["id"] for row in without] == [4, 5]
+    assert "left out" not in answer(["log", "--no-baseline"], recorded)
+
+
+def test_follow_yields_changes_as_they_are_recorded(recorded: Path, tmp_path: Path) -> None:
+    """Each change is yielded once: those after an id, then new ones, without a busy loop."""
+    folder = copytree(recorded, tmp_path / "copy")
+    waits: list[float] = []
+    database = folder / "tagsync.db"
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        clock = FakeClock()
+        with Store.open(database) as store:
+            job = Job(Repository("swr", "team/new"), Scripted(clock), timedelta(minutes=5))
+            clock.advance(days=365 * len(waits))
+            tags = {f"v{number}": Tag(f"v{number}") for number in range(len(waits))}
+            record(store, job, clock, tags, {})
+
+    rows = follow(database, (), ChangeFilter(after=3), wait)
+    assert [next(rows)["id"] for _ in range(4)] == [4, 5, 6, 7]
+    assert waits == [FOLLOW_EVERY] * 2
+    later = follow(database, ("*/new",), ChangeFilter(), wait)
+    assert next(later)["tag"] == "v2"
+
+
 @pytest.mark.processes
-def test_find_explains_an_empty_answer(recorded: Path) -> None:
-    """If find has no rows, standard error says why."""
-    finished = tagsync("find", "0" * 64, "--format", "json", cwd=recorded)
-    assert (finished.returncode, finished.stdout) == (0, "[]\n")
-    assert finished.stderr.startswith(f"tagsync: no tag leads to {'0' * 64}")
+def test_follow_ends_with_an_interrupt(recorded: Path) -> None:
+    """`log --follow` prints JSON lines until it is interrupted, and exits with 0."""
+    process = start("log", "--follow", "--after", "3", cwd=recorded)
+    try:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert [line["id"] for line in lines] == [4, 5]
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("find {digest} --exit-code", 0),
+        ("find {current} --exit-code", 1),
+        ("find {current} --exit-code --summary", 1),
+        ("diff * --from {then} --exit-code", 1),
+        ("diff * --from now --exit-code", 0),
+        ("status --exit-code", 0),
+    ],
+)
+def test_exit_code_tells_the_answer(
+    arguments: str, status: int, recorded: Path, words: dict[str, str]
+) -> None:
+    """With --exit-code the status is 1 if a tag leads there, or something differs."""
+    ((current,),) = query(
+        recorded / "tagsync.db", "SELECT digest FROM tags ORDER BY digest LIMIT 1"
+    )
+    ((gone,),) = query(
+        recorded / "tagsync.db",
+        "SELECT old_digest FROM changes WHERE kind = 'deleted'",
+    )
+    filled = {**words, "current": current, "digest": gone}
+    assert tagsync(*question(arguments, filled), cwd=recorded).returncode == status
 
 
 @pytest.mark.processes
@@ -348,7 +474,7 @@ def test_leftovers_of_a_killed_writer_need_write_access(
     readable.chmod(0o555)
     assert "can write to its folder" in error_line(as_nobody(["verify"], readable), 1)
     readable.chmod(0o755)
-    assert "team/new" in answer(["status"], readable)
+    assert "team/new" in answer(["status", "--all"], readable)
     assert "team/new" in answer(["coverage"], readable)
 
 
@@ -404,6 +530,9 @@ def record_failure(store: Store, name: str) -> None:
         ("1d12h", "2026-05-02T00:00:00.000Z"),
         ("2w", "2026-04-19T12:00:00.000Z"),
         ("2026-05-03T12:00", "2026-05-03T12:00:00.000Z"),
+        ("now", "2026-05-03T12:00:00.000Z"),
+        ("today", "2026-05-03T00:00:00.000Z"),
+        ("yesterday", "2026-05-02T00:00:00.000Z"),
     ],
 )
 def test_moment_is_parsed(text: str, moment: str) -> None:
@@ -414,7 +543,7 @@ def test_moment_is_parsed(text: str, moment: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "now", "3 May", "2026-02-30", "03/05/2026", "2026-05-03T25:00"),
+        *("", "3 May", "Now", "tomorrow", "2026-02-30", "03/05/2026", "2026-05-03T25:00"),
         *("2h ago", "-2h", "0s", "9999w", "99999999999d", "²h"),
         *("0001-01-01T00:00+14:00", "2026-05-03T12:00:00.001"),
     ],
@@ -429,3 +558,13 @@ def test_span_may_be_open() -> None:
     """Either end of a span may be left out, and both ends may be equal."""
     assert parse_span(None, None, NOW) == (None, None)
     assert parse_span("1h", "1h", NOW) == ("2026-05-03T11:00:00.000Z",) * 2
+
+
+def test_end_in_the_future_means_now() -> None:
+    """Only the end of a span may be in the future."""
+    assert parse_span("1h", "2999-01-01", NOW) == (
+        "2026-05-03T11:00:00.000Z",
+        "2026-05-03T12:00:00.000Z",
+    )
+    with pytest.raises(UnclearQuestion, match="in the future"):
+        parse_span("2999-01-01", None, NOW)

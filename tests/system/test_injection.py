@@ -25,7 +25,14 @@ pytestmark = pytest.mark.processes
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e\x9b2J=cmd()"
 REPOSITORY = f"team/{HOSTILE}"
-QUESTIONS = ("tags", "log", "status", "coverage", "diff * --from 2000-01-01", "sync")
+QUESTIONS = (
+    "tags",
+    "log --baseline",
+    "status --all",
+    "coverage",
+    "diff * --from 2000-01-01",
+    "sync",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,23 @@
 """Values that SQLite accepts and tagsync never writes, in every column of every table."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
+from tagsync.cli.coverage import coverage_blocks
+from tagsync.cli.diff import diff_blocks
+from tagsync.cli.find import find_blocks
+from tagsync.cli.log import log_blocks
+from tagsync.cli.status import status_blocks
+from tagsync.cli.tables import Block, View, render
+from tagsync.cli.tags import moment_blocks, tag_blocks
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.errors import TagsyncError
@@ -56,7 +65,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 QUERIES = (
     *("status", "last attempt", "tags", "tags --at", "diff", "log", "coverage", "find", "verify"),
+    *("baseline", "tag names"),
 )
+VIEW = View(80, FakeClock().now)
 
 
 def columns() -> Iterator[tuple[str, str]]:
@@ -80,10 +91,31 @@ def queries(audit: Audit) -> dict[str, Callable[[], object]]:
         "tags": lambda: list(audit.tags(())),
         "tags --at": lambda: list(audit.tags_at((), "2026-05-03T12:07:00.000Z")),
         "diff": lambda: list(audit.diff((), "2026-05-03T12:01:00.000Z", None)),
-        "log": lambda: list(audit.log((), tag="a*")),
+        "log": lambda: list(audit.log((), ChangeFilter(tag="a*"))),
         "coverage": lambda: list(audit.coverage(())),
         "find": lambda: list(audit.find(DIGEST)),
         "verify": lambda: list(audit.verify()),
+        "baseline": lambda: audit.count_baseline((), ChangeFilter(tag="a*")),
+        "tag names": lambda: audit.check_tags(("*:a",), "nope"),
+    }
+
+
+def documents(audit: Audit, view: View) -> dict[str, Callable[[], Iterable[Block]]]:
+    """Return a call for each table of the command line."""
+    asked = queries(audit)
+
+    def rows(name: str) -> Any:
+        return asked[name]()
+
+    moment = "2026-05-03T12:07:00.000Z"
+    return {
+        "status": lambda: status_blocks(rows("status"), show_all=True),
+        "tags": lambda: tag_blocks(rows("tags"), view),
+        "tags --at": lambda: moment_blocks(rows("tags --at"), view, moment),
+        "diff": lambda: diff_blocks(rows("diff"), view, moment, None),
+        "log": lambda: log_blocks(rows("log"), view, (0, 0)),
+        "coverage": lambda: coverage_blocks(rows("coverage"), rows("coverage"), view),
+        "find": lambda: find_blocks(rows("find"), view),
     }
 
 
@@ -110,6 +142,8 @@ def assert_only_expected_errors(path: Path) -> None:
     for name in QUERIES:
         with suppress(TagsyncError), Audit.open(path) as audit:
             queries(audit)[name]()
+            if document := documents(audit, VIEW).get(name):
+                assert list(render(document(), VIEW))
     clock = FakeClock()
     for tags in ("", "acd"):
         clock.advance(hours=1)
