@@ -225,7 +225,7 @@ def test_a_closed_pipe_ends_quietly(options: tuple[str, ...], run: Run, tmp_path
 def test_the_output_is_complete(run: Run, tmp_path: Path) -> None:
     """A result that is larger than all buffers reaches a slow reader as a whole."""
     del run
-    before = "import tagsync.cli.output as o; o.render = lambda *_: ['x' * 1_000_000]"
+    before = "import tagsync.cli.answers as a; a.render = lambda *_: ['x' * 1_000_000]"
     reading, writing = os.pipe()
     read: list[bytes] = []
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagsync.cli.layout import cells
 from tagsync.cli.tables import Column, Line, Table, View, render, repository_column, tag_column
 from tagsync.escaping import escape_control_characters
 from tests.support.terminals import LETTERS, WIDTHS, measured, plain
@@ -138,6 +139,30 @@ def test_long_names_break_where_people_read_them() -> None:
     assert (first, second) == (f"swr/{'team/' * 15}", f"{'team/' * 5}api")
     assert (third, fourth) == ("release-1." * 8, "release-1.0")
     assert rest.strip() == "0123456789ab"
+
+
+def test_a_name_of_its_own_line_takes_no_third_one() -> None:
+    """Beside a name that is too wide for its line, the rest shares one line."""
+    columns = (
+        Column("changed_at", "time"),
+        repository_column(common=False),
+        tag_column(),
+        Column("digest", "digest", line=2),
+    )
+    row = {"repository": "r" * 64, "tag": "latest", "digest": DIGEST, "changed_at": TIME}
+    assert list(render([Table(columns, [row], header=False)], View(80, NOW))) == [
+        row["repository"],
+        "  2026-05-03 11:57  latest  0123456789ab",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [("latest", 6), ("e\u0301", 1), ("版本", 4), ("ｱ", 1), ("ﾞ", 1), ("\u2764\ufe0f", 2), ("", 0)],
+)
+def test_width_of_text(text: str, width: int) -> None:
+    """A wide character has two cells, and a combining mark none."""
+    assert cells(text) == width
 
 
 def test_an_equal_value_becomes_the_heading() -> None:
