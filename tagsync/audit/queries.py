@@ -30,13 +30,14 @@ from tagsync.schedule import stale
 
 Row = dict[str, Any]
 
+# A poll that finds a repository's row damaged leaves it as it is, so only the observation says so.
 _STATUS_SQL: Final = """
     SELECT registry, name, last_complete_at,
-           (SELECT count(*) FROM tags WHERE repository_id = r.id) AS tags,
-           (SELECT outcome FROM observations WHERE repository_id = r.id
-            ORDER BY id DESC LIMIT 1) AS outcome,
-           failures, last_error
-    FROM repositories AS r
+           (SELECT count(*) FROM tags WHERE repository_id = r.id) AS tags, outcome,
+           iif(reasons = 'damaged', polls, failures) AS failures,
+           iif(reasons = 'damaged', detail, last_error) AS last_error
+    FROM repositories AS r LEFT JOIN observations AS o
+         ON o.id = (SELECT max(id) FROM observations WHERE repository_id = r.id)
 """
 _TAGS_SQL: Final = """
     SELECT repository, tag, digest, image_id, size, updated, changed_at FROM current_tags

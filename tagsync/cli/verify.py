@@ -46,11 +46,12 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
       tagsync verify --head "$(tail -1 /mnt/witness/heads)"
     """
     for head in heads:
-        if not re.fullmatch(r"[0-9a-f]{64}", head):
+        if not re.fullmatch(r"[0-9a-f]{64}", head.lower()):
             raise UnclearQuestion(
                 f"invalid head {head!r}: give the 64 hexadecimal digits that the log shows as head"
                 " or observations_head"
             )
+    heads = tuple(head.lower() for head in heads)
     wanted = not settings.quiet and shows_progress()
     with open_audit(settings) as audit, progress_line(wanted=wanted) as show_progress:
         progress = Progress(audit.rows_to_verify() if wanted else 0, monotonic())

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Final
 
 from tagsync.database.connection import Connection
-from tagsync.database.hash_chain import Head, read_head
+from tagsync.database.hash_chain import Heads, read_heads
 from tagsync.errors import ReplacedDatabase, StoreError
+
+_CHANGE: Final = "SELECT hash FROM changes WHERE id = ?"
+_OBSERVATION: Final = "SELECT hash FROM observations WHERE ended = ?"
 
 _Identity = tuple[int, int]
 """Device and inode, which a file keeps while its name changes."""
 
 
 class FileIdentity:
-    """The files that belong to an open database, and its newest change.
+    """The files that belong to an open database, and the heads of its hash chains.
 
     After a check has failed, all further checks fail: what tagsync has in memory belongs to the
     database that was opened.
     """
 
     def __init__(self, db: Connection, path: Path) -> None:
-        """Note the files and the newest change of a database that was just opened.
+        """Note the files and the heads of a database that was just opened.
 
         Args:
             db: A connection for writing.
@@ -34,7 +37,7 @@ class FileIdentity:
         self._error: ReplacedDatabase | None = None
         # Reading opens the WAL. SQLite deletes the two files beside the database only when the
         # last connection is closed, so that they have to stay while this one is open.
-        self._head = read_head(db)
+        self._heads = read_heads(db)
         name = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
         files = (str(self._path), f"{name}-wal", f"{name}-shm")
         self._files: Final = {file: _identity(file) for file in files}
@@ -56,7 +59,7 @@ class FileIdentity:
             self._fail(f"{file} {happened}")
 
     def check(self, db: Connection) -> None:
-        """Check the files, and that the database still has the newest change that it had.
+        """Check the files, and that the database still has the heads that it had.
 
         Args:
             db: A connection in a transaction for writing.
@@ -65,19 +68,20 @@ class FileIdentity:
             ReplacedDatabase: If a check fails.
         """
         self.check_files()
-        number, expected = self._head.change_id, self._head.hash
-        if not number:
-            return
-        row = db.execute("SELECT hash FROM changes WHERE id = ?", (number,)).fetchone()
-        if row != (expected,):
-            self._fail(
-                f"{self._path} no longer has change {number} as it was recorded, because another"
-                " state of the database was restored into the file"
-            )
+        changes, observations = self._heads.changes, self._heads.observations
+        for what, sql, number, expected in (
+            ("change", _CHANGE, changes.change_id, changes.hash),
+            ("observation number", _OBSERVATION, observations.ended, observations.hash),
+        ):
+            if number and db.execute(sql, (number,)).fetchone() != (expected,):
+                self._fail(
+                    f"{self._path} no longer has {what} {number} as it was recorded, because"
+                    " another state of the database was restored into the file"
+                )
 
-    def committed(self, head: Head) -> None:
-        """Note the newest change after a commit."""
-        self._head = head
+    def committed(self, heads: Heads) -> None:
+        """Note the heads after a commit."""
+        self._heads = heads
 
     def _fail(self, happened: str) -> None:
         self._error = ReplacedDatabase(

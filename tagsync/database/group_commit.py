@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 
 from tagsync.database.connection import Connection
 from tagsync.database.file_identity import FileIdentity
-from tagsync.database.hash_chain import read_head
+from tagsync.database.hash_chain import read_heads
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
 
@@ -141,9 +141,9 @@ class GroupCommit:
         if self._identity is None:
             self._db.execute("COMMIT")
             return
-        head = read_head(self._db)
+        heads = read_heads(self._db)
         self._db.execute("COMMIT")
-        self._identity.committed(head)
+        self._identity.committed(heads)
 
     def _take_all(self) -> list[_Write]:
         taken = []

@@ -25,6 +25,9 @@ _SENTENCES: Final = {
 _NOT_UTF_8: Final = "Could not decode to UTF-8"
 """The beginning of the message of the module sqlite3 about a text that is not UTF-8."""
 
+_LACKS: Final = ("no such table", "no such column", "has no column named")
+"""Parts of the messages about a schema that is not the one that this version creates."""
+
 _KINDS: Final = {
     "SQLITE_BUSY": DatabaseLocked,
     "SQLITE_NOTADB": UnusableDatabase,
@@ -58,6 +61,11 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         if path.is_dir():
             sentence = f"{path} is a folder: set store.path to a file in it"
             raise UnusableDatabase(sentence) from error
+        if any(part in str(error) for part in _LACKS):
+            raise UnusableDatabase(
+                f"{path} does not have the schema of this tagsync ({truncate(str(error))}): run"
+                " tagsync verify to see the difference, or set store.path to a new file"
+            ) from error
         # Errors of the module sqlite3 itself, such as for a closed connection, have no name.
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         primary = next((key for key in _SENTENCES if name.startswith(key)), "")

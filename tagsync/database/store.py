@@ -22,7 +22,7 @@ from tagsync.database.connection import (
     connect_for_reading,
     empty_database,
 )
-from tagsync.database.decoding import Count, check_timestamp, decode
+from tagsync.database.decoding import check_timestamp
 from tagsync.database.durability import flush_to_disk
 from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
@@ -32,6 +32,7 @@ from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import Freshness, RepositoryState, read_state, read_tags
 from tagsync.database.writer_lock import WriterLock
+from tagsync.errors import DamagedRecord
 from tagsync.models import Change, Repository, Tag
 
 ResultT = TypeVar("ResultT")
@@ -48,15 +49,20 @@ _NOT_GONE: Final = """
 """
 """SQL condition that excludes a repository if its newest observation says that it is gone."""
 
-_REPOSITORIES: Final = f"SELECT registry, name FROM repositories AS r WHERE {_NOT_GONE}"  # noqa: S608  a constant
+_IS_NAMED: Final = "typeof(registry) = 'text' AND typeof(name) = 'text'"
+"""SQL condition that excludes a row whose name is damaged, because no repository can be polled."""
+
+_REPOSITORIES: Final = f"""
+    SELECT registry, name FROM repositories AS r WHERE {_IS_NAMED} AND {_NOT_GONE}
+"""  # noqa: S608  constants
 _FRESHNESS: Final = f"""
     SELECT registry, name, last_complete_at,
            (SELECT count(*) FROM tags WHERE repository_id = r.id),
            coalesce((SELECT instr(reasons, 'alternating') FROM observations
                      WHERE repository_id = r.id AND outcome <> 'failed'
                      ORDER BY id DESC LIMIT 1), 0)
-    FROM repositories AS r WHERE {_NOT_GONE}
-"""  # noqa: S608  a constant
+    FROM repositories AS r WHERE {_IS_NAMED} AND {_NOT_GONE}
+"""  # noqa: S608  constants
 
 
 class Store:
@@ -148,16 +154,13 @@ class Store:
             return [Repository(*row) for row in db.execute(_REPOSITORIES).fetchall()]
 
     def freshness(self) -> dict[Repository, Freshness]:
-        """Return how fresh the record of each repository of `repositories` is."""
+        """Return how fresh the record of each repository of `repositories` is.
+
+        A repository with a damaged row counts as never listed. Its next poll reports the damage.
+        """
         with self._read() as db:
             rows = db.execute(_FRESHNESS).fetchall()
-        known = decode(rows, list[tuple[str, str, str | None, Count, int]], "repositories")
-        return {
-            Repository(registry, name): Freshness(
-                check_timestamp(last, f"repository {name}"), tags, bool(alternating)
-            )
-            for registry, name, last, tags, alternating in known
-        }
+        return {Repository(*row[:2]): _freshness(*row[2:]) for row in rows}
 
     def heads(self) -> Heads:
         """Return the heads of both hash chains, of all repositories."""
@@ -271,3 +274,11 @@ class Store:
     def _read(self) -> Iterator[Connection]:
         with self._reading, translate_sqlite_errors(self._path):
             yield self._reader
+
+
+def _freshness(last_complete_at: object, tags: int, alternating: int) -> Freshness:
+    try:
+        last = check_timestamp(last_complete_at, "a repository")
+    except DamagedRecord:
+        return Freshness()
+    return Freshness(last, tags, bool(alternating))

@@ -171,8 +171,9 @@ def _report_damage(job: Job, store: Store, options: Options, error: DamagedRecor
         # If the observations are damaged, too, only the log has the failure.
         with suppress(DamagedRecord):
             store.record_damage(job.repository, Damaged(error.row, at), job.interval)
-    log_lines.write_failure(job.repository, str(error))
-    return Poll(job.repository, "failed", reasons=("damaged",), detail=str(error))
+    result = Poll(job.repository, "failed", reasons=("damaged",), detail=str(error))
+    log_lines.write_failure(job.repository, result.detail, result.reasons)
+    return result
 
 
 def _log_changes(job: Job, store: Store, pending: PendingLog) -> None:

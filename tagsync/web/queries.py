@@ -25,7 +25,8 @@ _GAPS_SQL: Final = next(question.sql for question in QUESTIONS if question.slug 
 
 _REPOSITORIES_SQL: Final = """
     SELECT r.id, r.full_name AS repository, r.first_observed_at,
-           r.last_complete_at, r.last_attempt_at, r.failures, r.last_error, o.outcome, o.reasons,
+           r.last_complete_at, r.last_attempt_at, r.failures, o.outcome, o.reasons,
+           iif(o.reasons = 'damaged', o.detail, r.last_error) AS last_error,
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
             ORDER BY id DESC LIMIT 1) AS tags
     FROM repositories AS r
@@ -35,7 +36,9 @@ _REPOSITORIES_SQL: Final = """
 
 _SUMMARY_SQL: Final = """
     SELECT count(*) AS repositories, min(first_observed_at) AS since,
-           max(last_complete_at) AS newest, total(failures > 0) AS failing,
+           max(last_complete_at) AS newest,
+           total((SELECT outcome FROM observations WHERE repository_id = r.id
+                  ORDER BY id DESC LIMIT 1) = 'failed') AS failing,
            total((SELECT outcome FROM observations WHERE repository_id = r.id
                       ORDER BY id DESC LIMIT 1) = 'held') AS held,
            coalesce((SELECT max(id) FROM changes), 0) AS changes,

@@ -305,6 +305,35 @@ def test_a_head_shows_what_was_cut_off(original: Path, database: Path) -> None:
         assert faults_of(original, audit.heads().observations.hash) == {}
 
 
+def test_all_heads_are_looked_for_at_once(original: Path) -> None:
+    """Heads of both chains may be mixed; the first one that is missing is named."""
+    with closing(sqlite3.connect(original)) as connection:
+        rows = connection.execute(
+            "SELECT hash FROM changes UNION SELECT hash FROM observations WHERE ended IS NOT NULL"
+        ).fetchall()
+    heads = [head for (head,) in rows]
+    assert faults_of(original, GENESIS, *heads, *heads) == {}
+    (fault,) = faults_of(original, *heads, "f" * 64, "e" * 64).values()
+    assert f"has the hash {'e' * 64}" in (fault or "")
+
+
+def test_status_tells_why_a_damaged_row_is_not_polled(original: Path, tmp_path: Path) -> None:
+    """The row keeps its own values, so `status` has the failure from the observation."""
+    damage = "UPDATE repositories SET listing_hash = 'forged' WHERE id = 2"
+    damaged = altered_copy(original, tmp_path / "tagsync.db", damage)
+    clock, repository = FakeClock(), Repository("swr", "team/empty")
+    clock.advance(days=2)
+    scripted = Scripted(clock)
+    with Store.open(damaged) as store:
+        for _ in range(2):
+            scripted.then()
+            poll(Job(repository, scripted, INTERVAL), store, clock=clock)
+    with Audit.open(damaged) as audit:
+        (row,) = audit.status({repository: None}, clock.now)
+    assert (row["outcome"], row["failures"]) == ("failed", 2)
+    assert row["last_error"] == "repository swr/team/empty: its hash is not that of its columns"
+
+
 def test_a_poll_that_failed_as_damaged_is_no_further_fault(
     original: Path, database: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from tagsync.database.store import Store
 from tagsync.errors import ReplacedDatabase, StoreError
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
+from tests.support.clock import FakeClock
+from tests.support.record import copy
 from tests.support.registries import REPOSITORY, Scripted
 
 Damage = Callable[[Path], None]
@@ -93,6 +95,26 @@ def test_nothing_is_written_into_another_database(
             store.check_files()
         assert os.fstat(opened).st_size == before
         os.close(opened)
+
+
+def test_a_restored_state_with_the_same_changes_is_noticed(
+    database: Path, scripted: Scripted, clock: FakeClock
+) -> None:
+    """An older state that lacks no change, but an observation that has ended, is another state."""
+    with Store.open(database) as store:
+
+        def poll_next_day() -> None:
+            clock.advance(days=1)
+            scripted.then("a")
+            poll(job(scripted), store, clock=clock)
+
+        poll_next_day()
+        copy(database, database.with_name("older.db"))
+        poll_next_day()
+        poll_next_day()
+        restore(database)
+        with pytest.raises(ReplacedDatabase, match="no longer has observation number 2"):
+            poll_next_day()
 
 
 def test_changes_of_another_process_are_not_a_replacement(

@@ -16,6 +16,7 @@ from tagsync.database.hash_chain import (
     link_observation,
 )
 from tagsync.database.outcomes import Damaged
+from tagsync.database.state import Freshness
 from tagsync.database.store import Store
 from tagsync.errors import DamagedRecord, Unreachable
 from tagsync.models import Repository
@@ -201,6 +202,7 @@ def test_a_poll_refuses_a_row_with_a_wrong_checksum(
     clock: FakeClock,
     database: Path,
     query: Query,
+    logged: list[dict[str, Any]],
 ) -> None:
     """The poll fails as damaged, leaves the row as it is, and records the failure beside it."""
     poll_on(3, "12:00")
@@ -212,12 +214,43 @@ def test_a_poll_refuses_a_row_with_a_wrong_checksum(
         result = poll(job, store, clock=clock)
         assert (result.outcome, result.reasons) == ("failed", ("damaged",))
         assert "its hash is not that of its columns" in str(result.detail)
+        assert (logged[-1]["event"], logged[-1]["reasons"]) == ("sync.failed", "damaged")
     assert query("SELECT * FROM repositories") == before
     assert query("SELECT outcome, reasons, polls, tags FROM observations ORDER BY id") == [
         ("ok", None, 1, 1),
         ("failed", "damaged", 2, None),
     ]
     assert query("SELECT tag FROM changes") == [("a",)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_known"),
+    [
+        ("last_complete_at = 'x'", True),
+        ("last_complete_at = 7", True),
+        ("name = x'00ff'", False),
+        ("registry = x'00ff'", False),
+    ],
+)
+def test_a_damaged_row_keeps_no_other_repository_from_being_read(
+    poll_on: PollAt,
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    database: Path,
+    damage: str,
+    is_known: bool,
+) -> None:
+    """A damaged time counts as none, and a damaged name is left out."""
+    other = Repository("swr", "team/web")
+    poll_on(3, "12:00")
+    poll_on(3, "12:00", job=Job(other, scripted, job.interval))
+    tamper(database, f"UPDATE repositories SET {damage} WHERE id = 1")
+    fresh = {other: Freshness(at(3, "12:00"), 1)}
+    if is_known:
+        fresh[REPOSITORY] = Freshness()
+    assert store.freshness() == fresh
+    assert set(store.repositories()) == fresh.keys()
 
 
 def test_damage_during_a_poll_is_found_when_it_is_recorded(

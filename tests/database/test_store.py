@@ -271,6 +271,30 @@ def test_database_of_a_newer_version_is_rejected(database: Path) -> None:
             opener(database)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE repositories DROP COLUMN hash",
+        "DROP TABLE observations",
+        "ALTER TABLE changes RENAME COLUMN hash TO hash2",
+    ],
+)
+def test_database_with_another_schema_is_rejected(
+    sql: str, database: Path, scripted: Scripted, job: Job
+) -> None:
+    """A file of tagsync that lacks a table or a column is refused, and the advice says why."""
+    with Store.open(database) as store:
+        scripted.then("a")
+        poll(job, store)
+    alter(database, sql)
+    scripted.then("a", "b")
+    with (
+        pytest.raises(UnusableDatabase, match="does not have the schema of this tagsync"),
+        Store.open(database) as store,
+    ):
+        poll(job, store)
+
+
 def test_file_that_is_not_a_database_is_rejected(database: Path) -> None:
     """A file that is not a SQLite database is rejected and not changed."""
     database.write_text("notes " * 1000)

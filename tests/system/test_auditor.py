@@ -180,7 +180,7 @@ def test_heads_are_those_that_the_pass_logged(recorded: Path, tmp_path: Path) ->
         {"chain": "observations", "id": line["ended"], "hash": line["observations_head"]},
     ]
     assert [row["id"] for row in rows] == [5, 2]
-    given = [word for row in rows for word in ("--head", row["hash"])]
+    given = [word for row in rows for word in ("--head", row["hash"].upper())]
     verified = tagsync("verify", *given, "--format", "json", cwd=folder)
     assert verified.returncode == 0
     assert {row["check"]: row["rows"] for row in rows_of(verified)}["heads"] == 2

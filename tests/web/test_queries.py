@@ -13,7 +13,7 @@ from tagsync.models import Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll as poll_once
 from tagsync.web.datasette_database import Query
-from tagsync.web.queries import repository, tag
+from tagsync.web.queries import front, repository, tag
 from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
 
@@ -93,3 +93,24 @@ def test_pages_of_unknown_names(poll: Callable[..., None], record: Query) -> Non
     assert repository(record, "swr/team/typo", 2**62) is None
     assert tag(record, "swr/team/typo", "v1") is None
     assert tag(record, NAME, "typo") is None
+
+
+def test_a_repository_with_a_damaged_row_is_failing(
+    job: Job,
+    scripted: Scripted,
+    store: Store,
+    clock: FakeClock,
+    poll: Callable[..., None],
+    record: Query,
+    database: Path,
+) -> None:
+    """The pages tell the failure, which only the observation has."""
+    poll(Tag("v1", ONE))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE repositories SET version = 7")
+    scripted.then(Tag("v1", ONE))
+    assert poll_once(job, store, clock=clock).outcome == "failed"
+    page = front(record, "", "")
+    assert page["summary"]["failing"] == 1
+    assert page["repositories"][0]["state"] == "failing"
+    assert "its hash is not that of its columns" in page["repositories"][0]["last_error"]
