@@ -49,6 +49,9 @@ _HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_OTHER_DIGEST: Final = re.compile(
+    r"(?!sha256:|sha512:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]{32,256}"
+)
 _ANY_DIGEST: Final = re.compile(r"(?:[a-z0-9+._-]+:)?([0-9a-f]{32,128})")
 
 _LARGEST: Final = 2**63 - 1
@@ -117,10 +120,11 @@ class Manifest(msgspec.Struct, rename="camel", gc=False):
 
 
 class _Kind(msgspec.Struct, rename="camel", gc=False):
-    """The members that say that a document is a manifest."""
+    """The members that say whether a document is a manifest, or an error of a registry."""
 
     schema_version: Any = None
     media_type: Any = None
+    errors: Any = None
 
 
 class _Signature(msgspec.Struct, gc=False):
@@ -163,7 +167,7 @@ def is_manifest(body: bytes) -> bool:
     """Return whether a body is a manifest, and not an error, a sign-in page or the like.
 
     A manifest is a JSON object with the ``schemaVersion`` 1 or 2, or with the ``mediaType`` of a
-    manifest.
+    manifest. An object with ``errors`` is an error, whatever else it has.
     The status and the ``Content-Type`` of a response prove nothing: some front servers answer every
     request with 200 and a page.
     """
@@ -171,6 +175,8 @@ def is_manifest(body: bytes) -> bool:
         body.decode()  # msgspec does not check the encoding of keys that it skips
         content = _decode_kind(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if content.errors:
         return False
     is_typed = isinstance(content.media_type, str) and content.media_type in _MANIFEST_TYPES
     return is_typed or _natural(content.schema_version) in _SCHEMA_VERSIONS
@@ -201,6 +207,15 @@ def is_digest(text: str) -> bool:
     The OCI image specification registers these two algorithms.
     """
     return _DIGEST.fullmatch(text) is not None
+
+
+def may_be_digest(text: str) -> bool:
+    """Return whether a text has the form of a digest.
+
+    Digests by SHA-256 and SHA-512 are checked exactly. Other algorithms, which tagsync cannot
+    verify, need the form of the OCI image specification, "Digests", and 128 bits or more.
+    """
+    return is_digest(text) or _OTHER_DIGEST.fullmatch(text) is not None
 
 
 def digest_of(body: bytes, algorithm: str = "sha256") -> str:

@@ -17,6 +17,9 @@ OCI_REPOSITORY: Final = re.compile(
 It is that of the OCI distribution specification, "Pulling manifests".
 """
 
+TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""The pattern of valid tags (OCI distribution specification, "Pulling manifests")."""
+
 Kind = Literal["added", "updated", "deleted"]
 """The kind of a change."""
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from html import unescape
 from threading import Lock
 from typing import Final, NamedTuple
@@ -39,12 +40,12 @@ _ESCAPES: Final = re.compile(
       %(?P<percent>[0-9A-Fa-f]{2})
     | \\u(?P<json>[0-9A-Fa-f]{4}) | \\u\{(?P<braced>[0-9A-Fa-f]{1,6})\}
     | \\U(?P<long>[0-9A-Fa-f]{8}) | \\x(?P<repr>[0-9A-Fa-f]{2})
-    | \\(?P<letter>[abfnrtv0/'"\\])
+    | \\(?P<octal>[0-3][0-7]{2}) | \\(?P<letter>[abfnrtv0/'"\\])
     | (?P<html>&(?:\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?)
     """,
     re.VERBOSE,
 )
-"""Encoded characters: percent-encoding, JSON, Python's ``repr`` and HTML."""
+"""Encoded characters: percent-encoding, JSON, Python's ``repr``, octal escapes of C, and HTML."""
 
 _LETTERS: Final = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "0": 0}
 
@@ -52,6 +53,10 @@ _IGNORED: Final = re.compile(r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028\u2029\u20
 """Characters that may separate the parts of a secret: a line break, for example."""
 
 _ASCII_IGNORED: Final = bytes([*range(0x21), 0x7F])
+_ASCII_SEPARATORS: Final = b"!#$%&'()*+,-./:;<=>?@[]^_{|}~\"\\`"
+
+_BETWEEN_HEX: Final = re.compile(rb"[^0-9a-z]+(?:0x)?|(?<![0-9a-z])0x")
+"""Text that may separate bytes in hexadecimal: ``70:61``, ``70-61`` or ``0x70, 0x61``."""
 
 _live: "Final[WeakValueDictionary[int, Secret]]" = WeakValueDictionary()
 _lock: Final = Lock()
@@ -63,11 +68,12 @@ class Secret:
     ``repr`` and ``str`` return asterisks, so that no log and no crash report can contain the value.
     """
 
-    __slots__ = ("__weakref__", "_needles", "_value")
+    __slots__ = ("__weakref__", "_hex_needles", "_needles", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
         self._needles: tuple[bytes, ...] | None = None
+        self._hex_needles: tuple[bytes, ...] | None = None
         with _lock:
             _live[id(self)] = self
 
@@ -94,6 +100,14 @@ class Secret:
             self._needles = tuple(filter(None, dict.fromkeys(_needles_of(self._value))))
         return self._needles
 
+    @property
+    def hex_needles(self) -> tuple[bytes, ...]:
+        """The secret in hexadecimal, without anything between its bytes, in lower case."""
+        if self._hex_needles is None:
+            encodings = _encodings_of(self._value) if len(self._value) >= SHORT else ()
+            self._hex_needles = tuple(dict.fromkeys(map(binascii.hexlify, encodings)))
+        return self._hex_needles
+
 
 def redact(text: str, secrets: Iterable[Secret] = ()) -> str:
     """Return the text with every secret replaced by asterisks, in whatever form it is written.
@@ -119,14 +133,17 @@ def redact(text: str, secrets: Iterable[Secret] = ()) -> str:
 
 def contains_secret(text: str, secrets: Iterable[Secret]) -> bool:
     """Return whether a large text contains a secret of at least `MIN_IN_DATA` characters."""
-    needles = {
-        needle for each in secrets if len(each.reveal()) >= MIN_IN_DATA for needle in each.needles
-    }
+    known = [each for each in secrets if len(each.reveal()) >= MIN_IN_DATA]
+    needles = {needle for each in known for needle in each.needles}
+    hex_needles = {needle for each in known for needle in each.hex_needles}
     if not needles:
         return False
     for _ in range(_LEVELS):
         content = _squeeze(text)
         if any(needle in content for needle in needles):
+            return True
+        content = content.translate(None, _ASCII_SEPARATORS)
+        if any(needle in content for needle in hex_needles):
             return True
         if not any(mark in text for mark in "%\\&"):
             return False
@@ -147,16 +164,20 @@ def _squeeze(text: str) -> bytes:
 def _needles_of(value: str) -> Iterator[bytes]:
     if len(value) < SHORT:
         return
-    for encoding in ("utf-8", "latin-1"):
-        try:
-            raw = value.encode(encoding)
-        except UnicodeEncodeError:
-            continue
-        yield _IGNORED.sub("", value).encode(encoding).lower()
-        yield binascii.hexlify(raw)
+    visible = _IGNORED.sub("", value)
+    for raw in _encodings_of(visible):
+        yield raw.lower()
+    for raw in _encodings_of(value):
         for core in _base64_forms(raw):
             yield core.lower()
             yield core.lower().replace(b"+", b"-").replace(b"/", b"_")
+
+
+def _encodings_of(value: str) -> Iterator[bytes]:
+    """Yield the bytes of a text in each encoding that has all of its characters."""
+    for encoding in ("utf-8", "latin-1"):
+        with suppress(UnicodeEncodeError):
+            yield value.encode(encoding)
 
 
 def _base64_forms(raw: bytes) -> Iterator[bytes]:
@@ -199,6 +220,25 @@ class _Level(NamedTuple):
                 last = at + len(needle) - 1
                 yield self.content_spans[at][0], self.content_spans[last][1]
                 at = self.content.find(needle, at + 1)
+        yield from self._find_hex(secret.hex_needles)
+
+    def _find_hex(self, needles: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+        """Yield where the original text contains bytes in hexadecimal, whatever is between them."""
+        if not needles:
+            return
+        digits, spans = bytearray(), []
+        done = 0
+        for match in _BETWEEN_HEX.finditer(self.content):
+            digits += self.content[done : match.start()]
+            spans += self.content_spans[done : match.start()]
+            done = match.end()
+        digits += self.content[done:]
+        spans += self.content_spans[done:]
+        for needle in needles:
+            at = digits.find(needle)
+            while at >= 0:
+                yield spans[at][0], spans[at + len(needle) - 1][1]
+                at = digits.find(needle, at + 1)
 
 
 def _decoded(text: str) -> Iterator[_Level]:
@@ -252,6 +292,8 @@ def _decode(match: re.Match[str]) -> bytes:
         return bytes([_LETTERS[value]]) if value in _LETTERS else value.encode()
     if kind == "html":
         return unescape(value).encode("utf-8", "replace")
+    if kind == "octal":
+        return bytes([int(value, 8)])
     code = int(value, 16)
     return chr(code).encode("utf-8", "replace") if code <= 0x10FFFF else b"?"  # noqa: PLR2004  Unicode's last
 

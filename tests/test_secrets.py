@@ -36,7 +36,15 @@ FORMS = {
     "html": html.escape(VALUE),
     "html of all": "".join(f"&#{ord(character)};" for character in VALUE),
     "html in hexadecimal": "".join(f"&#x{ord(character):X};" for character in VALUE),
+    "octal": "".join(f"\\{byte:03o}" for byte in VALUE.encode()),
     "hexadecimal": VALUE.encode().hex(),
+    "hexadecimal in upper case": VALUE.encode().hex().upper(),
+    "hexadecimal with colons": VALUE.encode().hex(":").upper(),
+    "hexadecimal with spaces": VALUE.encode().hex(" "),
+    "hexadecimal in groups": VALUE.encode().hex("-", 4),
+    "hexadecimal in lines": VALUE.encode().hex("\n", 8),
+    "hexadecimal of a program": ", 0x".join(f"{byte:02X}" for byte in VALUE.encode()),
+    "hexadecimal of latin-1": VALUE.encode("latin-1").hex("."),
     "broken lines": "\n".join(VALUE),
     "broken lines in json": json.dumps("\r\n ".join(VALUE)),
     "zero width": "\u200b".join(VALUE),
@@ -58,7 +66,13 @@ def test_encoded_secret_is_redacted(form: str) -> None:
     assert is_masked(FORMS[form]), redact(FORMS[form])
 
 
-@pytest.mark.parametrize("encode", [str, str.upper, quote, json.dumps, html.escape, "\n".join])
+def in_hexadecimal(text: str) -> str:
+    return text.encode().hex("-")
+
+
+@pytest.mark.parametrize(
+    "encode", [str, str.upper, quote, json.dumps, html.escape, "\n".join, in_hexadecimal]
+)
 def test_encoded_secret_in_data_is_found(encode: Callable[[str], str]) -> None:
     """A secret in data is found in plain text and in the usual encodings."""
     secret = Secret('made-up <"secret">')

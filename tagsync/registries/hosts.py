@@ -22,6 +22,8 @@ _DOCKER_HUB_NAMES: Final = frozenset({"docker.io", DOCKER_HUB, DOCKER_HUB_LOGIN}
 def is_host(host: str) -> bool:
     """Return whether a request can be sent to a host of this name."""
     try:
+        # The resolver encodes a name so, and fails if one of its labels is empty or too long.
+        host.encode("idna")
         return bool(httpx.URL(scheme="https", host=host).host)
     except (httpx.InvalidURL, UnicodeError):
         return False

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import httpx
 
 from tagsync.errors import ConfigError
+from tagsync.registries.hosts import is_host
 from tagsync.secrets import Secret
 
 _METADATA_HOST: Final = "169.254.169.254"
@@ -62,7 +63,7 @@ def proxy_for(url: httpx.URL, settings: ProxySettings) -> httpx.Proxy | None:
         ConfigError: If the variable for this request does not hold the address of a proxy. The
             error does not quote it, because it may contain a password.
     """
-    address = settings.addresses.get(url.scheme) or settings.addresses.get("all")
+    address = _address_for(url, settings)
     if address is None or url.host == _METADATA_HOST:
         return None
     if any(_is_exempt(url, entry) for entry in settings.exempt):
@@ -70,12 +71,13 @@ def proxy_for(url: httpx.URL, settings: ProxySettings) -> httpx.Proxy | None:
     return _parse(*address)
 
 
+def _address_for(url: httpx.URL, settings: ProxySettings) -> tuple[str, str] | None:
+    return settings.addresses.get(url.scheme) or settings.addresses.get("all")
+
+
 def _parse(variable: str, text: str) -> httpx.Proxy:
-    try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in _SCHEMES or not re.fullmatch(r"[\w.:-]+", url.host):
+    url = _parse_url(text if "://" in text else f"http://{text}")
+    if url is None:
         raise ConfigError(
             f"${variable} is not the address of a proxy: write http://HOST:PORT, or add the"
             " registry's host to $NO_PROXY"
@@ -83,6 +85,17 @@ def _parse(variable: str, text: str) -> httpx.Proxy:
     if url.scheme.startswith("socks"):
         _check_socks(variable)
     return httpx.Proxy(url)
+
+
+def _parse_url(text: str) -> httpx.URL | None:
+    """Return the URL of a proxy, or None if no proxy can have this address."""
+    try:
+        url = httpx.URL(text)
+        is_named = re.fullmatch(r"[\w.:-]+", url.host) is not None and is_host(url.host)
+    except (httpx.InvalidURL, UnicodeError):
+        return None
+    has_port = url.port is None or 0 < url.port < 2**16
+    return url if url.scheme in _SCHEMES and is_named and has_port else None
 
 
 def _check_socks(variable: str) -> None:
@@ -153,14 +166,24 @@ class ProxyTransport(httpx.BaseTransport):
         proxy_for(url, self._settings)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, through the proxy for its URL if there is one."""
+        """Send a request, through the proxy for its URL if there is one.
+
+        An error of the connection names the variable of the proxy.
+        """
         try:
             proxy = proxy_for(request.url, self._settings)
         except ConfigError as error:
             # The registry's own proxy is checked at the start. This request is for another host,
             # such as a token server, so only the poll that needs it fails.
             raise httpx.ConnectError(str(error), request=request) from error
-        return self._transport(proxy).handle_request(request)
+        try:
+            return self._transport(proxy).handle_request(request)
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            address = _address_for(request.url, self._settings)
+            if proxy is None or address is None:
+                raise
+            text = f"through the proxy of ${address[0]}: {error}"
+            raise type(error)(text, request=request) from error
 
     def _transport(self, proxy: httpx.Proxy | None) -> httpx.BaseTransport:
         key = None if proxy is None else proxy.url

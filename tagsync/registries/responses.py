@@ -214,6 +214,9 @@ def _text_of(content: dict[Any, Any], keys: tuple[str, ...]) -> str:
 def _common_refusal(answer: Answer) -> Refusal:
     if transient := transient_error(answer.status):
         return Refusal(transient)
+    if answer.status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        advice = ": the proxy requires a login; write it as http://USER:PASSWORD@HOST:PORT"
+        return Refusal(BadRequest, advice=advice)
     if 300 <= answer.status < 400:  # noqa: PLR2004  status codes are best known as numbers
         # Leave out the query: in a signed URL it contains a key.
         target = redact(answer.headers.get("Location", "nowhere")).partition("?")[0]

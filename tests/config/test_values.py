@@ -13,11 +13,12 @@ from tests.support.configurations import MINIMAL, SECRET, parsed, refusal, watch
         *(('"300ms"', 0.3), ("300", 300), ('"300"', 300), ('"5m"', 300), ('"5 min"', 300)),
         *(('"1h30m"', 5400), ('"1H 30M1s"', None), ('"1d"', 86400), ('"1w"', 604800)),
         *(('"2 Weeks"', 1209600), ('"5 MIN"', 300), ('"1 hour 30 minutes"', 5400)),
+        *(('"5\u00a0min"', 300), ('"1\u202fh\u00a030\u2009m"', 5400)),
         *((' " 90s "', 90), ('"20MS"', 0.02), ('"1h0m"', 3600)),
     ],
 )
 def test_durations_as_people_write_them(text: str, seconds: float | None) -> None:
-    """Units may be written out, in any case, after a space; a number alone is seconds."""
+    """Units may be written out, in any case, after any space; a number alone is seconds."""
     line = f"{MINIMAL}timeout = {text}\n"
     if seconds is None:
         assert "M may mean minutes or months" in refusal(line)
@@ -71,7 +72,13 @@ def test_zero_means_none_only_where_it_can(zero: str) -> None:
     ("text", "size"),
     [
         *(('"256MB"', 256_000_000), ('"256 MiB"', 2**28), ("1000000", 10**6), ('"1000000"', 10**6)),
-        *(('"64mib"', 2**26), ('"1 kB"', 1000), ('"2GiB"', 2**31), ('"1TB"', 10**12), ('"9 B"', 9)),
+        *(
+            ('"64mib"', 2**26),
+            ('"1 kB"', 1000),
+            ('"2\u00a0GiB"', 2**31),
+            ('"1TB"', 10**12),
+            ('"9 B"', 9),
+        ),
     ],
 )
 def test_sizes_as_people_write_them(text: str, size: int) -> None:

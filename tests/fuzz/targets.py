@@ -12,7 +12,7 @@ import stamina
 from tagsync import manifests
 from tagsync.database.digest_index import search_terms
 from tagsync.errors import RegistryError
-from tagsync.models import Listing
+from tagsync.models import TAG, Listing
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.responses import Answer, refusal_error
@@ -58,9 +58,11 @@ def tags(body: bytes) -> None:
             return
     assert isinstance(listing, Listing)
     rows = [row for row in json.loads(body) or [] if not row.get("deleted")]
-    assert listing.tags.keys() == {row["Tag"] for row in rows}
-    for row in rows:
-        assert listing.tags[row["Tag"]].digest == (row.get("digest") or None)
+    named = {row["Tag"]: row.get("digest") or "" for row in rows if TAG.fullmatch(row["Tag"])}
+    assert listing.tags.keys() == named.keys()
+    for name, digest in named.items():
+        assert listing.tags[name].digest == (digest if manifests.may_be_digest(digest) else None)
+        assert (name in listing.failed) == (listing.tags[name].digest is None)
 
 
 def repositories(body: bytes) -> None:
@@ -101,6 +103,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 
 SEEDS: Final = (
     b'[{"Tag":"v1","digest":"sha256:a","manifest":"{}","size":1,"is_trusted":false}]',
+    b'[{"Tag":"v1","digest":"blake3:%s"},{"Tag":"v2"},{"Tag":"-","digest":"x"}]' % (b"a" * 64),
     b'[{"name":"api","namespace":"team"}]',
     b'x{"errors":[{"errorCode":"SVCSTG.SWR.4001072","errorMessage":"made-up-secret"}]}',
     b'{"config":{"digest":"sha256:a"},"mediaType":"x"}',

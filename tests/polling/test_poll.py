@@ -354,6 +354,33 @@ def test_bad_field_is_recorded_as_null_and_named(
     assert_history_is_whole(database)
 
 
+@pytest.mark.parametrize("bad", [None, "", "x", "sha256:0"])
+def test_tag_without_a_digest_in_between_moves_once(
+    bad: str | None, connect: Callable[..., Registry], store: Store, query: Query, database: Path
+) -> None:
+    """SWR lists a tag without a valid digest: nothing is recorded, and the next move is one."""
+    digests = [f"sha256:{number:064x}" for number in range(2)]
+    with Emulator() as swr:
+        swr.create_repository("team/api")
+        job = Job(REPOSITORY, connect(swr.url), timedelta(minutes=5))
+        for digest in (digests[0], bad, digests[1]):
+            rows = [{"Tag": "v1", "digest": digest}, {"Tag": "v2", "digest": digests[0]}]
+            swr.answer_next(200, rows, {"Content-Range": "0-2/2"})
+            assert poll(job, store).outcome == "ok"
+    assert query("SELECT reasons FROM observations ORDER BY id") == [
+        (None,),
+        ("unresolved",),
+        (None,),
+    ]
+    moves = query("SELECT tag, old_digest, new_digest, not_before FROM changes WHERE id > 2")
+    ((first_at,),) = query("SELECT not_before FROM changes WHERE id > 2")
+    assert moves == [("v1", *digests, first_at)]
+    # The listing without a digest began later, and proves nothing about the tag.
+    ((began,),) = query("SELECT first_at FROM observations WHERE reasons IS NOT NULL")
+    assert first_at < began
+    assert_history_is_whole(database)
+
+
 def test_sha512_digest_is_recorded_and_verified(
     connect: Callable[..., Registry], store: Store, query: Query, database: Path
 ) -> None:

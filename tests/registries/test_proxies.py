@@ -5,7 +5,7 @@ import sys
 import httpx
 import pytest
 
-from tagsync.errors import ConfigError, Unreachable
+from tagsync.errors import BadRequest, ConfigError, Unreachable
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.credentials import NoCredential
 from tagsync.registries.oci.api import REFUSALS
@@ -90,7 +90,12 @@ def test_header_of_a_client_is_not_a_proxy() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ftp://proxy:9", "http://proxy:port", "http://", "http://u:secret@", "://", "a b"]
+    "text",
+    [
+        *("ftp://proxy:9", "http://proxy:port", "http://", "http://u:secret@", "://", "a b"),
+        *("http://u:secret@xn--:9", "http://.:9", "http://a..b:9", "http://256.0.0.1:9"),
+        *(f"http://{'a' * 64}:9", "http://proxy:0", "http://proxy:65536", "http://proxy:-1"),
+    ],
 )
 def test_invalid_proxy_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An invalid address is an error when the registry opens. The error does not quote it."""
@@ -123,6 +128,40 @@ def test_proxy_for_another_host_fails_its_poll_only() -> None:
     limits = Limits(retry_for=0.001)
     client = Client("http://127.0.0.1", auth, REFUSALS, limits, transport=transport)
     with pytest.raises(Unreachable, match=r"\$HTTPS_PROXY"):
+        client.get("/v2/a/tags/list", {}, 1000)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (httpx.ConnectError("refused"), "could not be reached (through the proxy of $HTTPS_PROXY"),
+        (httpx.ProxyError("403 Forbidden"), "broke: through the proxy of $HTTPS_PROXY: 403"),
+    ],
+)
+def test_error_of_a_proxy_names_its_variable(error: httpx.TransportError, text: str) -> None:
+    """If the proxy refuses or is not there, the error does not blame the registry alone."""
+
+    def broken(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    def open_transport(_: httpx.Proxy | None) -> httpx.BaseTransport:
+        return httpx.MockTransport(broken)
+
+    settings = proxy_settings({"HTTPS_PROXY": "http://u:secret@127.0.0.1:9"})
+    transport = ProxyTransport(open_transport, settings)
+    limits = Limits(retry_for=0.001)
+    for url in ("https://registry.example.com", "http://127.0.0.1"):
+        client = Client(url, None, REFUSALS, limits, transport=transport)
+        with pytest.raises(Unreachable) as caught:
+            client.get("/v2/a/tags/list", {}, 1000)
+        assert (text in str(caught.value)) == url.startswith("https")
+
+
+def test_proxy_that_requires_a_login_is_named() -> None:
+    """A 407 says where to write the user and the password."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(407))
+    client = Client(REGISTRY, None, REFUSALS, Limits(), transport=transport)
+    with pytest.raises(BadRequest, match="the proxy requires a login"):
         client.get("/v2/a/tags/list", {}, 1000)
 
 

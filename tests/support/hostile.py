@@ -38,25 +38,31 @@ MANIFESTS: Final = st.sampled_from(
     ]
 )
 
+TAGS: Final = st.sampled_from(["v1", "v2", "latest", "_x", "1.0-rc.1", "a" * 128])
+
+DIGESTS: Final = st.sampled_from(
+    ["sha256:" + "a" * 64, "sha256:" + "b" * 64, "sha512:" + "c" * 128, "blake3:" + "d" * 64]
+)
+
 GOOD_FIELDS: Final = {
     **dict.fromkeys(FIELDS, st.none() | TEXTS),
     **dict.fromkeys(INTEGERS, st.none() | INT64),
     **dict.fromkeys(BOOLEANS, st.none() | st.booleans()),
     "manifest": st.none() | TEXTS | MANIFESTS,
-    "digest": st.none() | st.sampled_from(["sha256:a", "sha256:b"]) | TEXTS,
+    "digest": DIGESTS | st.none() | st.just("sha256:a") | TEXTS,
     "deleted": st.none() | st.just(""),
 }
 """A value of the right type for each field but the name."""
 
 GOOD_ROWS: Final = st.lists(
     st.fixed_dictionaries(
-        {"Tag": TEXTS.filter(bool)},
+        {"Tag": TAGS | TEXTS.filter(bool)},
         optional={name: values for name, values in GOOD_FIELDS.items() if name != "Tag"},
     ),
     max_size=8,
     unique_by=lambda row: row["Tag"],
 )
-"""Rows of a valid listing with unusual values."""
+"""Rows of the right types with unusual values, among them texts that are no tag or no digest."""
 
 _ODD: Final = st.sampled_from(
     [

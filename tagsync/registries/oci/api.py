@@ -4,7 +4,6 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 ``HEAD /v2/{name}/manifests/{tag}``.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -26,7 +25,7 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.escaping import truncate
-from tagsync.models import EVERYTHING, OCI_REPOSITORY, Image, Listing, Scope, Tag, Unchanged
+from tagsync.models import EVERYTHING, OCI_REPOSITORY, TAG, Image, Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
 from tagsync.registries.oci.resolve import ManifestFetch, Resolved, Resolver
@@ -37,9 +36,6 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 _FINGERPRINT_VERSION: Final = b"oci 1\n"
 """Part of each fingerprint. Change it when tagsync starts to record more of an answer, so that a
 listing that was recorded before counts as changed and is recorded again."""
-
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-"""Valid tags (OCI distribution specification, "Pulling manifests")."""
 
 _INTERFACE: Final = "the registry's API"
 
@@ -244,7 +240,7 @@ class Oci:
             return page.tags or []
 
         def tags() -> PagedNames:
-            return PagedNames(self._client, cost, _TAG, f"/v2/{repository}/tags/list", decode)
+            return PagedNames(self._client, cost, TAG, f"/v2/{repository}/tags/list", decode)
 
         return read_list(tags, self._tags_page, repository)
 

@@ -9,6 +9,7 @@ Source: Docker's manual, "docker login: credential stores".
 
 import base64
 import binascii
+import codecs
 import os
 import re
 import selectors
@@ -153,9 +154,15 @@ def docker_login(
     helper = None if namespace else helpers.get((host, "")) or config.creds_store
     if helper and (login := _login_of_helper(helper, _HUB_KEY if is_hub else host, timeout)):
         return login
-    auths = {_place_of_key(key): auth for key, auth in (config.auths or {}).items()}
-    entry = auths.get((host, namespace))
+    entry = _entry(config.auths or {}, host, namespace)
     return _login_of_entry(entry, path, host) if entry else None
+
+
+def _entry(auths: Mapping[str, _Auth | None], host: str, namespace: str) -> _Auth | None:
+    """Return the login of a place. A key without a scheme and an API's path takes precedence."""
+    keys = [key for key in auths if _place_of_key(key) == (host, namespace)]
+    plain = f"{host}/{namespace}" if namespace else host
+    return auths[min(keys, key=lambda key: key != plain)] if keys else None
 
 
 def read_docker_config(path: Path) -> _Config:
@@ -166,6 +173,9 @@ def read_docker_config(path: Path) -> _Config:
             quote the file, because it may contain secrets.
     """
     try:
+        # A pipe would block, and could be read only once.
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"Docker's configuration {path} is not a file: set path to one")
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
@@ -174,7 +184,8 @@ def read_docker_config(path: Path) -> _Config:
             " or set path to another file"
         ) from error
     try:
-        return msgspec.json.decode(text[: MAX_CONFIG_BYTES + 1], type=_Config)
+        # Some editors write a byte order mark, which JSON does not allow.
+        return msgspec.json.decode(text.removeprefix(codecs.BOM_UTF8), type=_Config)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError(
             f"{path} is not a config.json of Docker: set path to another file"
@@ -211,7 +222,9 @@ def _login_of_entry(entry: _Auth, path: Path, host: str) -> Login | None:
     if not entry.auth:
         return None
     try:
-        text = base64.b64decode(entry.auth, validate=True).decode()
+        # Programs such as base64 break their output into lines.
+        lines = entry.auth.replace("\r", "").replace("\n", "")
+        text = base64.b64decode(lines, validate=True).decode()
     except (binascii.Error, ValueError):
         text = ""
     username, colon, password = text.partition(":")

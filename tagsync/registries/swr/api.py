@@ -30,7 +30,7 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.escaping import truncate
-from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged
+from tagsync.models import EVERYTHING, TAG, Image, Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client
 from tagsync.registries.responses import Answer, Refusal, Refusals
 from tagsync.registries.swr.paging import Page, PagedRead, decode_list, read_list
@@ -258,37 +258,26 @@ class Swr:
         if pages.unchanged:
             return Unchanged(started_at, finished_at, pages.fingerprint, pages.requests, pages.size)
         _check_repository(pages.pages, repository)
-        tags: dict[str, Tag] = {}
-        images: dict[str, Image] = {}
-        unverified: list[str] = []
-        wrong: dict[str, str] = {}
+        found = _Found()
         for page in pages.pages:
             for row in page.rows:
-                image = _add_row(row, tags, images, page.answer.url)
-                if image is None:
-                    continue
-                if image.verified is False and image.manifest is not None:
-                    body = image.manifest.encode()
-                    wrong[row.Tag] = manifests.actual_digest(body, image.digest)
-                if image.verified is False or _is_contradicted(row, image):
-                    unverified.append(row.Tag)
+                if not _is_deleted(row):
+                    found.add(row, page.answer.url)
+        found.require_a_digest(pages.pages[0].answer.url)
         return Listing(
-            tags,
-            images,
+            found.tags,
+            found.images,
             started_at,
             finished_at,
             pages.fingerprint,
             pages=pages.answers,
             requests=pages.requests,
             size=pages.size,
-            unverified=tuple(unverified),
-            wrong_manifests=wrong,
-            bad_fields={
-                row.Tag: row.bad_fields
-                for page in pages.pages
-                for row in page.rows
-                if isinstance(row, _RowWithBadFields) and row.Tag in tags
-            },
+            unverified=tuple(found.unverified),
+            wrong_manifests=found.wrong_manifests,
+            failed=found.failed,
+            bad_names=tuple(found.bad_names),
+            bad_fields=found.bad_fields,
             source="swr",
         )
 
@@ -431,18 +420,81 @@ def _full_name(row: _RepositoryRow) -> str:
     return f"{row.namespace}/{row.name}"
 
 
-def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str) -> Image | None:
-    """Add a row to the listing, unless it describes a deleted tag.
+class _Found(msgspec.Struct):
+    """The tags of the rows that were read so far. Most attributes are those of `Listing`.
 
-    Returns:
-        The image that the row describes, or None if it describes none.
+    Attributes:
+        bad_digest: A text that is not a digest, in the place of one. None if there is none.
     """
-    if _is_deleted(row):
-        return None
-    if row.Tag in tags:
-        raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")
-    digest = row.digest or None
-    tags[row.Tag] = Tag(
+
+    tags: dict[str, Tag] = {}
+    images: dict[str, Image] = {}
+    unverified: list[str] = []
+    wrong_manifests: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    bad_names: list[str] = []
+    bad_fields: dict[str, tuple[str, ...]] = {}
+    bad_digest: str | None = None
+
+    def add(self, row: _Row, url: str) -> None:
+        """Add the tag of a row that is not deleted.
+
+        A name that cannot be a tag is left out. A tag without a valid digest is not resolved.
+
+        Raises:
+            MalformedResponse: If another row has the same tag.
+        """
+        if not TAG.fullmatch(row.Tag):
+            self.bad_names.append(row.Tag)
+            return
+        if row.Tag in self.tags:
+            raise MalformedResponse(f"{url} listed the tag {truncate(row.Tag)!r} twice")
+        digest = row.digest if manifests.may_be_digest(row.digest or "") else None
+        self.tags[row.Tag] = _tag(row, digest)
+        if isinstance(row, _RowWithBadFields):
+            self.bad_fields[row.Tag] = row.bad_fields
+        if digest is None:
+            self.bad_digest = self.bad_digest or row.digest or None
+            listed = f"{truncate(row.digest)!r} as its" if row.digest else "no"
+            self.failed[row.Tag] = f"the registry lists it with {listed} digest"
+            return
+        image = self._add_image(row, digest)
+        if image.verified is False and image.manifest is not None:
+            body = image.manifest.encode()
+            self.wrong_manifests[row.Tag] = manifests.actual_digest(body, digest)
+        if image.verified is False or _is_contradicted(row, image):
+            self.unverified.append(row.Tag)
+
+    def _add_image(self, row: _Row, digest: str) -> Image:
+        """Add the image that a row describes, and return it."""
+        known = self.images.get(digest)
+        # Several tags may list the same digest. If their manifests are equal, check only the first.
+        # If they differ, keep the one that matches the digest.
+        same_bytes = known is not None and known.manifest == (row.manifest or None)
+        if known is not None and same_bytes and (row.image_id or known.image_id) == known.image_id:
+            return known
+        image = manifests.listed_image(
+            digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
+        )
+        if known is None or (image.verified and not known.verified):
+            self.images[digest] = image
+        return image
+
+    def require_a_digest(self, url: str) -> None:
+        """Require one valid digest in a list that has texts as digests.
+
+        Raises:
+            MalformedResponse: If none of these texts is a digest.
+        """
+        if self.bad_digest is not None and not self.images:
+            raise MalformedResponse(
+                f"{url} sent a list without a valid digest; it has, for instance,"
+                f" {truncate(self.bad_digest)!r}"
+            )
+
+
+def _tag(row: _Row, digest: str | None) -> Tag:
+    return Tag(
         row.Tag,
         digest,
         row.image_id,
@@ -459,20 +511,6 @@ def _add_row(row: _Row, tags: dict[str, Tag], images: dict[str, Image], url: str
         row.created,
         row.updated,
     )
-    if not digest:
-        return None
-    known = images.get(digest)
-    # Several tags may list the same digest. If their manifests are equal, check only the first. If
-    # they differ, keep the one that matches the digest.
-    same_bytes = known is not None and known.manifest == (row.manifest or None)
-    if known is not None and same_bytes and (row.image_id or known.image_id) == known.image_id:
-        return known
-    image = manifests.listed_image(
-        digest, row.manifest or None, image_id=row.image_id, schema=row.schema, size=row.size
-    )
-    if known is None or (image.verified and not known.verified):
-        images[digest] = image
-    return image
 
 
 def _is_contradicted(row: _Row, image: Image) -> bool:

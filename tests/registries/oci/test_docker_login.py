@@ -69,6 +69,10 @@ def test_docker_hub_login_is_found(host: str, tmp_path: Path) -> None:
         ({"username": "reader", "password": SECRET}, ("reader", SECRET)),
         ({"auth": encoded(f"reader:{SECRET}:with:colons")}, ("reader", f"{SECRET}:with:colons")),
         ({"auth": encoded(f"reader:{SECRET}\0\0")}, ("reader", SECRET)),
+        (
+            {"auth": "\r\n".join(encoded(f"reader:{SECRET}").partition("Q")) + "\n"},
+            ("reader", SECRET),
+        ),
         ({}, None),
         (None, None),
         ({"auth": ""}, None),
@@ -79,6 +83,28 @@ def test_all_forms_of_a_login_are_read(
 ) -> None:
     """Every form in which Docker writes a login is read; an empty one means none."""
     assert found(tmp_path, {"auths": {HOST: entry}}) == expected
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("other", [f"https://{HOST}/v1/", f"https://{HOST}", f"{HOST}/"])
+def test_plain_host_takes_precedence(other: str, order: int, tmp_path: Path) -> None:
+    """Of two keys for one host, the one without scheme and path counts, whatever their order."""
+    entries = [(HOST, AUTH), (other, {"auth": encoded("old:made-up")})][::order]
+    assert found(tmp_path, {"auths": dict(entries)}) == ("reader", SECRET)
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """A file that an editor wrote with a byte order mark is read."""
+    content = b"\xef\xbb\xbf" + json.dumps({"auths": {HOST: AUTH}}).encode()
+    assert found(tmp_path, content) == ("reader", SECRET)
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A path that is not a file is refused at once; reading a pipe would block."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ConfigError, match="is not a file"):
+            docker_login(path, HOST)
 
 
 @pytest.mark.parametrize("content", [{}, {"auths": None}, {"auths": {"other": AUTH}}])

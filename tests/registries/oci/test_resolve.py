@@ -95,6 +95,8 @@ PAGES = [
     b"{}",
     b"null",
     b'[{"schemaVersion":2}]',
+    b'{"schemaVersion":2,"errors":[{"code":"UNKNOWN"}]}',
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","errors":"x"}',
     b'{"schemaVersion":"2"}',
     b'{"schemaVersion":0}',
     b'{"schemaVersion":39,"panels":[]}',

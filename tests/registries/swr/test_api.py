@@ -38,13 +38,15 @@ def test_slash_in_a_name_is_a_dollar_sign(name: str) -> None:
 
 # Rows.
 
+DIGEST = "sha256:" + "1" * 64
+
 FULL: Row = {
     "id": 5,
     "repo_id": 6,
     "Tag": "v1",
     "image_id": "c0",
     "manifest": "{}",
-    "digest": "sha256:1",
+    "digest": DIGEST,
     "schema": 2,
     "path": "swr.example.com/team/api:v1",
     "internal_path": "10.0.0.1:20202/team/api:v1",
@@ -64,7 +66,7 @@ def test_all_fields_are_read() -> None:
     found = listing(ask(sends(json.dumps([{**FULL, "novelty": [1]}]))))
     assert found.tags["v1"] == Tag(
         tag="v1",
-        digest="sha256:1",
+        digest=DIGEST,
         image_id="c0",
         schema=2,
         size=2**63 - 1,
@@ -79,7 +81,7 @@ def test_all_fields_are_read() -> None:
         created="2018-07-06T06:18:55Z",
         updated="2024-01-01T00:00:00.123456789+08:00",
     )
-    image = found.images["sha256:1"]
+    image = found.images[DIGEST]
     assert (image.image_id, image.schema, image.size, image.manifest) == ("c0", 2, 2**63 - 1, "{}")
 
 
@@ -97,18 +99,55 @@ def test_any_other_key_may_be_null(key: str) -> None:
     assert listing(ask(sends(json.dumps([{**FULL, key: None}])))).tags.keys() == {"v1"}
 
 
-def test_empty_digest_is_none() -> None:
-    """A tag with an empty digest is listed without a digest."""
-    found = listing(ask(sends(json.dumps([{"Tag": "v1", "digest": "", "manifest": ""}]))))
-    assert found.tags["v1"].digest is None
-    assert found.images == {}
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(None, "", "x", " ", "sha256:1", "md5:1", "1" * 64, DIGEST + "0", f" {DIGEST}"),
+        *(f"{DIGEST}\n", f"api@{DIGEST}", DIGEST.upper(), "SHA256:" + "1" * 64),
+        *("sha256:" + "A" * 64, "sha512:" + "1" * 64),
+    ],
+)
+def test_text_that_is_no_digest_costs_its_tag(bad: str | None) -> None:
+    """A tag without a valid digest is listed unresolved and named; the others keep theirs."""
+    found = listing(ask(sends(json.dumps([FULL, {"Tag": "v2", "digest": bad}]))))
+    assert {name: tag.digest for name, tag in found.tags.items()} == {"v1": DIGEST, "v2": None}
+    assert found.images.keys() == {DIGEST}
+    assert found.failed.keys() == {"v2"}
+    assert "digest" in found.failed["v2"]
+
+
+@pytest.mark.parametrize(
+    "good", ["sha512:" + "a" * 128, "blake3:" + "0" * 64, "sha384:" + "f" * 96]
+)
+def test_digest_of_another_algorithm_is_recorded(good: str) -> None:
+    """A digest by an algorithm that tagsync cannot compute is recorded without verification."""
+    found = listing(ask(sends(json.dumps([{"Tag": "v1", "digest": good}]))))
+    assert found.tags["v1"].digest == good
+    assert not found.failed
+
+
+def test_list_without_a_valid_digest_is_an_error() -> None:
+    """If none of the texts is a digest, the poll fails. A list without any digests does not."""
+    rows = [{"Tag": f"v{number}", "digest": f"{number:064}"} for number in range(3)]
+    with pytest.raises(MalformedResponse, match="without a valid digest"):
+        ask(sends(json.dumps([*rows, {"Tag": "v9"}])))
+    assert len(listing(ask(sends(json.dumps([{"Tag": "v1"}, {"Tag": "v2"}])))).failed) == 2
+
+
+@pytest.mark.parametrize("bad", [" ", "a b", "v1\n", "../x", DIGEST, "-v", ".v", "é", "v" * 129])
+def test_name_that_cannot_be_a_tag_is_left_out(bad: str) -> None:
+    """A name that no tag can have is left out and named; the other tags are listed."""
+    found = listing(ask(sends(json.dumps([FULL, {**FULL, "Tag": bad, "size": "x"}]))))
+    assert found.tags.keys() == {"v1"}
+    assert found.bad_names == (bad,)
+    assert not found.bad_fields
 
 
 def test_tags_share_an_image() -> None:
     """Two tags with one digest share an image."""
     found = listing(ask(sends(json.dumps([FULL, {**FULL, "Tag": "v2"}]))))
     assert found.tags.keys() == {"v1", "v2"}
-    assert found.images.keys() == {"sha256:1"}
+    assert found.images.keys() == {DIGEST}
 
 
 def test_deleted_rows_are_ignored() -> None:
