@@ -1,4 +1,4 @@
-"""Notice that a database is deleted, replaced or restored while it is open.
+"""Notice that a database is deleted, replaced, emptied or restored while it is open.
 
 An open file stays usable after its name is deleted or given to another file. SQLite would go on
 writing into a file that no other process can open, and all of it would be lost at the end.
@@ -14,9 +14,6 @@ from tagsync.errors import ReplacedDatabase, StoreError
 
 _CHANGE: Final = "SELECT hash FROM changes WHERE id = ?"
 _OBSERVATION: Final = "SELECT hash FROM observations WHERE ended = ?"
-
-_Identity = tuple[int, int]
-"""Device and inode, which a file keeps while its name changes."""
 
 
 class FileIdentity:
@@ -40,23 +37,27 @@ class FileIdentity:
         self._heads = read_heads(db)
         name = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
         files = (str(self._path), f"{name}-wal", f"{name}-shm")
-        self._files: Final = {file: _identity(file) for file in files}
+        self._files: Final = {
+            file: (status.st_dev, status.st_ino) for file in files if (status := _status(file))
+        }
 
     def check_files(self) -> None:
-        """Check that each name still leads to the file that was opened.
+        """Check that each name still leads to the file that was opened, and that it has content.
 
         Raises:
-            ReplacedDatabase: If it leads to another file, or to none.
+            ReplacedDatabase: If it leads to another file or to none, or if the database is empty.
             StoreError: If the file system gives an error instead.
         """
         if self._error is not None:
             raise self._error
         for file, opened in self._files.items():
-            found = _identity(file)
-            if found == opened:
-                continue
-            happened = "was deleted or moved" if found is None else "was replaced by another file"
-            self._fail(f"{file} {happened}")
+            found = _status(file)
+            if found is None:
+                self._fail(f"{file} was deleted or moved")
+            elif (found.st_dev, found.st_ino) != opened:
+                self._fail(f"{file} was replaced by another file")
+            elif not found.st_size and file == str(self._path):
+                self._fail(f"{file} was emptied")
 
     def check(self, db: Connection) -> None:
         """Check the files, and that the database still has the heads that it had.
@@ -91,18 +92,17 @@ class FileIdentity:
         raise self._error
 
 
-def _identity(file: str) -> _Identity | None:
-    """Return the identity of a file, or None if the file does not exist.
+def _status(file: str) -> os.stat_result | None:
+    """Return the status of a file, or None if the file does not exist.
 
     Raises:
         StoreError: If the file system gives an error instead.
     """
     try:
-        status = os.stat(file)  # noqa: PTH116  each transaction does this, and a Path takes longer
+        return os.stat(file)  # noqa: PTH116  each transaction does this, and a Path takes longer
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(
             f"{file} cannot be examined ({error.strerror}): check the permissions of its folder"
         ) from error
-    return status.st_dev, status.st_ino

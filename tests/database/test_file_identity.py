@@ -117,6 +117,22 @@ def test_a_restored_state_with_the_same_changes_is_noticed(
             poll_next_day()
 
 
+def test_emptied_database_is_noticed(database: Path, scripted: Scripted) -> None:
+    """A file that was cut to nothing, as by a copy onto a full disk, is not the database."""
+    for tags in ("a", "ab", "abc"):
+        scripted.then(*tags)
+    with Store.open(database) as store:
+        poll(job(scripted), store)
+        store.check_files()
+        os.truncate(database, 0)
+        with pytest.raises(ReplacedDatabase, match=r"tagsync\.db was emptied"):
+            store.check_files()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                poll(job(scripted), store)
+        assert database.stat().st_size == 0
+
+
 def test_changes_of_another_process_are_not_a_replacement(
     database: Path, scripted: Scripted
 ) -> None:
