@@ -967,8 +967,8 @@ def test_a_database_that_is_not_ours(
 
 
 def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
-    """A refused command has status 2 and prints one line on standard error."""
-    sentence = refused("--config", configure(tmp_path), "web", "--port", 0, cwd=tmp_path)
+    """A command that cannot begin prints one line on standard error."""
+    sentence = refused("--config", configure(tmp_path), "web", "--port", 0, cwd=tmp_path, status=1)
     assert sentence.startswith("tagsync: there is no database at ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
 
@@ -996,6 +996,6 @@ def test_without_the_extra(tmp_path: Path) -> None:
         timeout=30,
         check=False,
     )
-    assert (finished.returncode, finished.stdout) == (2, "")
+    assert (finished.returncode, finished.stdout) == (1, "")
     (line,) = finished.stderr.splitlines()
     assert "pip install '.[web]'" in line
