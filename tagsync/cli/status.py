@@ -135,6 +135,18 @@ def _failures_text(row: Row, view: View) -> str:
     return count_text(failures, "failed poll") if isinstance(failures, int) and failures else ""
 
 
+def _error_text(row: Row, view: View) -> str:
+    """Return the error, unless in full without the name or address with which it begins.
+
+    The row names the repository, and a column is often too narrow for an address and a reason.
+    """
+    error = row["last_error"] or ""
+    subject, _, reason = error.partition(" ")
+    name = row["repository"].partition("/")[2]
+    known = subject == name or subject.startswith(("https://", "http://"))
+    return reason if known and reason and not view.full else error
+
+
 def _constant(style: str, row: Row) -> str:
     del row
     return style
@@ -163,7 +175,7 @@ STATUS_COLUMNS: Final = (
     Column("last_complete_at", "age", line=2),
     Column("tags", "number", line=2, optional=2),
     Column("failures", "name", line=2, optional=1, text=_failures_text),
-    Column("last_error", "cut", line=2, limit=40),
+    Column("last_error", "cut", line=2, limit=40, text=_error_text),
 )
 """The columns of one repository."""
 
