@@ -14,7 +14,7 @@ from tagsync.audit.selection import matching, without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
-from tagsync.cli.formats import count_text
+from tagsync.cli.formats import count_text, reason_text
 from tagsync.cli.options import OutputOptions, StrictCommand, output_options, patterns_argument
 from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
@@ -136,15 +136,8 @@ def _failures_text(row: Row, view: View) -> str:
 
 
 def _error_text(row: Row, view: View) -> str:
-    """Return the error, unless in full without the name or address with which it begins.
-
-    The row names the repository, and a column is often too narrow for an address and a reason.
-    """
     error = row["last_error"] or ""
-    subject, _, reason = error.partition(" ")
-    name = row["repository"].partition("/")[2]
-    known = subject == name or subject.startswith(("https://", "http://"))
-    return reason if known and reason and not view.full else error
+    return error if view.full else reason_text(error, row["repository"])
 
 
 def _constant(style: str, row: Row) -> str:

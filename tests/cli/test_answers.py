@@ -213,7 +213,6 @@ def test_uncertain_tags_are_one_block() -> None:
     ]
     view = View(120, NOW)
     assert list(render(moment_blocks(rows, view, timestamp(NOW)), view)) == [
-        "",
         "swr/api: uncertain; each of these tags changed between 2026-05-03 11:00 and 11:05 (5 min)",
         "latest  aaaaaaaaaaaa or bbbbbbbbbbbb",
         "v1      absent or bbbbbbbbbbbb",
