@@ -12,7 +12,7 @@ from tagsync.audit.coverage_summary import clip, merged, shares, summarize, unpo
 from tagsync.audit.selection import without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
-from tagsync.cli.formats import age_text, count_text, duration_text
+from tagsync.cli.formats import age_text, count_text, duration_text, reason_text
 from tagsync.cli.moments import parse_duration, parse_span
 from tagsync.cli.options import (
     OutputOptions,
@@ -180,6 +180,11 @@ def _duration(key: str, row: Row, view: View) -> str:
     return duration_text(row[key])
 
 
+def _detail_text(row: Row, view: View) -> str:
+    detail = row["detail"] or ""
+    return detail if view.full else reason_text(detail, row["repository"])
+
+
 def _state_style(row: Row) -> str:
     return {"hole": "stale", "failed": "failed", "held": "held"}.get(row["state"], "")
 
@@ -199,6 +204,6 @@ COVERAGE_COLUMNS: Final = (
     Column("duration", "words", text=partial(_duration, "seconds")),
     Column("state", "name", style=_state_style),
     Column("polls", "number", optional=1),
-    Column("detail", "cut", line=2, limit=30),
+    Column("detail", "cut", line=2, limit=30, text=_detail_text),
 )
 """The columns of one run of polls, or of a gap."""

@@ -122,6 +122,21 @@ def count_text(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def reason_text(error: str, repository: str) -> str:
+    """Return an error without the address or the name of the repository with which it begins.
+
+    A row names the repository, and a column is often too narrow for an address and a reason.
+
+    Args:
+        error: The error of a poll, in a sentence.
+        repository: The full name of the repository.
+    """
+    subject, _, reason = error.partition(" ")
+    name = repository.partition("/")[2]
+    known = subject == name or subject.startswith(("https://", "http://"))
+    return reason if known and reason else error
+
+
 def _moment(text: str | None) -> datetime | None:
     """Return the time of a text, or None if the text is not a time with a zone."""
     try:

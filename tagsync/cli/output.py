@@ -81,7 +81,7 @@ def output_encoding() -> str:
 
 
 def _line(column: str) -> int:
-    return 2 if _KINDS.get(column) == "text" else 1
+    return 2 if _KINDS.get(column) == "text" or column == "hash" else 1
 
 
 def _json(rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> None:  # noqa: ARG001

@@ -14,7 +14,7 @@ from tagsync.audit.selection import matching, without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
-from tagsync.cli.formats import count_text
+from tagsync.cli.formats import count_text, reason_text
 from tagsync.cli.options import OutputOptions, StrictCommand, output_options, patterns_argument
 from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
@@ -135,6 +135,11 @@ def _failures_text(row: Row, view: View) -> str:
     return count_text(failures, "failed poll") if isinstance(failures, int) and failures else ""
 
 
+def _error_text(row: Row, view: View) -> str:
+    error = row["last_error"] or ""
+    return error if view.full else reason_text(error, row["repository"])
+
+
 def _constant(style: str, row: Row) -> str:
     del row
     return style
@@ -163,7 +168,7 @@ STATUS_COLUMNS: Final = (
     Column("last_complete_at", "age", line=2),
     Column("tags", "number", line=2, optional=2),
     Column("failures", "name", line=2, optional=1, text=_failures_text),
-    Column("last_error", "cut", line=2, limit=40),
+    Column("last_error", "cut", line=2, limit=40, text=_error_text),
 )
 """The columns of one repository."""
 

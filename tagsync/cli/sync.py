@@ -26,7 +26,7 @@ from tagsync.cli.setup import load_config, open_registries, require_watches
 from tagsync.cli.sync_result import (
     COLUMNS,
     Tally,
-    expected_blocks,
+    dry_run_blocks,
     result_blocks,
     to_row,
     totals,
@@ -117,8 +117,8 @@ def _document(
     polls: Sequence[Poll], summary: str, expected: ExpectedChanges, *, show_all: bool, dry_run: bool
 ) -> Iterator[Block]:
     """Yield the result of a pass for people."""
-    for poll in polls:
-        yield from expected_blocks(poll, expected.of(poll.repository), show_all=show_all)
+    if dry_run:
+        yield from dry_run_blocks(polls, expected.of, show_all=show_all)
     yield from result_blocks(polls, show_all=show_all, dry_run=dry_run)
     yield Line(summary)
     if dry_run:

@@ -1,14 +1,14 @@
 """Pure: the result of a pass for people: a table, the totals, and what a dry run expects."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from tagsync.cli.formats import count_text, duration_text
 from tagsync.cli.tables import Block, Column, Line, Table, View, repository_column, tag_column
-from tagsync.models import is_glob
+from tagsync.models import Repository, is_glob
 from tagsync.polling.jobs import Poll
 
 Row = Mapping[str, Any]
@@ -60,7 +60,7 @@ def result_blocks(polls: Sequence[Poll], *, show_all: bool, dry_run: bool) -> It
     Args:
         polls: The polls of the pass.
         show_all: Whether to show every repository, and to sum up nothing.
-        dry_run: Whether the pass was a dry run. `expected_blocks` shows its changes.
+        dry_run: Whether the pass was a dry run. `dry_run_blocks` shows its changes.
     """
     if show_all:
         yield Table(_POLLS, [to_row(poll) for poll in polls])
@@ -187,6 +187,31 @@ def _tags(changed: Sequence[Poll]) -> str:
     return f"{signed} tags, {moved:,} moved" if moved else f"{signed} tags"
 
 
+def dry_run_blocks(
+    polls: Sequence[Poll], changes_of: Callable[[Repository], Sequence[Row]], *, show_all: bool
+) -> Iterator[Block]:
+    """Yield what a real pass would change. Many long first listings share one line.
+
+    Args:
+        polls: The polls of a dry run.
+        changes_of: Returns the changes of a repository, as `tagsync.cli.expected_changes` keeps
+            them.
+        show_all: Whether to list each tag.
+    """
+    long = [poll for poll in polls if poll.first and poll.added > _MANY and not show_all]
+    summed_up = {poll.repository for poll in long} if len(long) > _MANY else set()
+    if summed_up:
+        tags = sum(poll.added for poll in long)
+        yield Line(
+            f"would record the first listing of {len(long):,} repositories, with {tags:,} tags"
+            " (--all lists each)",
+            "added",
+        )
+    for poll in polls:
+        if poll.repository not in summed_up:
+            yield from expected_blocks(poll, changes_of(poll.repository), show_all=show_all)
+
+
 def expected_blocks(poll: Poll, changes: Sequence[Row], *, show_all: bool) -> Iterator[Block]:
     """Yield what a real pass would change in one repository.
 
@@ -227,14 +252,14 @@ _VERBS: Final = {"added": "add", "moved": "move", "updated": "update", "deleted"
 _EXPECTED: Final = (
     Column("kind", "text", text=_expected, style=_kind),
     tag_column(line=1),
-    Column("difference", "text", line=2, text=_difference),
+    Column("difference", "words", text=_difference),
 )
 
 _COUNTS: Final = (
-    Column("tags", "number", optional=2),
-    Column("added", "number", optional=1),
-    Column("updated", "number", optional=1),
-    Column("deleted", "number", optional=1),
+    Column("tags", "number", line=2, optional=1),
+    Column("added", "number", line=2),
+    Column("updated", "number", line=2),
+    Column("deleted", "number", line=2),
 )
 
 _CHANGED: Final = (repository_column(), *_COUNTS)

@@ -318,11 +318,12 @@ def _widened(
 
 
 def _narrowed(band: _Band, columns: Mapping[int, Column], width: int) -> _Band:
-    """Take the missing cells from the widest names, and then from the widest columns."""
+    """Take the missing cells from words, then from the widest names, and then from the others."""
     widths = dict(band.widths)
     while _total(_Band(band.indent, widths)) > width and any(widths.values()):
+        words = [n for n in widths if columns[n].kind == "words" and widths[n]]
         names = [n for n in widths if columns[n].kind == "name" and widths[n]]
-        widest = max(names or widths, key=lambda n: widths[n])
+        widest = max(words or names or widths, key=lambda n: widths[n])
         widths[widest] -= 1
     return _Band(band.indent, widths)
 
@@ -330,13 +331,17 @@ def _narrowed(band: _Band, columns: Mapping[int, Column], width: int) -> _Band:
 def _render_row(
     line: Sequence[_Cell], columns: Mapping[int, Column], bands: Sequence[_Band], view: View
 ) -> Iterator[str]:
-    """Yield the lines of a row. Names that are too wide come before the rest of their line."""
+    """Yield the lines of a row.
+
+    Names that are too wide come before the rest of their line, and words that are too wide after
+    it.
+    """
     carried: list[_Cell] = []
     for band in bands:
-        wide = [n for n, width in band.widths.items() if _is_wide(line[n], columns[n], width)]
+        outside = [n for n, width in band.widths.items() if _is_wide(line[n], columns[n], width)]
+        wide = [n for n in outside if columns[n].kind != "words"]
         for n in wide:
-            for part in line[n].broken(view.width - band.indent):
-                yield " " * band.indent + view.paint(part, line[n].style)
+            yield from _own_lines(line[n], band.indent, view)
         rest = [n for n in band.widths if n not in wide and line[n].text]
         if carried or (wide and band is not bands[-1]):
             # Beside a name with lines of its own, alignment is less useful than a short row.
@@ -345,13 +350,16 @@ def _render_row(
                 continue
             yield from _flow(carried, _INDENT, view)
             carried = []
-        elif rest:
-            shown = {
-                n: _wrapped(line[n], columns[n], width, view)
-                for n, width in band.widths.items()
-                if n in rest
-            }
-            yield from _aligned(shown, line, columns, band, view)
+        else:
+            yield from _aligned([n for n in rest if n not in outside], line, columns, band, view)
+            for n in rest:
+                if n in outside:
+                    yield from _own_lines(line[n], _INDENT, view)
+
+
+def _own_lines(cell: _Cell, indent: int, view: View) -> Iterator[str]:
+    for part in cell.broken(view.width - indent):
+        yield " " * indent + view.paint(part, cell.style)
 
 
 def _is_wide(cell: _Cell, column: Column, width: int) -> bool:
@@ -367,14 +375,15 @@ def _wrapped(cell: _Cell, column: Column, width: int, view: View) -> list[str]:
 
 
 def _aligned(
-    shown: Mapping[int, Sequence[str]],
+    present: Sequence[int],
     line: Sequence[_Cell],
     columns: Mapping[int, Column],
     band: _Band,
     view: View,
 ) -> Iterator[str]:
-    """Yield the lines of a band, each part below the title of its column."""
-    for height in range(max(len(parts) for parts in shown.values())):
+    """Yield the lines of some columns of a band, each part below the title of its column."""
+    shown = {n: _wrapped(line[n], columns[n], band.widths[n], view) for n in present}
+    for height in range(max(map(len, shown.values()), default=0)):
         padded = []
         for n, width in band.widths.items():
             parts = shown.get(n, ())

@@ -86,8 +86,9 @@ def moment_blocks(rows: Sequence[Row], view: View, moment: str) -> Iterator[Bloc
     certain = [row for row in rows if row["certainty"] == "certain"]
     unsure = [row for row in rows if row["certainty"] != "certain"]
     yield Table(TAG_COLUMNS, certain)
-    for key, group in groupby(unsure, key=_window):
-        yield Line()
+    for number, (key, group) in enumerate(groupby(unsure, key=_window)):
+        if certain or number:
+            yield Line()
         yield Line(f"{key[0]}: {_window_text(key, view)}", "uncertain")
         possible = [
             {"tag": tag, "rows": list(states)}

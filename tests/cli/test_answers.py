@@ -161,6 +161,28 @@ def test_worst_repositories_come_first() -> None:
     assert any(line.startswith("not watched  b/gone") for line in everything)
 
 
+@pytest.mark.parametrize("subject", ["https://swr.example.com/v2/a/b/tags", "a/b"])
+def test_status_shows_the_reason_and_not_the_address(subject: str) -> None:
+    """An error that begins with an address or the repository's name is shown without it."""
+    row: dict[str, Any] = {
+        "repository": "r/a/b",
+        "last_complete_at": timestamp(NOW),
+        "tags": 1,
+        "outcome": "failed",
+        "failures": 1,
+        "last_error": f"{subject} could not be reached",
+        "stale": False,
+    }
+
+    def text(row: Row, *, full: bool) -> str:
+        return "\n".join(render(status_blocks([row], show_all=False), View(80, NOW, full=full)))
+
+    assert subject in text(row, full=True)
+    assert "1 failed poll  could not be reached" in text(row, full=False)
+    other = {**row, "last_error": "the registry refuses the login"}
+    assert other["last_error"] in text(other, full=False)
+
+
 def test_log_is_one_line_per_change() -> None:
     """A change is one line: its time, name, kind, digests, and how exact its time is."""
     row = {
@@ -191,7 +213,6 @@ def test_uncertain_tags_are_one_block() -> None:
     ]
     view = View(120, NOW)
     assert list(render(moment_blocks(rows, view, timestamp(NOW)), view)) == [
-        "",
         "swr/api: uncertain; each of these tags changed between 2026-05-03 11:00 and 11:05 (5 min)",
         "latest  aaaaaaaaaaaa or bbbbbbbbbbbb",
         "v1      absent or bbbbbbbbbbbb",

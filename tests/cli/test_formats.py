@@ -10,6 +10,7 @@ from tagsync.cli.formats import (
     between_text,
     digest_text,
     duration_text,
+    reason_text,
     size_text,
     time_text,
 )
@@ -117,3 +118,19 @@ def test_age_of_nothing() -> None:
 def test_size_has_a_unit(size: int | None, text: str) -> None:
     """A size has two or three digits, and a unit of the powers of 1,000."""
     assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("https://r.example/v2/a/b/tags answered 503", "answered 503"),
+        ("http://127.0.0.1:9 could not be reached", "could not be reached"),
+        ("a/b was read 3 times", "was read 3 times"),
+        ("the registry refuses the login", "the registry refuses the login"),
+        ("https://r.example", "https://r.example"),
+        ("", ""),
+    ],
+)
+def test_a_reason_has_no_address(error: str, reason: str) -> None:
+    """What a row says of the repository anyway is left out of its error."""
+    assert reason_text(error, "r/a/b") == reason

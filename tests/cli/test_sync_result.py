@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from tagsync.cli.expected_changes import ExpectedChanges
-from tagsync.cli.sync_result import Tally, expected_blocks, result_blocks, to_row, totals
+from tagsync.cli.sync_result import (
+    Tally,
+    dry_run_blocks,
+    expected_blocks,
+    result_blocks,
+    to_row,
+    totals,
+)
 from tagsync.cli.tables import View, render
 from tagsync.database.outcomes import Reason
 from tagsync.models import Change, Repository
@@ -260,3 +267,41 @@ def test_row_has_the_columns_of_a_poll() -> None:
     """A row has the full name and the counts."""
     row = to_row(poll("team/api", tags=3, added=1))
     assert (row["repository"], row["tags"], row["added"]) == ("swr/team/api", 3, 1)
+
+
+def test_many_long_first_listings_are_one_line() -> None:
+    """A dry run sums up more than ten long first listings, and lists every other change."""
+    first = [poll(f"team/{n}", first=True, added=200) for n in range(300)]
+    changed = poll("team/api", added=1, changes=CHANGES)
+    polls = [*first, poll("team/short", first=True, added=1), changed]
+    with ExpectedChanges() as changes:
+        changes.add(changed)
+
+        def lines(polls: list[Poll], *, show_all: bool = False) -> list[str]:
+            blocks = dry_run_blocks(polls, changes.of, show_all=show_all)
+            return list(render(blocks, view()))
+
+        total, name, *others = lines(polls)
+        assert total.startswith("would record the first listing of 300 repositories, with 60,000")
+        assert (name, len(others)) == ("swr/team/api", len(CHANGES))
+        assert not any("first listing of" in line for line in lines(polls, show_all=True))
+        assert not any("first listing of" in line for line in lines(polls[290:]))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_counts_are_shown_at_every_width(width: int) -> None:
+    """Beside a name of 60 characters, a narrow table has the counts on a second line."""
+    name = "team/" + "r" * 51
+    text = shown(poll(name, tags=7, added=1, updated=23, deleted=4), width=width)
+    lines = text.splitlines()
+    assert len(lines) == (4 if width == 80 else 2)
+    title, row = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    assert " ".join(title).split() == ["repository", "tags", "added", "updated", "deleted"]
+    assert " ".join(row).split() == [f"swr/{name}", "7", "1", "23", "4"]
+
+
+def test_a_long_tag_keeps_its_digests_together() -> None:
+    """In a dry run, digests that do not fit beside a long tag follow it on one line."""
+    change = Change("release-2026.11.26-rc.1-arm64-alpine-3.2", "updated", OLD, NEW, {})
+    lines = expected(poll("team/api", changes=[change]), width=80)
+    assert lines[-1].split() == ["111111111111", "→", "222222222222"]

@@ -245,3 +245,20 @@ def test_narrow_terminals(width: int, given_rows: list[dict[str, Any]]) -> None:
     assert max(map(measured, lines)) <= width
     text = "".join(line.strip() for line in lines)
     assert all(row["repository"] in text and row["tag"] in text for row in given_rows)
+
+
+def test_words_that_are_too_wide_come_after_their_line() -> None:
+    """A change too wide for its line follows the tag and the kind, which stay together."""
+    columns = (
+        repository_column(common=False),
+        tag_column(),
+        Column("kind", "name", line=2),
+        Column("change", "words", line=2),
+    )
+    change = f"{DIGEST} -> {DIGEST.replace('0', 'f')}"
+    row = {"repository": "swr/api", "tag": "v1", "kind": "moved", "change": change}
+    *_, repository, tag, old, new = shown([row], 80, columns)
+    assert (repository, tag) == ("swr/api", "  v1   moved")
+    assert [old, new] == [f"  {DIGEST} ->", f"  {DIGEST.replace('0', 'f')}"]
+    short = {**row, "change": DIGEST.partition(":")[2]}
+    assert shown([row, short], 86, columns)[-1] == f"  v1   moved  {short['change']}"

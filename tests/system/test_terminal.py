@@ -131,6 +131,14 @@ def test_rows_with_names_of_usual_length_take_two_lines(folder: Path) -> None:
         assert len(lines) <= 2 * changes + 1
 
 
+def test_heads_are_below_their_chains(folder: Path) -> None:
+    """On 80 columns each head is a line of its own, below the name of its chain."""
+    title, hashes, changes, head, observations, other = on_terminal(["head"], folder, 80)
+    assert (title.split(), hashes.split()) == (["chain", "id"], ["hash"])
+    assert [changes.split()[0], observations.split()[0]] == ["changes", "observations"]
+    assert [len(line.strip()) for line in (head, other)] == [64, 64]
+
+
 def test_colour_has_a_meaning_only_on_a_terminal(folder: Path) -> None:
     """There is colour on a terminal, unless it is refused, and elsewhere only if forced."""
     asked = ["--no-pager", "log", "--moved"]
