@@ -75,13 +75,12 @@ def write_data(
         output_format: One of `FORMATS`, but not ``table``.
         stream: Receives the text.
     """
-    data = map(msgspec.to_builtins, rows)
     if output_format == "json":
-        _json(data, stream)
+        _json(rows, stream)
     elif output_format == "jsonl":
-        _jsonl(data, stream)
+        _jsonl(rows, stream)
     else:
-        _csv(data, column_names(kind), stream)
+        _csv(rows, column_names(kind), stream)
 
 
 def terminal_width() -> int:
@@ -98,33 +97,29 @@ def _line(column: str) -> int:
     return 2 if _KINDS.get(column) == "text" else 1
 
 
-def _json(rows: Iterable[dict[str, Any]], stream: TextIO) -> None:
+def _json(rows: Iterable[msgspec.Struct], stream: TextIO) -> None:
     # json.dumps escapes everything that is not ASCII; its own indentation is three times as slow.
-    stream.write(msgspec.json.format(json.dumps(list(rows)), indent=2))
-    stream.write("\n")
+    text = json.dumps(list(map(msgspec.to_builtins, rows)))
+    stream.write(f"{msgspec.json.format(text, indent=2)}\n")
 
 
-def _jsonl(rows: Iterable[dict[str, Any]], stream: TextIO) -> None:
-    stream.writelines(json.dumps(row) + "\n" for row in rows)
+def _jsonl(rows: Iterable[msgspec.Struct], stream: TextIO) -> None:
+    stream.writelines(f"{json.dumps(msgspec.to_builtins(row))}\n" for row in rows)
 
 
-def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> None:
+def _csv(rows: Iterable[msgspec.Struct], columns: Sequence[str], stream: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row[column]) for column in columns])
+    writer.writerows(map(_cell, msgspec.structs.astuple(row)) for row in rows)
 
 
-def _text(value: object) -> str:
+def _cell(value: object) -> str:
+    """Return the text of a cell. Objects and lists are JSON text."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, dict | list | tuple):
-        return msgspec.json.encode(value).decode()
-    return str(value)
-
-
-def _cell(value: object) -> str:
-    text = escape_control_characters(_text(value))
-    return text if isinstance(value, int | float) else escape_formulas(text)
+    if isinstance(value, int | float):
+        return str(value)
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return escape_formulas(escape_control_characters(text))
