@@ -27,8 +27,8 @@ _HASH: Final = Meta(pattern="^[0-9a-f]{64}$")
 class StatusRow(msgspec.Struct, frozen=True):
     """How fresh the record of a repository is.
 
-    The rows are in the order of the full names. Configured repositories that were never polled
-    have a row, too.
+    The rows are in the order of the registries and their repositories. Configured repositories
+    that were never polled have a row, too.
     """
 
     repository: FullName
@@ -58,7 +58,7 @@ class StatusRow(msgspec.Struct, frozen=True):
 class TagsRow(msgspec.Struct, frozen=True):
     """A tag of the last complete listing.
 
-    The rows are in the order of the repositories and then of the tags.
+    The rows are in the order of the registries, their repositories and the tags.
     """
 
     repository: FullName
@@ -83,9 +83,9 @@ class TagsRow(msgspec.Struct, frozen=True):
 class TagsAtRow(msgspec.Struct, frozen=True):
     """A state in which a tag may have been at a time.
 
-    The rows are in the order of the repositories and then of the tags. A tag whose state is not
-    certain has a row for each state that it may have had, in the order of time. A row without a tag
-    says that nothing is known of the repository at this time.
+    The rows are in the order of the registries, their repositories and the tags. A tag whose state
+    is not certain has a row for each state that it may have had, in the order of time. A row
+    without a tag says that nothing is known of the repository at this time.
     """
 
     repository: FullName
@@ -184,9 +184,10 @@ class LogRow(msgspec.Struct, frozen=True):
 class DiffRow(msgspec.Struct, frozen=True):
     """A difference between the states of a tag at two times.
 
-    The rows are in the order of the repositories and then of the tags. If the state of the tag is
-    not certain, there is a row for each possible pair of different states. A row without a tag
-    comes first in its repository, and says that complete listings do not cover one of the times.
+    The rows are in the order of the registries, their repositories and the tags. If the state of
+    the tag is not certain, there is a row for each possible pair of different states. A row without
+    a tag comes first in its repository, and says that complete listings do not cover one of the
+    times.
     """
 
     repository: FullName
@@ -233,8 +234,8 @@ class FindRow(msgspec.Struct, frozen=True):
     """An interval in which a tag led to a digest.
 
     The rows are in the order of the digests as given, and for each digest in the order of the
-    repositories, the tags and ``valid_from``. A digest to which no tag ever led has one row, with
-    the role ``unknown``, in which all fields but ``query`` and ``role`` are null.
+    full names, the tags and ``valid_from``. A digest to which no tag ever led has one row, with the
+    role ``unknown``, in which only ``query`` and ``role`` have a value.
     """
 
     query: Annotated[str, Meta(description="the digest as given, completed if it is recorded")]
@@ -306,7 +307,7 @@ class FindSummaryRow(msgspec.Struct, frozen=True):
 class CoverageRow(msgspec.Struct, frozen=True):
     """A run of polls with the same result, or a gap without any poll.
 
-    The rows are in the order of the repositories and then of the time.
+    The rows are in the order of the registries, their repositories and the time.
     """
 
     repository: FullName
@@ -334,8 +335,8 @@ class CoverageRow(msgspec.Struct, frozen=True):
 class CoverageSummaryRow(msgspec.Struct, frozen=True):
     """How much of a repository's time complete listings cover.
 
-    The rows are in the order of the repositories. The time that is summed up is that of the rows
-    without ``--summary``, within ``--since`` and ``--until``.
+    The rows are in the order of the registries and their repositories. The time that is summed up
+    is that of the rows without ``--summary``, within ``--since`` and ``--until``.
     """
 
     repository: FullName

@@ -17,8 +17,6 @@ from tagsync.cli.tables import Column, Kind, Line, Table, View, render
 from tagsync.clock import utc_now
 from tagsync.escaping import escape_control_characters, escape_formulas
 
-FORMATS: Final = ("table", "json", "jsonl", "csv")
-
 WIDTH: Final = 200
 """Width of a table if standard output is not a terminal and ``$COLUMNS`` is not set."""
 
@@ -38,7 +36,7 @@ def show(rows: Iterable[AnyRow], kind: type[AnyRow], output_format: str) -> None
     Args:
         rows: The rows.
         kind: Their type, whose fields are the columns.
-        output_format: One of `FORMATS`.
+        output_format: One of `tagsync.cli.options.FORMATS`.
     """
     if output_format == "table":
         show_table(map(msgspec.to_builtins, rows), column_names(kind))
@@ -72,7 +70,7 @@ def write_data(
     Args:
         rows: The rows.
         kind: Their type, whose fields are the columns.
-        output_format: One of `FORMATS`, but not ``table``.
+        output_format: One of `tagsync.cli.options.FORMATS`, but not ``table``.
         stream: Receives the text.
     """
     if output_format == "json":

@@ -15,7 +15,7 @@ from tagsync.polling.jobs import PollOutcome
 class SyncRow(msgspec.Struct, frozen=True):
     """The result of a poll.
 
-    The rows are in the order of the full names, after the rows of globs.
+    The rows are in the order of the registries and their repositories, after the rows of globs.
     """
 
     repository: Annotated[
@@ -64,7 +64,7 @@ class ExpectedChange(msgspec.Struct, frozen=True):
 class SyncDryRunRow(SyncRow, frozen=True):
     """The result that a poll would have.
 
-    The rows are in the order of the full names, after the rows of globs.
+    The rows are in the order of the registries and their repositories, after the rows of globs.
     """
 
     dry_run: Annotated[bool, Meta(description="true: nothing was recorded")]
@@ -77,7 +77,7 @@ class CheckRow(msgspec.Struct, frozen=True):
     """The result for one thing that was checked.
 
     The rows with the result ``ok`` come first, then ``warning``, then ``failed``. Those with the
-    same result are in the order of the configuration.
+    same result are in the order in which the command checks.
     """
 
     subject: Annotated[str, Meta(description="what was checked, such as glob swr/team/*")]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.audit.rows import as_rows
-from tagsync.cli.output import FORMATS, WIDTH, show
+from tagsync.cli.options import FORMATS
+from tagsync.cli.output import WIDTH, show
 from tagsync.errors import DamagedRecord
 from tagsync.escaping import escape_control_characters
 
