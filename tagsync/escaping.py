@@ -54,6 +54,8 @@ def escape_formulas(text: str) -> str:
     Each part between semicolons is escaped, because some spreadsheets split cells there. The rules
     are those of OWASP ("CSV Injection").
     """
+    if text[:1].isalnum() and ";" not in text:
+        return text  # Most cells. A letter or a digit begins no formula.
     return ";".join(map(_escape_formula, text.split(";")))
 
 

@@ -14,19 +14,20 @@ PACKAGE = Path(tagsync.__file__).parent
 LEVELS: tuple[set[str], ...] = (
     {"cli"},
     {"web"},
-    {"config", "daemon"},
+    {"api", "config", "daemon"},
     {"polling", "audit"},
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule"},
     {"escaping"},
-    {"__init__", "clock", "errors", "models", "secrets"},
+    {"clock", "errors", "models", "secrets"},
 )
 """The packages and modules of each level, the highest first."""
 
 MAY_USE_ITS_LEVEL = {"emulator"}
 """Uses the single modules, and only the command line and tests may use it."""
 
-ENTRY_POINTS = {"__main__"}
+ENTRY_POINTS = {"__main__", "__init__"}
+"""Import what they start or offer. `tagsync/__init__.py` does so only when it is used."""
 
 ONLY_IN: dict[str, set[str]] = {
     "httpx": {"registries"},

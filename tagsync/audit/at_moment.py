@@ -5,8 +5,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Literal
 
-import msgspec
-
 from tagsync.audit.certainty import (
     CERTAIN,
     Certainty,
@@ -199,7 +197,7 @@ def _difference_row(
         "kind": None if tag is None else kind,
         "old_digest": was.get("digest"),
         "new_digest": became.get("digest"),
-        "fields": None if tag is None else msgspec.json.encode(fields).decode(),
+        "fields": None if tag is None else fields,
         **_certainty_columns(certainty),
     }
 

@@ -138,8 +138,8 @@ def _conditions(selection: Selection | None, wanted: ChangeFilter) -> tuple[str,
 def _checked(row: Row) -> Row:
     what = f"change {row['id']}"
     check_values(row, what)
-    decode_fields(row["fields"], what)
+    fields = decode_fields(row["fields"], what)
     for name in ("not_before", "observed_at"):
         check_timestamp(row[name], what)
     decode(row["kind"], Kind, what)
-    return {**row, "moved": bool(row["moved"])}
+    return {**row, "fields": fields, "moved": bool(row["moved"])}

@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from tagsync.audit.rows import FindRow, column_names
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import check_values
 from tagsync.database.digest_index import images_referencing, images_referencing_any
@@ -28,12 +29,6 @@ _DIGEST: Final = re.compile(rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},12
 
 _WHOLE: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}|(?:sha512:)?[0-9a-f]{128}", re.IGNORECASE)
 _SHA256_DIGITS: Final = 64
-
-COLUMNS: Final = (
-    *("query", "repository", "tag", "role", "digest", "platform"),
-    *("not_before", "valid_from", "still_at", "valid_to"),
-)
-"""The keys of a row of `find`."""
 
 _ALGORITHMS: Final = ("sha256", "sha512")
 """Algorithms to search if a query names none.
@@ -89,7 +84,7 @@ def find(db: Connection, texts: Iterable[str], *, current: bool = False) -> Iter
     for query, usage in dict(_resolve(db, query) for query in queries).items():
         rows = list(_intervals(db, query, usage)) if usage else []
         if not rows:
-            yield {**dict.fromkeys(COLUMNS), "query": query, "role": "unknown"}
+            yield {**dict.fromkeys(column_names(FindRow)), "query": query, "role": "unknown"}
         yield from (row for row in rows if not (current and row["valid_to"]))
 
 

@@ -13,6 +13,7 @@ from tagsync.audit import at_moment, change_log, digest_search, verify
 from tagsync.audit.change_log import EVERYTHING, ChangeFilter
 from tagsync.audit.coverage_summary import seconds
 from tagsync.audit.proof import Proof, find_proof
+from tagsync.audit.rows import HeadRow
 from tagsync.audit.selection import Selection, matching, select, selected
 from tagsync.audit.verify_progress import OnRows, rows_to_read
 from tagsync.database import migrations
@@ -329,6 +330,15 @@ class Audit:
         """
         migrations.check_current(self._db, self._path)
         return read_heads(self._db)
+
+    def head_rows(self) -> list[HeadRow]:
+        """Return the heads of both hash chains as rows; the errors are those of `heads`."""
+        heads = self.heads()
+        changes, observations = heads.changes, heads.observations
+        return [
+            HeadRow("changes", changes.change_id, changes.hash),
+            HeadRow("observations", observations.ended, observations.hash),
+        ]
 
     def verify(
         self, heads: Collection[str] = (), on_rows: OnRows = lambda *_: None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tagsync.audit.rows import AnyRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.lines import make_view
 from tagsync.cli.options import OutputOptions
@@ -18,17 +19,20 @@ Document = Callable[[Sequence[Row], View], Iterable[Block]]
 def answer(
     settings: Settings,
     output: OutputOptions,
-    columns: Sequence[str],
+    kind: type[AnyRow],
     rows: Iterable[Row],
     document: Document,
 ) -> None:
     """Print rows on standard output.
 
+    Raises:
+        DamagedRecord: If a value is not of its type, because tagsync did not write it.
+
     Args:
         settings: The global options, of which the colour and the pager count.
         output: The options of the command.
-        columns: The columns of the data formats.
-        rows: The rows. Each has at least these columns.
+        kind: The type of the rows in the formats of data.
+        rows: The rows. Each has at least the fields of this type.
         document: Arranges the rows if the format is ``table``.
     """
     view = make_view(settings, output)
@@ -37,4 +41,4 @@ def answer(
             for line in render(document(list(rows), view), view):
                 stream.write(f"{line}\n")
         else:
-            write_data(rows, columns, output.format, stream)
+            write_data(as_rows(rows, kind), kind, output.format, stream)

@@ -15,6 +15,7 @@ from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
+from tagsync.cli.rows import CheckRow
 from tagsync.cli.setup import display_path, find_config, open_configured, set_up
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
@@ -37,8 +38,6 @@ from tagsync.errors import (
 from tagsync.models import Listing, Repository, Scope, Watch, watch_of
 from tagsync.registries import Registry
 from tagsync.registries.credentials import NoCredential
-
-COLUMNS: Final = ("subject", "result", "detail", "advice")
 
 Result = Literal["ok", "warning", "failed"]
 
@@ -106,7 +105,8 @@ def check(settings: Settings, output_format: str) -> int:
         for name in config.registries:
             lines += _check_registry(config, name, stack)
     lines.sort(key=lambda line: _ORDER[line.result])
-    show([msgspec.structs.asdict(line) for line in lines], COLUMNS, output_format)
+    rows = [CheckRow(line.subject, line.result, line.detail, line.advice) for line in lines]
+    show(rows, CheckRow, output_format)
     if any(line.refused for line in lines):
         return REFUSED
     return FAILED if any(line.result == "failed" for line in lines) else 0

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from tagsync.audit.coverage_summary import clip, merged, shares, summarize, unpolled
+from tagsync.audit.rows import CoverageRow, CoverageSummaryRow
 from tagsync.audit.selection import without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
@@ -25,14 +26,6 @@ from tagsync.cli.options import (
 from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
-
-COLUMNS: Final = ("repository", "from", "to", "seconds", "state", "polls", "detail")
-
-SUMMARY_COLUMNS: Final = (
-    *("repository", "from", "to", "seconds", "looking_seconds", "percent"),
-    *("longest_gap_seconds", "longest_gap_from", "longest_gap_to"),
-)
-"""The columns if ``--summary`` is given."""
 
 _LONGEST_STRIP: Final = 60
 _SHORT_STRIP: Final = 40
@@ -96,9 +89,9 @@ def coverage(
             return coverage_blocks(clipped, shown, view)
 
         if summary:
-            answer(settings, output, SUMMARY_COLUMNS, list(summarize(clipped)), document)
+            answer(settings, output, CoverageSummaryRow, list(summarize(clipped)), document)
         else:
-            answer(settings, output, COLUMNS, rows, document)
+            answer(settings, output, CoverageRow, rows, document)
 
 
 def coverage_blocks(found: Sequence[Row], shown: Sequence[Row], view: View) -> Iterator[Block]:

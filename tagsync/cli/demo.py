@@ -11,12 +11,14 @@ import click
 
 from tagsync import log
 from tagsync.audit.queries import Audit
+from tagsync.audit.rows import column_names
 from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
-from tagsync.cli.output import show
+from tagsync.cli.output import show_table
+from tagsync.cli.rows import SyncRow
 from tagsync.cli.setup import display_path
 from tagsync.cli.sync import run_pass
-from tagsync.cli.sync_result import COLUMNS, to_row
+from tagsync.cli.sync_result import to_row
 from tagsync.config import Config, load
 from tagsync.emulator import REFERENCE_REPOSITORY, Emulator
 from tagsync.errors import ConfigError, TagsyncError
@@ -88,7 +90,7 @@ def demo(settings: Settings, directory: Path | None) -> None:
     _say("The changes that tagsync has recorded since the baseline:")
     with Audit.open(config.database) as audit:
         changes = (row for row in audit.log(()) if row["not_before"])
-        show(changes, SHOWN, "table")
+        show_table(changes, SHOWN)
     _show_next_steps(path, config.database)
 
 
@@ -107,7 +109,7 @@ def _start_emulator() -> Iterator[Emulator]:
 
 def _sync(config: Config) -> None:
     polls = run_pass(config, (), Options(), {"TAGSYNC_DEMO_TOKEN": TOKEN})
-    show((to_row(poll) for poll in polls), COLUMNS[:-1], "table")
+    show_table(map(to_row, polls), column_names(SyncRow)[:-1])
 
 
 def _fill(swr: Emulator) -> None:

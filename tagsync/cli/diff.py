@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tagsync.audit.rows import DiffRow
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
@@ -18,11 +19,6 @@ from tagsync.cli.setup import open_audit
 from tagsync.cli.suggestions import complete_pattern
 from tagsync.cli.tables import LONGEST_TAG, Block, Column, Line, Row, Table, View
 from tagsync.clock import utc_now
-
-COLUMNS: Final = (
-    *("repository", "tag", "kind", "old_digest", "new_digest", "fields"),
-    *("certainty", "unsure_from", "unsure_until"),
-)
 
 
 @click.command(cls=StrictCommand)
@@ -73,7 +69,7 @@ def diff(
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
             return diff_blocks(rows, view, since, until)
 
-        answer(settings, output, COLUMNS, rows, document)
+        answer(settings, output, DiffRow, rows, document)
     return FAILED if exit_code and any(row["tag"] is not None for row in rows) else 0
 
 

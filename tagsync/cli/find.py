@@ -6,7 +6,8 @@ from typing import Final
 
 import click
 
-from tagsync.audit.digest_search import COLUMNS, is_whole, leads_there_now, summarize
+from tagsync.audit.digest_search import is_whole, leads_there_now, summarize
+from tagsync.audit.rows import FindRow, FindSummaryRow
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
@@ -15,9 +16,6 @@ from tagsync.cli.options import OutputOptions, StrictCommand, output_options
 from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.errors import UnclearQuestion
-
-SUMMARY_COLUMNS: Final = ("query", "role", "tags_now", "tags_ever", "repositories")
-"""The columns if ``--summary`` is given."""
 
 
 @click.command(cls=StrictCommand)
@@ -67,9 +65,9 @@ def find(
     with open_audit(settings) as audit:
         rows = list(audit.find(*wanted, current=current))
         if summary:
-            answer(settings, output, SUMMARY_COLUMNS, list(summarize(rows)), summary_blocks)
+            answer(settings, output, FindSummaryRow, list(summarize(rows)), summary_blocks)
         else:
-            answer(settings, output, COLUMNS, rows, find_blocks)
+            answer(settings, output, FindRow, rows, find_blocks)
     return FAILED if exit_code and any(map(leads_there_now, rows)) else 0
 
 

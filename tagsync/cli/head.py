@@ -1,15 +1,12 @@
 """The command ``head``, which shows the newest link of each hash chain."""
 
-from typing import Final
-
 import click
 
+from tagsync.audit.rows import HeadRow
 from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.setup import open_audit
-
-COLUMNS: Final = ("chain", "id", "hash")
 
 
 @click.command(cls=StrictCommand)
@@ -27,10 +24,5 @@ def head(settings: Settings, output_format: str) -> None:
       tagsync head --format csv
     """
     with open_audit(settings) as audit:
-        heads = audit.heads()
-    changes, observations = heads.changes, heads.observations
-    rows = [
-        {"chain": "changes", "id": changes.change_id, "hash": changes.hash},
-        {"chain": "observations", "id": observations.ended, "hash": observations.hash},
-    ]
-    show(rows, COLUMNS, output_format)
+        rows = audit.head_rows()
+    show(rows, HeadRow, output_format)

@@ -1,6 +1,5 @@
 """The command ``log``, which shows the recorded changes."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ import msgspec
 
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
+from tagsync.audit.rows import LogRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
@@ -31,11 +31,6 @@ from tagsync.cli.setup import load_config, open_audit
 from tagsync.cli.suggestions import complete_tag
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.clock import utc_now
-
-COLUMNS: Final = (
-    *("id", "observed_at", "not_before", "repository", "tag", "kind", "moved"),
-    *("old_digest", "new_digest", "fields", "hash"),
-)
 
 FOLLOW_EVERY: Final = 1.0
 """Seconds between two queries of ``--follow``."""
@@ -113,7 +108,7 @@ def log(
             left_out = audit.count_baseline(patterns, wanted) if is_summed_up else (0, 0)
             yield from log_blocks(rows, view, left_out)
 
-        answer(settings, output, COLUMNS, rows, document)
+        answer(settings, output, LogRow, rows, document)
 
 
 def log_blocks(rows: Sequence[Row], view: View, left_out: tuple[int, int]) -> Iterator[Block]:
@@ -153,8 +148,7 @@ def change_text(row: Row, view: View) -> str:
     """Return the digests of a change, or the names of the fields that it changed."""
     old, new = view.digest(row["old_digest"]), view.digest(row["new_digest"])
     if row["kind"] == "updated" and old == new:
-        fields = row["fields"]
-        return ", ".join(json.loads(fields)) if fields else ""
+        return ", ".join(row["fields"] or ())
     return f" {view.arrow} ".join(filter(None, (old, new))) or "not resolved"
 
 
@@ -198,7 +192,7 @@ def _print_following(database: Path, patterns: Sequence[str], wanted: ChangeFilt
     """Print the changes as they are recorded, until the command is interrupted."""
     try:
         for row in follow(database, patterns, wanted, time.sleep):
-            write_data([row], COLUMNS, "jsonl", sys.stdout)
+            write_data(as_rows([row], LogRow), LogRow, "jsonl", sys.stdout)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tagsync.clock import timestamp
+from tagsync.audit.moments import check_order, parse_iso, to_recorded
 from tagsync.config.values import Duration
 from tagsync.errors import UnclearQuestion
 
@@ -25,22 +25,13 @@ def parse_moment(text: str, now: datetime, *, clip: bool = False) -> str:
         UnclearQuestion: If the text is not a time, or the time is in the future.
     """
     try:
-        moment = _moment(text, now)
-        recorded = timestamp(moment)
+        return to_recorded(_moment(text, now), now, text, clip=clip)
     except (ValueError, OverflowError):
         raise UnclearQuestion(
             f"invalid time {text!r}: write it as 2026-05-03, as 2026-05-03T12:00 (UTC),"
             " as 2026-05-03T12:00+02:00, as an age such as 90m, 2h, 3d or 1w, or as now, today or"
             " yesterday"
         ) from None
-    if moment <= now:
-        return recorded
-    if clip:
-        return timestamp(now)
-    raise UnclearQuestion(
-        f"the time {text!r} is in the future, and the record ends now, at {timestamp(now)}:"
-        " give an earlier time"
-    )
 
 
 def parse_span(
@@ -56,8 +47,7 @@ def parse_span(
     """
     start = None if since is None else parse_moment(since, now)
     end = None if until is None else parse_moment(until, now, clip=True)
-    if start and end and end < start:
-        raise UnclearQuestion(f"{until!r} is before {since!r}: give the earlier time first")
+    check_order(start, end, str(since), str(until))
     return start, end
 
 
@@ -81,5 +71,4 @@ def _moment(text: str, now: datetime) -> datetime:
         return midnight - timedelta(days=_DAYS_AGO[text])
     if re.fullmatch(r"(\d+[a-z]+)+", text):
         return now - Duration.parse(text)
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parse_iso(text)

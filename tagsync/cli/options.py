@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
-from tagsync.cli.output import FORMATS
 from tagsync.cli.suggestions import complete_pattern
+
+FORMATS: Final = ("table", "json", "jsonl", "csv")
+"""The values of ``--format``. All but ``table`` are data."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,7 +67,7 @@ class OutputOptions(NamedTuple):
     """The options that say how to show an answer.
 
     Attributes:
-        format: One of `tagsync.cli.output.FORMATS`.
+        format: One of `FORMATS`.
         full: Whether a table shows whole digests and texts.
         local: Whether a table shows times in the zone of this computer, not in UTC.
     """

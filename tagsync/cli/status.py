@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from tagsync.audit.queries import Audit
+from tagsync.audit.rows import StatusRow
 from tagsync.audit.selection import matching, without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
@@ -21,16 +22,6 @@ from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository
 from tagsync.clock import utc_now
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.schedule import stale
-
-COLUMNS: Final = (
-    "repository",
-    "last_complete_at",
-    "tags",
-    "outcome",
-    "failures",
-    "last_error",
-    "stale",
-)
 
 
 @click.command(cls=StrictCommand)
@@ -73,7 +64,7 @@ def status(
             del view
             return status_blocks(rows, show_all=show_all)
 
-        answer(settings, output, COLUMNS, rows, document)
+        answer(settings, output, StatusRow, rows, document)
         _warn_if_not_polling(audit, watches, now)
     return FAILED if exit_code and any(row["stale"] for row in rows) else 0
 

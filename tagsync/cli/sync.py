@@ -1,7 +1,6 @@
 """``sync``: one pass over the configured repositories."""
 
 import gc
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import msgspec
 from click.core import ParameterSource
 
 from tagsync import log
+from tagsync.audit.rows import as_rows
 from tagsync.audit.selection import matching, selected
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
@@ -22,9 +22,9 @@ from tagsync.cli.lines import make_view, print_lines
 from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
 from tagsync.cli.progress import Show, progress_line
+from tagsync.cli.rows import SyncDryRunRow, SyncRow
 from tagsync.cli.setup import load_config, open_registries, require_watches
 from tagsync.cli.sync_result import (
-    COLUMNS,
     Tally,
     dry_run_blocks,
     result_blocks,
@@ -130,14 +130,12 @@ def _print_rows(
 ) -> None:
     """Print a row for each poll. In a dry run, each has two more columns; see docs/output.md."""
     if not dry_run:
-        show(map(to_row, polls), COLUMNS, output_format)
+        show(as_rows(map(to_row, polls), SyncRow), SyncRow, output_format)
         return
     rows = (
         {**to_row(poll), "dry_run": True, "changes": expected.of(poll.repository)} for poll in polls
     )
-    if output_format == "csv":
-        rows = ({**row, "changes": json.dumps(row["changes"])} for row in rows)
-    show(rows, (*COLUMNS, "dry_run", "changes"), output_format)
+    show(as_rows(rows, SyncDryRunRow), SyncDryRunRow, output_format)
 
 
 def run_pass(

@@ -13,9 +13,6 @@ from tagsync.polling.jobs import Poll
 
 Row = Mapping[str, Any]
 
-COLUMNS: Final = ("repository", "outcome", "tags", "added", "updated", "deleted", "detail")
-"""The columns of a poll, in every format."""
-
 _OF_A_REGISTRY: Final = frozenset(
     {"unreachable", "login_refused", "refused", "throttled", "timeout"}
 )
@@ -29,7 +26,7 @@ _LONG: Final = 60
 
 
 def to_row(poll: Poll) -> dict[str, Any]:
-    """Return a poll as a row of the output."""
+    """Return a poll with its repository's full name: at least the fields of `SyncRow`."""
     return {**msgspec.structs.asdict(poll), "repository": poll.repository.full_name}
 
 

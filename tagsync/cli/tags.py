@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tagsync.audit.rows import TagsAtRow, TagsRow
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
@@ -25,10 +26,6 @@ from tagsync.cli.tables import (
     tag_column,
 )
 from tagsync.clock import utc_now
-
-COLUMNS: Final = ("repository", "tag", "digest", "image_id", "size", "updated", "changed_at")
-COLUMNS_AT: Final = (*COLUMNS, "present", "certainty", "unsure_from", "unsure_until")
-"""The columns if ``--at`` is given."""
 
 
 @click.command(cls=StrictCommand)
@@ -59,13 +56,13 @@ def tags(
     with open_audit(settings) as audit:
         audit.check_tags(patterns)
         if moment is None:
-            answer(settings, output, COLUMNS, audit.tags(patterns), tag_blocks)
+            answer(settings, output, TagsRow, audit.tags(patterns), tag_blocks)
             return
 
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
             return moment_blocks(rows, view, moment)
 
-        answer(settings, output, COLUMNS_AT, audit.tags_at(patterns, moment), document)
+        answer(settings, output, TagsAtRow, audit.tags_at(patterns, moment), document)
 
 
 def tag_blocks(rows: Sequence[Row], view: View) -> Iterator[Block]:

@@ -4,10 +4,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import Final
 
 import click
 
+from tagsync.audit.rows import VerifyRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED
 from tagsync.cli.lines import make_view, print_lines
@@ -18,8 +18,6 @@ from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Line, View, render
 from tagsync.cli.verify_result import Progress, Row, conclusion, header, row_lines
 from tagsync.errors import UnclearQuestion
-
-COLUMNS: Final = ("check", "rows", "result", "detail")
 
 
 @click.command(cls=StrictCommand)
@@ -94,5 +92,5 @@ def print_data(rows: Iterable[Row], output_format: str) -> list[Row]:
             yield row
             sys.stdout.flush()
 
-    show(flushed(), COLUMNS, output_format)
+    show(as_rows(flushed(), VerifyRow), VerifyRow, output_format)
     return printed

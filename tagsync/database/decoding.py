@@ -19,15 +19,16 @@ from tagsync.escaping import truncate
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 """A number that can still be incremented without an overflow in SQLite."""
 
-_TIMESTAMP: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+TIMESTAMP_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+"""The form of a time that `tagsync.clock.timestamp` writes."""
 
-Timestamp = Annotated[str, msgspec.Meta(pattern=_TIMESTAMP)]
-"""A time in the form that `tagsync.clock.timestamp` writes."""
+Timestamp = Annotated[str, msgspec.Meta(pattern=TIMESTAMP_PATTERN)]
+"""A time in the form of `TIMESTAMP_PATTERN`."""
 
 Fields = dict[str, tuple[Any, Any]]
 """The column ``changes.fields``: each field that differs, as its old and its new value."""
 
-_matches_timestamp: Final = re.compile(_TIMESTAMP, re.ASCII).match
+_matches_timestamp: Final = re.compile(TIMESTAMP_PATTERN, re.ASCII).match
 _decode_fields: Final = msgspec.json.Decoder(Fields).decode
 
 

@@ -1,11 +1,15 @@
 """The command line: help, and options that every command has in common."""
 
+import sys
+
 import click
 import pytest
 
 from tagsync import cli
 from tagsync.cli.exit_status import REFUSED, report
 from tagsync.cli.options import StrictCommand
+from tests.support.commands import run_command
+from tests.support.paths import ROOT
 
 
 def commands() -> list[click.Command]:
@@ -40,6 +44,18 @@ def value_for(option: click.Option) -> list[str]:
         return []
     choices = getattr(option.type, "choices", None)
     return [choices[0] if choices else "1"]
+
+
+def test_the_list_of_commands_needs_no_other_library() -> None:
+    """`tagsync --help` is quick, because it imports only click and the list of commands."""
+    program = (
+        "import sys; from tagsync import cli\n"
+        "try: cli.tagsync.main(['--help'], standalone_mode=False)\n"
+        "finally: print(*sys.modules)"
+    )
+    finished = run_command([sys.executable, "-c", program], ROOT)
+    assert not {"msgspec", "sqlite3", "tagsync.cli.output"} & set(finished.stdout.split())
+    assert {"click", "tagsync.cli.options"} <= set(finished.stdout.split())
 
 
 def test_command_list_matches_the_help_of_each_command() -> None:

@@ -6,11 +6,15 @@ import json
 from contextlib import redirect_stdout
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagsync.cli.output import FORMATS, WIDTH, show
+from tagsync.audit.rows import as_rows
+from tagsync.cli.options import FORMATS
+from tagsync.cli.output import WIDTH, show
+from tagsync.errors import DamagedRecord
 from tagsync.escaping import escape_control_characters
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\nforged\u202egnp\u2028\x9b2J"
@@ -26,11 +30,17 @@ class Terminal(io.StringIO):
         return True
 
 
+def type_of(*columns: str) -> type[msgspec.Struct]:
+    """Return a type of rows with these columns, of any value."""
+    return msgspec.defstruct("Shown", [(column, Any) for column in columns])
+
+
 def shown(output_format: str, *rows: dict[str, Any], terminal: bool = False) -> str:
     """Return what `show` prints for rows that all have the columns of the first."""
+    kind = type_of(*rows[0])
     stream = Terminal() if terminal else io.StringIO()
     with redirect_stdout(stream):
-        show(rows, list(rows[0]), output_format)
+        show(as_rows(rows, kind), kind, output_format)
     return stream.getvalue()
 
 
@@ -43,7 +53,8 @@ def test_only_the_columns_are_shown(output_format: str) -> None:
     """Only the requested columns of a row are printed, in the requested order."""
     stream = io.StringIO()
     with redirect_stdout(stream):
-        show([{"a": 1, "hidden": "x", "b": 2}], ["b", "a"], output_format)
+        kind = type_of("b", "a")
+        show(as_rows([{"a": 1, "hidden": "x", "b": 2}], kind), kind, output_format)
     text = stream.getvalue()
     assert "hidden" not in text
     assert "x" not in text
@@ -56,7 +67,7 @@ def test_each_format_without_rows() -> None:
     for output_format in FORMATS:
         stream = io.StringIO()
         with redirect_stdout(stream):
-            show([], ["repository", "tag"], output_format)
+            show([], type_of("repository", "tag"), output_format)
         texts[output_format] = stream.getvalue()
     assert json.loads(texts["json"]) == []
     assert texts["jsonl"] == ""
@@ -84,11 +95,21 @@ def test_jsonl_is_one_line_per_row() -> None:
     assert shown("jsonl", {"tag": "a\nb\u2028c"}, {"tag": "d"}).count("\n") == 2
 
 
-def test_the_fields_of_a_change_are_json_in_json() -> None:
-    """JSON text from the database becomes part of the JSON, not a string in it."""
-    fields = {"is_trusted": [False, True]}
-    (row,) = json.loads(shown("json", {"fields": json.dumps(fields)}))
-    assert row == {"fields": fields}
+def test_an_object_is_json_in_each_format() -> None:
+    """An object is part of the JSON, and JSON text in a cell of CSV."""
+    row = {"fields": {"is_trusted": [False, True], "größe": [1, None]}}
+    assert json.loads(shown("json", row)) == [row]
+    assert json.loads(shown("jsonl", row)) == row
+    (_, (cell,)) = cells(shown("csv", row))
+    assert cell == '{"is_trusted":[false,true],"größe":[1,null]}'
+
+
+def test_a_value_of_another_type_is_damage() -> None:
+    """A value that is not of its type is reported with its row, and never printed."""
+    kind = msgspec.defstruct("Sized", [("repository", str), ("size", int | None)])
+    rows = as_rows([{"repository": "swr/team/api", "size": "1"}], kind)
+    with pytest.raises(DamagedRecord, match=r"repository swr/team/api.*int \| null.*size"):
+        show(rows, kind, "jsonl")
 
 
 @pytest.mark.parametrize(
