@@ -17,15 +17,18 @@ from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.errors import UnclearQuestion
 
+_STANDARD_INPUT: Final = Path("/dev/stdin")
+
 
 @click.command(cls=StrictCommand)
-@click.argument("digests", metavar="DIGEST...", nargs=-1)
+@click.argument("digests", metavar="[DIGEST]...", nargs=-1)
 @click.option(
     "--digests",
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Also find the whole digests in this file, one a line; # begins a comment.",
+    help="Also find the whole digests in this file (-: standard input), one a line; # begins a"
+    " comment.",
 )
 @click.option("--current", is_flag=True, help="Show only tags that lead to a digest now.")
 @click.option("--summary", is_flag=True, help="Count the tags and repositories of each digest.")
@@ -61,7 +64,7 @@ def find(
         raise click.UsageError("--current and --summary exclude each other")
     wanted = (*digests, *(read_digests(file) if file else ()))
     if not wanted:
-        raise click.UsageError("Missing argument 'DIGEST...' or option '--digests'")
+        raise click.UsageError("give at least one DIGEST, or --digests FILE")
     with open_audit(settings) as audit:
         rows = list(audit.find(*wanted, current=current))
         if summary:
@@ -74,11 +77,16 @@ def find(
 def read_digests(path: Path) -> list[str]:
     """Return the digests of a file: one a line, in which ``#`` begins a comment.
 
+    Args:
+        path: The file. ``-`` means standard input.
+
     Raises:
         UnclearQuestion: If the file cannot be read, or if a line is not a whole digest.
     """
+    source = _STANDARD_INPUT if str(path) == "-" else path
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # utf-8-sig, because editors on Windows begin a file with a byte order mark.
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UnclearQuestion(f"the list of digests {path} cannot be read: {reason}") from error

@@ -32,6 +32,7 @@ from tagsync.polling.jobs import Job
 from tests.support.clock import FakeClock
 from tests.support.commands import (
     Finished,
+    command,
     configure,
     contents,
     environment,
@@ -228,7 +229,7 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
         (["log", "--follow", "-n", "5"], "--follow and -n exclude each other"),
         (["log", "--follow", "--until", "1s"], "--follow and --until exclude each other"),
         (["log", "--tag", "a", "--tag", "b"], "--tag can be given only once"),
-        (["find"], "Missing argument 'DIGEST...' or option '--digests'"),
+        (["find"], "give at least one DIGEST, or --digests FILE"),
         (["find", "--digests", "nope"], "the list of digests nope cannot be read: No such file"),
         (["find", "abcdef", "--summary", "--current"], "--current and --summary exclude each"),
         (["coverage", "--summary", "--holes"], "--summary and --holes exclude each other"),
@@ -284,6 +285,22 @@ def test_find_reads_a_list_of_digests(
     path.write_bytes(b"\xff")
     with pytest.raises(UnclearQuestion, match="not text in UTF-8"):
         answer(asked, recorded)
+
+
+def test_find_reads_a_list_as_other_programs_write_it(
+    recorded: Path, words: dict[str, str]
+) -> None:
+    """A list may come from standard input, with a byte order mark and ends of lines of Windows."""
+    finished = subprocess.run(
+        command("find", "--digests", "-", "--format", "json"),
+        cwd=recorded,
+        input=f"\ufeff{words['digest']}\r\n\r\n{words['digest'][7:]}\r\n".encode(),
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+        check=True,
+    )
+    assert {row["query"] for row in json.loads(finished.stdout)} == {words["digest"]}
 
 
 def test_table_of_the_log_sums_up_the_baseline(recorded: Path) -> None:
