@@ -1,6 +1,7 @@
 """The command ``find``, which shows every tag that leads, or led, to a digest."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -66,12 +67,13 @@ def find(
     if not wanted:
         raise click.UsageError("give at least one DIGEST, or --digests FILE")
     with open_audit(settings) as audit:
-        rows = list(audit.find(*wanted, current=current))
+        found = list(audit.find(*wanted))
         if summary:
-            answer(settings, output, FindSummaryRow, list(summarize(rows)), summary_blocks)
+            answer(settings, output, FindSummaryRow, list(summarize(found)), summary_blocks)
         else:
-            answer(settings, output, FindRow, rows, find_blocks)
-    return FAILED if exit_code and any(map(leads_there_now, rows)) else 0
+            rows = [row for row in found if not (current and row["valid_to"])]
+            answer(settings, output, FindRow, rows, partial(find_blocks, found=found))
+    return FAILED if exit_code and any(map(leads_there_now, found)) else 0
 
 
 def read_digests(path: Path) -> list[str]:
@@ -104,16 +106,22 @@ def read_digests(path: Path) -> list[str]:
     return found
 
 
-def find_blocks(rows: Sequence[Row], view: View) -> Iterator[Block]:
-    """Yield the tags that lead, or led, to some digests, and their totals."""
+def find_blocks(rows: Sequence[Row], view: View, found: Sequence[Row]) -> Iterator[Block]:
+    """Yield the tags that lead, or led, to some digests, and their totals.
+
+    Args:
+        rows: The rows to show.
+        view: How to show them.
+        found: All rows of the digests, for the totals.
+    """
     del view
     yield Table(FIND_COLUMNS, rows)
-    queries = {row["query"] for row in rows}
-    ever = {(row["repository"], row["tag"]) for row in rows if row["tag"] is not None}
-    now = {(row["repository"], row["tag"]) for row in rows if leads_there_now(row)}
-    where = count_text(len(queries), "digest") if queries else "the digests"
+    queries = {row["query"] for row in found}
+    ever = {(row["repository"], row["tag"]) for row in found if row["tag"] is not None}
+    now = {(row["repository"], row["tag"]) for row in found if leads_there_now(row)}
+    where = count_text(len(queries), "digest")
     sentence = f"{count_text(len(now), 'tag')} now, {len(ever):,} ever, for {where}"
-    unknown = sum(row["role"] == "unknown" for row in rows)
+    unknown = sum(row["role"] == "unknown" for row in found)
     yield Line(sentence + _unknown_text(unknown), "faint")
 
 

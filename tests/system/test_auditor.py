@@ -287,6 +287,15 @@ def test_find_reads_a_list_of_digests(
         answer(asked, recorded)
 
 
+def test_totals_of_find_do_not_depend_on_the_rows_shown(recorded: Path) -> None:
+    """With --current, the totals still say that a tag once led to the digest."""
+    ((gone,),) = query(
+        recorded / "tagsync.db", "SELECT old_digest FROM changes WHERE kind = 'deleted'"
+    )
+    (total,) = answer(["find", gone, "--current"], recorded).splitlines()
+    assert total == "0 tags now, 1 ever, for 1 digest"
+
+
 def test_find_reads_a_list_as_other_programs_write_it(
     recorded: Path, words: dict[str, str]
 ) -> None:
