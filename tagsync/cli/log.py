@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
@@ -92,6 +93,8 @@ def log(
     Example:
       tagsync log 'swr/team-a/*:v1.*' --since 7d --moved
     """
+    if moved and kinds and "updated" not in kinds:
+        raise click.UsageError("--moved and --kind exclude each other: a move has the kind updated")
     start, end = parse_span(since, until, utc_now())
     with_baseline = (follow or output.format != "table") if baseline is None else baseline
     wanted = ChangeFilter(start, end, kinds, tag, moved, with_baseline, after)
@@ -180,7 +183,8 @@ CHANGE_COLUMNS: Final = (
 def _check_follow(
     output: OutputOptions, *, until: str | None, newest: int | None, reverse: bool
 ) -> None:
-    if output.format not in {"table", "jsonl"}:
+    source = click.get_current_context().get_parameter_source("output_format")
+    if output.format != "jsonl" and source is not ParameterSource.DEFAULT:
         raise click.UsageError(f"--follow prints JSON lines: leave out --format {output.format}")
     excluded = {"--until": until is not None, "-n": newest is not None, "--reverse": reverse}
     for option, given in excluded.items():

@@ -228,6 +228,9 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
         (["log", "--follow", "--format", "csv"], "leave out --format csv"),
         (["log", "--follow", "-n", "5"], "--follow and -n exclude each other"),
         (["log", "--follow", "--until", "1s"], "--follow and --until exclude each other"),
+        (["log", "--follow", "--format", "table"], "--follow prints JSON lines: leave out"),
+        (["log", "--moved", "--kind", "added"], "--moved and --kind exclude each other"),
+        (["sync", "swr/team/api:v1"], "this command is about whole repositories"),
         (["log", "--tag", "a", "--tag", "b"], "--tag can be given only once"),
         (["find"], "give at least one DIGEST, or --digests FILE"),
         (["find", "--digests", "nope"], "the list of digests nope cannot be read: No such file"),
@@ -296,6 +299,7 @@ def test_totals_of_find_do_not_depend_on_the_rows_shown(recorded: Path) -> None:
     assert total == "0 tags now, 1 ever, for 1 digest"
 
 
+@pytest.mark.processes
 def test_find_reads_a_list_as_other_programs_write_it(
     recorded: Path, words: dict[str, str]
 ) -> None:
