@@ -239,6 +239,7 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
         (["coverage", "--longer-than", "5x"], "invalid duration '5x'"),
         (["diff", "*", "--from", "2999-01-01"], "is in the future, and the record ends now"),
         (["tags", "--at", ""], "invalid time ''"),
+        (["tags", "--at"], "requires an argument: see tagsync tags --help"),
         (["log", "--since", ""], "invalid time ''"),
         (["coverage", "--until", ""], "invalid time ''"),
         (["diff", "*", "--from", ""], "invalid time ''"),
