@@ -1,7 +1,6 @@
 """The command ``log``, which shows the recorded changes."""
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -29,6 +28,7 @@ from tagsync.cli.options import (
 )
 from tagsync.cli.output import write_data
 from tagsync.cli.setup import load_config, open_audit
+from tagsync.cli.streams import wait_while_read
 from tagsync.cli.suggestions import complete_tag
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.clock import utc_now
@@ -195,7 +195,7 @@ def _check_follow(
 def _print_following(database: Path, patterns: Sequence[str], wanted: ChangeFilter) -> None:
     """Print the changes as they are recorded, until the command is interrupted."""
     try:
-        for row in follow(database, patterns, wanted, time.sleep):
+        for row in follow(database, patterns, wanted, wait_while_read):
             write_data(as_rows([row], LogRow), LogRow, "jsonl", sys.stdout)
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -368,6 +368,21 @@ def test_follow_ends_with_an_interrupt(recorded: Path) -> None:
 
 
 @pytest.mark.processes
+def test_follow_ends_when_its_reader_does(recorded: Path) -> None:
+    """If the other end of the pipe is closed, ``--follow`` ends without waiting for a change."""
+    with start("log", "--follow", "--after", "4", cwd=recorded) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.wait(timeout=20) == 1
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
