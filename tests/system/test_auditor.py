@@ -188,6 +188,15 @@ def test_heads_are_those_that_the_pass_logged(recorded: Path, tmp_path: Path) ->
 
 
 @pytest.mark.processes
+@pytest.mark.processes
+def test_heads_fit_a_terminal(recorded: Path) -> None:
+    """On 80 columns, the hash of each chain is below its name."""
+    _, _, *lines = tagsync("head", cwd=recorded, COLUMNS="80").stdout.splitlines()
+    hashes = [row["hash"] for row in rows_of(tagsync("head", "--format", "json", cwd=recorded))]
+    assert [line.split()[0] for line in lines[::2]] == ["changes", "observations"]
+    assert [line.strip() for line in lines[1::2]] == hashes
+
+
 def test_dry_run_logs_no_head(tmp_path: Path) -> None:
     """A dry run records nothing, so it logs no head."""
     with Emulator() as swr:
