@@ -1,6 +1,7 @@
 """Query the recorded changes, and count the baseline."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -105,13 +106,12 @@ def count_baseline(
     """
     where, values = _conditions(selection, msgspec.structs.replace(wanted, baseline=True))
     sql = f"{_BASELINE_SQL} WHERE not_before IS NULL AND {where}"
-    rows = decode(db.execute(sql, values).fetchall(), list[tuple[str, str]], "the baseline")
-    repositories = [
-        repository
-        for repository, tag in rows
-        if wanted.has_tag(tag) and (selection is None or selection.has(repository, tag))
-    ]
-    return len(repositories), len(set(repositories))
+    tags: Counter[str] = Counter()
+    for row in db.execute(sql, values):
+        repository, tag = decode(row, tuple[str, str], "the baseline")
+        if wanted.has_tag(tag) and (selection is None or selection.has(repository, tag)):
+            tags[repository] += 1
+    return tags.total(), len(tags)
 
 
 def _conditions(selection: Selection | None, wanted: ChangeFilter) -> tuple[str, list[Any]]:

@@ -25,7 +25,10 @@ LEAST_DIGITS: Final = 6
 _MAX_COUNTED: Final = 10
 """Number of digests at which a search by a prefix stops, because the prefix is ambiguous anyway."""
 
-_DIGEST: Final = re.compile(rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})")
+_DIGEST: Final = re.compile(
+    rf"(?!sha256:[0-9a-f]{{65}})(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})"
+)
+"""A digest or a prefix of one. A text with too many digits is a mistake, not an unknown digest."""
 
 _WHOLE: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}|(?:sha512:)?[0-9a-f]{128}", re.IGNORECASE)
 _SHA256_DIGITS: Final = 64
@@ -168,8 +171,8 @@ def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
     match = _DIGEST.fullmatch(text.strip().lower())
     if not match:
         raise UnclearQuestion(
-            f"invalid digest {text!r}: write at least {LEAST_DIGITS} of its hexadecimal digits,"
-            " with or without sha256: before them"
+            f"invalid digest {text!r}: write at least {LEAST_DIGITS} of its hexadecimal digits"
+            f" ({_SHA256_DIGITS} at most for sha256), with or without sha256: before them"
         )
     beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
     known = _referenced(db, match[2], tuple(beginnings))

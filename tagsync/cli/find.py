@@ -1,6 +1,7 @@
 """The command ``find``, which shows every tag that leads, or led, to a digest."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,15 +18,18 @@ from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.errors import UnclearQuestion
 
+_STANDARD_INPUT: Final = Path("/dev/stdin")
+
 
 @click.command(cls=StrictCommand)
-@click.argument("digests", metavar="DIGEST...", nargs=-1)
+@click.argument("digests", metavar="[DIGEST]...", nargs=-1)
 @click.option(
     "--digests",
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Also find the whole digests in this file, one a line; # begins a comment.",
+    help="Also find the whole digests in this file (-: standard input), one a line; # begins a"
+    " comment.",
 )
 @click.option("--current", is_flag=True, help="Show only tags that lead to a digest now.")
 @click.option("--summary", is_flag=True, help="Count the tags and repositories of each digest.")
@@ -61,24 +65,30 @@ def find(
         raise click.UsageError("--current and --summary exclude each other")
     wanted = (*digests, *(read_digests(file) if file else ()))
     if not wanted:
-        raise click.UsageError("Missing argument 'DIGEST...' or option '--digests'")
+        raise click.UsageError("give at least one DIGEST, or --digests FILE")
     with open_audit(settings) as audit:
-        rows = list(audit.find(*wanted, current=current))
+        found = list(audit.find(*wanted))
         if summary:
-            answer(settings, output, FindSummaryRow, list(summarize(rows)), summary_blocks)
+            answer(settings, output, FindSummaryRow, list(summarize(found)), summary_blocks)
         else:
-            answer(settings, output, FindRow, rows, find_blocks)
-    return FAILED if exit_code and any(map(leads_there_now, rows)) else 0
+            rows = [row for row in found if not (current and row["valid_to"])]
+            answer(settings, output, FindRow, rows, partial(find_blocks, found=found))
+    return FAILED if exit_code and any(map(leads_there_now, found)) else 0
 
 
 def read_digests(path: Path) -> list[str]:
     """Return the digests of a file: one a line, in which ``#`` begins a comment.
 
+    Args:
+        path: The file. ``-`` means standard input.
+
     Raises:
         UnclearQuestion: If the file cannot be read, or if a line is not a whole digest.
     """
+    source = _STANDARD_INPUT if str(path) == "-" else path
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # utf-8-sig, because editors on Windows begin a file with a byte order mark.
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UnclearQuestion(f"the list of digests {path} cannot be read: {reason}") from error
@@ -96,16 +106,22 @@ def read_digests(path: Path) -> list[str]:
     return found
 
 
-def find_blocks(rows: Sequence[Row], view: View) -> Iterator[Block]:
-    """Yield the tags that lead, or led, to some digests, and their totals."""
+def find_blocks(rows: Sequence[Row], view: View, found: Sequence[Row]) -> Iterator[Block]:
+    """Yield the tags that lead, or led, to some digests, and their totals.
+
+    Args:
+        rows: The rows to show.
+        view: How to show them.
+        found: All rows of the digests, for the totals.
+    """
     del view
     yield Table(FIND_COLUMNS, rows)
-    queries = {row["query"] for row in rows}
-    ever = {(row["repository"], row["tag"]) for row in rows if row["tag"] is not None}
-    now = {(row["repository"], row["tag"]) for row in rows if leads_there_now(row)}
-    where = count_text(len(queries), "digest") if queries else "the digests"
+    queries = {row["query"] for row in found}
+    ever = {(row["repository"], row["tag"]) for row in found if row["tag"] is not None}
+    now = {(row["repository"], row["tag"]) for row in found if leads_there_now(row)}
+    where = count_text(len(queries), "digest")
     sentence = f"{count_text(len(now), 'tag')} now, {len(ever):,} ever, for {where}"
-    unknown = sum(row["role"] == "unknown" for row in rows)
+    unknown = sum(row["role"] == "unknown" for row in found)
     yield Line(sentence + _unknown_text(unknown), "faint")
 
 

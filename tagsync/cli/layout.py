@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 _EMOJI: Final = "\ufe0f"
@@ -54,6 +55,7 @@ def truncate_cells(text: str, width: int, mark: str) -> str:
     return next(_cut(text, width - cells(mark)), "").rstrip() + mark
 
 
+@lru_cache(maxsize=4096)
 def _width(character: str) -> int:
     from rich.cells import get_character_cell_size  # noqa: PLC0415  12 ms that ASCII does not need
 

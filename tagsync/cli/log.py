@@ -1,7 +1,6 @@
 """The command ``log``, which shows the recorded changes."""
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -10,6 +9,7 @@ from typing import Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
@@ -28,6 +28,7 @@ from tagsync.cli.options import (
 )
 from tagsync.cli.output import write_data
 from tagsync.cli.setup import load_config, open_audit
+from tagsync.cli.streams import wait_while_read
 from tagsync.cli.suggestions import complete_tag
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
 from tagsync.clock import utc_now
@@ -92,6 +93,8 @@ def log(
     Example:
       tagsync log 'swr/team-a/*:v1.*' --since 7d --moved
     """
+    if moved and kinds and "updated" not in kinds:
+        raise click.UsageError("--moved and --kind exclude each other: a move has the kind updated")
     start, end = parse_span(since, until, utc_now())
     with_baseline = (follow or output.format != "table") if baseline is None else baseline
     wanted = ChangeFilter(start, end, kinds, tag, moved, with_baseline, after)
@@ -180,7 +183,8 @@ CHANGE_COLUMNS: Final = (
 def _check_follow(
     output: OutputOptions, *, until: str | None, newest: int | None, reverse: bool
 ) -> None:
-    if output.format not in {"table", "jsonl"}:
+    source = click.get_current_context().get_parameter_source("output_format")
+    if output.format != "jsonl" and source is not ParameterSource.DEFAULT:
         raise click.UsageError(f"--follow prints JSON lines: leave out --format {output.format}")
     excluded = {"--until": until is not None, "-n": newest is not None, "--reverse": reverse}
     for option, given in excluded.items():
@@ -191,7 +195,7 @@ def _check_follow(
 def _print_following(database: Path, patterns: Sequence[str], wanted: ChangeFilter) -> None:
     """Print the changes as they are recorded, until the command is interrupted."""
     try:
-        for row in follow(database, patterns, wanted, time.sleep):
+        for row in follow(database, patterns, wanted, wait_while_read):
             write_data(as_rows([row], LogRow), LogRow, "jsonl", sys.stdout)
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any, Final, NamedTuple, TypeVar
 
 import click
+from click.core import augment_usage_errors
 
 from tagsync.cli.suggestions import complete_pattern
 
@@ -30,7 +31,9 @@ class StrictCommand(click.Command):
             click.UsageError: If an option is given twice, or the arguments are wrong.
         """
         if not ctx.resilient_parsing:
-            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            # click itself would name the group's help, not that of the command.
+            with augment_usage_errors(ctx):
+                _, _, order = self.make_parser(ctx).parse_args(list(args))
             for parameter, times in Counter(order).items():
                 if times > 1 and _is_single(parameter):
                     name = " or ".join([*parameter.opts, *parameter.secondary_opts])

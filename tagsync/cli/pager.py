@@ -1,5 +1,6 @@
 """Show long results in a pager, such as ``less``."""
 
+import codecs
 import os
 import shlex
 import signal
@@ -62,9 +63,16 @@ def _start(environment: Mapping[str, str]) -> Popen[bytes] | None:
         return None
     sys.stdout.flush()
     try:
-        return Popen(command, stdin=PIPE, env={"LESS": _LESS, **environment})  # noqa: S603  the user's choice
+        return Popen(command, stdin=PIPE, env={**_defaults(), **environment})  # noqa: S603  the user's choice
     except OSError:
         return None
+
+
+def _defaults() -> dict[str, str]:
+    """Return the variables of the pager that the user may override."""
+    # With LC_ALL=C, Python still writes UTF-8, and less would show each byte of it in hexadecimal.
+    is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    return {"LESS": _LESS, **({"LESSCHARSET": "utf-8"} if is_utf8 else {})}
 
 
 def _wait(process: Popen[bytes]) -> None:

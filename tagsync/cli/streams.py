@@ -1,6 +1,8 @@
 """Standard output and standard error, with errors that name the failed stream."""
 
+import errno
 import os
+import select
 import sys
 from collections.abc import Iterable
 from io import BufferedWriter, FileIO, RawIOBase, TextIOWrapper
@@ -69,6 +71,20 @@ def _named(stream: TextIOWrapper, title: str) -> TextIOWrapper:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def wait_while_read(seconds: float) -> None:
+    """Wait, but not longer than standard output has a reader.
+
+    Without a write, a process does not notice that the other end of its pipe was closed.
+
+    Raises:
+        BrokenPipeError: If the reader of standard output is gone.
+    """
+    poller = select.poll()
+    poller.register(sys.stdout, 0)  # without any event, only a closed pipe ends the wait
+    if poller.poll(seconds * 1000):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), _STREAMS["stdout"])
 
 
 def discard_unwritten(streams: Iterable[TextIO]) -> bool:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from tagsync import log
 from tagsync.audit.rows import as_rows
-from tagsync.audit.selection import matching, selected
+from tagsync.audit.selection import matching, selected, without_tags
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.expected_changes import ExpectedChanges
@@ -83,6 +83,7 @@ def sync(
       tagsync sync 'swr/team-a/*' --dry-run
     """
     began = monotonic()
+    without_tags(patterns)
     _configure_log(settings, dry_run=dry_run)
     config = load_config(settings)
     options = Options(accept_deletions, dry_run)

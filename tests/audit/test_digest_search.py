@@ -268,6 +268,7 @@ def test_found_tag_has_its_interval(run_query: RunQuery) -> None:
         ("latest", "invalid digest"),
         ("", "invalid digest"),
         ("sha256:" + "0" * 200, "invalid digest"),
+        (f"{ONE}0", "64 at most for sha256"),
         ("1' OR 1=1", "invalid digest"),
     ],
 )

@@ -88,7 +88,7 @@ DOCUMENTS: Final[dict[str, Document]] = {
     "tags": tag_blocks,
     "tags --at": lambda rows, view: moment_blocks(rows, view, timestamp(NOW)),
     "diff": lambda rows, view: diff_blocks(rows, view, timestamp(NOW), None),
-    "find": find_blocks,
+    "find": lambda rows, view: find_blocks(rows, view, rows),
     "status": lambda rows, _: status_blocks(rows, show_all=True),
     "coverage": lambda rows, view: coverage_blocks(rows, rows, view),
 }

@@ -32,6 +32,7 @@ from tagsync.polling.jobs import Job
 from tests.support.clock import FakeClock
 from tests.support.commands import (
     Finished,
+    command,
     configure,
     contents,
     environment,
@@ -187,6 +188,15 @@ def test_heads_are_those_that_the_pass_logged(recorded: Path, tmp_path: Path) ->
 
 
 @pytest.mark.processes
+@pytest.mark.processes
+def test_heads_fit_a_terminal(recorded: Path) -> None:
+    """On 80 columns, the hash of each chain is below its name."""
+    _, _, *lines = tagsync("head", cwd=recorded, COLUMNS="80").stdout.splitlines()
+    hashes = [row["hash"] for row in rows_of(tagsync("head", "--format", "json", cwd=recorded))]
+    assert [line.split()[0] for line in lines[::2]] == ["changes", "observations"]
+    assert [line.strip() for line in lines[1::2]] == hashes
+
+
 def test_dry_run_logs_no_head(tmp_path: Path) -> None:
     """A dry run records nothing, so it logs no head."""
     with Emulator() as swr:
@@ -227,14 +237,18 @@ def test_verification_fault_exits_with_1(recorded: Path, tmp_path: Path) -> None
         (["log", "--follow", "--format", "csv"], "leave out --format csv"),
         (["log", "--follow", "-n", "5"], "--follow and -n exclude each other"),
         (["log", "--follow", "--until", "1s"], "--follow and --until exclude each other"),
+        (["log", "--follow", "--format", "table"], "--follow prints JSON lines: leave out"),
+        (["log", "--moved", "--kind", "added"], "--moved and --kind exclude each other"),
+        (["sync", "swr/team/api:v1"], "this command is about whole repositories"),
         (["log", "--tag", "a", "--tag", "b"], "--tag can be given only once"),
-        (["find"], "Missing argument 'DIGEST...' or option '--digests'"),
+        (["find"], "give at least one DIGEST, or --digests FILE"),
         (["find", "--digests", "nope"], "the list of digests nope cannot be read: No such file"),
         (["find", "abcdef", "--summary", "--current"], "--current and --summary exclude each"),
         (["coverage", "--summary", "--holes"], "--summary and --holes exclude each other"),
         (["coverage", "--longer-than", "5x"], "invalid duration '5x'"),
         (["diff", "*", "--from", "2999-01-01"], "is in the future, and the record ends now"),
         (["tags", "--at", ""], "invalid time ''"),
+        (["tags", "--at"], "requires an argument: see tagsync tags --help"),
         (["log", "--since", ""], "invalid time ''"),
         (["coverage", "--until", ""], "invalid time ''"),
         (["diff", "*", "--from", ""], "invalid time ''"),
@@ -286,6 +300,32 @@ def test_find_reads_a_list_of_digests(
         answer(asked, recorded)
 
 
+def test_totals_of_find_do_not_depend_on_the_rows_shown(recorded: Path) -> None:
+    """With --current, the totals still say that a tag once led to the digest."""
+    ((gone,),) = query(
+        recorded / "tagsync.db", "SELECT old_digest FROM changes WHERE kind = 'deleted'"
+    )
+    (total,) = answer(["find", gone, "--current"], recorded).splitlines()
+    assert total == "0 tags now, 1 ever, for 1 digest"
+
+
+@pytest.mark.processes
+def test_find_reads_a_list_as_other_programs_write_it(
+    recorded: Path, words: dict[str, str]
+) -> None:
+    """A list may come from standard input, with a byte order mark and ends of lines of Windows."""
+    finished = subprocess.run(
+        command("find", "--digests", "-", "--format", "json"),
+        cwd=recorded,
+        input=f"\ufeff{words['digest']}\r\n\r\n{words['digest'][7:]}\r\n".encode(),
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+        check=True,
+    )
+    assert {row["query"] for row in json.loads(finished.stdout)} == {words["digest"]}
+
+
 def test_table_of_the_log_sums_up_the_baseline(recorded: Path) -> None:
     """Only the table leaves the baseline out, and says so; an option decides for all."""
     table = answer(["log"], recorded)
@@ -334,6 +374,21 @@ def test_follow_ends_with_an_interrupt(recorded: Path) -> None:
         process.communicate()
     assert [line["id"] for line in lines] == [4, 5]
     assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.processes
+def test_follow_ends_when_its_reader_does(recorded: Path) -> None:
+    """If the other end of the pipe is closed, ``--follow`` ends without waiting for a change."""
+    with start("log", "--follow", "--after", "4", cwd=recorded) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.wait(timeout=20) == 1
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 @pytest.mark.processes

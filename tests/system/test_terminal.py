@@ -176,3 +176,21 @@ def test_pager_that_ends_early_is_no_error(pager: str, folder: Path) -> None:
 def test_without_a_pager_the_result_is_printed(pager: str, folder: Path) -> None:
     """If the pager is empty or cannot be started, the result goes to the terminal."""
     assert on_terminal(["log"], folder, 80, PAGER=pager, TAGSYNC_PAGER=pager)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"LC_ALL": "C"}, "FRX utf-8"),
+        ({"PYTHONIOENCODING": "latin-1"}, "FRX"),
+        ({"LESS": "R", "LESSCHARSET": "dos"}, "R dos"),
+    ],
+    ids=["C", "latin-1", "user"],
+)
+def test_less_reads_what_tagsync_writes(
+    variables: dict[str, str], expected: str, folder: Path
+) -> None:
+    """The pager gets the encoding of the result, unless the user has chosen another one."""
+    pager = "sh -c 'cat > /dev/null; echo \"$LESS $LESSCHARSET\"'"
+    lines = on_terminal(["status"], folder, 80, PAGER=pager, **variables)
+    assert [line.rstrip() for line in lines[:1]] == [expected]

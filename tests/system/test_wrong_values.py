@@ -115,7 +115,7 @@ def documents(audit: Audit, view: View) -> dict[str, Callable[[], Iterable[Block
         "diff": lambda: diff_blocks(rows("diff"), view, moment, None),
         "log": lambda: log_blocks(rows("log"), view, (0, 0)),
         "coverage": lambda: coverage_blocks(rows("coverage"), rows("coverage"), view),
-        "find": lambda: find_blocks(rows("find"), view),
+        "find": lambda: find_blocks(rows("find"), view, rows("find")),
     }
 
 
