@@ -77,7 +77,7 @@ NOBODY = 65534
 
 # The unprivileged user may not read the sources, so import everything before dropping rights.
 AS_NOBODY = f"""
-import encodings.utf_8_sig, importlib, os, sys, sqlite_utils
+import encodings.idna, encodings.utf_8_sig, importlib, os, sys, sqlite_utils
 for name in ("coverage", "find", "head", "status", "tags", "verify"):
     importlib.import_module(f"tagsync.cli.{{name}}")
 if os.geteuid() == 0:
