@@ -198,13 +198,16 @@ class _Level(NamedTuple):
     Attributes:
         content: UTF-8 in lower case, without the characters that may separate a secret's parts.
         words: The same with these characters.
-        content_spans, word_spans: The begin and end of each byte in the original text.
+        digits: The content without what may separate bytes in hexadecimal.
+        content_spans, word_spans, digit_spans: The begin and end of each byte in the original text.
     """
 
     content: bytes
     words: bytes
+    digits: bytes
     content_spans: list[tuple[int, int]]
     word_spans: list[tuple[int, int]]
+    digit_spans: list[tuple[int, int]]
 
     def find(self, secret: Secret) -> Iterator[tuple[int, int]]:
         """Yield where the original text contains the secret."""
@@ -214,31 +217,19 @@ class _Level(NamedTuple):
                 rb"(?<![\w\x80-\xff])" + word + rb"(?![\w\x80-\xff])", self.words
             ):
                 yield self.word_spans[match.start()][0], self.word_spans[match.end() - 1][1]
-        for needle in secret.needles:
-            at = self.content.find(needle)
-            while at >= 0:
-                last = at + len(needle) - 1
-                yield self.content_spans[at][0], self.content_spans[last][1]
-                at = self.content.find(needle, at + 1)
-        yield from self._find_hex(secret.hex_needles)
+        yield from _find(self.content, self.content_spans, secret.needles)
+        yield from _find(self.digits, self.digit_spans, secret.hex_needles)
 
-    def _find_hex(self, needles: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-        """Yield where the original text contains bytes in hexadecimal, whatever is between them."""
-        if not needles:
-            return
-        digits, spans = bytearray(), []
-        done = 0
-        for match in _BETWEEN_HEX.finditer(self.content):
-            digits += self.content[done : match.start()]
-            spans += self.content_spans[done : match.start()]
-            done = match.end()
-        digits += self.content[done:]
-        spans += self.content_spans[done:]
-        for needle in needles:
-            at = digits.find(needle)
-            while at >= 0:
-                yield spans[at][0], spans[at + len(needle) - 1][1]
-                at = digits.find(needle, at + 1)
+
+def _find(
+    content: bytes, spans: list[tuple[int, int]], needles: Iterable[bytes]
+) -> Iterator[tuple[int, int]]:
+    """Yield where the original text of some bytes contains one of the needles."""
+    for needle in needles:
+        at = content.find(needle)
+        while at >= 0:
+            yield spans[at][0], spans[at + len(needle) - 1][1]
+            at = content.find(needle, at + 1)
 
 
 def _decoded(text: str) -> Iterator[_Level]:
@@ -264,7 +255,22 @@ def _level(text: str, spans: list[tuple[int, int]]) -> _Level:
         if not _IGNORED.match(character):
             content += raw
             content_spans += [span] * len(raw)
-    return _Level(bytes(content.lower()), bytes(words.lower()), content_spans, word_spans)
+    lower = bytes(content.lower())
+    digits, digit_spans = _without_separators(lower, content_spans)
+    return _Level(lower, bytes(words.lower()), digits, content_spans, word_spans, digit_spans)
+
+
+def _without_separators(
+    content: bytes, spans: list[tuple[int, int]]
+) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return bytes and their spans without what may separate bytes in hexadecimal."""
+    kept, kept_spans = bytearray(), []
+    done = 0
+    for match in _BETWEEN_HEX.finditer(content):
+        kept += content[done : match.start()]
+        kept_spans += spans[done : match.start()]
+        done = match.end()
+    return bytes(kept + content[done:]), kept_spans + spans[done:]
 
 
 def _decode_once(text: str, spans: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:

@@ -159,6 +159,6 @@ def test_redaction_is_fast() -> None:
     """A hostile text does not occupy a thread for long."""
     secrets = [Secret(f"made-up-token-{number:020}") for number in range(300)]
     began = perf_counter()
-    for text in ("%25" * 10**6, "\\u0041" * 10**6, "&" * 10**7, "made-up-token-" * 10**6):
+    for text in ("%25" * 10**5, "\\u0041" * 10**5, "&" * 10**6, "made-up-token-" * 10**5):
         redact(text, secrets)
-    assert perf_counter() - began < 20
+    assert perf_counter() - began < 5

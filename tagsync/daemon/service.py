@@ -529,7 +529,7 @@ class Daemon:
         these end in the first seconds of a UTC day.
         """
         self._end_past_observations()
-        self._log_if_new(self._read_heads())
+        self._log(self._read_new_heads())
 
     def _end_past_observations(self) -> None:
         if not self._has_database():
@@ -543,30 +543,36 @@ class Daemon:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
 
-    def _read_heads(self) -> Heads | None:
-        """Return the heads. None if they cannot be read, or if the database is another one now."""
+    def _read_new_heads(self) -> Heads | None:
+        """Return the heads once they are safe from a power cut. None if no head is new.
+
+        None also if they cannot be read, or if the database is another one now. Without a new head
+        nothing is flushed to the disk.
+        """
         if not self._has_database():
             return None
         try:
+            if self._is_logged(self._store.heads()):
+                return None
             return self._store.durable_heads()
         except StoreError as error:
             if not self._stopping:
                 log.error("daemon.failed", error=str(error))
             return None
 
-    def _log_if_new(self, heads: Heads | None) -> None:
-        if heads is None:
-            return
-        newest = (heads.changes.change_id, heads.observations.ended)
-        if newest != self._last_heads:
-            self._last_heads = newest
+    def _is_logged(self, heads: Heads) -> bool:
+        return self._last_heads == (heads.changes.change_id, heads.observations.ended)
+
+    def _log(self, heads: Heads | None) -> None:
+        if heads is not None:
+            self._last_heads = (heads.changes.change_id, heads.observations.ended)
             log.info("history.extended", **heads.log_fields())
 
     def _close_store(self) -> None:
-        heads = self._read_heads()
+        heads = self._read_new_heads()
         # Log last, because a log that takes no more lines must not keep the database open.
         self._store.close()
-        self._log_if_new(heads)
+        self._log(heads)
 
 
 class _FinishedPoll(NamedTuple):

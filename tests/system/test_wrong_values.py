@@ -119,6 +119,7 @@ def documents(audit: Audit, view: View) -> dict[str, Callable[[], Iterable[Block
     }
 
 
+@pytest.mark.processes  # no processes, but as long: a thousand databases, with all queries of each
 @pytest.mark.parametrize(("table", "column"), list(columns()))
 def test_wrong_values_are_errors_of_the_database(
     table: str, column: str, original: Path, tmp_path: Path
