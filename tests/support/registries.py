@@ -1,7 +1,8 @@
 """Registries in memory: a scripted one, and an emulator polled into a store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from typing import Final
 
 from tagsync.clock import timestamp
@@ -72,6 +73,23 @@ class Scripted:
                 pages=pages,
             )
         )
+
+
+def poll_any_names(
+    store: Store, clock: FakeClock, repository: Repository, tags: Mapping[str, str]
+) -> None:
+    """Poll a registry whose client leaves out no name, however hostile.
+
+    Args:
+        store: The database.
+        clock: The time of the poll.
+        repository: The repository.
+        tags: For each name of a tag, a text that stands for its image.
+    """
+    registry = Scripted(clock)
+    digests = {name: sha256(text.encode()).hexdigest() for name, text in tags.items()}
+    registry.then(*(Tag(name, f"sha256:{digest}") for name, digest in digests.items()))
+    poll(Job(repository, registry, INTERVAL), store, clock=clock)
 
 
 class World:

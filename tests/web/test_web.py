@@ -38,11 +38,12 @@ from tagsync.clock import utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, UnusableDatabase
+from tagsync.models import Repository
 from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
 from tests.support.clock import FakeClock
 from tests.support.documents import section
-from tests.support.registries import World
+from tests.support.registries import World, poll_any_names
 
 pytestmark = pytest.mark.processes
 
@@ -184,19 +185,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory, hostile: Sequence[str]) -> 
     clock = FakeClock()
     clock.now = utc_now() - timedelta(hours=10)
     with Emulator(clock=clock) as emulator, Store.open(path / "tagsync.db") as store:
-        world = World(emulator, store, clock)
+        world, repository = World(emulator, store, clock), Repository("swr", HOSTILE)
         for tag in ("latest", "v1.0.0"):
             emulator.push(API, tag, "first")
-        for tag in hostile:
-            emulator.push(HOSTILE, tag, "first")
-        world.poll(API, HOSTILE)
+        world.poll(API)
+        poll_any_names(store, clock, repository, dict.fromkeys(hostile, "first"))
         emulator.push(API, "latest", "second")
-        for tag in hostile:
-            emulator.push(HOSTILE, tag, f"second {tag}")
-        world.poll(API, HOSTILE)
+        world.poll(API)
+        poll_any_names(store, clock, repository, {tag: f"second {tag}" for tag in hostile})
         emulator.delete(API, "v1.0.0")
-        emulator.delete(HOSTILE, hostile[0])
-        world.poll(API, HOSTILE, after=timedelta(hours=3))
+        world.poll(API, after=timedelta(hours=3))
+        poll_any_names(store, clock, repository, {tag: f"second {tag}" for tag in hostile[1:]})
         emulator.answer_next(403, {"errors": [{"errorMessage": hostile[0]}]})
         world.poll(HOSTILE)
         world.poll(API, after=utc_now() - clock.now)
