@@ -1,7 +1,6 @@
 """Run the commands of the pictures on a terminal, at a fixed time."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from tagsync.emulator import Emulator
 from tests.screens.picture import to_svg
 from tests.screens.scene import CHECKOUT, END, Scene
 from tests.support.clock import FakeClock
-from tests.support.commands import environment, read_terminal
+from tests.support.commands import environment, run_program_on_terminal
 from tests.support.paths import ROOT
 
 FOLDER: Final = ROOT / "docs" / "screens"
@@ -78,21 +77,8 @@ def run_at(moment: datetime, command: str, folder: Path, library: Path) -> str:
 
     The duration of a pass is different in each run, and is shown as 0.2 s.
     """
-    terminal, end = pty.openpty()
     variables = {"LD_PRELOAD": str(library), "START": str(int(moment.timestamp()))}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    try:
-        process = subprocess.Popen(
-            ["sh", "-c", command],
-            cwd=folder,
-            env={**environment(), **_TERMINAL, **variables, "PATH": path},
-            stdin=end,
-            stdout=end,
-            stderr=end,
-        )
-        os.close(end)
-        written = read_terminal(terminal)
-        process.wait(30)
-    finally:
-        os.close(terminal)
-    return re.sub(r"\bin \d+\.\d s:", "in 0.2 s:", written.replace("\r\n", "\n").rstrip())
+    env = {**environment(), **_TERMINAL, **variables, "PATH": path}
+    _, written = run_program_on_terminal(["sh", "-c", command], folder, env)
+    return re.sub(r"\bin \d+\.\d s:", "in 0.2 s:", written.rstrip())

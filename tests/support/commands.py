@@ -6,7 +6,7 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,17 @@ def run_on_terminal(
     *arguments: object, cwd: Path, columns: int = 80, **variables: str
 ) -> tuple[int, str]:
     """Run tagsync on a terminal of its own; return its exit status and all that it wrote."""
-    terminal, end = pty.openpty()
     variables = {"TERM": "xterm-256color", "COLUMNS": str(columns), **variables}
+    return run_program_on_terminal(command(*arguments), cwd, environment(**variables))
+
+
+def run_program_on_terminal(
+    arguments: Sequence[str], cwd: Path, env: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run a program on a terminal of its own; return its exit status and all that it wrote."""
+    terminal, end = pty.openpty()
     try:
-        process = subprocess.Popen(
-            command(*arguments),
-            cwd=cwd,
-            env=environment(**variables),
-            stdin=end,
-            stdout=end,
-            stderr=end,
-        )
+        process = subprocess.Popen(arguments, cwd=cwd, env=env, stdin=end, stdout=end, stderr=end)
         os.close(end)
         written = read_terminal(terminal)
         return process.wait(30), written.replace("\r\n", "\n")

@@ -2,9 +2,6 @@
 
 import csv
 import io
-import os
-import pty
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +10,9 @@ import pytest
 from tagsync.emulator import Emulator
 from tests.support.commands import (
     Finished,
-    command,
     configure,
-    environment,
     events_of,
-    read_terminal,
+    run_on_terminal,
     tagsync,
 )
 
@@ -60,21 +55,7 @@ def test_discovered_name_does_not_control_a_terminal(
 ) -> None:
     """On a terminal, output, log and progress contain no escape of the name."""
     folder, _, _ = polled
-    end, other_end = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            command(*words.split()),
-            cwd=folder,
-            env=environment(TERM="xterm-256color", COLUMNS="200"),
-            stdin=other_end,
-            stdout=other_end,
-            stderr=other_end,
-        )
-        os.close(other_end)
-        shown = read_terminal(end)
-        process.wait(30)
-    finally:
-        os.close(end)
+    _, shown = run_on_terminal(*words.split(), cwd=folder, columns=200)
     assert "team/" in shown
     for part in ("\x1b[2J", "\x1b]0;", "\x07", "\u202e", "\x9b"):
         assert part not in shown
