@@ -17,7 +17,10 @@ The same values give the same bytes. All texts may come from a registry: they ar
 and control characters are made visible.
 """
 
+from tagsync.drawing.bars import draw_bars
+from tagsync.drawing.coverage import draw_heat_map, draw_strips
 from tagsync.drawing.lanes import draw_lanes
+from tagsync.drawing.layers import draw_layers
 from tagsync.drawing.stylesheet import stylesheet
 
 __all__ = [

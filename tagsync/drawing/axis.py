@@ -29,7 +29,7 @@ _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
-_MONTH: Final = 30.4 * _DAY
+_MONTH: Final = 30.6 * _DAY
 
 _SECONDS: Final = (
     *(_MINUTE * count for count in (1, 2, 5, 10, 15, 30)),

@@ -26,7 +26,7 @@ def visible(text: str) -> str:
     return escape_control_characters(text).translate(_FORBIDDEN)
 
 
-def node(parent: Node | None, tag: str, text: str = "", **attributes: Value | None) -> Node:
+def node(parent: Node | None, tag: str, text: str = "", /, **attributes: Value | None) -> Node:
     """Create an element, and append it to its parent.
 
     Args:

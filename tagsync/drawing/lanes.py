@@ -101,7 +101,7 @@ def draw_lanes(
     _draw_labels(drawing, drawn, [(block.start, block.end) for block in blocks], span)
     for one in drawn:
         _draw_deletions(drawing, one, span)
-    marks.draw_legend(drawing, legend, prefix, y=below)
+    marks.draw_legend(drawing, legend, prefix, y=below, fills_at=_TOP + _BAR_TOP)
     return to_text(drawing)
 
 

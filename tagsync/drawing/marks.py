@@ -19,10 +19,19 @@ _LEGEND: Final = {
     "deletion": "tag deleted",
     "unwatched": "not watched yet",
     "unresolved": "digest not resolved",
+    "covered": "covered",
+    "partly": "partly covered",
 }
 """The kinds of marks with their meaning, in the order of the legend."""
 
-_COLUMN: Final = 166
+_HALVES: Final = {
+    "window": ("c4", "c2"),
+    "covered": ("covered", "covered"),
+    "partly": ("uncovered", "partly"),
+}
+"""The classes of the two halves of a sample."""
+
+_COLUMN: Final = 170
 _ROW: Final = 20
 """Pixels of a column and of a row of the legend. Two columns fit a page of 360 pixels."""
 
@@ -55,7 +64,7 @@ def draw_cross(parent: Node, x: str, y: float) -> None:
 
 
 def hatching(drawing: Node, prefix: str, *, top: float, bar: float, pitch: float) -> None:
-    """Define the fills of gaps, of times before the first listing, and of many moves.
+    """Define the fills of gaps over bars, of times before the first listing, and of many moves.
 
     Args:
         drawing: The drawing.
@@ -65,20 +74,34 @@ def hatching(drawing: Node, prefix: str, *, top: float, bar: float, pitch: float
         pitch: Pixels from one bar to the next.
     """
     definitions = node(drawing, "defs")
-    for kind in ("gap", "unwatched"):
-        pattern = _pattern(definitions, f"{prefix}-{kind}", y=top, width=_TILE, height=pitch)
-        tile = node(pattern, "svg", width=_TILE, height=bar)  # clips what it contains
-        rows = range(-_TILE, int(bar) + _TILE, _TILE)
-        if kind == "gap":
-            path = "".join(f"M-2,{row + _TILE + 2}L{_TILE + 2},{row - 2}" for row in rows)
-            node(tile, "path", d=path, class_="hatch-ground")
-            node(tile, "path", d=path, class_="hatch")
-        else:
-            for row in rows[1:-1]:
-                node(tile, "circle", cx=_TILE / 2, cy=row + _TILE / 2, r=0.8, class_="dot")
+    size = {"width": _TILE, "height": pitch}
+    gap = _pattern(definitions, f"{prefix}-gap", y=top, **size)
+    tile = node(gap, "svg", width=_TILE, height=bar)  # clips what it contains
+    node(tile, "path", d=_diagonals(bar), class_="hatch-ground")
+    node(tile, "path", d=_diagonals(bar), class_="hatch")
+    unwatched = _pattern(definitions, f"{prefix}-unwatched", y=top, **size)
+    for y in range(_TILE // 2, int(bar), _TILE):
+        node(unwatched, "circle", cx=_TILE / 2, cy=y, r=0.8, class_="dot")
     many = _pattern(definitions, f"{prefix}-many", y=0, width=4, height=4)
     node(many, "rect", width=4, height=4, class_="many-ground")
     node(many, "rect", width=1, height=4, class_="many-line")
+
+
+def block_hatching(drawing: Node, prefix: str) -> None:
+    """Define the fills of blocks without coverage, and of those before the first listing."""
+    definitions = node(drawing, "defs")
+    size = {"width": _TILE, "height": _TILE}
+    gap = _pattern(definitions, f"{prefix}-gap", y=0, **size)
+    node(gap, "rect", class_="uncovered", **size)
+    node(gap, "path", d=_diagonals(_TILE), class_="hatch-gap")
+    unwatched = _pattern(definitions, f"{prefix}-unwatched", y=0, **size)
+    node(unwatched, "circle", cx=_TILE / 2, cy=_TILE / 2, r=0.8, class_="dot")
+
+
+def _diagonals(height: float) -> str:
+    """Return the path of diagonal lines that continue from one tile to the next."""
+    rows = range(-_TILE, int(height) + _TILE, _TILE)
+    return "".join(f"M-2,{row + _TILE + 2}L{_TILE + 2},{row - 2}" for row in rows)
 
 
 def legend_kinds(kinds: Collection[str]) -> list[str]:
@@ -91,38 +114,43 @@ def legend_height(entries: int) -> float:
     return 14 + (entries + 1) // 2 * _ROW if entries else 0
 
 
-def draw_legend(drawing: Node, kinds: Sequence[str], prefix: str, *, y: float) -> None:
-    """Draw a legend in two columns, its top at ``y`` pixels."""
+def legend_place(index: int, y: float) -> tuple[float, float]:
+    """Return the left and upper end of an entry of a legend that begins at ``y`` pixels."""
+    return index % 2 * _COLUMN, y + 14 + index // 2 * _ROW
+
+
+def draw_legend(
+    drawing: Node, kinds: Sequence[str], prefix: str, *, y: float, fills_at: float
+) -> None:
+    """Draw a legend in two columns, its top at ``y`` pixels.
+
+    ``fills_at`` is where the fills of the drawing begin: the top of its first bar, in pixels.
+    """
     legend = node(drawing, "g", class_="legend")
     for index, kind in enumerate(kinds):
-        left, top = index % 2 * _COLUMN, y + 14 + index // 2 * _ROW
-        _draw_sample(legend, kind, prefix, left, top)
+        left, top = legend_place(index, y)
+        _draw_sample(legend, kind, prefix, fills_at, left, top)
         node(legend, "text", _LEGEND[kind], x=left + 24, y=top + 10)
 
 
-def _draw_sample(legend: Node, kind: str, prefix: str, left: float, top: float) -> None:
+def _draw_sample(
+    legend: Node, kind: str, prefix: str, fills_at: float, left: float, top: float
+) -> None:
+    box = {"x": left, "width": 16.0}
     if kind == "deletion":
         draw_cross(legend, str(left + 8), top + 6)
-    elif kind == "window":
-        node(legend, "rect", x=left, y=top, width=16, height=6, class_="c4")
-        node(legend, "rect", x=left, y=top + 6, width=16, height=6, class_="c2")
     elif kind == "unresolved":
         hollow = node(legend, "g", class_="unresolved")
         node(hollow, "rect", x=left + 0.5, y=top + 0.5, width=15, height=11)
+    elif kind in _HALVES:
+        upper, lower = _HALVES[kind]
+        node(legend, "rect", y=top, height=6, class_=upper, **box)
+        node(legend, "rect", y=top + 6, height=6, class_=lower, **box)
     else:
-        fill = f"url(#{prefix}-sample-{kind})" if kind != "many" else f"url(#{prefix}-many)"
-        if kind != "many":
-            _define_sample(legend, prefix, kind, top)
-        node(legend, "rect", x=left, y=top, width=16, height=12, fill=fill, class_="sample")
-
-
-def _define_sample(legend: Node, prefix: str, kind: str, top: float) -> None:
-    pattern = _pattern(legend, f"{prefix}-sample-{kind}", y=top, width=_TILE, height=_TILE)
-    if kind == "gap":
-        path = "".join(f"M-2,{row + _TILE + 2}L{_TILE + 2},{row - 2}" for row in (-8, 0, 8))
-        node(pattern, "path", d=path, class_="hatch")
-    else:
-        node(pattern, "circle", cx=_TILE / 2, cy=_TILE / 2, r=0.8, class_="dot")
+        # A nested drawing moves the beginning of the fill to the sample.
+        place = node(legend, "svg", x=left, y=top - fills_at, overflow="visible")
+        fill = f"url(#{prefix}-{kind})"
+        node(place, "rect", x=0, y=fills_at, width=16, height=12, fill=fill, class_="sample")
 
 
 def _pattern(parent: Node, name: str, *, y: float, width: float, height: float) -> Node:
