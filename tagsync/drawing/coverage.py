@@ -6,6 +6,7 @@ empty.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
@@ -26,7 +27,7 @@ _STATES: Final[dict[State, str]] = {
 }
 """The words of each state, in the order of the legend."""
 
-_MOST: Final = 400
+_MOST: Final = 200
 """Maximum number of blocks of a row. The caller chooses how long a block is."""
 
 _LEAST: Final = 0.15
@@ -59,7 +60,7 @@ def draw_strips(strips: Sequence[Strip], span: Range, *, prefix: str, title: str
         title: The name of the drawing.
 
     Raises:
-        ValueError: If a strip has more than 400 blocks.
+        ValueError: If a strip has more than 200 blocks.
     """
     return _draw(strips, span, _STRIPS, prefix=prefix, title=title)
 
@@ -137,7 +138,7 @@ def _draw_blocks(
 def _runs(blocks: Sequence[Block]) -> list[tuple[int, int]]:
     """Return where each run of equal blocks begins and ends."""
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
-    return list(zip(starts, [*starts[1:], len(blocks)], strict=True))
+    return list(pairwise([*starts, len(blocks)]))
 
 
 def _block_title(strip: Strip, span: Range, first: int, end: int) -> str:
@@ -147,7 +148,7 @@ def _block_title(strip: Strip, span: Range, first: int, end: int) -> str:
     words = _STATES[state_of(block)]
     if state_of(block) == "partly" and block.share is not None:
         # Rounded down, so that a gap never shows as 100 %.
-        words = f"{int(100 * block.share)} % covered"
+        words = f"{int(100 * block.share) or 'less than 1'} % covered"
     text = f"{strip.name}: {words}, {show_minute(start)} to {show_minute(stop)} UTC"
     return "\n".join([text, *filter(None, [block.words])])
 

@@ -23,7 +23,8 @@ _FORBIDDEN: Final = str.maketrans({"\ufffe": "\\ufffe", "\uffff": "\\uffff"})
 
 def visible(text: str) -> str:
     """Return a text with every character that XML forbids, or a browser hides, made visible."""
-    return escape_control_characters(text).translate(_FORBIDDEN)
+    escaped = escape_control_characters(text)
+    return escaped if escaped.isascii() else escaped.translate(_FORBIDDEN)
 
 
 def node(parent: Node | None, tag: str, text: str = "", /, **attributes: Value | None) -> Node:

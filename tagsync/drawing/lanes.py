@@ -5,14 +5,13 @@ colour of the old one there, and the lower half that of the new one.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
 
 from tagsync.drawing import axis, marks
 from tagsync.drawing.elements import Node, linked, node, percent, root, to_text, visible
-from tagsync.drawing.merging import Piece, clusters, is_move, pieces
+from tagsync.drawing.merging import Piece, clusters, most_pieces, pieces
 from tagsync.drawing.palette import colours
 from tagsync.drawing.room import DIGIT, PIXEL, begin, shown_from
 from tagsync.drawing.values import Deletion, Gap, Interval, Lane, Range, show_moment
@@ -63,11 +62,13 @@ def draw_lanes(
 ) -> str:
     """Return the drawing of lanes over a range.
 
-    A lane has at most 100 pieces: intervals that are too narrow are drawn as one, with their
-    number. An interval that has not ended is drawn until the last listing that showed it. Only
-    links of names are reached with the tab key, so the page needs a table with the other ones. A
-    name of more than 60 characters is shortened, and whole in its tooltip only, so it also belongs
-    into the table.
+    A lane has at most 100 pieces, and at least 30 if there are many lanes: neighbours that are too
+    narrow are drawn as one, with their number. An interval that has not ended is drawn until the
+    last listing that showed it.
+
+    Only the links of names are reached with the tab key, so the page needs a table with the other
+    ones. A name of more than 60 characters is shortened, and whole in its tooltip only, so it also
+    belongs into the table.
 
     Args:
         lanes: In the order in which to draw them.
@@ -76,7 +77,8 @@ def draw_lanes(
         prefix: Begins each id in the drawing. Different for each drawing of a page.
         title: The name of the drawing.
     """
-    drawn = [_prepare(lane, _TOP + index * _LANE, span) for index, lane in enumerate(lanes)]
+    most = most_pieces(len(lanes))
+    drawn = [_prepare(lane, _TOP + index * _LANE, span, most) for index, lane in enumerate(lanes)]
     bottom = _TOP + max(len(drawn), 1) * _LANE
     below = bottom + (18 if len(drawn) > _SECOND_AXIS else 0)
     blocks = _gap_blocks(gaps, span)
@@ -84,7 +86,7 @@ def draw_lanes(
     drawing = root(
         prefix,
         title=title,
-        description=_describe(lanes, span, gaps),
+        description=_describe(drawn, span, gaps),
         height=below + marks.legend_height(len(legend)),
         links=any(_has_links(lane) for lane in lanes),
     )
@@ -105,9 +107,9 @@ def draw_lanes(
     return to_text(drawing)
 
 
-def _prepare(lane: Lane, top: float, span: Range) -> _Drawn:
+def _prepare(lane: Lane, top: float, span: Range, most: int) -> _Drawn:
     """Choose the pieces of a lane and their classes."""
-    found = pieces(lane.intervals, span)
+    found = pieces(lane.intervals, span, most)
     coloured = [
         piece.intervals[0].digest
         for piece in found
@@ -293,20 +295,16 @@ def _has_links(lane: Lane) -> bool:
     return any(part.href is not None for part in parts)
 
 
-def _describe(lanes: Sequence[Lane], span: Range, gaps: Sequence[Gap]) -> str:
-    moves = sum(
-        is_move(one, other) and span.overlaps(other.valid_from, other.valid_from)
-        for lane in lanes
-        for one, other in pairwise(lane.intervals)
-    )
+def _describe(drawn: Sequence[_Drawn], span: Range, gaps: Sequence[Gap]) -> str:
+    moves = sum(piece.moves for one in drawn for piece in one.pieces)
     deletions = sum(
         span.overlaps(deletion.observed_at, deletion.observed_at)
-        for lane in lanes
-        for deletion in lane.deletions
+        for one in drawn
+        for deletion in one.lane.deletions
     )
     holes = sum(gap.watched and span.overlaps(gap.start, gap.end) for gap in gaps)
     return (
-        f"{marks.count(len(lanes), 'tag')} from {show_moment(span.start)} to"
+        f"{marks.count(len(drawn), 'tag')} from {show_moment(span.start)} to"
         f" {show_moment(span.end)}: {marks.count(moves, 'move')},"
         f" {marks.count(deletions, 'deletion')}, {marks.count(holes, 'gap')} in coverage."
     )

@@ -23,6 +23,10 @@ _NOTE: Final = 40
 """Maximum number of characters of a note."""
 
 
+_NEXT_UNIT: Final = 999.5
+"""The least number that three digits would show as 1,000."""
+
+
 def draw_layers(layers: Sequence[Layer], *, prefix: str, title: str) -> str:
     """Return the drawing of an image's layers, the lowest first.
 
@@ -58,11 +62,11 @@ def show_size(size: int | None) -> str:
     if size is None:
         return "size not stated"
     value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:  # noqa: PLR2004  the next unit begins where this one rounds to 1,000
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < _NEXT_UNIT:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:,.4g} TB"
+    return f"{value * 1000:,.0f} TB"
 
 
 def _draw_layer(drawing: Node, layer: Layer, index: int, largest: int) -> None:

@@ -1,7 +1,7 @@
 """Merge what is too thin to draw, so that the size of a drawing is bounded."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, starmap
 from typing import Final
 
 import msgspec
@@ -11,6 +11,12 @@ from tagsync.drawing.values import Interval, Range
 
 MOST: Final = 100
 """Maximum number of pieces of a lane, of marks of deletions in it, and of gaps in coverage."""
+
+_LEAST: Final = 30
+"""Number of pieces that each lane may have, however many lanes there are."""
+
+_IN_ALL: Final = 1600
+"""Number of pieces of a drawing, so that a page of 40 lanes is made in a tenth of a second."""
 
 _LONGEST: Final = 10.0
 """Maximum width of a piece that stands for several intervals, in percent."""
@@ -32,33 +38,36 @@ class Piece(msgspec.Struct, frozen=True):
     moves: int
 
 
-def pieces(intervals: Sequence[Interval], span: Range) -> list[Piece]:
-    """Return the at most `MOST` pieces of a lane that are in the range, in time order.
+def most_pieces(lanes: int) -> int:
+    """Return how many pieces each lane of a drawing may have."""
+    return min(max(_IN_ALL // max(lanes, 1), _LEAST), MOST)
+
+
+def pieces(intervals: Sequence[Interval], span: Range, most: int = MOST) -> list[Piece]:
+    """Return the at most ``most`` pieces of a lane that are in the range, in time order.
 
     Neighbours that are narrower than a pixel of a page of 1,280 pixels are merged. If the pieces
     are still too many, wider ones are merged, too.
     """
-    begun = [False, *(is_move(one, other) for one, other in pairwise(intervals))]
+    begun = chain([False], starmap(is_move, pairwise(intervals)))
     found = [
-        Piece(
-            span.position(interval.valid_from),
-            span.position(interval.possible_to),
-            (interval,),
-            int(moved and span.overlaps(interval.valid_from, interval.valid_from)),
-        )
+        Piece(start, end, (interval,), int(moved and span.start <= interval.valid_from <= span.end))
         for interval, moved in zip(intervals, begun, strict=False)
-        if span.overlaps(interval.not_before or interval.valid_from, interval.possible_to)
+        if (interval.not_before or interval.valid_from) <= span.end
+        and (possible_to := interval.possible_to) >= span.start
+        for start, end in [(span.position(interval.valid_from), span.position(possible_to))]
     ]
     least = PIXEL
-    while len(merged := _merged(found, least)) > MOST:
+    while len(merged := _merged(found, least)) > most:
         least *= 2
     return merged
 
 
 def is_move(one: Interval, other: Interval) -> bool:
     """Return whether a move led from an interval to the one after it."""
-    together = one.valid_to == other.valid_from
-    return together and None not in {one.digest, other.digest} and one.digest != other.digest
+    if one.valid_to != other.valid_from or one.digest == other.digest:
+        return False
+    return one.digest is not None and other.digest is not None
 
 
 def clusters(spans: Sequence[tuple[float, float]], least: float) -> list[list[int]]:

@@ -33,15 +33,17 @@ class Range(msgspec.Struct, frozen=True):
 
     @property
     def length(self) -> timedelta:
-        """The length of the range, at least one second."""
-        return max(self.end - self.start, timedelta(seconds=1))
+        """The length of the range. One second if it has none."""
+        return self.end - self.start or timedelta(seconds=1)
 
     def position(self, moment: datetime) -> float:
         """Return where a moment is, in percent of the width: from 0 to 100.
 
         Moments before the range are at 0, and moments after it at 100.
         """
-        return min(max(100 * ((moment - self.start) / self.length), 0.0), 100.0)
+        if moment <= self.start:
+            return 0.0
+        return min(100 * ((moment - self.start) / self.length), 100.0)
 
     def overlaps(self, start: datetime, end: datetime) -> bool:
         """Return whether any moment from ``start`` to ``end`` is in the range."""
@@ -72,12 +74,15 @@ class Interval(msgspec.Struct, frozen=True):
     @property
     def known_to(self) -> datetime:
         """The end of the time in which the tag is known to have pointed to the digest."""
-        return max(self.still_at or self.valid_from, self.valid_from)
+        still_at = self.still_at
+        # A listing states the time of its start and of its end, so the last one may be earlier.
+        return self.valid_from if still_at is None or still_at < self.valid_from else still_at
 
     @property
     def possible_to(self) -> datetime:
         """The end of the time in which the tag may have pointed to the digest."""
-        return max(self.valid_to or self.known_to, self.known_to)
+        known_to, valid_to = self.known_to, self.valid_to
+        return known_to if valid_to is None or valid_to < known_to else valid_to
 
 
 class Deletion(msgspec.Struct, frozen=True):
