@@ -230,7 +230,7 @@ def _draw_labels(
 
 
 def _known_ends(piece: Piece, span: Range) -> tuple[float, float]:
-    """Return the ends of the part of a piece that is no window of uncertainty, in percent."""
+    """Return the ends of the part of a piece between its windows of uncertainty, in percent."""
     if len(piece.intervals) > 1:
         return piece.start, piece.end
     interval = piece.intervals[0]
@@ -258,7 +258,7 @@ def _label(piece: Piece) -> str:
 
 
 def _draw_deletions(drawing: Node, drawn: _Drawn, span: Range) -> None:
-    """Draw a cross at each deletion, except within pieces that stand for several intervals."""
+    """Draw a cross at each deletion, except within pieces of several intervals."""
     many = [(piece.start, piece.end) for piece in drawn.pieces if len(piece.intervals) > 1]
     marked = [
         (deletion, span.position(deletion.observed_at))

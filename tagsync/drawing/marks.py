@@ -18,7 +18,7 @@ _LEGEND: Final = {
     "many": "many moves",
     "deletion": "tag deleted",
     "unwatched": "not watched yet",
-    "unresolved": "digest not resolved",
+    "unresolved": "not resolved",
     "covered": "covered",
     "partly": "partly covered",
 }

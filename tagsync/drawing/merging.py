@@ -19,7 +19,7 @@ _IN_ALL: Final = 1600
 """Number of pieces of a drawing, so that a page of 40 lanes is made in a tenth of a second."""
 
 _LONGEST: Final = 10.0
-"""Maximum width of a piece that stands for several intervals, in percent."""
+"""Maximum width of a piece of several intervals, in percent."""
 
 
 class Piece(msgspec.Struct, frozen=True):

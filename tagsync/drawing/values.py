@@ -104,7 +104,7 @@ class Lane(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The name of the tag, whole. The drawing shortens it if it is too long.
-        intervals: What the tag pointed to, in time order.
+        intervals: The digests that the tag pointed to, in time order.
         deletions: In time order.
     """
 
