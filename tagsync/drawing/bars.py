@@ -5,6 +5,7 @@ from typing import Final, get_args
 
 from tagsync.drawing import axis, marks
 from tagsync.drawing.elements import Node, linked, node, percent, root, to_text
+from tagsync.drawing.tooltips import count
 from tagsync.drawing.values import Day, Kind
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -84,9 +85,9 @@ def _draw_scale(drawing: Node, highest: int) -> None:
             node(scale, "text", f"{value:,}", x=0, y=y - 4)
 
 
-def _draw_day(drawing: Node, day: Day, index: int, count: int, highest: int, prefix: str) -> None:
-    made = linked(drawing, day.href, title=_day_title(day), class_="day", stop=True)
-    width = 100 / count
+def _draw_day(drawing: Node, day: Day, index: int, days: int, highest: int, prefix: str) -> None:
+    made = linked(drawing, day.href, title=[_day_title(day)], class_="day", stop=True)
+    width = 100 / days
     left, wide = percent((index + (1 - _FILLED) / 2) * width), percent(_FILLED * width)
     # The whole column shows the tooltip, also above a low bar.
     column = {"x": percent(index * width), "width": percent(width)}
@@ -165,6 +166,6 @@ def _describe(days: Sequence[Day]) -> str:
     totals = ", ".join(f"{sum(getattr(day, kind) for day in days):,} {kind}" for kind in KINDS)
     busiest = max(days, key=lambda day: day.total)
     return (
-        f"Changes of {marks.count(len(days), 'day')} from {days[0].day} to {days[-1].day}:"
+        f"Changes of {count(len(days), 'day')} from {days[0].day} to {days[-1].day}:"
         f" {totals}. The most on a day were {busiest.total:,}, on {busiest.day}."
     )

@@ -14,6 +14,7 @@ import msgspec
 from tagsync.drawing import axis, marks
 from tagsync.drawing.elements import Node, linked, node, percent, root, to_text, visible
 from tagsync.drawing.room import shorten
+from tagsync.drawing.tooltips import count, with_words
 from tagsync.drawing.values import Block, Range, Strip, show_minute, show_moment
 
 State = Literal["covered", "partly", "gap", "unwatched"]
@@ -116,13 +117,13 @@ def _draw_blocks(
     row: Node, strip: Strip, span: Range, top: float, height: float, prefix: str
 ) -> None:
     """Draw the blocks of a strip. Neighbours that say the same are drawn as one."""
-    count = len(strip.blocks)
-    if count > _MOST:
-        raise ValueError(f"a strip of {count} blocks, instead of at most {_MOST}")
+    number = len(strip.blocks)
+    if number > _MOST:
+        raise ValueError(f"a strip of {number} blocks, instead of at most {_MOST}")
     for first, end in _runs(strip.blocks):
         block = strip.blocks[first]
         made = linked(row, None, title=_block_title(strip, span, first, end))
-        place = {"x": percent(100 * first / count), "width": percent(100 * (end - first) / count)}
+        place = {"x": percent(100 * first / number), "width": percent(100 * (end - first) / number)}
         state = state_of(block)
         if state in {"gap", "unwatched"}:
             fill = f"url(#{prefix}-{state})"
@@ -141,16 +142,16 @@ def _runs(blocks: Sequence[Block]) -> list[tuple[int, int]]:
     return list(pairwise([*starts, len(blocks)]))
 
 
-def _block_title(strip: Strip, span: Range, first: int, end: int) -> str:
-    count = len(strip.blocks)
-    start, stop = (span.start + span.length * at / count for at in (first, end))
+def _block_title(strip: Strip, span: Range, first: int, end: int) -> list[str]:
+    number = len(strip.blocks)
+    start, stop = (span.start + span.length * at / number for at in (first, end))
     block = strip.blocks[first]
     words = _STATES[state_of(block)]
     if state_of(block) == "partly" and block.share is not None:
         # Rounded down, so that a gap never shows as 100 %.
         words = f"{int(100 * block.share) or 'less than 1'} % covered"
     text = f"{strip.name}: {words}, {show_minute(start)} to {show_minute(stop)} UTC"
-    return "\n".join([text, *filter(None, [block.words])])
+    return with_words([text], block.words)
 
 
 def _describe(strips: Sequence[Strip], span: Range) -> str:
@@ -160,5 +161,5 @@ def _describe(strips: Sequence[Strip], span: Range) -> str:
     )
     return (
         f"Coverage from {show_moment(span.start)} to {show_moment(span.end)}:"
-        f" {marks.count(len(strips), 'row')}, {complete:,} of them without a gap."
+        f" {count(len(strips), 'row')}, {complete:,} of them without a gap."
     )

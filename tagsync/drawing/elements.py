@@ -1,5 +1,6 @@
 """Build SVG elements. Texts are escaped, and all numbers have the same form."""
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
@@ -33,7 +34,7 @@ def node(parent: Node | None, tag: str, text: str = "", /, **attributes: Value |
     Args:
         parent: None for the root.
         tag: Name of the element.
-        text: Its text. Line breaks are kept, and other control characters are made visible.
+        text: Its text, with control characters made visible.
         attributes: Its attributes. A trailing underscore is removed from a name, and other
             underscores are written as hyphens. An attribute that is None is left out.
     """
@@ -44,7 +45,7 @@ def node(parent: Node | None, tag: str, text: str = "", /, **attributes: Value |
     }
     made = ET.Element(tag, named) if parent is None else ET.SubElement(parent, tag, named)
     if text:
-        made.text = "\n".join(map(visible, text.split("\n")))
+        made.text = visible(text)
     return made
 
 
@@ -87,14 +88,20 @@ def root(prefix: str, *, title: str, description: str, height: float, links: boo
 
 
 def linked(
-    parent: Node, href: str | None, *, title: str, class_: str | None = None, stop: bool = False
+    parent: Node,
+    href: str | None,
+    *,
+    title: Sequence[str],
+    class_: str | None = None,
+    stop: bool = False,
 ) -> Node:
     """Create a group with a tooltip, which is a link if there is a URL.
 
     Args:
         parent: The element to append it to.
         href: A relative URL, or None.
-        title: The tooltip, which is also the name of the link.
+        title: The lines of the tooltip, which is also the name of the link. A line break within a
+            line is made visible, so that no name can add a line.
         class_: Classes of the group.
         stop: Whether the tab key reaches the link. A drawing with thousands of links would keep
             people without a mouse from what follows it.
@@ -109,7 +116,7 @@ def linked(
         if parts.scheme or parts.netloc:
             raise ValueError(f"the link {href!r} of a drawing is not relative")
         made = node(parent, "a", href=href, class_=class_, tabindex=None if stop else "-1")
-    node(made, "title", title)
+    node(made, "title").text = "\n".join(map(visible, title))
     return made
 
 

@@ -4,27 +4,31 @@ The window of uncertainty at a move belongs to both digests: the upper half of t
 colour of the old one there, and the lower half that of the new one.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
-from tagsync.drawing import axis, marks
+from tagsync.drawing import axis, marks, tooltips
 from tagsync.drawing.elements import Node, linked, node, percent, root, to_text, visible
 from tagsync.drawing.merging import Piece, clusters, most_pieces, pieces
 from tagsync.drawing.palette import colours
 from tagsync.drawing.room import DIGIT, PIXEL, begin, shown_from
+from tagsync.drawing.tooltips import count
 from tagsync.drawing.values import Deletion, Gap, Interval, Lane, Range, show_moment
 
 _TOP: Final = axis.HEIGHT + 12
 """Pixels above the first lane: the axis, and the row of the gaps in coverage."""
 
-_LANE: Final = 56
-"""Pixels of a lane: its name, its bar, and the space below."""
-
 _BAR_TOP: Final = 22
+_BELOW: Final = 10
+"""Pixels of a lane above its bar, for its name, and below it."""
+
 _BAR: Final = 24
-"""Pixels of a lane above its bar, and of the bar. `marks.hatching` needs a multiple of 8."""
+_LARGE_BAR: Final = 48
+"""Pixels of a bar. `marks.hatching` needs a multiple of 8."""
 
 _DIGITS: Final = 7
 """Characters of a digest that are written into an interval."""
@@ -40,10 +44,11 @@ _SECOND_AXIS: Final = 8
 
 
 class _Drawn(msgspec.Struct, frozen=True):
-    """A lane with its place and its pieces."""
+    """A lane with its pieces, and the top and height of its bar in pixels."""
 
     lane: Lane
     top: float
+    bar: float
     pieces: list[Piece]
     classes: list[str]
 
@@ -53,12 +58,18 @@ class _GapBlock(msgspec.Struct, frozen=True):
 
     start: float
     end: float
-    title: str
+    title: list[str]
     kind: Literal["gap", "unwatched"]
 
 
 def draw_lanes(
-    lanes: Sequence[Lane], span: Range, gaps: Sequence[Gap] = (), *, prefix: str, title: str
+    lanes: Sequence[Lane],
+    span: Range,
+    gaps: Sequence[Gap] = (),
+    *,
+    prefix: str,
+    title: str,
+    large: bool = False,
 ) -> str:
     """Return the drawing of lanes over a range.
 
@@ -76,10 +87,15 @@ def draw_lanes(
         gaps: The gaps in coverage of the repository, in time order.
         prefix: Begins each id in the drawing. Different for each drawing of a page.
         title: The name of the drawing.
+        large: Whether bars are twice as high, for the page of a single tag.
     """
-    most = most_pieces(len(lanes))
-    drawn = [_prepare(lane, _TOP + index * _LANE, span, most) for index, lane in enumerate(lanes)]
-    bottom = _TOP + max(len(drawn), 1) * _LANE
+    bar = _LARGE_BAR if large else _BAR
+    pitch = _BAR_TOP + bar + _BELOW
+    drawn = [
+        _prepare(lane, _TOP + _BAR_TOP + index * pitch, bar, span, most_pieces(len(lanes)))
+        for index, lane in enumerate(lanes)
+    ]
+    bottom = _TOP + max(len(drawn), 1) * pitch
     below = bottom + (18 if len(drawn) > _SECOND_AXIS else 0)
     blocks = _gap_blocks(gaps, span)
     legend = marks.legend_kinds(_kinds(drawn, blocks, span))
@@ -90,7 +106,7 @@ def draw_lanes(
         height=below + marks.legend_height(len(legend)),
         links=any(_has_links(lane) for lane in lanes),
     )
-    marks.hatching(drawing, prefix, top=_TOP + _BAR_TOP, bar=_BAR, pitch=_LANE)
+    marks.hatching(drawing, prefix, top=_TOP + _BAR_TOP, bar=bar, pitch=pitch)
     axis.draw_axis(drawing, span, bottom=bottom - 6)
     if below > bottom:
         repeated = node(drawing, "g", class_="axis", aria_hidden="true")
@@ -107,15 +123,11 @@ def draw_lanes(
     return to_text(drawing)
 
 
-def _prepare(lane: Lane, top: float, span: Range, most: int) -> _Drawn:
+def _prepare(lane: Lane, top: float, bar: float, span: Range, most: int) -> _Drawn:
     """Choose the pieces of a lane and their classes."""
     found = pieces(lane.intervals, span, most)
-    coloured = [
-        piece.intervals[0].digest
-        for piece in found
-        if len(piece.intervals) == 1 and piece.intervals[0].digest is not None
-    ]
-    palette = iter(colours([digest for digest in coloured if digest is not None]))
+    single = (piece.intervals[0].digest for piece in found if len(piece.intervals) == 1)
+    palette = iter(colours([digest for digest in single if digest is not None]))
     classes = []
     for piece in found:
         if len(piece.intervals) > 1:
@@ -124,34 +136,35 @@ def _prepare(lane: Lane, top: float, span: Range, most: int) -> _Drawn:
             classes.append("unresolved")
         else:
             classes.append(f"c{next(palette)}")
-    return _Drawn(lane, top, found, classes)
+    return _Drawn(lane, top, bar, found, classes)
 
 
 def _draw_lane(drawing: Node, drawn: _Drawn, span: Range, prefix: str) -> None:
     group = node(drawing, "g", class_="lane")
-    marks.draw_name(group, drawn.lane.name, drawn.lane.href, y=drawn.top + 15)
-    middle = drawn.top + _BAR_TOP + _BAR / 2
+    marks.draw_name(group, drawn.lane.name, drawn.lane.href, y=drawn.top - 7)
+    middle = drawn.top + drawn.bar / 2
     node(group, "line", class_="track", x1=0, x2="100%", y1=middle, y2=middle)
     for piece, class_ in zip(drawn.pieces, drawn.classes, strict=True):
-        top = drawn.top + _BAR_TOP
         if len(piece.intervals) > 1:
-            _draw_many(group, piece, drawn.lane, top, prefix)
+            _draw_many(group, drawn, piece, prefix)
         else:
-            _draw_interval(group, piece.intervals[0], drawn.lane, top, class_, span)
+            _draw_interval(group, drawn, piece.intervals[0], class_, span)
 
 
 def _draw_interval(
-    group: Node, interval: Interval, lane: Lane, top: float, class_: str, span: Range
+    group: Node, drawn: _Drawn, interval: Interval, class_: str, span: Range
 ) -> None:
-    made = linked(group, interval.href, title=_interval_title(lane, interval), class_=class_)
+    title = tooltips.of_interval(drawn.lane.name, interval)
+    made = linked(group, interval.href, title=title, class_=class_)
     start, end = span.position(interval.valid_from), span.position(interval.known_to)
     before, after = _windows(interval, span)
+    half = drawn.bar / 2
     if span.overlaps(interval.valid_from, interval.known_to):
-        _rectangle(made, start, end, top, _BAR)
+        _rectangle(made, start, end, drawn.top, drawn.bar)
     if before < start:
-        _rectangle(made, before, start, top + _BAR / 2, _BAR / 2, "window")
+        _rectangle(made, before, start, drawn.top + half, half, "window")
     if end < after:
-        _rectangle(made, end, after, top, _BAR / 2, "window")
+        _rectangle(made, end, after, drawn.top, half, "window")
 
 
 def _windows(interval: Interval, span: Range) -> tuple[float, float]:
@@ -162,9 +175,14 @@ def _windows(interval: Interval, span: Range) -> tuple[float, float]:
     return before if start - before >= PIXEL else start, after if after - end >= PIXEL else end
 
 
-def _draw_many(group: Node, piece: Piece, lane: Lane, top: float, prefix: str) -> None:
-    made = linked(group, None, title=_many_title(lane, piece), class_="many")
-    _rectangle(made, piece.start, piece.end, top, _BAR, fill=f"url(#{prefix}-many)")
+def _draw_many(group: Node, drawn: _Drawn, piece: Piece, prefix: str) -> None:
+    lane = drawn.lane
+    first, last = piece.intervals[0].valid_from, piece.intervals[-1].possible_to
+    deletions = bisect_right(lane.deletions, last, key=_observed_at)
+    deletions -= bisect_left(lane.deletions, first, key=_observed_at)
+    title = tooltips.of_many(lane.name, piece, deletions)
+    made = linked(group, None, title=title, class_="many")
+    _rectangle(made, piece.start, piece.end, drawn.top, drawn.bar, fill=f"url(#{prefix}-many)")
 
 
 def _rectangle(
@@ -207,7 +225,7 @@ def _gap_blocks(gaps: Sequence[Gap], span: Range) -> list[_GapBlock]:
         ends = [(span.position(gap.start), span.position(gap.end)) for gap in found]
         for group in clusters(ends, PIXEL):
             start, end = ends[group[0]][0], max(ends[index][1] for index in group)
-            title = _gap_title([found[index] for index in group])
+            title = tooltips.of_gaps([found[index] for index in group])
             blocks.append(_GapBlock(start, end, title, "gap" if watched else "unwatched"))
     return blocks
 
@@ -219,7 +237,7 @@ def _draw_labels(
     # Hidden from screen readers: the tooltips have the whole digests.
     group = node(drawing, "g", class_="digits", aria_hidden="true", pointer_events="none")
     for one in drawn:
-        y = one.top + _BAR_TOP + _BAR / 2 + 4
+        y = one.top + one.bar / 2 + 4
         for piece, class_ in zip(one.pieces, one.classes, strict=True):
             start, end = _widest_part(*_known_ends(piece, span), hatched)
             label = _label(piece)
@@ -259,23 +277,30 @@ def _label(piece: Piece) -> str:
 
 def _draw_deletions(drawing: Node, drawn: _Drawn, span: Range) -> None:
     """Draw a cross at each deletion, except within pieces of several intervals."""
-    many = [(piece.start, piece.end) for piece in drawn.pieces if len(piece.intervals) > 1]
-    marked = [
-        (deletion, span.position(deletion.observed_at))
-        for deletion in drawn.lane.deletions
-        if span.overlaps(deletion.observed_at, deletion.observed_at)
-    ]
-    found = [
-        (deletion, at)
-        for deletion, at in marked
-        if not any(start <= at <= end for start, end in many)
-    ]
+    many = [piece for piece in drawn.pieces if len(piece.intervals) > 1]
+    starts = [piece.start for piece in many]
+    found = []
+    for deletion in _deletions_in(drawn.lane, span):
+        at = span.position(deletion.observed_at)
+        before = bisect_right(starts, at)
+        if before == 0 or at > many[before - 1].end:
+            found.append((deletion, at))
     for group in clusters([(at, at) for _, at in found], _CROSS):
         members = [found[index][0] for index in group]
         href = members[0].href if len(members) == 1 else None
-        made = linked(drawing, href, title=_deletion_title(drawn.lane, members), class_="deletion")
-        middle = drawn.top + _BAR_TOP + _BAR / 2
-        marks.draw_cross(made, percent(found[group[0]][1]), middle)
+        title = tooltips.of_deletions(drawn.lane.name, members)
+        made = linked(drawing, href, title=title, class_="deletion")
+        marks.draw_cross(made, percent(found[group[0]][1]), drawn.top + drawn.bar / 2)
+
+
+def _deletions_in(lane: Lane, span: Range) -> tuple[Deletion, ...]:
+    """Return the deletions of a lane that are in the range."""
+    first = bisect_left(lane.deletions, span.start, key=_observed_at)
+    return lane.deletions[first : bisect_right(lane.deletions, span.end, key=_observed_at)]
+
+
+def _observed_at(deletion: Deletion) -> datetime:
+    return deletion.observed_at
 
 
 def _kinds(drawn: Sequence[_Drawn], blocks: Sequence[_GapBlock], span: Range) -> set[str]:
@@ -284,8 +309,7 @@ def _kinds(drawn: Sequence[_Drawn], blocks: Sequence[_GapBlock], span: Range) ->
     single = (piece for one in drawn for piece in one.pieces if len(piece.intervals) == 1)
     if any(_windows(piece.intervals[0], span) != _known_ends(piece, span) for piece in single):
         kinds.add("window")
-    deletions = (deletion for one in drawn for deletion in one.lane.deletions)
-    if any(span.overlaps(deletion.observed_at, deletion.observed_at) for deletion in deletions):
+    if any(_deletions_in(one.lane, span) for one in drawn):
         kinds.add("deletion")
     return kinds
 
@@ -297,56 +321,10 @@ def _has_links(lane: Lane) -> bool:
 
 def _describe(drawn: Sequence[_Drawn], span: Range, gaps: Sequence[Gap]) -> str:
     moves = sum(piece.moves for one in drawn for piece in one.pieces)
-    deletions = sum(
-        span.overlaps(deletion.observed_at, deletion.observed_at)
-        for one in drawn
-        for deletion in one.lane.deletions
-    )
+    deletions = sum(len(_deletions_in(one.lane, span)) for one in drawn)
     holes = sum(gap.watched and span.overlaps(gap.start, gap.end) for gap in gaps)
     return (
-        f"{marks.count(len(drawn), 'tag')} from {show_moment(span.start)} to"
-        f" {show_moment(span.end)}: {marks.count(moves, 'move')},"
-        f" {marks.count(deletions, 'deletion')}, {marks.count(holes, 'gap')} in coverage."
+        f"{count(len(drawn), 'tag')} from {show_moment(span.start)} to"
+        f" {show_moment(span.end)}: {count(moves, 'move')},"
+        f" {count(deletions, 'deletion')}, {count(holes, 'gap')} in coverage."
     )
-
-
-def _interval_title(lane: Lane, interval: Interval) -> str:
-    lines = [f"{lane.name}: {interval.digest or 'digest not resolved'}"]
-    began = show_moment(interval.valid_from)
-    if interval.not_before is None:
-        lines.append(f"there in the first listing, {began}")
-    else:
-        lines.append(f"began after {show_moment(interval.not_before)}, no later than {began}")
-    lines.append(f"last seen {show_moment(interval.known_to)}")
-    if interval.valid_to is not None:
-        lines.append(f"ended no later than {show_moment(interval.valid_to)}")
-    return "\n".join([*lines, *filter(None, [interval.words])])
-
-
-def _many_title(lane: Lane, piece: Piece) -> str:
-    first, last = piece.intervals[0], piece.intervals[-1]
-    return (
-        f"{lane.name}: {marks.count(piece.moves, 'move')} of"
-        f" {marks.count(len(piece.intervals), 'interval')} too short to draw,"
-        f" from {show_moment(first.valid_from)} to {show_moment(last.possible_to)}"
-    )
-
-
-def _deletion_title(lane: Lane, members: Sequence[Deletion]) -> str:
-    last = show_moment(members[-1].observed_at)
-    if len(members) > 1:
-        first = show_moment(members[0].observed_at)
-        return f"{lane.name}: {len(members):,} deletions from {first} to {last}"
-    deletion = members[0]
-    after = f"after {show_moment(deletion.not_before)}, " if deletion.not_before else ""
-    text = f"{lane.name}: deleted {after}no later than {last}"
-    return "\n".join([text, *filter(None, [deletion.words])])
-
-
-def _gap_title(members: Sequence[Gap]) -> str:
-    first, last = show_moment(members[0].start), show_moment(max(gap.end for gap in members))
-    name = "gap in coverage" if members[0].watched else "not watched yet"
-    if len(members) > 1:
-        name = f"{len(members):,} gaps in coverage"
-    words = members[0].words if len(members) == 1 else ""
-    return "\n".join([f"{name} from {first} to {last}", *filter(None, [words])])

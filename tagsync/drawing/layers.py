@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from tagsync.drawing import marks
 from tagsync.drawing.elements import Node, linked, node, percent, root, to_text, visible
 from tagsync.drawing.room import PIXEL, shorten
+from tagsync.drawing.tooltips import count, with_words
 from tagsync.drawing.values import Layer
 from tagsync.escaping import short_digest
 
@@ -50,7 +50,7 @@ def draw_layers(layers: Sequence[Layer], *, prefix: str, title: str) -> str:
     for index, layer in enumerate(shown):
         _draw_layer(drawing, layer, index, max(largest, 1))
     if left_out > 0:
-        text = f"… and {marks.count(left_out, 'more layer')}"
+        text = f"… and {count(left_out, 'more layer')}"
         node(drawing, "text", text, x=0, y=len(shown) * _ROW + 16, class_="note")
     elif not layers:
         node(drawing, "text", "No layers", x=0, y=16, class_="note")
@@ -72,7 +72,7 @@ def show_size(size: int | None) -> str:
 def _draw_layer(drawing: Node, layer: Layer, index: int, largest: int) -> None:
     top = index * _ROW
     size = show_size(layer.size)
-    words = "\n".join([f"{layer.digest}: {size}", *filter(None, [layer.note])])
+    words = with_words([f"{layer.digest}: {size}"], layer.note)
     made = linked(drawing, layer.href, title=words, class_="layer-row name", stop=True)
     node(made, "text", shorten(visible(short_digest(layer.digest)), _DIGEST), x=0, y=top + 15)
     node(drawing, "text", size, x="100%", y=top + 15, text_anchor="end", class_="note")
@@ -88,6 +88,6 @@ def _draw_layer(drawing: Node, layer: Layer, index: int, largest: int) -> None:
 
 def _describe(layers: Sequence[Layer]) -> str:
     total = sum(layer.size or 0 for layer in layers)
-    text = f"{marks.count(len(layers), 'layer')}, {show_size(total)} together."
+    text = f"{count(len(layers), 'layer')}, {show_size(total)} together."
     missing = sum(layer.size is None for layer in layers)
     return f"{text} The size of {missing} is not stated." if missing else text

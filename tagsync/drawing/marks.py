@@ -39,14 +39,9 @@ _TILE: Final = 8
 """Pixels after which hatching repeats itself."""
 
 
-def count(number: int, name: str) -> str:
-    """Return a number with the name of what it counts: ``1 move``, ``2 moves``."""
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
-
-
 def draw_name(parent: Node, name: str, href: str | None, *, y: float) -> None:
     """Draw the name of a row, shortened for narrow pages, as a link if there is a URL."""
-    made = linked(parent, href, title=name, class_="name", stop=True)
+    made = linked(parent, href, title=[name], class_="name", stop=True)
     wide, narrow = shorten(name, NAME), shorten(name, NARROW_NAME)
     if wide == narrow:
         node(made, "text", wide, x=0, y=y)

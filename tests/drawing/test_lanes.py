@@ -221,7 +221,7 @@ def test_a_lane_with_many_moves_stays_small(count: int) -> None:
     merged = [title for title in titles(drawing) if "too short to draw" in title]
     single = len([group for group in by_class(drawing, r"c\d+") if group.tag == "g"])
     counts = [
-        int(re.findall(r"of ([\d,]+) interval", title)[0].replace(",", "")) for title in merged
+        int(re.findall(r"in ([\d,]+) interval", title)[0].replace(",", "")) for title in merged
     ]
     assert sum(counts) + single == count
 
@@ -252,6 +252,22 @@ def test_no_lanes_are_said_in_words() -> None:
     drawing = draw()
     assert "No tags in this range" in [text.text for text in drawing.iter("text")]
     assert (drawing.findtext("desc") or "").startswith("0 tags")
+
+
+def test_a_name_cannot_add_a_line_to_a_tooltip() -> None:
+    """A line break in a name is made visible, so that it cannot forge another statement."""
+    lane = Lane("v1\nv2: deleted", (interval(DIGESTS[0], 0, 50),), (Deletion(None, day(60)),))
+    for title in titles(draw(lane, gaps=(Gap(day(70), day(80), "x\ny"),))):
+        assert not re.search("^(v2|y)", title, flags=re.MULTILINE)
+
+
+def test_a_large_drawing_has_higher_bars() -> None:
+    """The page of a single tag shows its lane twice as high, at the same places."""
+    lane = Lane("v1", (interval(DIGESTS[0], 10, 40),))
+    drawing = parse(draw_lanes([lane], SPAN, prefix="p", title="t", large=True))
+    (group,) = by_class(drawing, r"c\d+")
+    (bar,) = group.iter("rect")
+    assert (bar.get("height"), percents(bar, "x", "width")) == ("48", (10, 30))
 
 
 @given(name=TEXTS, digest=TEXTS, words=TEXTS)
