@@ -61,6 +61,9 @@ def test_times_of_other_zones_are_shown_in_utc() -> None:
     zone = datetime.strptime("+0530", "%z").tzinfo
     other = span(timedelta(days=1), END.astimezone(zone))
     assert ticks(other) == ticks(span(timedelta(days=1)))
+    new_year = datetime(2027, 1, 1, 0, 30, tzinfo=UTC)
+    western = new_year.astimezone(datetime.strptime("-0500", "%z").tzinfo)
+    assert ticks(span(timedelta(days=3652), western))[-1].at == new_year.replace(minute=0)
 
 
 @given(

@@ -22,6 +22,11 @@ def test_any_text_is_well_formed(text: str) -> None:
     assert (made.text or "") == visible(text)
 
 
+def test_characters_that_xml_forbids_are_visible() -> None:
+    """The two that are neither control characters nor allowed are written as escape sequences."""
+    assert visible("a\ufffe\uffffb\0\n") == "a\\ufffe\\uffffb\\x00\\n"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (-0.0001, "0"), (1.5, "1.5"), (100.0, "100"), (33.33333, "33.333"), (1e-9, "0")],

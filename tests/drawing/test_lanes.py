@@ -83,6 +83,24 @@ def test_a_window_of_uncertainty_belongs_to_both_digests() -> None:
     ]
 
 
+def test_a_window_narrower_than_a_pixel_is_not_drawn() -> None:
+    """Polls every few minutes leave windows that a drawing of months need not show."""
+    lane = Lane("v1", (interval(DIGESTS[0], 10, 40, after=9.99, ended=40.01),))
+    assert bars(draw(lane)) == [(10, 40, "whole")]
+
+
+def test_a_window_into_the_range_is_drawn_without_its_interval() -> None:
+    """An interval that was last seen before the range may have lasted into it."""
+    lane = Lane("v1", (interval(DIGESTS[0], -20, -10, ended=5),))
+    assert bars(draw(lane)) == [(0, 5, "upper")]
+
+
+def test_an_interval_of_one_listing_begins_at_the_end_of_the_listing() -> None:
+    """A listing that started before it ended leaves still_at before valid_from."""
+    lane = Lane("v1", (interval(DIGESTS[0], 50, 45, after=40, ended=60),))
+    assert bars(draw(lane))[1:] == [(40, 50, "lower"), (50, 60, "upper")]
+
+
 def test_an_interval_that_goes_on_ends_at_the_last_listing() -> None:
     """An interval without an end is drawn until still_at, and not until the end of the range."""
     assert bars(draw(Lane("v1", (interval(DIGESTS[0], 0, 60),)))) == [(0, 60, "whole")]
@@ -117,6 +135,7 @@ def test_a_range_without_length_is_drawn() -> None:
     lane = Lane("v1", (interval(DIGESTS[0], 0, 0),))
     ((left, right, place),) = bars(draw(lane, span=Range(START, START)))
     assert (left, place) == (0, "whole")
+    assert Range(START, START).position(day(1)) == 100
     assert right == pytest.approx(PIXEL, abs=0.001)
 
 
@@ -193,6 +212,13 @@ def test_digits_are_written_where_they_have_room() -> None:
         assert width / 100 * (page - MARGINS) > 7 * 7.3
 
 
+def test_wide_characters_need_twice_the_room() -> None:
+    """Seven cells of whatever a registry calls a digest are written into an interval."""
+    drawing = draw(Lane("v1", (interval("x:" + "名" * 9, 0, 50),)))
+    (label,) = (text for text in drawing.iter("text") if "on-c" in text.get("class", ""))
+    assert label.text == "名" * 3
+
+
 def test_a_label_is_not_written_over_hatching() -> None:
     """In an interval with a gap, the digits are in the widest part that is not hatched."""
     drawing = draw(Lane("v1", (interval(DIGESTS[0], 0, 100),)), gaps=(Gap(day(10), day(60)),))
@@ -224,12 +250,22 @@ def test_a_lane_with_many_moves_stays_small(count: int) -> None:
         int(re.findall(r"in ([\d,]+) interval", title)[0].replace(",", "")) for title in merged
     ]
     assert sum(counts) + single == count
+    assert len(by_class(drawing, "deletion")) <= single
+
+
+def lane_of_links() -> Lane:
+    one = Interval(DIGESTS[0], None, day(0), day(50), None, "image?digest=1")
+    return Lane("v1", (one,), (Deletion(None, day(60), "change?id=1"),), "tag?tag=v1")
 
 
 def test_links_make_the_drawing_a_group() -> None:
-    """An image must not contain links, so a drawing with links is a group with a name."""
+    """An image must not contain links, so a drawing with links is a group with a name.
+
+    The tab key reaches the links of names only.
+    """
     with_link = Lane("v1", (interval(DIGESTS[0], 0, 50),), href="tag?tag=v1")
     assert draw(Lane("v1")).get("role") == "img"
+    assert [link.get("tabindex") for link in draw(lane_of_links()).iter("a")] == [None, "-1", "-1"]
     drawing = draw(with_link)
     assert drawing.get("role") == "group"
     ids = {element.get("id"): element.text for element in drawing}

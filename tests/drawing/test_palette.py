@@ -108,10 +108,13 @@ def test_a_digest_keeps_its_colour_in_a_lane() -> None:
     """Two digests that alternate have two colours, and one alone has that of its hash."""
     same = next(f"x{n}" for n in range(99) if colour_of(f"x{n}") == colour_of("a"))
     assert colours(["a"]) == [colour_of("a")]
+    first, second, _, fourth = colours(["a", same, "b", same])
+    assert first != second == fourth
     assert colours(["a", same] * 3) == [colour_of("a"), (colour_of("a") + 1) % COLOURS] * 3
 
 
 def test_a_digest_with_too_many_neighbours_differs_from_each() -> None:
     """If no colour is free for a digest, it has one that its neighbours at that place lack."""
-    digests = [name for number in range(40) for name in ("hub", f"spoke-{number}")]
+    spokes = [f"spoke-{number}" for number in range(40)]
+    digests = [*spokes, *(name for spoke in spokes for name in ("hub", spoke))]
     assert all(one != other for one, other in pairwise(colours(digests)))
