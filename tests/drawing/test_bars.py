@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tagsync.drawing import draw_bars
@@ -46,6 +46,7 @@ def test_the_kinds_differ_without_colour() -> None:
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS)
+@example(1597, 1, 1, 1)
 def test_a_bar_is_within_the_plot(moved: int, added: int, updated: int, deleted: int) -> None:
     """Each kind that occurs is visible, and the bar ends within the scale."""
     day = Day(FIRST, moved, added, updated, deleted)
