@@ -37,7 +37,7 @@ def of_many(name: str, piece: Piece, deletions: int) -> list[str]:
 
 
 def of_deletions(name: str, members: Sequence[Deletion]) -> list[str]:
-    """Return the lines about one or more deletions that one mark stands for."""
+    """Return the lines about the one or more deletions of a mark."""
     last = show_moment(members[-1].observed_at)
     if len(members) > 1:
         first = show_moment(members[0].observed_at)
