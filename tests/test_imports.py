@@ -15,7 +15,7 @@ LEVELS: tuple[set[str], ...] = (
     {"cli"},
     {"web"},
     {"api", "config", "daemon"},
-    {"polling", "audit"},
+    {"polling", "audit", "drawing"},
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule"},
     {"escaping"},

@@ -30,9 +30,13 @@ def build(source: Path, folder: Path, target: str) -> Path:
 
 
 def assert_init_works(wheel: Path, folder: Path) -> None:
-    """Unpack a wheel elsewhere, and let its tagsync write the shipped files."""
+    """Unpack a wheel elsewhere, and let its tagsync write the shipped files.
+
+    The stylesheet of the drawings must be in it, too.
+    """
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(folder / "unpacked")  # noqa: S202  a wheel of ours
+    assert (folder / "unpacked/tagsync/drawing/drawing.css").is_file()
     program = "import tagsync, tagsync.cli; print(tagsync.__file__, flush=True); tagsync.cli.main()"
     finished = subprocess.run(
         [sys.executable, "-P", "-c", program, "init", "--files", "written"],
