@@ -3,8 +3,9 @@
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from os import environ
 from time import monotonic
 
@@ -36,7 +37,7 @@ from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
-from tagsync.models import Repository, Watch, watch_of
+from tagsync.models import Repository, Watch, is_glob, watch_of
 from tagsync.polling.discovery import (
     EMPTY_AFTER,
     EMPTY_DETAIL,
@@ -172,10 +173,10 @@ def run_pass(
             known |= set(recorded.repositories())
         show_progress("finding repositories")
         watches, failures, empty = _find_watches(config, patterns, known, registries)
-        # After a failed discovery, a pattern without a match is not an error: its repository may
+        # After a failed discovery, a pattern without a match is not an error if its repository may
         # exist, but was not discovered.
-        select = selected if failures else matching
-        repositories = select(sorted(watches), patterns)
+        matching(sorted(watches), [each for each in patterns if not _may_exist(each, failures)])
+        repositories = selected(sorted(watches), patterns)
         # Open the database last, so that a wrong command line creates no file.
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
@@ -241,6 +242,12 @@ def _find_watches(
         if (watch := watch_of(repository, config.watches)) is not None
     }
     return watches, failures, empty
+
+
+def _may_exist(pattern: str, failures: Iterable[Poll]) -> bool:
+    """Return whether a discovery that failed might have found a match of a pattern."""
+    globs = [poll.repository.full_name for poll in failures]
+    return any(is_glob(pattern) or fnmatchcase(pattern, glob) for glob in globs)
 
 
 def _find_empty_watches(
