@@ -280,7 +280,9 @@ PARTS = (Column("tag", "name"), Column("size", "size"), Column("detail", "name",
 
 
 def parts_of(count: int, *last: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = [{"tag": f"v{number:04}", "size": number % 100, "detail": "x"} for number in range(count)]
+    rows = [
+        {"tag": f"v{number:04}", "size": number % 100, "detail": "x"} for number in range(count)
+    ]
     return [*rows, *last]
 
 
