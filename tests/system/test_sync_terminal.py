@@ -231,6 +231,25 @@ def test_progress_goes_to_standard_error(swr: Emulator, tmp_path: Path) -> None:
     assert "repository.baselined" not in result
 
 
+def test_table_elsewhere_leaves_the_log_on_the_terminal(swr: Emulator, tmp_path: Path) -> None:
+    """If the table goes to a file, the terminal shows the failures in its log."""
+    configure(tmp_path, swr.url, "team/absent")
+    err, err_end = pty.openpty()
+    try:
+        with (tmp_path / "result").open("wb") as result:
+            variables = environment(TERM="xterm-256color", COLUMNS="80")
+            process = subprocess.Popen(
+                command("sync"), cwd=tmp_path, env=variables, stdout=result, stderr=err_end
+            )
+        os.close(err_end)
+        shown = read_terminal(err)
+        assert process.wait(30) == 1
+    finally:
+        os.close(err)
+    assert "sync.failed swr/team/absent:" in shown
+    assert "failed  swr/team/absent" in (tmp_path / "result").read_text()
+
+
 def test_without_a_terminal_the_log_is_whole(swr: Emulator, tmp_path: Path) -> None:
     """Without a terminal there is no progress, and every event of level info is logged."""
     names = fill(swr, 20)
