@@ -7,7 +7,8 @@ lines. A name that is wider than its column gets lines of its own, so that it is
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from tagsync.cli import formats
@@ -46,6 +47,9 @@ LONGEST_TAG: Final = 40
 
 PART: Final = 1000
 """Maximum number of rows that are laid out together, if there may be very many."""
+
+NARROW: Final = 100
+"""Width in cells below which a row seldom has room for a repository beside other columns."""
 
 _GAP: Final = "  "
 _INDENT: Final = 2
@@ -202,6 +206,27 @@ def aligned_tables(
         header = False
 
 
+def repository_tables(
+    columns: Sequence[Column], rows: Sequence[Row], view: View
+) -> Iterator[Block]:
+    """Yield the rows, in a narrow view with the name of each repository as a heading.
+
+    Without a repository of several rows, headings would only need more lines.
+    """
+    if view.width >= NARROW or not 1 < len({row["repository"] for row in rows}) < len(rows):
+        yield Table(columns, rows)
+        return
+    rest = [column for column in columns if column.key != "repository"]
+    widths = {
+        n: {cells(_cell(column, row, view).text) for row in rows} for n, column in enumerate(rest)
+    }
+    for number, (repository, group) in enumerate(groupby(rows, key=itemgetter("repository"))):
+        if number:
+            yield Line()
+        yield Line(repository, "heading")
+        yield Table(rest, list(group), header=not number, widths=widths)
+
+
 def default_text(value: object, kind: Kind, view: View) -> str:
     """Return the text of a value for a kind of column. None is an empty text."""
     if value is None:
@@ -265,11 +290,10 @@ def _render_table(table: Table, view: View) -> Iterator[str]:
     if not rest:
         return
     columns = {n: table.columns[n] for n in rest}
-    titles_too = {
-        n: widths[n] | ({cells(column.key)} if table.header else set())
-        for n, column in columns.items()
-    }
-    bands = _lay_out(columns, titles_too, view.width)
+    if table.header:
+        for n, column in columns.items():
+            widths[n].add(cells(column.key))
+    bands = _lay_out(columns, {n: widths[n] for n in rest}, view.width)
     if table.header:
         titles = [_Cell(column.key, "heading") for column in table.columns]
         yield from _render_row(titles, columns, bands, view)
