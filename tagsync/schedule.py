@@ -107,7 +107,7 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
 def _stale_before(cron: str, minute: datetime) -> datetime:
     """Return the third of the last planned polls before a whole minute.
 
-    Whatever was listed before it has missed all three of them.
+    A repository that was last listed before it has missed all three of them.
     """
     # Not in reverse, in which CronSim may give other times when clocks change.
     *_, start = islice(firings(cron, minute, reverse=True), 2 * STALE_AFTER)
