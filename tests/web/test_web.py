@@ -720,12 +720,12 @@ def test_a_missing_page(client: httpx.Client, site: str) -> None:
     assert client.get(f"{site}/tagsync.db").status_code == 403
 
 
-@pytest.mark.parametrize("patch", ["pages._duration = bug", "queries.summarize = bug"])
+@pytest.mark.parametrize("patch", ["formats.duration = bug", "queries.summarize = bug"])
 def test_a_bug_is_called_a_bug(patch: str, folder: Path, client: httpx.Client) -> None:
     """An unexpected exception, in a template or a query, is a bug on the page and in the log."""
     program = """
 from tagsync.cli import main
-from tagsync.web import pages, queries
+from tagsync.web import formats, queries
 def bug(_):
     raise KeyError("a wrong name")
 PATCH
@@ -906,7 +906,7 @@ def test_a_long_query_is_interrupted(client: httpx.Client, site: str) -> None:
 def test_other_addresses_than_loopback_are_refused(database: Path, host: str) -> None:
     """The pages have no login; the sentence says how other people can connect."""
     with pytest.raises(ConfigError, match=r"is not a loopback address.+SSH tunnel"):
-        serve(database, host, 0, pytest.fail)
+        serve(database, (), host, 0, pytest.fail)
 
 
 def test_a_port_that_is_in_use(database: Path) -> None:
@@ -916,7 +916,7 @@ def test_a_port_that_is_in_use(database: Path) -> None:
         with pytest.raises(
             ConfigError, match=f"cannot listen on port {port} of 127.0.0.1 .+--port"
         ):
-            serve(database, "127.0.0.1", port, pytest.fail)
+            serve(database, (), "127.0.0.1", port, pytest.fail)
 
 
 def make_nothing(_path: Path) -> None:
@@ -960,7 +960,7 @@ def test_a_database_that_is_not_ours(
     make(path)
     before = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     with pytest.raises(UnusableDatabase, match=expected):
-        serve(path, "127.0.0.1", 0, pytest.fail)
+        serve(path, (), "127.0.0.1", 0, pytest.fail)
     after = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     assert after == before
 
