@@ -27,14 +27,20 @@ from tagsync.errors import ConfigError
 from tagsync.models import Watch
 from tagsync.registries.hosts import is_loopback
 from tagsync.web import plugin
-from tagsync.web.datasette_database import DATABASE, THREADS, TIME_LIMIT, ReadOnlyDatabase
+from tagsync.web.datasette_database import (
+    COUNT_TIME_LIMIT,
+    DATABASE,
+    THREADS,
+    TIME_LIMIT,
+    ReadOnlyDatabase,
+)
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),
     "num_sql_threads": THREADS,
-    "facet_time_limit_ms": 1000,
+    "facet_time_limit_ms": COUNT_TIME_LIMIT,
     # On a large table, every page would wait for Datasette to look for suitable facets.
     "suggest_facets": False,
     # A copy of the file alone lacks the newest changes, which are in its WAL.

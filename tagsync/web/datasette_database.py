@@ -34,8 +34,11 @@ the rows of one query."""
 THREADS: Final = 3
 """Maximum number of queries at the same time."""
 
-_COUNT_TIME_LIMIT: Final = 1000
-"""Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
+COUNT_TIME_LIMIT: Final = 100
+"""Time limit of each count of all rows, and of each value, of a table or view, in milliseconds.
+
+A page of a large table shows its rows soon, and says which counts it leaves out.
+"""
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
@@ -48,12 +51,18 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     """
 
     def __init__(
-        self, datasette: Datasette, path: Path, watches: Sequence[Watch], clock: Clock
+        self,
+        datasette: Datasette,
+        path: Path,
+        watches: Sequence[Watch],
+        clock: Clock,
+        time_limit: float = TIME_LIMIT,
     ) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
         self.clock = clock
         self._file = path
         self._watches = watches
+        self._time_limit = time_limit
         self._open_connections: set[Any] = set()
         self._closing = False
         self._lock = Lock()
@@ -83,7 +92,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         If Datasette counts all rows of a table or view, the query has a shorter time limit.
         """
         if sql.startswith("select count(*) from"):
-            custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
+            custom_time_limit = min(custom_time_limit or COUNT_TIME_LIMIT, COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
@@ -100,7 +109,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             db.row_factory, db.text_factory = None, str
             with (
                 translate_sqlite_errors(self._file),
-                sqlite_timelimit(db, TIME_LIMIT * 1000),
+                sqlite_timelimit(db, self._time_limit * 1000),
             ):
                 return fn(snapshot(db, self._file, self._watches, self.clock()))
 

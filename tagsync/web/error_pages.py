@@ -15,6 +15,13 @@ from tagsync.web.pages.page import render
 _BUG: Final = 500
 """HTTP status of an exception that tagsync does not expect."""
 
+_MISSING: Final = {
+    **dict.fromkeys(("", "404", "Database not found"), "This page does not exist."),
+    "Table not found": "No table, view or question has this name: Tables and SQL lists them.",
+    "Record not found": "The table has no row with this key.",
+}
+"""Sentences for those that Datasette has for a page that is missing."""
+
 _STATUSES: Final = {UnclearQuestion: 400, UnknownRepository: 404, UnknownTag: 404, StoreError: 503}
 """HTTP status of each error of tagsync. The first class that matches decides."""
 
@@ -40,8 +47,7 @@ def explain(path: str, exception: Exception) -> tuple[int, str]:
         return _explain_datasette(exception)
     if isinstance(exception, Base400):
         sentence = str(exception.args[0]) if exception.args else ""
-        missing = sentence in {"", "404"}
-        return exception.status, "This page does not exist." if missing else sentence
+        return exception.status, _MISSING.get(sentence, sentence)
     for kind, status in _STATUSES.items():
         if isinstance(exception, kind):
             return status, str(exception)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from markupsafe import Markup, escape
 
 from tagsync.clock import parse_timestamp
@@ -23,6 +24,13 @@ def escaped(text: str, limit: int | None = LONGEST_TEXT) -> str:
     """
     shown = escape_control_characters(text[:limit])
     return f"{shown}…" if limit is not None and len(text) > limit else shown
+
+
+def visible(value: object) -> object:
+    """Escape the control characters in HTML of Datasette, such as labels of links."""
+    if isinstance(value, Markup):
+        return Markup(escape_control_characters(str(value)))  # noqa: S704  is HTML, and stays it
+    return value
 
 
 def moment(text: str | None) -> str:
@@ -44,11 +52,42 @@ def duration(seconds: float) -> str:
 
 
 def brief_digest(digest: str | None) -> str:
-    """Shorten a digest to 12 digits and an ellipsis. Escape a text of another form."""
-    short = short_digest(digest or "")
-    return escaped(short) if short == digest else f"{short}…" if short else ""
+    """Return a digest's first 12 digits, as the commands show them.
+
+    An algorithm other than SHA-256 is named before them. A text of another form is escaped.
+    """
+    return escaped(short_digest(digest or "").removeprefix("sha256:"))
 
 
 def with_code(text: str) -> Markup:
     """Return a text as HTML. Its parts in backticks become ``<code>`` elements."""
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
+
+
+def whole(text: str) -> Markup:
+    """Return all of a text as HTML. JSON objects and arrays are indented, but not changed."""
+    if not text:
+        return Markup('<span class="none">empty</span>')
+    if pretty := pretty_json(text):
+        # A line break of JSON is outside of its texts, so it may stay one.
+        shown = "\n".join(map(escape_control_characters, pretty.split("\n")))
+        return Markup('<pre class="whole">{}</pre>').format(shown)
+    element = "code" if _is_code(text) else "span"
+    return Markup('<{0} class="whole">{1}</{0}>').format(element, escape_control_characters(text))
+
+
+def pretty_json(text: str) -> str | None:
+    """Indent a JSON object or array without changing its names and values.
+
+    The result is None if the text is something else, or is nested too deeply.
+    """
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        return msgspec.json.format(text, indent=2)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None
+
+
+def _is_code(text: str) -> bool:
+    return re.fullmatch("([a-z0-9]+:)?[0-9a-f]{32,}", text) is not None

@@ -13,7 +13,7 @@ from tagsync.audit.questions import QUESTIONS
 from tagsync.web import formats
 from tagsync.web.datasette_database import DATABASE
 from tagsync.web.error_pages import error_response
-from tagsync.web.pages import PAGES
+from tagsync.web.pages import NAVIGATION, PAGES
 from tagsync.web.pages.page import repository_url, tag_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,6 +39,8 @@ def prepare_jinja2_environment(env: Environment) -> None:
         "moment": formats.moment,
         "duration": formats.duration,
         "short_digest": formats.brief_digest,
+        "visible": formats.visible,
+        "whole": formats.whole,
         "with_code": formats.with_code,
     }
     env.globals |= {
@@ -46,6 +48,7 @@ def prepare_jinja2_environment(env: Environment) -> None:
         "tag_url": tag_url,
         "QUESTIONS": {question.slug: question for question in QUESTIONS},
         "DATABASE": DATABASE,
+        "NAVIGATION": NAVIGATION,
     }
 
 

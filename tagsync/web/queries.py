@@ -11,14 +11,23 @@ from tagsync.web.snapshot import Query, Snapshot
 
 Row = dict[str, Any]
 
-LATEST: Final = 20
+LATEST: Final = 10
 """Maximum number of changes on the front page."""
+
+WORST: Final = 6
+"""Maximum number of repositories on the front page."""
 
 PAGE: Final = 100
 """Maximum number of repositories, tags or changes on a page."""
 
 HISTORY: Final = 1000
 """Maximum number of changes, and of intervals, on the page of a tag."""
+
+NO_CHANGE: Final = 2**62
+"""A number that is larger than the id of every change."""
+
+MOST_READ: Final = 50_000
+"""Maximum number of changes that one list reads, to find those that are not of first listings."""
 
 _NEVER: Final = "9999"
 """A text that sorts after every recorded time."""
@@ -46,11 +55,13 @@ _TOTALS_SQL: Final = """
 """
 
 _STATES_SQL: Final = """
-    SELECT r.registry, r.name, r.last_complete_at, o.outcome, o.reasons
+    SELECT r.id, r.registry, r.name, r.last_complete_at, o.outcome, o.reasons
     FROM repositories AS r
     LEFT JOIN observations AS o ON o.id =
         (SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1)
 """
+
+_LAST_CHANGE_SQL: Final = "SELECT coalesce(max(id), 0) FROM changes"
 
 _CHANGES_SQL: Final = """
     SELECT id, repository, tag, kind, moved, old_digest, new_digest, fields, not_before, observed_at
@@ -64,44 +75,86 @@ _INTERVALS_SQL: Final = """
 """
 
 
-def front(record: Snapshot, search: str, after: str) -> Row:
-    """Return the data of the front page: freshness, latest changes, and repositories.
+def front(record: Snapshot) -> Row:
+    """Return the data of the front page: freshness, latest changes, and some repositories."""
+    judged = [_judged(record, row) for row in record.query(_STATES_SQL, {})]
+    worst = sorted(judged, key=_severity)[:WORST]
+    return {
+        "summary": summary(record, judged),
+        "latest": changes(record, NO_CHANGE, LATEST)["changes"],
+        "repositories": [
+            _judged(record, row)
+            for each in worst
+            for row in record.query(f"{_REPOSITORIES_SQL} WHERE r.id = :id", {"id": each["id"]})
+        ],
+    }
+
+
+def summary(record: Snapshot, judged: Iterable[Row]) -> Row:
+    """Return the facts of the whole record: its freshness, and how many repositories it has.
+
+    Args:
+        record: The record.
+        judged: A row for each repository, with its ``state`` and whether it is ``stale``.
+
+    Returns:
+        ``counts`` has the number of repositories in each state, and the numbers of those that are
+        ``stale`` and of those that are ``watched``.
+    """
+    counts: Counter[str] = Counter()
+    for row in judged:
+        counts[row["state"]] += 1
+        counts["stale"] += row["stale"] is True
+        counts["watched"] += row["stale"] is not None
+    (totals,) = record.query(_TOTALS_SQL, {})
+    return {**totals, "counts": counts}
+
+
+def repositories(record: Snapshot, search: str, after: str) -> Row:
+    """Return a page of the list of repositories.
 
     Args:
         record: The record.
         search: Return only repositories whose full names contain this text; case is ignored.
         after: Return only repositories that come after this full name in alphabetical order.
     """
-    repositories = record.query(
+    found = record.query(
         f"{_REPOSITORIES_SQL} WHERE instr(lower(repository), lower(:search))"
         " AND repository > :after ORDER BY repository LIMIT :limit",
         {"search": search, "after": after, "limit": PAGE + 1},
     )
-    latest = record.query(
-        f"{_CHANGES_SQL} WHERE not_before IS NOT NULL ORDER BY id DESC LIMIT :limit",
-        {"limit": LATEST},
-    )
     return {
-        "summary": summary(record),
-        "latest": [{**row, "summary": summarize(row)} for row in latest],
-        "repositories": [_judged(record, row) for row in repositories[:PAGE]],
-        "next_after": repositories[PAGE - 1]["repository"] if len(repositories) > PAGE else None,
+        "repositories": [_judged(record, row) for row in found[:PAGE]],
+        "next_after": found[PAGE - 1]["repository"] if len(found) > PAGE else None,
     }
 
 
-def summary(record: Snapshot) -> Row:
-    """Return the facts of the whole record: its freshness, and how many repositories it has.
+def changes(record: Snapshot, before: int, limit: int = PAGE, most_read: int = MOST_READ) -> Row:
+    """Return the newest changes, without the tags of first listings.
+
+    Args:
+        record: The record.
+        before: The id of a change. Only changes before this one are returned.
+        limit: Maximum number of changes.
+        most_read: Maximum number of changes to read, those of first listings included.
 
     Returns:
-        ``counts`` has the number of repositories in each state, and the numbers of those that are
-        ``stale`` and of those that are ``watched``.
+        ``next_before`` is the value of ``before`` for the changes that follow. It is None if there
+        are none.
     """
-    rows = [_judged(record, row) for row in record.query(_STATES_SQL, {})]
-    counts = Counter(row["state"] for row in rows)
-    counts["stale"] = sum(row["stale"] is True for row in rows)
-    counts["watched"] = sum(row["stale"] is not None for row in rows)
-    (totals,) = record.query(_TOTALS_SQL, {})
-    return {**totals, "counts": counts}
+    ((last,),) = (row.values() for row in record.query(_LAST_CHANGE_SQL, {}))
+    newest = min(before, last + 1)
+    oldest = max(newest - most_read, 1)
+    rows = record.query(
+        f"{_CHANGES_SQL} WHERE id >= :oldest AND id < :newest AND not_before IS NOT NULL"
+        " ORDER BY id DESC LIMIT :limit",
+        {"oldest": oldest, "newest": newest, "limit": limit},
+    )
+    reached = rows[-1]["id"] if len(rows) == limit else oldest
+    return {
+        "changes": [{**row, "summary": summarize(row)} for row in rows],
+        "next_before": reached if reached > 1 else None,
+    }
 
 
 def repository(record: Snapshot, name: str, before: int) -> Row | None:
@@ -215,6 +268,21 @@ def _judged(record: Snapshot, row: Row) -> Row:
         "state": state(row),
         "stale": record.stale(repository, row["last_complete_at"]),
     }
+
+
+_SEVERITY: Final = ("never listed", "failing", "held", "gone", "ok")
+"""The states of a repository, the worst first."""
+
+
+def _severity(row: Row) -> tuple[bool, bool, int, str, str]:
+    """Return the key that sorts repositories, the worst first and unwatched ones last."""
+    return (
+        row["stale"] is None,
+        not row["stale"],
+        _SEVERITY.index(row["state"]),
+        row["registry"],
+        row["name"],
+    )
 
 
 def state(row: Row) -> str:

@@ -13,7 +13,7 @@ from tagsync.database.store import Store
 from tagsync.models import Repository, Tag, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll as poll_once
-from tagsync.web.queries import front, repository, tag
+from tagsync.web.queries import NO_CHANGE, changes, front, repository, tag
 from tagsync.web.snapshot import Snapshot, snapshot
 from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
@@ -117,7 +117,7 @@ def test_a_repository_with_a_damaged_row_is_failing(
         connection.execute("UPDATE repositories SET version = 7")
     scripted.then(Tag("v1", ONE))
     assert poll_once(job, store, clock=clock).outcome == "failed"
-    page = front(record(), "", "")
+    page = front(record())
     assert page["summary"]["counts"]["failing"] == 1
     assert page["repositories"][0]["state"] == "failing"
     assert "its hash is not that of its columns" in page["repositories"][0]["last_error"]
@@ -140,7 +140,7 @@ def test_stale_is_judged_by_the_repository_s_own_interval(
     poll(Tag("v1", ONE))
     clock.advance(minutes=minutes)
     with recorded(database, clock(), *watches) as record:
-        page = front(record, "", "")
+        page = front(record)
         single = repository(record, NAME, 2**62)
     assert (page["summary"]["counts"]["stale"], page["summary"]["counts"]["watched"]) == (
         stale,
@@ -160,4 +160,36 @@ def test_a_page_answers_as_the_command(
         names = [row["tag"] for row in record.audit.tags([NAME])]
         assert names == [row["tag"] for row in record.query("SELECT tag FROM tags", {})]
         (status,) = record.audit.status({Repository("swr", "team/api"): WATCH}, clock())
-        assert status["stale"] is front(record, "", "")["repositories"][0]["stale"]
+        assert status["stale"] is front(record)["repositories"][0]["stale"]
+
+
+def test_the_worst_repositories_are_first(
+    scripted: Scripted, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """The front page has stale repositories first, and those that are not watched last."""
+    for name in ("other/a", "team/fresh", "team/stale"):
+        job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
+        scripted.then(Tag("v1", ONE))
+        poll_once(job, store, clock=clock)
+    clock.advance(minutes=31)
+    scripted.then(Tag("v1", ONE))
+    poll_once(Job(Repository("swr", "team/fresh"), scripted, WATCH.interval), store, clock=clock)
+    with recorded(database, clock(), WATCH) as record:
+        shown = [(row["repository"], row["stale"]) for row in front(record)["repositories"]]
+    assert shown == [("swr/team/stale", True), ("swr/team/fresh", False), ("swr/other/a", None)]
+
+
+def test_pages_of_changes_cover_the_history(
+    poll: Callable[..., None], record: Callable[[], Snapshot]
+) -> None:
+    """The pages of the list have each change once, without those of first listings."""
+    poll(*(Tag(f"first-{number}", ONE) for number in range(5)))
+    poll(*(Tag(f"first-{number}", ONE) for number in range(2)), Tag("new", TWO))
+    poll(Tag("new", ONE))
+    opened, before, found = record(), NO_CHANGE, []
+    for _ in range(5):
+        page = changes(opened, before, limit=2, most_read=3)
+        found.append([row["id"] for row in page["changes"]])
+        before = page["next_before"]
+    assert found == [[12, 11], [10, 9], [8, 7], [6], []]
+    assert before is None

@@ -58,7 +58,7 @@ def number(request: Request, name: str, default: int, *, meaning: str) -> int:
         request: The request.
         name: Name of the parameter.
         default: The result if the parameter is missing or empty.
-        meaning: What to give, for the message; for instance ``the id of a change``.
+        meaning: Meaning of the number, for the message; for instance ``the id of a change``.
 
     Raises:
         BadRequest: If the parameter is not such a number, or is given more than once.

@@ -6,6 +6,6 @@ from datasette.utils.asgi import Request, Response
 from tagsync.web.pages.page import text, url
 
 
-async def page(_datasette: Datasette, request: Request) -> Response:
+async def page(datasette: Datasette, request: Request) -> Response:  # noqa: ARG001  as all pages
     """Answer ``/search?q=`` with the repositories whose names contain the text."""
-    return Response.redirect(f"{url('/', q=text(request, 'q'))}#repositories")
+    return Response.redirect(url("/repositories", q=text(request, "q")))

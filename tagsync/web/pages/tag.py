@@ -14,5 +14,5 @@ async def page(datasette: Datasette, request: Request) -> Response:
     context = await read(datasette, lambda record: queries.tag(record, name, tag))
     if context is None:
         shown = escape_control_characters(f"{name}:{tag}")
-        raise NotFound(f"no change of {shown} is recorded: the front page lists all repositories")
+        raise NotFound(f"no change of {shown} is recorded: the page Repositories lists all")
     return await render(datasette, request, "tag.html", context)
