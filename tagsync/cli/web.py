@@ -51,4 +51,5 @@ def web(settings: Settings, host: str, port: int) -> None:
             "tagsync web needs Datasette, which is not installed: install tagsync with its extra"
             " `web`, for example by pip install '.[web]' in the folder of tagsync's source"
         ) from error
-    serve(set_up(settings).database, host, port, click.echo)
+    config = set_up(settings)
+    serve(config.database, config.watches, host, port, click.echo)

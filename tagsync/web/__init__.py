@@ -8,7 +8,7 @@ for reading only, only GET and HEAD are answered, and no page may run a script (
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -20,19 +20,27 @@ from datasette.app import Datasette
 from datasette.plugins import pm
 
 from tagsync.audit.queries import Audit
+from tagsync.clock import utc_now
 from tagsync.database import migrations
 from tagsync.database.connection import reading
 from tagsync.errors import ConfigError
+from tagsync.models import Watch
 from tagsync.registries.hosts import is_loopback
-from tagsync.web import pages
-from tagsync.web.datasette_database import THREADS, TIME_LIMIT, ReadOnlyDatabase
+from tagsync.web import plugin
+from tagsync.web.datasette_database import (
+    COUNT_TIME_LIMIT,
+    DATABASE,
+    THREADS,
+    TIME_LIMIT,
+    ReadOnlyDatabase,
+)
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),
     "num_sql_threads": THREADS,
-    "facet_time_limit_ms": 1000,
+    "facet_time_limit_ms": COUNT_TIME_LIMIT,
     # On a large table, every page would wait for Datasette to look for suitable facets.
     "suggest_facets": False,
     # A copy of the file alone lacks the newest changes, which are in its WAL.
@@ -51,11 +59,19 @@ _LONGEST_STOP: Final = 4.0
 interrupted, and Python waits for the thread of such a query."""
 
 
-def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(
+    database: Path,
+    watches: Sequence[Watch],
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+) -> None:
     """Serve the pages until SIGINT or SIGTERM.
 
     Args:
         database: The database file. It is neither created nor changed.
+        watches: The watches of the configuration, by which pages judge whether a repository is
+            stale. If there are none, no repository is called stale.
         host: A loopback address, or ``localhost``.
         port: The port to listen on. 0 means any free port.
         ready: Called with the address of the pages as soon as they can be requested.
@@ -69,7 +85,7 @@ def serve(database: Path, host: str, port: int, ready: Callable[[str], None]) ->
     with Audit.open(database), reading(database) as db:
         migrations.check_current(db, str(database))
     with _listen(host, port) as listener:
-        server = _Server(_datasette(database))
+        server = _Server(_datasette(database, watches))
         address, actual_port = listener.getsockname()[:2]
         ready(f"http://{f'[{address}]' if ':' in address else address}:{actual_port}/")
         with _ignoring_repeated_signals():
@@ -91,7 +107,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACE_PERIOD,
             )
         )
-        self._database = datasette.get_database(pages.DATABASE)
+        self._database = datasette.get_database(DATABASE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop after a signal. If that takes too long, end the process: nothing can be lost."""
@@ -107,19 +123,19 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _datasette(database: Path) -> Datasette:
-    if not pm.is_registered(pages):
-        pm.register(pages, "tagsync")
+def _datasette(database: Path, watches: Sequence[Watch]) -> Datasette:
+    if not pm.is_registered(plugin):
+        pm.register(plugin, "tagsync")
     folder = Path(__file__).parent
     datasette = Datasette(
-        metadata=metadata(pages.DATABASE),
+        metadata=metadata(DATABASE),
         settings=_SETTINGS,
         template_dir=str(folder / "templates"),
         static_mounts=[("assets", str(folder / "static"))],
     )
     # Datasette creates this database if it is started without a file.
     datasette.remove_database("_memory")
-    datasette.add_database(ReadOnlyDatabase(datasette, database), name=pages.DATABASE)
+    datasette.add_database(ReadOnlyDatabase(datasette, database, watches, utc_now), name=DATABASE)
     return datasette
 
 

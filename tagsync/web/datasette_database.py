@@ -1,7 +1,7 @@
 """The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -11,16 +11,18 @@ from datasette.database import Database, Results
 from datasette.utils import InvalidSql, sqlite_timelimit
 from datasette.utils.asgi import Forbidden
 
-from tagsync.database.connection import reading
-from tagsync.database.decoding import check_values
+from tagsync.clock import Clock
+from tagsync.database.connection import Connection, reading
 from tagsync.database.limits import limit_memory
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError
+from tagsync.models import Watch
+from tagsync.web.snapshot import Snapshot, snapshot
 
 Result = TypeVar("Result")
 
-Query = Callable[[str, Mapping[str, object]], list[dict[str, Any]]]
-"""A function that runs SQL with named parameters and returns rows as dictionaries."""
+DATABASE: Final = "tagsync"
+"""Name of the database in URLs, independent of its file name."""
 
 TIME_LIMIT: Final = 30.0
 """The longest time that a query may take, in seconds."""
@@ -32,8 +34,11 @@ the rows of one query."""
 THREADS: Final = 3
 """Maximum number of queries at the same time."""
 
-_COUNT_TIME_LIMIT: Final = 1000
-"""Time limit for Datasette's counts of all rows of a table or view, in milliseconds."""
+COUNT_TIME_LIMIT: Final = 100
+"""Time limit of each count of all rows, and of each value, of a table or view, in milliseconds.
+
+A page of a large table shows its rows soon, and says which counts it leaves out.
+"""
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
@@ -45,9 +50,19 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
     takes about a millisecond.
     """
 
-    def __init__(self, datasette: Datasette, path: Path) -> None:
+    def __init__(
+        self,
+        datasette: Datasette,
+        path: Path,
+        watches: Sequence[Watch],
+        clock: Clock,
+        time_limit: float = TIME_LIMIT,
+    ) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
+        self.clock = clock
         self._file = path
+        self._watches = watches
+        self._time_limit = time_limit
         self._open_connections: set[Any] = set()
         self._closing = False
         self._lock = Lock()
@@ -77,30 +92,26 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         If Datasette counts all rows of a table or view, the query has a shorter time limit.
         """
         if sql.startswith("select count(*) from"):
-            custom_time_limit = min(custom_time_limit or _COUNT_TIME_LIMIT, _COUNT_TIME_LIMIT)
+            custom_time_limit = min(custom_time_limit or COUNT_TIME_LIMIT, COUNT_TIME_LIMIT)
         kwargs["log_sql_errors"] = False
         return await super().execute(sql, *args, custom_time_limit=custom_time_limit, **kwargs)
 
-    async def consistently(self, fn: Callable[[Query], Result]) -> Result:
-        """Call a function with a `Query` that always sees the same state of the record.
+    async def read(self, fn: Callable[[Snapshot], Result]) -> Result:
+        """Call a function with a `Snapshot` of the record.
 
         Raises:
             tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer
                 than `TIME_LIMIT`.
         """
 
-        def with_connection(connection: Any) -> Result:
-            def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
-                rows = [dict(row) for row in connection.execute(sql, parameters)]
-                for row in rows:
-                    check_values(row, "a row of this page")
-                return rows
-
+        def with_connection(db: Connection) -> Result:
+            # Rows and texts as in the commands: Datasette would replace bytes that are not UTF-8.
+            db.row_factory, db.text_factory = None, str
             with (
                 translate_sqlite_errors(self._file),
-                sqlite_timelimit(connection, TIME_LIMIT * 1000),
+                sqlite_timelimit(db, self._time_limit * 1000),
             ):
-                return fn(query)
+                return fn(snapshot(db, self._file, self._watches, self.clock()))
 
         return await self.execute_fn(with_connection)
 

@@ -1,16 +1,21 @@
 """The queries of the pages. For each page, a function returns the data."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tagsync.audit.questions import QUESTIONS
-from tagsync.web.datasette_database import Query
+from tagsync.models import Repository
+from tagsync.web.snapshot import Query, Snapshot
 
 Row = dict[str, Any]
 
-LATEST: Final = 20
+LATEST: Final = 10
 """Maximum number of changes on the front page."""
+
+WORST: Final = 6
+"""Maximum number of repositories on the front page."""
 
 PAGE: Final = 100
 """Maximum number of repositories, tags or changes on a page."""
@@ -18,13 +23,19 @@ PAGE: Final = 100
 HISTORY: Final = 1000
 """Maximum number of changes, and of intervals, on the page of a tag."""
 
+NO_CHANGE: Final = 2**62
+"""A number that is larger than the id of every change."""
+
+MOST_READ: Final = 50_000
+"""Maximum number of changes that one list reads, to find those that are not of first listings."""
+
 _NEVER: Final = "9999"
 """A text that sorts after every recorded time."""
 
 _GAPS_SQL: Final = next(question.sql for question in QUESTIONS if question.slug == "holes")
 
 _REPOSITORIES_SQL: Final = """
-    SELECT r.id, r.full_name AS repository, r.first_observed_at,
+    SELECT r.id, r.registry, r.name, r.full_name AS repository, r.first_observed_at,
            r.last_complete_at, r.last_attempt_at, r.failures, o.outcome, o.reasons,
            iif(o.reasons = 'damaged', o.detail, r.last_error) AS last_error,
            (SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
@@ -34,18 +45,23 @@ _REPOSITORIES_SQL: Final = """
         (SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1)
 """
 
-_SUMMARY_SQL: Final = """
+_TOTALS_SQL: Final = """
     SELECT count(*) AS repositories, min(first_observed_at) AS since,
            max(last_complete_at) AS newest,
-           total((SELECT outcome FROM observations WHERE repository_id = r.id
-                  ORDER BY id DESC LIMIT 1) = 'failed') AS failing,
-           total((SELECT outcome FROM observations WHERE repository_id = r.id
-                      ORDER BY id DESC LIMIT 1) = 'held') AS held,
            coalesce((SELECT max(id) FROM changes), 0) AS changes,
            total((SELECT tags FROM observations WHERE repository_id = r.id AND outcome = 'ok'
                   ORDER BY id DESC LIMIT 1)) AS tags
     FROM repositories AS r
 """
+
+_STATES_SQL: Final = """
+    SELECT r.id, r.registry, r.name, r.last_complete_at, o.outcome, o.reasons
+    FROM repositories AS r
+    LEFT JOIN observations AS o ON o.id =
+        (SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1)
+"""
+
+_LAST_CHANGE_SQL: Final = "SELECT coalesce(max(id), 0) FROM changes"
 
 _CHANGES_SQL: Final = """
     SELECT id, repository, tag, kind, moved, old_digest, new_digest, fields, not_before, observed_at
@@ -59,71 +75,127 @@ _INTERVALS_SQL: Final = """
 """
 
 
-def front(query: Query, search: str, after: str) -> Row:
-    """Return the data of the front page: freshness, latest changes, and repositories.
+def front(record: Snapshot) -> Row:
+    """Return the data of the front page: freshness, latest changes, and some repositories."""
+    judged = [_judged(record, row) for row in record.query(_STATES_SQL, {})]
+    worst = sorted(judged, key=_severity)[:WORST]
+    return {
+        "summary": summary(record, judged),
+        "latest": changes(record, NO_CHANGE, LATEST)["changes"],
+        "repositories": [
+            _judged(record, row)
+            for each in worst
+            for row in record.query(f"{_REPOSITORIES_SQL} WHERE r.id = :id", {"id": each["id"]})
+        ],
+    }
+
+
+def summary(record: Snapshot, judged: Iterable[Row]) -> Row:
+    """Return the facts of the whole record: its freshness, and how many repositories it has.
 
     Args:
-        query: The function that runs the queries.
+        record: The record.
+        judged: A row for each repository, with its ``state`` and whether it is ``stale``.
+
+    Returns:
+        ``counts`` has the number of repositories in each state, and the numbers of those that are
+        ``stale`` and of those that are ``watched``.
+    """
+    counts: Counter[str] = Counter()
+    for row in judged:
+        counts[row["state"]] += 1
+        counts["stale"] += row["stale"] is True
+        counts["watched"] += row["stale"] is not None
+    (totals,) = record.query(_TOTALS_SQL, {})
+    return {**totals, "counts": counts}
+
+
+def repositories(record: Snapshot, search: str, after: str) -> Row:
+    """Return a page of the list of repositories.
+
+    Args:
+        record: The record.
         search: Return only repositories whose full names contain this text; case is ignored.
         after: Return only repositories that come after this full name in alphabetical order.
     """
-    (summary,) = query(_SUMMARY_SQL, {})
-    repositories = query(
+    found = record.query(
         f"{_REPOSITORIES_SQL} WHERE instr(lower(repository), lower(:search))"
         " AND repository > :after ORDER BY repository LIMIT :limit",
         {"search": search, "after": after, "limit": PAGE + 1},
     )
-    latest = query(
-        f"{_CHANGES_SQL} WHERE not_before IS NOT NULL ORDER BY id DESC LIMIT :limit",
-        {"limit": LATEST},
-    )
     return {
-        "summary": summary,
-        "latest": [{**row, "summary": summarize(row)} for row in latest],
-        "repositories": [{**row, "state": state(row)} for row in repositories[:PAGE]],
-        "next_after": repositories[PAGE - 1]["repository"] if len(repositories) > PAGE else None,
+        "repositories": [_judged(record, row) for row in found[:PAGE]],
+        "next_after": found[PAGE - 1]["repository"] if len(found) > PAGE else None,
     }
 
 
-def repository(query: Query, name: str, before: int) -> Row | None:
+def changes(record: Snapshot, before: int, limit: int = PAGE, most_read: int = MOST_READ) -> Row:
+    """Return the newest changes, without the tags of first listings.
+
+    Args:
+        record: The record.
+        before: The id of a change. Only changes before this one are returned.
+        limit: Maximum number of changes.
+        most_read: Maximum number of changes to read, those of first listings included.
+
+    Returns:
+        ``next_before`` is the value of ``before`` for the changes that follow. It is None if there
+        are none.
+    """
+    ((last,),) = (row.values() for row in record.query(_LAST_CHANGE_SQL, {}))
+    newest = min(before, last + 1)
+    oldest = max(newest - most_read, 1)
+    rows = record.query(
+        f"{_CHANGES_SQL} WHERE id >= :oldest AND id < :newest AND not_before IS NOT NULL"
+        " ORDER BY id DESC LIMIT :limit",
+        {"oldest": oldest, "newest": newest, "limit": limit},
+    )
+    reached = rows[-1]["id"] if len(rows) == limit else oldest
+    return {
+        "changes": [{**row, "summary": summarize(row)} for row in rows],
+        "next_before": reached if reached > 1 else None,
+    }
+
+
+def repository(record: Snapshot, name: str, before: int) -> Row | None:
     """Return the data of a repository's page: its current tags and its timeline.
 
     Args:
-        query: The function that runs the queries.
+        record: The record.
         name: Full name of the repository.
         before: The id of a change. Only the part of the timeline before this change is returned.
 
     Returns:
         The data, or None if the repository was never polled.
     """
-    found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
+    found = record.query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
     if not found:
         return None
     parameters = {"repository_id": found[0]["id"], "before": before, "limit": PAGE + 1}
-    tags = query(
+    tags = record.query(
         "SELECT tag, digest, size, changed_at FROM tags WHERE repository_id = :repository_id"
         " ORDER BY tag LIMIT :limit",
         parameters,
     )
-    changes = query(
+    changes = record.query(
         f"{_CHANGES_SQL} WHERE repository_id = :repository_id AND not_before IS NOT NULL"
         " AND id < :before ORDER BY id DESC LIMIT :limit",
         parameters,
     )
     more = len(changes) > PAGE
-    (baseline,) = query(
+    (baseline,) = record.query(
         "SELECT count(*) AS tags, min(observed_at) AS observed_at FROM changes"
         " WHERE repository_id = :repository_id AND not_before IS NULL",
         parameters,
     )
-    above = query("SELECT observed_at FROM changes WHERE id = :before", parameters)
+    above = record.query("SELECT observed_at FROM changes WHERE id = :before", parameters)
     return {
-        "repository": {**found[0], "state": state(found[0])},
+        "repository": _judged(record, found[0]),
         "tags": tags[:PAGE],
         "more_tags": len(tags) > PAGE,
         "timeline": timeline(
             changes[:PAGE],
-            coverage_gaps(query, name),
+            coverage_gaps(record.query, name),
             None if more or not found[0]["first_observed_at"] else found[0] | baseline,
             above[0]["observed_at"] if above else None,
         ),
@@ -131,40 +203,42 @@ def repository(query: Query, name: str, before: int) -> Row | None:
     }
 
 
-def tag(query: Query, name: str, tag_name: str) -> Row | None:
+def tag(record: Snapshot, name: str, tag_name: str) -> Row | None:
     """Return the data of a tag's page: digests, changes, and gaps in coverage.
 
     Args:
-        query: The function that runs the queries.
+        record: The record.
         name: Full name of the repository.
         tag_name: Name of the tag.
 
     Returns:
         The data, or None if no change of the tag is recorded.
     """
-    found = query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
+    found = record.query(f"{_REPOSITORIES_SQL} WHERE repository = :name", {"name": name})
     if not found:
         return None
     parameters = {"repository_id": found[0]["id"], "tag": tag_name, "limit": HISTORY + 1}
-    changes = query(
+    changes = record.query(
         f"{_CHANGES_SQL} WHERE repository_id = :repository_id AND tag = :tag"
         " ORDER BY id DESC LIMIT :limit",
         parameters,
     )
     if not changes:
         return None
-    intervals = query(_INTERVALS_SQL, parameters)
+    intervals = record.query(_INTERVALS_SQL, parameters)
     shown = changes[:HISTORY]
     since = shown[-1]["observed_at"]
     return {
-        "repository": {**found[0], "state": state(found[0])},
+        "repository": _judged(record, found[0]),
         "tag": tag_name,
         "intervals": intervals[:HISTORY],
         "more_intervals": len(intervals) > HISTORY,
         "changes": [{**row, "summary": summarize(row)} for row in shown],
         "more_changes": len(changes) > HISTORY,
         "gaps": [
-            gap for gap in coverage_gaps(query, name) if (gap["unseen_until"] or _NEVER) > since
+            gap
+            for gap in coverage_gaps(record.query, name)
+            if (gap["unseen_until"] or _NEVER) > since
         ],
     }
 
@@ -184,6 +258,31 @@ def summarize(change: Row) -> str:
     if change["moved"]:
         return "moved"
     return f"changed: {', '.join(json.loads(change['fields']))}"
+
+
+def _judged(record: Snapshot, row: Row) -> Row:
+    """Return a repository's row with its ``state``, and whether it is ``stale``."""
+    repository = Repository(row["registry"], row["name"])
+    return {
+        **row,
+        "state": state(row),
+        "stale": record.stale(repository, row["last_complete_at"]),
+    }
+
+
+_SEVERITY: Final = ("never listed", "failing", "held", "gone", "ok")
+"""The states of a repository, the worst first."""
+
+
+def _severity(row: Row) -> tuple[bool, bool, int, str, str]:
+    """Return the key that sorts repositories, the worst first and unwatched ones last."""
+    return (
+        row["stale"] is None,
+        not row["stale"],
+        _SEVERITY.index(row["state"]),
+        row["registry"],
+        row["name"],
+    )
 
 
 def state(row: Row) -> str:

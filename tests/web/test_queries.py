@@ -1,19 +1,20 @@
 """The queries behind the pages of ``tagsync web``."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tagsync.database.connection import reading
 from tagsync.database.store import Store
-from tagsync.models import Tag
+from tagsync.models import Repository, Tag, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll as poll_once
-from tagsync.web.datasette_database import Query
-from tagsync.web.queries import front, repository, tag
+from tagsync.web.queries import NO_CHANGE, changes, front, repository, tag
+from tagsync.web.snapshot import Snapshot, snapshot
 from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
 
@@ -33,24 +34,30 @@ def poll(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callab
     return run
 
 
+WATCH = Watch("swr", ("team/*",), interval=timedelta(minutes=10))
+NO_WATCH = Watch("swr", ("other/*",))
+
+
+@contextmanager
+def recorded(database: Path, now: datetime, *watches: Watch) -> Iterator[Snapshot]:
+    with reading(database) as db:
+        yield snapshot(db, database, watches, now)
+
+
 @pytest.fixture
-def record(database: Path) -> Iterator[Query]:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.row_factory = sqlite3.Row
-
-        def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
-            return [dict(row) for row in connection.execute(sql, parameters)]
-
-        yield query
+def record(database: Path, clock: FakeClock) -> Iterator[Callable[[], Snapshot]]:
+    """Return a function that returns the record as it is."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(recorded(database, clock()))
 
 
-def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Query) -> None:
+def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Callable[[], Snapshot]) -> None:
     """Each digest of a tag is an interval between two listings, newest first."""
     poll(Tag("v1", ONE), Tag("other", ONE))
     poll(Tag("v1", ONE, is_trusted=True), Tag("other", ONE))
     poll(Tag("v1", TWO), Tag("other", ONE))
     poll(Tag("other", ONE))
-    page = tag(record, NAME, "v1")
+    page = tag(record(), NAME, "v1")
     assert page is not None
     assert page["intervals"] == [
         {
@@ -74,12 +81,12 @@ def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Query) -> Non
 
 
 def test_a_tag_that_is_resolved_later_has_an_interval_since_then(
-    poll: Callable[..., None], record: Query
+    poll: Callable[..., None], record: Callable[[], Snapshot]
 ) -> None:
     """A tag that was listed without a digest points to the digest that a later poll resolved."""
     poll(Tag("v1"))
     poll(Tag("v1", ONE))
-    page = tag(record, NAME, "v1")
+    page = tag(record(), NAME, "v1")
     assert page is not None
     assert [(row["digest"], row["valid_to"]) for row in page["intervals"]] == [
         (ONE, None),
@@ -87,12 +94,12 @@ def test_a_tag_that_is_resolved_later_has_an_interval_since_then(
     ]
 
 
-def test_pages_of_unknown_names(poll: Callable[..., None], record: Query) -> None:
+def test_pages_of_unknown_names(poll: Callable[..., None], record: Callable[[], Snapshot]) -> None:
     """A page of an unknown repository or tag does not exist."""
     poll(Tag("v1", ONE))
-    assert repository(record, "swr/team/typo", 2**62) is None
-    assert tag(record, "swr/team/typo", "v1") is None
-    assert tag(record, NAME, "typo") is None
+    assert repository(record(), "swr/team/typo", 2**62) is None
+    assert tag(record(), "swr/team/typo", "v1") is None
+    assert tag(record(), NAME, "typo") is None
 
 
 def test_a_repository_with_a_damaged_row_is_failing(
@@ -101,7 +108,7 @@ def test_a_repository_with_a_damaged_row_is_failing(
     store: Store,
     clock: FakeClock,
     poll: Callable[..., None],
-    record: Query,
+    record: Callable[[], Snapshot],
     database: Path,
 ) -> None:
     """The pages tell the failure, which only the observation has."""
@@ -110,7 +117,79 @@ def test_a_repository_with_a_damaged_row_is_failing(
         connection.execute("UPDATE repositories SET version = 7")
     scripted.then(Tag("v1", ONE))
     assert poll_once(job, store, clock=clock).outcome == "failed"
-    page = front(record, "", "")
-    assert page["summary"]["failing"] == 1
+    page = front(record())
+    assert page["summary"]["counts"]["failing"] == 1
     assert page["repositories"][0]["state"] == "failing"
     assert "its hash is not that of its columns" in page["repositories"][0]["last_error"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "watches", "stale", "watched"),
+    [(30, [WATCH], 0, 1), (31, [WATCH], 1, 1), (31, [], 0, 0), (9999, [NO_WATCH], 0, 0)],
+)
+def test_stale_is_judged_by_the_repository_s_own_interval(
+    poll: Callable[..., None],
+    database: Path,
+    clock: FakeClock,
+    minutes: int,
+    watches: list[Watch],
+    stale: int,
+    watched: int,
+) -> None:
+    """A repository is stale after three intervals of its watch, and never without a watch."""
+    poll(Tag("v1", ONE))
+    clock.advance(minutes=minutes)
+    with recorded(database, clock(), *watches) as record:
+        page = front(record)
+        single = repository(record, NAME, 2**62)
+    assert (page["summary"]["counts"]["stale"], page["summary"]["counts"]["watched"]) == (
+        stale,
+        watched,
+    )
+    expected = bool(stale) if watched else None
+    assert single is not None
+    assert page["repositories"][0]["stale"] is single["repository"]["stale"] is expected
+
+
+def test_a_page_answers_as_the_command(
+    poll: Callable[..., None], database: Path, clock: FakeClock
+) -> None:
+    """The queries of a page and those of the commands see the same rows."""
+    poll(Tag("v1", ONE), Tag("v2", TWO))
+    with recorded(database, clock(), WATCH) as record:
+        names = [row["tag"] for row in record.audit.tags([NAME])]
+        assert names == [row["tag"] for row in record.query("SELECT tag FROM tags", {})]
+        (status,) = record.audit.status({Repository("swr", "team/api"): WATCH}, clock())
+        assert status["stale"] is front(record)["repositories"][0]["stale"]
+
+
+def test_the_worst_repositories_are_first(
+    scripted: Scripted, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """The front page has stale repositories first, and those that are not watched last."""
+    for name in ("other/a", "team/fresh", "team/stale"):
+        job = Job(Repository("swr", name), scripted, timedelta(minutes=5))
+        scripted.then(Tag("v1", ONE))
+        poll_once(job, store, clock=clock)
+    clock.advance(minutes=31)
+    scripted.then(Tag("v1", ONE))
+    poll_once(Job(Repository("swr", "team/fresh"), scripted, WATCH.interval), store, clock=clock)
+    with recorded(database, clock(), WATCH) as record:
+        shown = [(row["repository"], row["stale"]) for row in front(record)["repositories"]]
+    assert shown == [("swr/team/stale", True), ("swr/team/fresh", False), ("swr/other/a", None)]
+
+
+def test_pages_of_changes_cover_the_history(
+    poll: Callable[..., None], record: Callable[[], Snapshot]
+) -> None:
+    """The pages of the list have each change once, without those of first listings."""
+    poll(*(Tag(f"first-{number}", ONE) for number in range(5)))
+    poll(*(Tag(f"first-{number}", ONE) for number in range(2)), Tag("new", TWO))
+    poll(Tag("new", ONE))
+    opened, before, found = record(), NO_CHANGE, []
+    for _ in range(5):
+        page = changes(opened, before, limit=2, most_read=3)
+        found.append([row["id"] for row in page["changes"]])
+        before = page["next_before"]
+    assert found == [[12, 11], [10, 9], [8, 7], [6], []]
+    assert before is None

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
-import shutil
 import signal
 import socket
 import sqlite3
@@ -14,258 +12,45 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from time import sleep
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 import pytest
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tagsync.audit.questions import QUESTIONS
-from tagsync.clock import utc_now
 from tagsync.database.store import Store
-from tagsync.emulator import Emulator
 from tagsync.errors import ConfigError, UnusableDatabase
-from tagsync.models import Repository
 from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
-from tests.support.clock import FakeClock
-from tests.support.documents import section
-from tests.support.registries import World, poll_any_names
+from tests.support.web import (
+    FILES,
+    HOSTILE,
+    LONG,
+    Browser,
+    Trap,
+    cells,
+    command,
+    configure,
+    environment,
+    follow,
+    page_of,
+    refused,
+    serving,
+    text_of,
+)
 
 pytestmark = pytest.mark.processes
 
-API, HOSTILE = "team/api", "team/hostile"
-CHROMIUM = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--disable-dev-shm-usage",
-)
-FILES = {"config.toml", "tagsync.db", "tagsync.db.writer-lock"}
 PAGES = ("/", "/questions", "/tagsync")
-Browser = Chrome
-
-
-# --- the processes -------------------------------------------------------------------------------
-
-
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "LANG": "C.UTF-8"}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tagsync", *map(str, arguments)]
-
-
-def configure(folder: Path) -> Path:
-    path = folder / "config.toml"
-    path.write_text(
-        '[store]\npath = "tagsync.db"\n'
-        '[[registries]]\nname = "swr"\nendpoint = "http://127.0.0.1:9"\n'
-    )
-    return path
-
-
-@contextmanager
-def serving(arguments: Sequence[str], cwd: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start a process that serves pages, yield its address and itself, and stop it at the end."""
-    process = subprocess.Popen(
-        arguments,
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout
-        try:
-            address = process.stdout.readline().strip()
-            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), process.communicate()
-            yield address.rstrip("/"), process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait(timeout=15)
-
-
-def refused(*arguments: object, cwd: Path, status: int = 2) -> str:
-    """Run a command that is refused, and return its one sentence."""
-    finished = subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (finished.returncode, finished.stdout) == (status, ""), finished
-    (line,) = finished.stderr.splitlines()
-    return line
-
-
-# --- the record ----------------------------------------------------------------------------------
-
-
-class Trap:
-    """A listener that counts connections; there should be none."""
-
-    def __init__(self) -> None:
-        self.visits = 0
-        self.visited = Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self._thread = Thread(target=self._count, daemon=True)
-        self._thread.start()
-
-    def _count(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.visits += 1
-            self.visited.set()
-            connection.close()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def trap() -> Iterator[Trap]:
-    opened = Trap()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def hostile(trap: Trap) -> tuple[str, ...]:
-    """Names of tags that do something if they are treated as more than text."""
-    act = f"document.title='owned';fetch('{trap.url}')"
-    return (
-        f"<script>{act}</script>",
-        f'"><img src=x onerror="{act}">',
-        f'\'><svg/onload="{act}">',
-        f"</title></textarea></pre><script>{act}</script>",
-        f"<link rel=stylesheet href={trap.url}>",
-        f"javascript:{act}",
-        "{{ 7 * 7 }}",
-        "=cmd()",
-        "v1\u202egnp",
-        f"{trap.url}looks-like-a-link",
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, hostile: Sequence[str]) -> Path:
-    """A folder like the demo's, with a record of ordinary and of hostile tags."""
-    root = tmp_path_factory.mktemp("web")
-    path = root / "tagsync-demo"
-    path.mkdir()
-    configure(path)
-    clock = FakeClock()
-    clock.now = utc_now() - timedelta(hours=10)
-    with Emulator(clock=clock) as emulator, Store.open(path / "tagsync.db") as store:
-        world, repository = World(emulator, store, clock), Repository("swr", HOSTILE)
-        for tag in ("latest", "v1.0.0"):
-            emulator.push(API, tag, "first")
-        world.poll(API)
-        poll_any_names(store, clock, repository, dict.fromkeys(hostile, "first"))
-        emulator.push(API, "latest", "second")
-        world.poll(API)
-        poll_any_names(store, clock, repository, {tag: f"second {tag}" for tag in hostile})
-        emulator.delete(API, "v1.0.0")
-        world.poll(API, after=timedelta(hours=3))
-        poll_any_names(store, clock, repository, {tag: f"second {tag}" for tag in hostile[1:]})
-        emulator.answer_next(403, {"errors": [{"errorMessage": hostile[0]}]})
-        world.poll(HOSTILE)
-        world.poll(API, after=utc_now() - clock.now)
-        world.close()
-    return root
-
-
-@pytest.fixture(scope="module")
-def database(folder: Path) -> Path:
-    return folder / "tagsync-demo" / "tagsync.db"
-
-
-@pytest.fixture(scope="module")
-def site(folder: Path) -> Iterator[str]:
-    """The address at which the documented command serves the record."""
-    text = section("docs/audit.md", "In a browser")
-    (shown,) = re.findall(r"^\.venv/bin/tagsync (.+)$", text, re.MULTILINE)
-    with serving(command(*shlex.split(shown), "--port", "0"), folder) as (address, _):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        missing = "Debian's chromium and chromium-driver are not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    options = ChromeOptions()
-    options.binary_location = chromium
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (*CHROMIUM, f"--user-data-dir={profile}"):
-        options.add_argument(argument)
-    chrome = Chrome(options, ChromeService(driver))
-    chrome.set_page_load_timeout(20)
-    yield chrome
-    chrome.quit()
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    """An HTTP client without a browser."""
-    with httpx.Client(timeout=20) as opened:
-        yield opened
-
-
-def follow(browser: Browser, by: str, what: str) -> None:
-    """Click a link or button, and wait for the next page."""
-    left = browser.find_element(By.TAG_NAME, "html")
-    browser.find_element(by, what).click()
-    # While a page unloads, the driver may raise any error about its nodes.
-    waiting = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
-    waiting.until(staleness_of(left))
-
-
-def text_of(browser: Browser) -> str:
-    return browser.find_element(By.TAG_NAME, "body").text
-
-
-def cells(browser: Browser, table: int = 0) -> list[list[str]]:
-    """Return the texts of the cells of a table."""
-    rows = browser.find_elements(By.TAG_NAME, "table")[table].find_elements(
-        By.CSS_SELECTOR, "tbody tr"
-    )
-    return [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
-
-
-def page_of(page: str, **arguments: str) -> str:
-    return f"/{page}?{urlencode(arguments)}"
 
 
 # --- the pages -----------------------------------------------------------------------------------
@@ -305,7 +90,7 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
 
 def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
     """A question shows its answer and its SQL, and its parameters change the answer."""
-    browser.get(site)
+    browser.get(f"{site}/questions")
     follow(browser, By.LINK_TEXT, "What moved last week?")
     assert ["swr/team/api", "latest"] in [row[:2] for row in cells(browser)]
     target = browser.find_element(By.LINK_TEXT, "latest").get_attribute("href")
@@ -313,7 +98,7 @@ def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
     days = browser.find_element(By.NAME, "days")
     assert days.get_attribute("placeholder") == "7"
     days.send_keys("0")
-    follow(browser, By.TAG_NAME, "button")
+    follow(browser, By.CSS_SELECTOR, "main button")
     assert "The query returned no rows." in text_of(browser)
     browser.find_element(By.TAG_NAME, "summary").click()
     (moved,) = (question for question in QUESTIONS if question.slug == "moved-last-week")
@@ -331,34 +116,45 @@ def test_every_question_is_answered(client: httpx.Client, site: str, question: A
 
 def test_finding_a_repository(client: httpx.Client, browser: Browser, site: str) -> None:
     """The list of repositories can be searched, and says if none matches."""
-    browser.get(site)
-    assert [row[0] for row in cells(browser, 1)] == ["swr/team/api", "swr/team/hostile"]
-    browser.find_element(By.NAME, "q").send_keys("API")
-    follow(browser, By.TAG_NAME, "button")
-    assert [row[0] for row in cells(browser, 1)] == ["swr/team/api"]
-    assert "No repository name contains “nowhere”" in client.get(f"{site}/?q=nowhere").text
+    browser.get(f"{site}/repositories")
+    long = f"swr/{LONG}"
+    assert [row[0] for row in cells(browser)] == ["swr/team/api", "swr/team/hostile", long]
+    for where in ("main", "header"):
+        browser.get(f"{site}/repositories")
+        browser.find_element(By.CSS_SELECTOR, f"{where} [name=q]").send_keys("API")
+        follow(browser, By.CSS_SELECTOR, f"{where} button")
+        assert [row[0] for row in cells(browser)] == ["swr/team/api"]
+    assert (
+        "No repository name contains “nowhere”" in client.get(f"{site}/repositories?q=nowhere").text
+    )
 
 
-def test_headings_captions_and_languages(browser: Browser, site: str) -> None:
-    """Pages work with a screen reader: one h1, a language, and captions of tables."""
-    for page in (
-        *PAGES,
-        page_of("repository", name=f"swr/{API}"),
-        "/tagsync/holes",
-        "/tagsync/tags",
-    ):
-        browser.get(f"{site}{page}")
-        assert len(browser.find_elements(By.TAG_NAME, "h1")) == 1
-        assert browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
-        for table in browser.find_elements(By.TAG_NAME, "table"):
-            assert table.find_element(By.TAG_NAME, "caption").text
-
-
-def test_each_table_and_column_is_described(
-    client: httpx.Client, database: Path, site: str
+@pytest.mark.parametrize(
+    ("watch", "expected"),
+    [
+        ("", "The configuration watches none of these repositories"),
+        ('repositories = ["team/hostile"]\ninterval = "1h"', "Every watched repository is stale"),
+        (
+            'repositories = ["team/hostile"]\ninterval = "1w"',
+            '<small><span class="warn">1 failing</span></small>',
+        ),
+    ],
+)
+def test_stale_is_what_the_configuration_says(
+    client: httpx.Client, served: Path, tmp_path: Path, watch: str, expected: str
 ) -> None:
+    """The overview judges the record by the intervals of the configuration, if there are any."""
+    config = configure(tmp_path, watch)
+    config.write_text(config.read_text().replace("tagsync.db", str(served)))
+    with serving(command("--config", config, "web", "--port", "0"), tmp_path) as (site, _):
+        text = " ".join(client.get(site).text.split())
+    assert expected in text
+    assert ("stale:" in text) == (expected == "Every watched repository is stale")
+
+
+def test_each_table_and_column_is_described(client: httpx.Client, served: Path, site: str) -> None:
     """Every table, view and column has a description, and nothing else has one."""
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(served)) as connection:
         found = {
             name: {row[1] for row in connection.execute(f"PRAGMA table_xinfo({name})")}
             for (name,) in connection.execute(
@@ -514,14 +310,14 @@ def test_only_get_and_head_are_answered(client: httpx.Client, site: str, method:
         "SELECT 1; DELETE FROM tags",
     ],
 )
-def test_sql_cannot_write(client: httpx.Client, site: str, database: Path, sql: str) -> None:
+def test_sql_cannot_write(client: httpx.Client, site: str, served: Path, sql: str) -> None:
     """SQL that would write is refused with a sentence, and the file does not change."""
-    before = database.read_bytes()
+    before = served.read_bytes()
     answer = client.get(f"{site}/tagsync", params={"sql": sql})
     assert answer.status_code == 400
     assert "Traceback" not in answer.text
-    assert database.read_bytes() == before
-    beside = {path.name for path in database.parent.iterdir()} - {"config.toml", "tagsync.db"}
+    assert served.read_bytes() == before
+    beside = {path.name for path in served.parent.iterdir()} - {"config.toml", "tagsync.db"}
     assert beside <= {"tagsync.db-wal", "tagsync.db-shm", "tagsync.db.writer-lock"}
 
 
@@ -720,12 +516,12 @@ def test_a_missing_page(client: httpx.Client, site: str) -> None:
     assert client.get(f"{site}/tagsync.db").status_code == 403
 
 
-@pytest.mark.parametrize("patch", ["pages._duration = bug", "queries.summarize = bug"])
+@pytest.mark.parametrize("patch", ["formats.duration = bug", "queries.summarize = bug"])
 def test_a_bug_is_called_a_bug(patch: str, folder: Path, client: httpx.Client) -> None:
     """An unexpected exception, in a template or a query, is a bug on the page and in the log."""
     program = """
 from tagsync.cli import main
-from tagsync.web import pages, queries
+from tagsync.web import formats, queries
 def bug(_):
     raise KeyError("a wrong name")
 PATCH
@@ -763,9 +559,9 @@ def test_a_wrong_url_of_datasette(client: httpx.Client, site: str) -> None:
 # --- other processes, and the end ----------------------------------------------------------------
 
 
-def test_beside_a_writer(client: httpx.Client, site: str, database: Path) -> None:
+def test_beside_a_writer(client: httpx.Client, site: str, served: Path) -> None:
     """Pages show the state before an open transaction, and its result after its commit."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+    with closing(sqlite3.connect(served, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute(
             "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
@@ -903,20 +699,20 @@ def test_a_long_query_is_interrupted(client: httpx.Client, site: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example"])  # noqa: S104
-def test_other_addresses_than_loopback_are_refused(database: Path, host: str) -> None:
+def test_other_addresses_than_loopback_are_refused(served: Path, host: str) -> None:
     """The pages have no login; the sentence says how other people can connect."""
     with pytest.raises(ConfigError, match=r"is not a loopback address.+SSH tunnel"):
-        serve(database, host, 0, pytest.fail)
+        serve(served, (), host, 0, pytest.fail)
 
 
-def test_a_port_that_is_in_use(database: Path) -> None:
+def test_a_port_that_is_in_use(served: Path) -> None:
     """The sentence names the port and a remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
             ConfigError, match=f"cannot listen on port {port} of 127.0.0.1 .+--port"
         ):
-            serve(database, "127.0.0.1", port, pytest.fail)
+            serve(served, (), "127.0.0.1", port, pytest.fail)
 
 
 def make_nothing(_path: Path) -> None:
@@ -960,7 +756,7 @@ def test_a_database_that_is_not_ours(
     make(path)
     before = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     with pytest.raises(UnusableDatabase, match=expected):
-        serve(path, "127.0.0.1", 0, pytest.fail)
+        serve(path, (), "127.0.0.1", 0, pytest.fail)
     after = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     assert after == before
 

@@ -1,0 +1,34 @@
+"""The pages of ``tagsync web``: one module for each."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+
+from tagsync.web.datasette_database import DATABASE
+from tagsync.web.pages import changes, front, questions, repositories, repository, search, tag
+
+Page = Callable[[Datasette, Request], Awaitable[Response]]
+"""A function that reads a request's parameters, queries the record and renders a template."""
+
+PAGES: Final[Mapping[str, Page]] = {
+    "/": front.page,
+    "/changes": changes.page,
+    "/repositories": repositories.page,
+    "/repository": repository.page,
+    "/tag": tag.page,
+    "/questions": questions.page,
+    "/search": search.page,
+}
+"""The page at each path."""
+
+NAVIGATION: Final = (
+    ("/", "Overview"),
+    ("/changes", "Changes"),
+    ("/repositories", "Repositories"),
+    (f"/{DATABASE}/holes", "Coverage"),
+    ("/questions", "Questions"),
+    (f"/{DATABASE}", "Tables and SQL"),
+)
+"""The addresses and names in the header of each page."""

@@ -1,0 +1,93 @@
+"""The parts that all pages share: parameters, the record, templates and URLs."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from datasette.app import Datasette
+from datasette.utils.asgi import BadRequest, Request, Response
+
+from tagsync.web.datasette_database import DATABASE, ReadOnlyDatabase
+from tagsync.web.formats import age_at
+from tagsync.web.snapshot import Snapshot
+
+Result = TypeVar("Result")
+
+
+async def read(datasette: Datasette, fn: Callable[[Snapshot], Result]) -> Result:
+    """Return a function's result on the record, in one of Datasette's threads.
+
+    Raises:
+        tagsync.errors.StoreError: If the database cannot be read, or if the queries take longer
+            than `tagsync.web.datasette_database.TIME_LIMIT`.
+    """
+    return await _database(datasette).read(fn)
+
+
+async def render(
+    datasette: Datasette, request: Request, template: str, context: dict[str, Any]
+) -> Response:
+    """Return a template as a page, with the variables that all templates have.
+
+    These are ``now``, a `datetime.datetime`; ``age``, a function from a recorded time to its age in
+    seconds; and ``path``, the path of the page.
+    """
+    now = _database(datasette).clock()
+    common = {"now": now, "age": age_at(now), "path": request.path}
+    text = await datasette.render_template(template, {**common, **context}, request=request)
+    return Response.html(text)
+
+
+def text(request: Request, name: str) -> str:
+    """Return a parameter of a page, or an empty text if it is missing.
+
+    Raises:
+        BadRequest: If the parameter is given more than once.
+    """
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        raise BadRequest(f"parameter {name} is given more than once: give it once")
+    return str(values[0]) if values else ""
+
+
+def number(request: Request, name: str, default: int, *, meaning: str) -> int:
+    """Return a parameter that is a whole number of at most 18 digits.
+
+    Args:
+        request: The request.
+        name: Name of the parameter.
+        default: The result if the parameter is missing or empty.
+        meaning: Meaning of the number, for the message; for instance ``the id of a change``.
+
+    Raises:
+        BadRequest: If the parameter is not such a number, or is given more than once.
+    """
+    value = text(request, name)
+    if not value:
+        return default
+    if not re.fullmatch("[0-9]{1,18}", value):
+        raise BadRequest(f"invalid parameter {name}: give {meaning}")
+    return int(value)
+
+
+def url(path: str, **parameters: str | int | None) -> str:
+    """Return the URL of a page. Parameters that are None or empty are left out."""
+    given = {name: value for name, value in parameters.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def repository_url(name: str) -> str:
+    """Return the URL of a repository's page."""
+    return url("/repository", name=name)
+
+
+def tag_url(repository: str, tag: str) -> str:
+    """Return the URL of a tag's page."""
+    return url("/tag", repository=repository, tag=tag)
+
+
+def _database(datasette: Datasette) -> ReadOnlyDatabase:
+    database = datasette.get_database(DATABASE)
+    assert isinstance(database, ReadOnlyDatabase)  # noqa: S101  narrows Datasette's Any
+    return database

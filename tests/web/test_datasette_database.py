@@ -1,0 +1,108 @@
+"""The database as the web pages read it, without a server."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasette.app import Datasette
+
+from tagsync.database.store import Store
+from tagsync.errors import DamagedRecord, StoreError
+from tagsync.models import Repository, Watch
+from tagsync.web.datasette_database import ReadOnlyDatabase
+from tagsync.web.snapshot import Snapshot
+from tests.support.clock import FakeClock
+
+REPOSITORY = Repository("swr", "team/api")
+WATCH = Watch("swr", ("team/*",))
+
+
+@pytest.fixture
+def read(database: Path, clock: FakeClock) -> Callable[..., Any]:
+    """Return a function that calls another one with a snapshot of a small record."""
+    Store.open(database).close()
+    execute(
+        database,
+        "INSERT INTO repositories (registry, name, last_attempt_at, last_complete_at, hash)"
+        " VALUES ('swr', 'team/api', '2026-05-03T11:59:00.000Z', '2026-05-03T11:59:00.000Z', '')",
+    )
+
+    def run(fn: Callable[[Snapshot], Any], *watches: Watch, time_limit: float = 30.0) -> Any:
+        datasette = Datasette(memory=False)
+        opened = ReadOnlyDatabase(datasette, database, watches, clock, time_limit)
+        try:
+            return asyncio.run(opened.read(fn))
+        finally:
+            datasette.executor.shutdown()
+
+    return run
+
+
+def execute(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(sql)
+
+
+def test_a_page_gets_the_queries_of_the_commands(read: Callable[..., Any]) -> None:
+    """A page can use each query of the commands, the watches, and the time of the request."""
+
+    def fn(record: Snapshot) -> Any:
+        repositories = record.audit.repositories(())
+        return repositories, record.audit.status(dict.fromkeys(repositories, WATCH), record.now)
+
+    repositories, (status,) = read(fn)
+    assert repositories == [REPOSITORY]
+    assert (status["repository"], status["stale"]) == ("swr/team/api", False)
+
+
+def test_an_answer_sees_one_state(read: Callable[..., Any], database: Path) -> None:
+    """What another process commits while a page is read is not in the page."""
+
+    def fn(record: Snapshot) -> tuple[int, int]:
+        before = len(record.query("SELECT id FROM repositories", {}))
+        execute(
+            database,
+            "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
+            " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z', '')",
+        )
+        return before, len(record.audit.repositories(()))
+
+    # Another connection keeps the WAL, without which the file itself would change.
+    with Store.open(database):
+        assert read(fn) == (1, 1)
+
+
+@pytest.mark.parametrize("watches", [(), (WATCH,)])
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("UPDATE repositories SET last_complete_at = 'soon'", "is not a timestamp"),
+        ("UPDATE repositories SET last_complete_at = x'ff'", "holds bytes"),
+        ("UPDATE repositories SET name = CAST(x'ff' AS TEXT)", "decode"),
+    ],
+)
+def test_a_damaged_row_is_reported(
+    read: Callable[..., Any], database: Path, sql: str, expected: str, watches: tuple[Watch, ...]
+) -> None:
+    """Pages report values that tagsync did not write, as the commands do."""
+    execute(database, sql)
+
+    def fn(record: Snapshot) -> bool | None:
+        (row,) = record.query("SELECT registry, name, last_complete_at FROM repositories", {})
+        return record.stale(Repository(row["registry"], row["name"]), row["last_complete_at"])
+
+    with pytest.raises(StoreError, match=expected) as raised:
+        read(fn, *watches)
+    assert "tagsync.db" in str(raised.value)
+    assert isinstance(raised.value, DamagedRecord) or expected == "decode"
+
+
+def test_a_page_has_a_time_limit(read: Callable[..., Any]) -> None:
+    """Queries of a page that take too long are interrupted."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with pytest.raises(StoreError, match="interrupted"):
+        read(lambda record: record.query(endless, {}), time_limit=0.05)

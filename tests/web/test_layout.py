@@ -1,0 +1,216 @@
+"""The layout of the web pages in a real browser: widths, colours, keyboard, screen reader."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.support.web import (
+    API,
+    HOSTILE,
+    LONG,
+    LONG_TAG,
+    MANIFEST,
+    Browser,
+    accessibility_faults,
+    emulate,
+    overflowing,
+    page_of,
+    text_of,
+)
+
+pytestmark = pytest.mark.processes
+
+PAGES = {
+    "front": "/",
+    "changes": "/changes",
+    "repositories": "/repositories",
+    "no-repository": "/repositories?q=nowhere",
+    "repository": page_of("repository", name=f"swr/{API}"),
+    "hostile-repository": page_of("repository", name=f"swr/{HOSTILE}"),
+    "long-repository": page_of("repository", name=f"swr/{LONG}"),
+    "tag": page_of("tag", repository=f"swr/{API}", tag="latest"),
+    "long-tag": page_of("tag", repository=f"swr/{LONG}", tag=LONG_TAG),
+    "questions": "/questions",
+    "question": "/tagsync/moved-last-week",
+    "question-without-rows": "/tagsync/moved-last-week?days=0",
+    "tables": "/tagsync",
+    "table": "/tagsync/tags",
+    "view": "/tagsync/change_log",
+    "filtered-table": "/tagsync/tags?tag__exact=latest&_sort=tag",
+    "table-without-rows": "/tagsync/tags?tag__exact=nothing",
+    "change": "/tagsync/changes/4",
+    "image": "/tagsync/images/{image}",
+    "query": page_of("tagsync", sql="SELECT * FROM repositories"),
+    "wrong-query": page_of("tagsync", sql="SELECT nothing"),
+    "missing": "/nowhere",
+    "missing-repository": page_of("repository", name="swr/typo"),
+}
+"""A page of each kind."""
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest, site: str, served: Path) -> str:
+    """The address of a page of each kind."""
+    with closing(sqlite3.connect(served)) as connection:
+        (image,) = connection.execute(
+            "SELECT id FROM images WHERE manifest = ?", [MANIFEST]
+        ).fetchone()
+    return f"{site}{PAGES[request.param].replace('{image}', str(image))}"
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[Browser]:
+    """The browser, whose window a test may change."""
+    yield browser
+    emulate(browser, 1280)
+
+
+@pytest.mark.parametrize("width", [390, 600, 1280])
+def test_nothing_is_off_screen(window: Browser, page: str, width: int) -> None:
+    """No text reaches beyond the window, except in regions that the keyboard scrolls."""
+    emulate(window, width)
+    window.get(page)
+    assert overflowing(window) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "dark")])
+def test_accessible(window: Browser, page: str, width: int, scheme: str) -> None:
+    """axe-core finds no serious fault, contrast included."""
+    emulate(window, width, scheme)
+    window.get(page)
+    assert accessibility_faults(window) == []
+
+
+def test_structure(window: Browser, page: str) -> None:
+    """Each page has one h1, its landmarks, and a caption and scopes in each table."""
+    window.get(page)
+    assert window.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    assert len(window.find_elements(By.TAG_NAME, "h1")) == 1
+    for landmark in ("body > header", "nav[aria-label]", "form[role=search]", "main", "footer"):
+        assert len(window.find_elements(By.CSS_SELECTOR, landmark)) == 1, landmark
+    for table in window.find_elements(By.TAG_NAME, "table"):
+        assert table.find_element(By.TAG_NAME, "caption").text
+        assert table.find_elements(By.TAG_NAME, "th")
+        assert not table.find_elements(By.CSS_SELECTOR, "th:not([scope])")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_colour_scheme_is_followed(window: Browser, site: str, scheme: str) -> None:
+    """The ground is light or dark, as the browser's user prefers."""
+    emulate(window, 1280, scheme)
+    window.get(site)
+    ground = window.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    brightness = sum(int(part) for part in ground.strip("rgba()").split(",")[:3])
+    assert (brightness > 600) == (scheme == "light")
+
+
+def test_rows_are_cards_on_a_narrow_window(window: Browser, site: str) -> None:
+    """Below 600 px each cell stands on a line of its own, after the name of its column."""
+    emulate(window, 390)
+    window.get(f"{site}/changes")
+    row = window.find_element(By.CSS_SELECTOR, "tbody tr")
+    cells = row.find_elements(By.TAG_NAME, "td")
+    tops = [cell.rect["y"] for cell in cells]
+    assert tops == sorted(set(tops))
+    labels = [
+        window.execute_script("return getComputedStyle(arguments[0], '::before').content", cell)
+        for cell in cells
+    ]
+    heads = window.find_elements(By.CSS_SELECTOR, "thead th")
+    assert labels == [f'"{head.get_attribute("textContent")}"' for head in heads]
+
+
+def test_the_front_page_fits_two_screens(window: Browser, site: str) -> None:
+    """At 1,280 px the front page is at most 1,800 px high, with the longest of names."""
+    emulate(window, 1280)
+    window.get(site)
+    assert window.execute_script("return document.documentElement.scrollHeight") <= 1800
+
+
+def test_the_keyboard_reaches_the_content(window: Browser, site: str) -> None:
+    """The first key leads to a visible link that skips the header."""
+    window.get(f"{site}/changes")
+    window.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    link = window.switch_to.active_element
+    assert link.text == "Skip to the content"
+    assert link.rect["y"] >= 0
+    assert link.value_of_css_property("outline-style") == "solid"
+    link.send_keys(Keys.ENTER)
+    assert window.switch_to.active_element.tag_name == "main"
+    window.switch_to.active_element.send_keys(Keys.TAB)
+    inside = "return document.querySelector('main').contains(document.activeElement)"
+    assert window.execute_script(inside)
+
+
+def test_a_row_shows_everything(
+    window: Browser, client: httpx.Client, site: str, served: Path
+) -> None:
+    """A row's page cuts nothing, and indents JSON whose texts stay texts."""
+    with closing(sqlite3.connect(served)) as connection:
+        image, digest = connection.execute(
+            "SELECT id, digest FROM images WHERE manifest = ?", [MANIFEST]
+        ).fetchone()
+        change, fields = connection.execute(
+            "SELECT id, fields FROM changes WHERE length(fields) > 300 LIMIT 1"
+        ).fetchone()
+        long = connection.execute("SELECT id FROM repositories WHERE length(name) > 200").fetchone()
+    window.get(f"{site}/tagsync/images/{image}")
+    assert digest in text_of(window)
+    manifest = window.find_element(By.TAG_NAME, "pre").text
+    assert manifest.splitlines()[1:4] == [
+        '  "layers": [',
+        "    {",
+        f'      "digest": "sha256:{"5" * 64}",',
+    ]
+    assert r'"a": "<b>\u202e"' in manifest
+    window.get(f"{site}/tagsync/changes/{change}")
+    shown = "".join(window.find_element(By.TAG_NAME, "pre").text.split())
+    assert shown == "".join(fields.split())
+    window.get(f"{site}/tagsync/repositories/{long[0]}")
+    assert LONG in text_of(window)
+    assert "…" not in client.get(f"{site}/tagsync/repositories/{long[0]}").text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/nowhere", 404, "This page does not exist."),
+        ("/tagsync/nowhere", 404, "No table, view or question has this name"),
+        ("/tagsync/changes/999", 404, "The table has no row with this key."),
+        ("/repository?name=a&name=b", 400, "parameter name is given more than once"),
+        ("/changes?before=x", 400, "invalid parameter before: give the id of a change"),
+        ("/repositories?q=nowhere", 200, "No repository name contains “nowhere”."),
+        ("/changes?before=1", 200, "No earlier change is recorded."),
+        ("/tagsync/tags?tag__exact=nothing", 200, "No row of tags matches."),
+        ("/tagsync/moved-last-week?days=0", 200, "The query returned no rows."),
+    ],
+)
+def test_errors_and_empty_pages(
+    client: httpx.Client, site: str, path: str, status: int, sentence: str
+) -> None:
+    """A page without an answer says why, in one sentence."""
+    answer = client.get(f"{site}{path}")
+    assert answer.status_code == status
+    assert sentence in answer.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("/?q=api", "/repositories?q=api"),
+        ("/?q=api&after=swr", "/repositories?q=api&after=swr"),
+        ("/search?q=api", "/repositories?q=api"),
+    ],
+)
+def test_earlier_addresses_lead_to_the_list(
+    client: httpx.Client, site: str, old: str, new: str
+) -> None:
+    """Addresses of the list of repositories that people may have kept stay valid."""
+    answer = client.get(f"{site}{old}")
+    assert (answer.status_code, answer.headers["location"]) == (302, new)
