@@ -12,7 +12,7 @@ OnRows = Callable[[str, int], None]
 _EVERY: Final = 1000
 """Number of rows between two calls of an `OnRows`."""
 
-_TABLES: Final = ("changes", "images", "tags", "observations", "repositories")
+_TABLES: Final = ("changes", "images", "tags", "daily_changes", "observations", "repositories")
 """The tables whose rows the checks count. The first check reads them all, but counts none."""
 
 
