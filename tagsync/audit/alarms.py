@@ -84,6 +84,18 @@ class Alarms(msgspec.Struct, frozen=True):
     complete: bool
 
 
+class _Move(msgspec.Struct, frozen=True, array_like=True):
+    """A row of `_MOVES_SQL`."""
+
+    id: int
+    repository: str
+    tag: str
+    not_before: Timestamp
+    observed_at: Timestamp
+    previous_digest: str
+    new_digest: str
+
+
 def newest_alarms(
     db: Connection,
     watches: Mapping[Repository, Watch | None],
@@ -142,12 +154,16 @@ def _polls(
 
 
 def _moves(db: Connection, after: int) -> Iterator[Alarm]:
-    rows = db.execute(_MOVES_SQL, (after,))
-    for row in rows:
-        number, repository, tag, not_before, observed_at, old, new = decode(row, _Move, "a move")
-        if promises_never_to_move(tag):
-            yield Alarm("moved", repository, tag, observed_at, number, old, new, not_before)
-
-
-_Move = tuple[int, str, str, Timestamp | None, Timestamp, str | None, str | None]
-"""The columns of `_MOVES_SQL`."""
+    for row in db.execute(_MOVES_SQL, (after,)):
+        move: _Move = decode(row, _Move, "a move")
+        if promises_never_to_move(move.tag):
+            yield Alarm(
+                "moved",
+                move.repository,
+                move.tag,
+                move.observed_at,
+                move.id,
+                move.previous_digest,
+                move.new_digest,
+                move.not_before,
+            )
