@@ -46,7 +46,12 @@ class Day(msgspec.Struct, frozen=True):
 
 
 def changes_by_day(
-    db: Connection, today: date, days: int = 30, repositories: Sequence[Repository] | None = None
+    db: Connection,
+    today: date,
+    days: int = 30,
+    repositories: Sequence[Repository] | None = None,
+    *,
+    most: int = MOST_ROWS,
 ) -> list[Day]:
     """Return the number of changes of each day, oldest first.
 
@@ -55,10 +60,11 @@ def changes_by_day(
         today: The last day, in UTC.
         days: Number of days.
         repositories: The repositories to count. None means all.
+        most: Maximum number of rows to read.
 
     Returns:
         Each day once, also without changes. There are fewer than ``days`` days if these have more
-        than `MOST_ROWS` rows.
+        than ``most`` rows.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -71,12 +77,12 @@ def changes_by_day(
         {
             "first": wanted[-1],
             "last": wanted[0],
-            "limit": MOST_ROWS,
+            "limit": most,
             **({} if names is None else {"names": json.dumps(names)}),
         },
     ).fetchall()
     counted = decode(rows, list[tuple[str, Count, Count, Count, Count, Count, int]], "the counts")
-    if sum(row[-1] for row in counted) == MOST_ROWS and len(counted) > 1:
+    if sum(row[-1] for row in counted) == most:
         # The oldest day may be incomplete.
         wanted = [day for day in wanted if day > counted[-1][0]]
     found = {row[0]: Day(*row[:-1]) for row in counted}

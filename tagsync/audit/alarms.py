@@ -102,6 +102,7 @@ def newest_alarms(
     now: datetime,
     *,
     newest: int = NEWEST,
+    most: int = MOST_CHANGES,
 ) -> Alarms:
     """Return the newest alarms.
 
@@ -111,12 +112,13 @@ def newest_alarms(
             missing raises no alarm about polls.
         now: The current time.
         newest: Maximum number of alarms of each kind.
+        most: Number of the newest changes among which moves are searched.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
-    after = max(last - MOST_CHANGES, 0)
+    after = max(last - most, 0)
     found = [*_polls(db, watches, now), *_moves(db, after)]
     found.sort(key=lambda alarm: alarm.since or "", reverse=True)
     by_kind: dict[AlarmKind, list[Alarm]] = {}

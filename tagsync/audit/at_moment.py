@@ -113,7 +113,7 @@ def tags_at(
         repository: A recorded repository.
         moment: The time, as `tagsync.clock.timestamp` writes it.
         tags: The tags to read. None means all. This bounds the time of a page, because a query for
-            all tags replays all changes of the repository.
+            all tags replays all changes of the repository. A row without a tag is about these tags.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.

@@ -98,9 +98,10 @@ class Charts:
         now: datetime,
         *,
         newest: int = alarms.NEWEST,
+        most: int = alarms.MOST_CHANGES,
     ) -> alarms.Alarms:
         """Return the newest alarms; see `tagsync.audit.alarms.newest_alarms`."""
-        return alarms.newest_alarms(self._db, watches, now, newest=newest)
+        return alarms.newest_alarms(self._db, watches, now, newest=newest, most=most)
 
     def image(self, digest: str) -> images.ImageDetails | None:
         """Return an image by its whole digest, or None; see `tagsync.audit.images.image`."""

@@ -207,7 +207,7 @@ def registry_strips(db: Connection, period: Range, slices: int = SLICES) -> Stri
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
-    covered, runs = _newest_runs(db, period)
+    covered, runs = _newest_runs(db, period, MOST_OBSERVATIONS)
     sums: dict[str, list[list[float]]] = {}
     numbers: Counter[str] = Counter()
     for number, registry, _, first in sorted(db.execute(_REPOSITORIES_SQL)):
@@ -219,19 +219,27 @@ def registry_strips(db: Connection, period: Range, slices: int = SLICES) -> Stri
     return Strips(covered, strips, len(strips))
 
 
-def longest_gaps(db: Connection, period: Range, page: int = 1, *, longer_than: float = 0) -> Gaps:
+def longest_gaps(
+    db: Connection,
+    period: Range,
+    page: int = 1,
+    *,
+    longer_than: float = 0,
+    most: int = MOST_OBSERVATIONS,
+) -> Gaps:
     """Return the gaps of all repositories within a range, the longest first.
 
     Args:
         db: A connection to the database.
-        period: The range. It is shortened if it has more than `MOST_OBSERVATIONS` observations.
+        period: The range. It is shortened if it has more than ``most`` observations.
         page: The number of the page, from 1.
         longer_than: Leave out gaps of at most so many seconds.
+        most: Maximum number of observations to read.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
-    covered, runs = _newest_runs(db, period)
+    covered, runs = _newest_runs(db, period, most)
     found = [
         gap
         for number, _, name, first in db.execute(_REPOSITORIES_SQL)
@@ -247,7 +255,7 @@ def longest_gaps(db: Connection, period: Range, page: int = 1, *, longer_than: f
     )
 
 
-def _newest_runs(db: Connection, period: Range) -> tuple[Range, dict[int, list[_Run]]]:
+def _newest_runs(db: Connection, period: Range, most: int) -> tuple[Range, dict[int, list[_Run]]]:
     """Return the newest observations by repository, in time order, and the range they cover.
 
     Observations are in the order in which they began. None goes on after the UTC day in which it
@@ -257,11 +265,11 @@ def _newest_runs(db: Connection, period: Range) -> tuple[Range, dict[int, list[_
     enough = timestamp(start - timedelta(days=1))
     found: dict[int, list[_Run]] = {}
     number = 0
-    for number, row in enumerate(db.execute(_NEWEST_OF_ALL_SQL, (MOST_OBSERVATIONS,)), 1):
+    for number, row in enumerate(db.execute(_NEWEST_OF_ALL_SQL, (most,)), 1):
         run: _Run = decode(row, _Run, "an observation")
         if run.last_at < enough:
             break
-        if number == MOST_OBSERVATIONS:
+        if number == most:
             midnight = parse_timestamp(f"{run.last_at[:10]}T00:00:00.000Z") + timedelta(days=1)
             period = period.shortened_to(min(timestamp(midnight), period.end))
         found.setdefault(run.repository_id, []).append(run)

@@ -276,15 +276,22 @@ def layer(db: Connection, digest: str) -> LayerUse:
     )
 
 
-def tags_leading_to(db: Connection, digests: Sequence[str]) -> TagUse:
+def tags_leading_to(
+    db: Connection, digests: Sequence[str], *, most: int = MOST_INTERVALS
+) -> TagUse:
     """Return the tags that point, or pointed, to images or to indexes that lead to them.
+
+    Args:
+        db: A connection to the database.
+        digests: The whole digests of the images.
+        most: Maximum number of intervals to read.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
     paths = sorted({path for path, _ in paths_to(db, digests)})
     rows = decode(
-        db.execute(_TAGS_SQL, (json.dumps(paths), MOST_INTERVALS)).fetchall(),
+        db.execute(_TAGS_SQL, (json.dumps(paths), most)).fetchall(),
         list[tuple[str, str, str, Timestamp | None, Timestamp, Timestamp | None, Timestamp | None]],
         "a tag of the image",
     )
@@ -296,7 +303,7 @@ def tags_leading_to(db: Connection, digests: Sequence[str]) -> TagUse:
         len(ever),
         len({repository for repository, _ in ever}),
         tuple(found[:ROWS]),
-        complete=len(rows) < MOST_INTERVALS,
+        complete=len(rows) < most,
     )
 
 

@@ -178,7 +178,13 @@ class _Step(msgspec.Struct, frozen=True, array_like=True):
 
 
 def lanes(
-    db: Connection, repository: Repository, period: Range, before: int | None = None
+    db: Connection,
+    repository: Repository,
+    period: Range,
+    before: int | None = None,
+    *,
+    most: int = MOST_CHANGES,
+    scan: int = MOST_SCANNED,
 ) -> Lanes:
     """Return a page of the lanes of a repository.
 
@@ -187,8 +193,11 @@ def lanes(
     Args:
         db: A connection to the database.
         repository: A recorded repository.
-        period: The range. It is shortened if it has more than `MOST_CHANGES` changes.
+        period: The range. It is shortened if the tags of the page have more than ``most`` changes
+            in it.
         before: The cursor that the page before returned. None means the first page.
+        most: Maximum number of changes to read for the lanes.
+        scan: Maximum number of changes to read to find the tags of the page.
 
     Raises:
         UnknownRepository: If the repository is not recorded.
@@ -196,8 +205,8 @@ def lanes(
     """
     recorded = _recorded(db, repository)
     last = _last_id(db, recorded.id, period.end)
-    tags, cursor = _recent_tags(db, recorded.id, period, last, before)
-    covered, found = _read_lanes(db, recorded, tags, last, period)
+    tags, cursor = _recent_tags(db, recorded.id, period, last, before, scan)
+    covered, found = _read_lanes(db, recorded, tags, last, period, most)
     gaps, covered = gaps_in(db, recorded.id, repository.full_name, covered)
     (number,) = db.execute(
         _COUNT_SQL, {"repository_id": recorded.id, "limit": MOST_COUNTED + 2}
@@ -214,7 +223,7 @@ def tag_lane(db: Connection, repository: Repository, tag: str, period: Range) ->
     """
     recorded = _recorded(db, repository)
     last = _last_id(db, recorded.id, period.end)
-    covered, found = _read_lanes(db, recorded, [tag], last, period)
+    covered, found = _read_lanes(db, recorded, [tag], last, period, MOST_CHANGES)
     gaps, covered = gaps_in(db, recorded.id, repository.full_name, covered)
     return Lanes(covered, tuple(found), tuple(gaps), 1, None)
 
@@ -245,7 +254,7 @@ def _last_id(db: Connection, repository_id: int, end: str) -> int:
 
 
 def _recent_tags(
-    db: Connection, repository_id: int, period: Range, last: int, before: int | None
+    db: Connection, repository_id: int, period: Range, last: int, before: int | None, scan: int
 ) -> tuple[list[str], int | None]:
     """Return the tags of a page, the one that moved last first, and the next page's cursor."""
     until = period.end
@@ -257,7 +266,7 @@ def _recent_tags(
         "last": last,
         "until": until,
         "before": last + 1 if before is None else before,
-        "limit": MOST_SCANNED,
+        "limit": scan,
     }
     tags: list[str] = []
     scanned, cursor = 0, None
@@ -268,14 +277,19 @@ def _recent_tags(
                 return tags, cursor
             tags.append(decode(tag, str, f"change {number}"))
         cursor = number
-    return tags, cursor if scanned == MOST_SCANNED else None
+    return tags, cursor if scanned == scan else None
 
 
 def _read_lanes(
-    db: Connection, repository: _Repository, tags: Sequence[str], last: int, period: Range
+    db: Connection,
+    repository: _Repository,
+    tags: Sequence[str],
+    last: int,
+    period: Range,
+    most: int,
 ) -> tuple[Range, list[Lane]]:
     """Return the lanes of these tags, and the range that they cover."""
-    steps, covered = _steps(db, repository.id, tags, last, period)
+    steps, covered = _steps(db, repository.id, tags, last, period, most)
     first = steps[0].id if steps else last + 1
     moves: dict[str, list[_Step]] = {tag: [] for tag in tags}
     for step in filter(_Step.moves, steps):
@@ -293,7 +307,7 @@ def _read_lanes(
 
 
 def _steps(
-    db: Connection, repository_id: int, tags: Sequence[str], last: int, period: Range
+    db: Connection, repository_id: int, tags: Sequence[str], last: int, period: Range, most: int
 ) -> tuple[list[_Step], Range]:
     """Return the changes of these tags within a range, oldest first, and what they cover.
 
@@ -305,8 +319,8 @@ def _steps(
         key=lambda step: step.id,
         reverse=True,
     )
-    steps = list(islice(newest_first, MOST_CHANGES))[::-1]
-    if len(steps) == MOST_CHANGES:
+    steps = list(islice(newest_first, most))[::-1]
+    if len(steps) == most:
         period = period.shortened_to(steps[0].observed_at)
     return steps, period
 
@@ -354,7 +368,7 @@ def _lane(
     """
     intervals, deletions = [], []
     previous: str | None = None
-    for step, following in zip(moves, [*moves[1:], later], strict=True):
+    for step, following in zip(moves, [*moves[1:], later], strict=False):
         if step.kind == "deleted":
             deletions.append(Deletion(step.id, step.old_digest, step.not_before, step.observed_at))
         else:

@@ -53,12 +53,13 @@ class Overview(msgspec.Struct, frozen=True):
     last_change_id: int | None
 
 
-def overview_at(db: Connection, moment: str) -> Overview:
+def overview_at(db: Connection, moment: str, *, most: int = MOST_CHANGES) -> Overview:
     """Return the record as it was at a moment.
 
     Args:
         db: A connection to the database.
         moment: The time, as `tagsync.clock.timestamp` writes it.
+        most: Maximum number of changes to read.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -72,25 +73,27 @@ def overview_at(db: Connection, moment: str) -> Overview:
     tags, exact = sum(count or 0 for *_, count in rows), True
     later = [last for last in last_at.values() if last > moment]
     if later:
-        net, exact = _net_changes(db, moment, last_at)
+        net, exact = _net_changes(db, moment, last_at, most)
         tags -= net
     change = db.execute(_LAST_CHANGE_SQL, (moment,)).fetchone()
     newest = max((min(last, moment) for last in last_at.values()), default=None)
     return Overview(moment, len(rows), tags, exact, newest, change[0] if change else None)
 
 
-def _net_changes(db: Connection, moment: str, last_at: dict[int, str]) -> tuple[int, bool]:
+def _net_changes(
+    db: Connection, moment: str, last_at: dict[int, str], most: int
+) -> tuple[int, bool]:
     """Return how many tags came after a moment until each repository's time, less those that went.
 
     The second value says whether all changes were read.
     """
-    rows = db.execute(_LATER_SQL, (moment, max(last_at.values()), MOST_CHANGES)).fetchall()
+    rows = db.execute(_LATER_SQL, (moment, max(last_at.values()), most)).fetchall()
     net = sum(
         (kind == "added") - (kind == "deleted")
         for number, kind, at in rows
         if at <= last_at.get(number, "")
     )
-    return net, len(rows) < MOST_CHANGES
+    return net, len(rows) < most
 
 
 def _position(db: Connection, moment: str) -> int:
