@@ -55,6 +55,8 @@ def history(poll_at: PollAt) -> None:
 @pytest.mark.usefixtures("history")
 def test_intervals_are_those_of_the_history(database: Path, query: Query) -> None:
     """A lane has the intervals that the view tag_history has, with the same times."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE tags SET unresolved_since = ? WHERE tag = 'a'", (at(22),))
     expected: dict[str, list[tuple[Any, ...]]] = {}
     for tag, *interval in query(
         "SELECT tag, digest, not_before, valid_from, still_at, valid_to FROM tag_history"
@@ -154,6 +156,8 @@ def test_range_is_shortened_to_what_may_be_read(poll_at: PollAt, database: Path)
         connection.execute("UPDATE changes SET not_before = 'x' WHERE id BETWEEN 3 AND 12")
     with reading(database) as db:
         found = module.lanes(db, REPOSITORY, WHOLE, most=6)
+        narrow = module.lanes(db, REPOSITORY, Range(at(7.5), at(60)))
+    assert not narrow.range.shortened
     assert found.range == Range(at(7), WHOLE.end, shortened=True)
     digests = {lane.tag: [each.digest for each in lane.intervals] for lane in found.lanes}
     expected = [f"sha256:{number}" for number in (7, 8, 9)]

@@ -65,6 +65,23 @@ def test_too_many_changes_are_not_read(poll_at: PollAt, database: Path) -> None:
         assert not overview_at(db, at(2), most=2).exact
 
 
+def test_changes_after_the_run_of_a_moment_do_not_count(
+    poll_at: PollAt, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """Changes of a later run count for no earlier moment, even if other runs go on until then."""
+    other = Repository("swr", "a/other")
+    for minute in (0, 5, 10, 15, 20):
+        clock.now = FakeClock().now + timedelta(minutes=minute)
+        poll_any_names(store, clock, other, {"v1": "x"})
+        if minute == 10:
+            poll_at(minute, fails=True)
+        else:
+            poll_at(minute, "a", *("b", "c") * (minute > 10))
+    with Audit.open(database) as audit:
+        assert audit.charts.overview_at(at(2)).tags == 2
+        assert audit.charts.overview_at(at(20)).tags == 4
+
+
 def test_page_of_a_moment_has_the_same_rows(
     poll_at: PollAt, database: Path, run_query: RunQuery
 ) -> None:
