@@ -23,17 +23,20 @@ from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import msgspec
 
+from tagsync.audit import coverage_summary, digest_search
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.moments import check_order, parse_iso, to_recorded
 from tagsync.audit.queries import Audit
 from tagsync.audit.rows import (
     CoverageRow,
+    CoverageSummaryRow,
     DiffRow,
     FindRow,
+    FindSummaryRow,
     HeadRow,
     LogRow,
     StatusRow,
@@ -192,30 +195,76 @@ class Record:
         first, last = _span(start, end)
         return self._rows(DiffRow, lambda audit: audit.diff(patterns, first or "", last), patterns)
 
-    def find(self, *digests: str, current: bool = False) -> Iterator[FindRow]:
-        """Return every interval in which a tag led to a digest.
+    @overload
+    def find(
+        self, *digests: str, current: bool = False, summary: Literal[False] = False
+    ) -> Iterator[FindRow]: ...
+
+    @overload
+    def find(self, *digests: str, summary: Literal[True]) -> Iterator[FindSummaryRow]: ...
+
+    def find(
+        self, *digests: str, current: bool = False, summary: bool = False
+    ) -> Iterator[FindRow] | Iterator[FindSummaryRow]:
+        """Return every interval in which a tag led to a digest, or how many tags did.
 
         Args:
             digests: Digests of manifests, configurations or layers, or unique prefixes of these.
-            current: Whether to leave out intervals that have ended.
+            current: Whether to leave out intervals that have ended. It has no effect on a summary.
+            summary: Whether to return a row for each digest, with the number of tags.
         """
+        if summary:
+            return self._rows(
+                FindSummaryRow, lambda audit: digest_search.summarize(audit.find(*digests))
+            )
         return self._rows(FindRow, lambda audit: audit.find(*digests, current=current))
 
+    @overload
     def coverage(
-        self, *patterns: str, since: Moment | None = None, until: Moment | None = None
-    ) -> Iterator[CoverageRow]:
-        """Return when tagsync was looking, and the gaps in between.
+        self,
+        *patterns: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        summary: Literal[False] = False,
+    ) -> Iterator[CoverageRow]: ...
+
+    @overload
+    def coverage(
+        self,
+        *patterns: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        summary: Literal[True],
+    ) -> Iterator[CoverageSummaryRow]: ...
+
+    def coverage(
+        self,
+        *patterns: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        summary: bool = False,
+    ) -> Iterator[CoverageRow] | Iterator[CoverageSummaryRow]:
+        """Return when tagsync was looking, and the gaps in between, or how much that covers.
 
         Args:
             patterns: Globs over full names.
-            since: Leave out what ended before this time.
-            until: Leave out what began after this time.
+            since: Leave out what ended before this time. A summary begins at this time.
+            until: Leave out what began after this time. A summary ends at this time.
+            summary: Whether to return a row for each repository, with its totals.
         """
         start, end = _span(since, until)
-        return self._rows(
-            CoverageRow,
-            lambda audit: audit.coverage(without_tags(patterns), since=start, until=end),
-        )
+
+        def query(audit: Audit) -> Iterator[dict[str, Any]]:
+            return audit.coverage(without_tags(patterns), since=start, until=end)
+
+        if summary:
+            return self._rows(
+                CoverageSummaryRow,
+                lambda audit: coverage_summary.summarize(
+                    coverage_summary.clip(query(audit), start, end)
+                ),
+            )
+        return self._rows(CoverageRow, query)
 
     def verify(self, *heads: str) -> Iterator[VerifyRow]:
         """Check that the record was not altered; return the result of each check as it ends.

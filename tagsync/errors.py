@@ -37,7 +37,7 @@ time.
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 FailureReason = Literal[
     "unreachable",
@@ -51,6 +51,9 @@ FailureReason = Literal[
     "timeout",
 ]
 """The words for failed polls in the column ``observations.reasons``."""
+
+_LEAST_PART: Final = 3
+"""Least number of characters by which a part of a name is recognized."""
 
 
 class TagsyncError(Exception):
@@ -110,27 +113,57 @@ class DamagedRecord(StoreError):
 
 
 class UnknownRepository(StoreError):
-    """A pattern matches no repository; the message names the nearest repository."""
+    """A pattern matches no repository; the message names a similar one, if there is one."""
 
     def __init__(self, pattern: str, known: Sequence[str]) -> None:
-        near = get_close_matches(pattern, known, n=1, cutoff=0)
+        near = _nearest_repository(pattern, known)
+        advice = f"the nearest is {near}" if near else "tagsync status --all shows the names"
         super().__init__(
             f"no repository matches {pattern!r}: "
-            + (f"the nearest is {near[0]}" if near else "there are no repositories yet")
+            + (advice if known else "there are no repositories yet")
             + "; a pattern is matched against registry/namespace/repository"
         )
 
 
 class UnknownTag(StoreError):
-    """A tag was never recorded; the message names the nearest tag."""
+    """A tag was never recorded; the message names a similar one, if there is one."""
 
     def __init__(self, tag: str, repositories: Sequence[str], known: Sequence[str]) -> None:
-        near = get_close_matches(tag, known, n=1, cutoff=0)
+        near = _nearest(tag, known)
         where = repositories[0] if len(repositories) == 1 else f"{len(repositories)} repositories"
+        advice = f"the nearest is {near}" if near else "tagsync log shows the tags that were"
         super().__init__(
             f"the tag {tag!r} was never recorded in {where}: "
-            + (f"the nearest is {near[0]}" if near else "no tags are recorded there")
+            + (advice if known else "no tags are recorded there")
         )
+
+
+def _nearest_repository(pattern: str, known: Sequence[str]) -> str | None:
+    """Like `_nearest`. The name of a registry that exists does not make names similar."""
+    registry = f"{pattern.partition('/')[0]}/"
+    names = [name.removeprefix(registry) for name in known if name.startswith(registry)]
+    if not names:
+        return _nearest(pattern, known)
+    near = _nearest(pattern.removeprefix(registry), names)
+    return registry + near if near else None
+
+
+def _nearest(text: str, known: Sequence[str]) -> str | None:
+    """Return the known name that a text probably means, or None if no name is similar.
+
+    A long name is also similar to a part of it, such as a repository's name without the registry,
+    and to a text with a similar last part.
+    """
+    if near := get_close_matches(text, known, n=1):
+        return near[0]
+    part = text.strip("*/")
+    containing = [name for name in known if len(part) >= _LEAST_PART and part in name]
+    if containing:
+        return min(containing, key=len)
+    last = {name.rpartition("/")[2]: name for name in known}
+    return next(
+        (last[each] for each in get_close_matches(part.rpartition("/")[2], last, n=1)), None
+    )
 
 
 class RegistryError(TagsyncError):

@@ -59,7 +59,12 @@ class _DropRepeatedFailures:
 
 
 def configure(
-    log_format: Format, level: str, *, dry_run: bool = False, first_failures: bool = False
+    log_format: Format,
+    level: str,
+    *,
+    dry_run: bool = False,
+    first_failures: bool = False,
+    render: Processor | None = None,
 ) -> None:
     """Set up logging for this process.
 
@@ -69,18 +74,20 @@ def configure(
         level: One of `LEVELS`. Events of a lower level are not logged.
         dry_run: Whether to mark every event with ``dry_run: true``, whichever thread logs it.
         first_failures: Whether to log only the first poll of each registry that fails for a reason.
+        render: Makes the readable lines. None means one line for each event, with every field.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    render: list[Processor]
+    renderers: list[Processor]
     if console:
-        render = [
+        renderers = [
             _escape_values,
-            structlog.dev.ConsoleRenderer(
+            render
+            or structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ]
     else:
-        render = [structlog.processors.JSONRenderer()]
+        renderers = [structlog.processors.JSONRenderer()]
     logger = _LineLogger()
     structlog.configure(
         processors=[
@@ -89,7 +96,7 @@ def configure(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            *render,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: logger,

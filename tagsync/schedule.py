@@ -1,9 +1,11 @@
 """Pure: when a repository is due or stale, and how long to back off."""
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from functools import lru_cache
+from itertools import islice, takewhile
 from typing import Final
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -18,6 +20,11 @@ STALE_AFTER: Final = 3
 
 LONGEST_BACKOFF: Final = timedelta(minutes=15)
 """Default upper limit of the delays that `backoff` returns."""
+
+_MINUTE: Final = timedelta(minutes=1)
+
+_CACHED: Final = 1024
+"""Maximum number of cron expressions for which the last planned polls are remembered."""
 
 
 def firings(cron: str, at: datetime, *, reverse: bool = False) -> Iterator[datetime]:
@@ -48,8 +55,12 @@ def spacing(watch: Watch, at: datetime) -> timedelta:
     if watch.cron is None:
         return watch.interval
     # Polls are planned at whole minutes, and CronSim leaves out the minute from which it starts.
-    minute_after = at.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    latest, before = islice(firings(watch.cron, minute_after, reverse=True), 2)
+    return _cron_spacing(watch.cron, _whole_minute(at) + _MINUTE)
+
+
+@lru_cache(maxsize=_CACHED)
+def _cron_spacing(cron: str, minute_after: datetime) -> timedelta:
+    latest, before = islice(firings(cron, minute_after, reverse=True), 2)
     return latest - before
 
 
@@ -88,8 +99,24 @@ def stale(watch: Watch, last_complete_at: str | None, now: datetime) -> bool:
         return True
     if watch.cron is None:
         return now - last > STALE_AFTER * watch.interval
-    *_, third = islice(firings(watch.cron, last), STALE_AFTER)
-    return now > third
+    minute = _whole_minute(now)
+    return last < _stale_before(watch.cron, minute if minute == now else minute + _MINUTE)
+
+
+@lru_cache(maxsize=_CACHED)
+def _stale_before(cron: str, minute: datetime) -> datetime:
+    """Return the third of the last planned polls before a whole minute.
+
+    A repository that was last listed before it has missed all three of them.
+    """
+    # Not in reverse, in which CronSim may give other times when clocks change.
+    *_, start = islice(firings(cron, minute, reverse=True), 2 * STALE_AFTER)
+    planned = takewhile(lambda firing: firing < minute, firings(cron, start - _MINUTE))
+    return deque(planned, maxlen=STALE_AFTER)[0]
+
+
+def _whole_minute(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(second=0, microsecond=0)
 
 
 def backoff(failures: int, first: timedelta, longest: timedelta = LONGEST_BACKOFF) -> timedelta:

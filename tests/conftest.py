@@ -36,6 +36,15 @@ def skip_system_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ignore_the_terminal() -> Iterator[None]:
+    """Let output not depend on the terminal and the shell in which the tests run."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+            environment.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that only the test moves."""

@@ -103,8 +103,15 @@ QUERIES: dict[str, Callable[[Record], Iterator[msgspec.Struct]]] = {
     f"diff * --from {at(-9)} --to {at(3)}": lambda record: record.diff(start=at(-9), end=at(3)),
     f"find {DIGESTS['a']} {UNKNOWN}": lambda record: record.find(DIGESTS["a"], UNKNOWN),
     f"find {DIGESTS['a']} --current": lambda record: record.find(DIGESTS["a"], current=True),
+    f"find {DIGESTS['a']} {UNKNOWN} --summary": (
+        lambda record: record.find(DIGESTS["a"], UNKNOWN, summary=True)
+    ),
     "coverage": lambda record: record.coverage(),
     f"coverage *api --since {at(50)}": lambda record: record.coverage("*api", since=at(50)),
+    "coverage --summary": lambda record: record.coverage(summary=True),
+    f"coverage *api --since {at(2)} --until {at(50)} --summary": (
+        lambda record: record.coverage("*api", since=at(2), until=at(50), summary=True)
+    ),
     "verify": lambda record: record.verify(),
     "verify --head " + UNKNOWN: lambda record: record.verify(UNKNOWN),
     "head": lambda record: record.heads(),

@@ -217,11 +217,11 @@ def test_a_traceback_on_the_console_has_lines_but_no_escape_sequences(terminal: 
     assert not any(is_hidden(character) for line in rest for character in line)
 
 
-def logged_lines(**options: bool) -> list[dict[str, object]]:
+def logged_lines(*, dry_run: bool = False, first_failures: bool = False) -> list[dict[str, object]]:
     """Return what is logged by two threads and for four failed polls."""
     stream = io.StringIO()
     with redirect_stderr(stream):
-        configure("json", "info", **options)
+        configure("json", "info", dry_run=dry_run, first_failures=first_failures)
         log = structlog.get_logger()
         threads = [Thread(target=log.warning, args=("sync.held",)) for _ in range(2)]
         for thread in threads:

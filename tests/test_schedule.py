@@ -1,6 +1,7 @@
 """When a repository is due, when it is stale, and how long to back off."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from tagsync.clock import timestamp
 from tagsync.models import Repository, Watch
-from tagsync.schedule import backoff, next_due, spacing, stale
+from tagsync.schedule import _stale_before, backoff, firings, next_due, spacing, stale
 
 REPOSITORY = Repository("swr", "team/api")
 FRIDAY = datetime(2026, 11, 20, 17, 50, tzinfo=UTC)
@@ -132,6 +133,31 @@ def test_backoff_doubles_up_to_its_limit() -> None:
     ]
     assert backoff(7, 60 * minute) == 60 * minute
     assert backoff(3, minute / 2, minute) == minute
+
+
+@pytest.mark.parametrize(
+    "cron", ["29 2 * * *", "*/5 8-18 * * 1-5", "CRON_TZ=Europe/Berlin 30 2 * * *", "0 0 1 * *"]
+)
+@given(st.integers(0, 10**6), st.sampled_from([0, 1, 59_999]), st.integers(0, 200_000))
+def test_three_polls_of_cron_are_counted_from_the_listing(
+    cron: str, minute: int, milliseconds: int, age: int
+) -> None:
+    """The answer is that of the third planned poll after the listing, also if clocks change."""
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, milliseconds=milliseconds)
+    last = now - timedelta(minutes=age)
+    *_, third = islice(firings(cron, last), 3)
+    watch = Watch("swr", ("a/b",), cron=cron)
+    assert stale(watch, timestamp(last), now) == (now > third)
+
+
+def test_many_repositories_share_the_planned_polls_of_their_watch() -> None:
+    """The times of a cron expression are computed once, and not for each repository."""
+    watch = Watch("swr", ("a/*",), cron="17 3 * * *")
+    before = _stale_before.cache_info()
+    for number in range(1000):
+        stale(watch, timestamp(MONDAY - timedelta(seconds=number)), MONDAY)
+    after = _stale_before.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 999)
 
 
 def test_listing_far_in_the_future_is_stale() -> None:

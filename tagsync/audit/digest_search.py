@@ -26,9 +26,13 @@ _MAX_COUNTED: Final = 10
 """Number of digests at which a search by a prefix stops, because the prefix is ambiguous anyway."""
 
 _DIGEST: Final = re.compile(
-    rf"(?!sha256:[0-9a-f]{{65}})(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})"
+    r"(?!sha256:[0-9a-f]{65}|[0-9a-f]{65,127}\Z)"
+    rf"(?:([a-z0-9+._-]+):)?([0-9a-f]{{{LEAST_DIGITS},128}})"
 )
-"""A digest or a prefix of one. A text with too many digits is a mistake, not an unknown digest."""
+"""A digest or a prefix of one. A text with too many digits is a mistake, not an unknown digest.
+
+Without an algorithm, more than 64 digits are a whole sha512, or a sha256 with digits too many.
+"""
 
 _WHOLE: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}|(?:sha512:)?[0-9a-f]{128}", re.IGNORECASE)
 _SHA256_DIGITS: Final = 64

@@ -132,7 +132,7 @@ def verify(
         rows that it read, ``result`` is ``ok`` or ``fault``, and ``detail`` is the fault. If the
         result is ``ok``, ``detail`` is additional information or None.
     """
-    checks: tuple[tuple[str, Callable[[Counter[str]], str | None]], ...] = (
+    checks: tuple[tuple[str, Callable[[RowCounter], str | None]], ...] = (
         ("schema", partial(_check_schema, db)),
         ("chain", partial(_check_chain, db)),
         ("images", partial(_check_images, db)),
@@ -164,10 +164,10 @@ def verify(
 # --- 1. schema ------------------------------------------------------------------------------------
 
 
-def _check_schema(db: Connection, read: Counter[str]) -> None:
+def _check_schema(db: Connection, read: RowCounter) -> None:
     """Compare the structure with that of a new database, and check types and indexes."""
     present = migrations.definitions(db)
-    with closing(empty_database()) as new:
+    with closing(empty_database()) as new, read.steps_of(db):
         expected = migrations.definitions(new)
         read[""] = len(expected)
         fault = definition_fault(present, expected)
@@ -177,7 +177,7 @@ def _check_schema(db: Connection, read: Counter[str]) -> None:
         tables = [name for name in schema.descriptions() if f"table {name}" in expected]
         for table in tables:
             _check_types(db, table, new.query("SELECT * FROM pragma_table_info(?)", (table,)))
-    found = damage(db, tables)
+        found = damage(db, tables)
     if found and not found.is_readable:
         raise UnreadableTable(fault or found.sentence)
     if fault := fault or (found and found.sentence):

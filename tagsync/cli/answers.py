@@ -15,6 +15,9 @@ Row = Mapping[str, Any]
 Document = Callable[[Sequence[Row], View], Iterable[Block]]
 """A function that arranges rows as the tables and sentences for people."""
 
+StreamedDocument = Callable[[Iterable[Row], View], Iterable[Block]]
+"""Like `Document`, but the function reads the rows only once, while they are shown."""
+
 
 def answer(
     settings: Settings,
@@ -35,10 +38,21 @@ def answer(
         rows: The rows. Each has at least the fields of this type.
         document: Arranges the rows if the format is ``table``.
     """
+    stream_answer(settings, output, kind, rows, lambda found, view: document(list(found), view))
+
+
+def stream_answer(
+    settings: Settings,
+    output: OutputOptions,
+    kind: type[AnyRow],
+    rows: Iterable[Row],
+    document: StreamedDocument,
+) -> None:
+    """Like `answer`, for rows that may be too many for the memory."""
     view = make_view(settings, output)
     with paged(enabled=settings.pager) as stream:
         if output.format == "table":
-            for line in render(document(list(rows), view), view):
+            for line in render(document(rows, view), view):
                 stream.write(f"{line}\n")
         else:
             write_data(as_rows(rows, kind), kind, output.format, stream)

@@ -64,16 +64,42 @@ class BashComplete(ShellComplete):
         return f"{item.type},{item.value}"
 
 
+class _WholeWords(ShellComplete):
+    """Completion for a shell that replaces the whole word, as in ``--tag=v1``.
+
+    click's own classes suggest the value without its option, which such a shell takes for another
+    word.
+    """
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """Return the completions of a word, each with the option that the word begins with."""
+        items = super().get_completions(args, incomplete)
+        option, equals, _ = incomplete.partition("=")
+        if equals and option.startswith("--"):
+            for item in items:
+                item.value = f"{option}={item.value}" if item.type == "plain" else item.value
+        return items
+
+
+class WholeWordsFish(_WholeWords, FishComplete):
+    """Completion for fish."""
+
+
+class WholeWordsZsh(_WholeWords, ZshComplete):
+    """Completion for zsh."""
+
+
 _SHELLS: Final[Mapping[str, type[ShellComplete]]] = {
     "bash": BashComplete,
-    "zsh": ZshComplete,
-    "fish": FishComplete,
+    "zsh": WholeWordsZsh,
+    "fish": WholeWordsFish,
 }
 
 
 def register() -> None:
-    """Let click use `BashComplete` instead of its own class."""
-    add_completion_class(BashComplete)
+    """Let click use these classes instead of its own ones."""
+    for shell in _SHELLS.values():
+        add_completion_class(shell)
 
 
 @click.command(cls=StrictCommand)

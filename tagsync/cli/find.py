@@ -144,6 +144,12 @@ def _unknown_text(number: int) -> str:
     )
 
 
+def _role_text(row: Row, view: View) -> str:
+    """Return the role of a digest. The column of the tag says if it is unknown."""
+    del view
+    return "" if row["tag"] is None else str(row["role"])
+
+
 def _until_text(row: Row, view: View) -> str:
     if row["tag"] is None:
         return ""
@@ -154,7 +160,7 @@ FIND_COLUMNS: Final = (
     Column("query", "digest", common=True),
     repository_column(),
     tag_column(text=lambda row, _: row["tag"] or "unknown"),
-    Column("role", "name", optional=2, common=True),
+    Column("role", "name", optional=2, common=True, text=_role_text),
     Column("platform", "name", optional=3, limit=20),
     Column("digest", "digest", line=2),
     Column("valid_from", "time", optional=1),

@@ -27,7 +27,19 @@ _AUTH_KEYS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "docker": {},
     "none": {},
 }
-"""The keys of each kind of ``[registries.auth]``, and their defaults. None if there is none."""
+"""The keys that each kind of ``[registries.auth]`` needs, and their defaults, if there are any."""
+
+_OPTIONAL_KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "aksk": ("security_token", "project_id"),
+    "ecs": ("metadata_endpoint",),
+    "docker": ("path",),
+}
+"""Further keys of some kinds. A key without a value is not written."""
+
+_SECRETS: Final = frozenset({"access_key", "secret_key", "security_token", "password", "token"})
+_METAVARS: Final = {"iam_endpoint": "URL", "metadata_endpoint": "URL", "path": "FILE"}
+_OPTIONS: Final = {"path": "--docker-config"}
+"""The options whose names are not those of their keys."""
 
 _DEFAULT_AUTH: Final = {"swr": "aksk", "oci": "none"}
 
@@ -71,21 +83,30 @@ def _check_place(ctx: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(str(error), ctx, parameter) from error
 
 
+def _keys(kind: str) -> tuple[str, ...]:
+    return (*_AUTH_KEYS[kind], *_OPTIONAL_KEYS.get(kind, ()))
+
+
+def _option(key: str) -> str:
+    return _OPTIONS.get(key, f"--{key.replace('_', '-')}")
+
+
 def _auth_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each key of `_AUTH_KEYS`."""
-    for key in reversed(dict.fromkeys(key for keys in _AUTH_KEYS.values() for key in keys)):
-        kinds = " or ".join(kind for kind, keys in _AUTH_KEYS.items() if key in keys)
-        is_secret = key in {"access_key", "secret_key", "password", "token"}
+    """Add an option for each key of each kind."""
+    for key in reversed(dict.fromkeys(key for kind in _AUTH_KEYS for key in _keys(kind))):
+        kinds = " or ".join(kind for kind in _AUTH_KEYS if key in _keys(kind))
+        is_optional = any(key in keys for keys in _OPTIONAL_KEYS.values())
         command = click.option(
-            f"--{key.replace('_', '-')}",
-            callback=_check_place if is_secret else None,
-            metavar="PLACE" if is_secret else "URL" if key == "iam_endpoint" else "NAME",
-            help=f"For --auth {kinds}.",
+            _option(key),
+            key,
+            callback=_check_place if key in _SECRETS else None,
+            metavar="PLACE" if key in _SECRETS else _METAVARS.get(key, "NAME"),
+            help=f"For --auth {kinds}{'; optional' if is_optional else ''}.",
         )(command)
     return command
 
 
-@click.command(cls=StrictCommand, no_args_is_help=True)
+@click.command(cls=StrictCommand)
 @click.argument("repositories", metavar="[REPOSITORY]...", nargs=-1)
 @click.option("--kind", type=click.Choice(list(_DEFAULT_AUTH)), help="The registry's kind.")
 @click.option("--endpoint", metavar="URL", help="The registry's URL.")
@@ -166,17 +187,13 @@ def _auth_table(
     Raises:
         click.UsageError: If an option is missing, or is for another kind.
     """
-    keys = _AUTH_KEYS[kind]
-    if other := [_option(key) for key, value in given.items() if value and key not in keys]:
+    if other := [_option(key) for key, value in given.items() if value and key not in _keys(kind)]:
         raise click.UsageError(f"{', '.join(other)} does not belong to --auth {kind}", ctx)
-    table = {key: given[key] or default for key, default in keys.items()}
-    if missing := [_option(key) for key, value in table.items() if not value]:
+    needed = {key: given[key] or default for key, default in _AUTH_KEYS[kind].items()}
+    if missing := [_option(key) for key, value in needed.items() if not value]:
         raise click.UsageError(f"--auth {kind} also needs {', '.join(missing)}", ctx)
-    return {"kind": kind, **table}
-
-
-def _option(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+    more = {key: given[key] for key in _OPTIONAL_KEYS.get(kind, ()) if given[key]}
+    return {"kind": kind, **needed, **more}
 
 
 def _name(kind: str, endpoint: str) -> str:

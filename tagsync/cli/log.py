@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
 from tagsync.audit.rows import LogRow, as_rows
 from tagsync.cli import Settings
-from tagsync.cli.answers import answer
+from tagsync.cli.answers import stream_answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
 from tagsync.cli.moments import parse_span
 from tagsync.cli.options import (
@@ -30,7 +30,16 @@ from tagsync.cli.output import write_data
 from tagsync.cli.setup import load_config, open_audit
 from tagsync.cli.streams import wait_while_read
 from tagsync.cli.suggestions import complete_tag
-from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column, tag_column
+from tagsync.cli.tables import (
+    Block,
+    Column,
+    Line,
+    Row,
+    View,
+    aligned_tables,
+    repository_column,
+    tag_column,
+)
 from tagsync.clock import utc_now
 
 FOLLOW_EVERY: Final = 1.0
@@ -106,16 +115,16 @@ def log(
         audit.check_tags(patterns, tag)
         rows = audit.log(patterns, wanted, newest=newest, reverse=reverse)
 
-        def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
+        def document(rows: Iterable[Row], view: View) -> Iterator[Block]:
             is_summed_up = baseline is None and not with_baseline
             left_out = audit.count_baseline(patterns, wanted) if is_summed_up else (0, 0)
             yield from log_blocks(rows, view, left_out)
 
-        answer(settings, output, LogRow, rows, document)
+        stream_answer(settings, output, LogRow, rows, document)
 
 
-def log_blocks(rows: Sequence[Row], view: View, left_out: tuple[int, int]) -> Iterator[Block]:
-    """Yield the changes, one on each line, and their totals.
+def log_blocks(rows: Iterable[Row], view: View, left_out: tuple[int, int]) -> Iterator[Block]:
+    """Yield the changes, one on each line, and their totals. The rows are read part by part.
 
     Args:
         rows: The changes.
@@ -123,11 +132,13 @@ def log_blocks(rows: Sequence[Row], view: View, left_out: tuple[int, int]) -> It
         left_out: The number of tags of the baseline that are left out, and of their repositories.
     """
     del view
-    yield Table(CHANGE_COLUMNS, rows, header=False)
-    kinds = Counter(map(change_word, rows))
+    kinds: Counter[str] = Counter()
+    for table in aligned_tables(CHANGE_COLUMNS, rows, header=False):
+        kinds.update(map(change_word, table.rows))
+        yield table
     counts = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
     tags, repositories = left_out
-    sentence = count_text(len(rows), "change") + (f": {counts}" if counts else "")
+    sentence = count_text(kinds.total(), "change") + (f": {counts}" if counts else "")
     if tags:
         sentence += (
             f"; the baseline of {count_text(tags, 'tag')} in"

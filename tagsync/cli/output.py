@@ -96,9 +96,14 @@ def _line(column: str) -> int:
 
 
 def _json(rows: Iterable[msgspec.Struct], stream: TextIO) -> None:
-    # json.dumps escapes everything that is not ASCII; its own indentation is three times as slow.
-    text = json.dumps(list(map(msgspec.to_builtins, rows)))
-    stream.write(f"{msgspec.json.format(text, indent=2)}\n")
+    """Write one list, a row at a time, so that no more than one row is in memory."""
+    before = "[\n  "
+    for row in rows:
+        # json.dumps escapes everything that is not ASCII; its own indentation is slow.
+        text = msgspec.json.format(json.dumps(msgspec.to_builtins(row)), indent=2)
+        stream.write(before + text.replace("\n", "\n  "))
+        before = ",\n  "
+    stream.write("[]\n" if before.startswith("[") else "\n]\n")
 
 
 def _jsonl(rows: Iterable[msgspec.Struct], stream: TextIO) -> None:

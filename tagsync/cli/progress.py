@@ -119,7 +119,7 @@ def progress_line(*, wanted: bool = True) -> Iterator[Show]:
     if not wanted or not shows_progress():
         yield lambda _: None
         return
-    line = ProgressLine(sys.stderr, _terminal_columns)
+    line = ProgressLine(sys.stderr, error_columns)
     streams = {"stdout": sys.stdout, "stderr": sys.stderr}
     for name, stream in streams.items():
         if stream.isatty():
@@ -132,7 +132,7 @@ def progress_line(*, wanted: bool = True) -> Iterator[Show]:
             setattr(sys, name, stream)
 
 
-def _terminal_columns() -> int:
+def error_columns() -> int:
     """Return the width of the terminal that standard error is."""
     try:
         return int(os.environ["COLUMNS"])

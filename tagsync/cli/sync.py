@@ -3,10 +3,12 @@
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from os import environ
 from time import monotonic
+from typing import Final
 
 import click
 import msgspec
@@ -18,12 +20,13 @@ from tagsync.audit.selection import matching, selected, without_tags
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED, HELD
 from tagsync.cli.expected_changes import ExpectedChanges
-from tagsync.cli.lines import make_view, print_lines
+from tagsync.cli.lines import make_view, print_lines, use_color
 from tagsync.cli.options import StrictCommand, format_option, patterns_argument
 from tagsync.cli.output import show
-from tagsync.cli.progress import Show, progress_line
+from tagsync.cli.progress import Show, error_columns, progress_line
 from tagsync.cli.rows import SyncDryRunRow, SyncRow
 from tagsync.cli.setup import load_config, open_registries, require_watches
+from tagsync.cli.short_log import ShortLines
 from tagsync.cli.sync_result import (
     Tally,
     dry_run_blocks,
@@ -36,7 +39,7 @@ from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
-from tagsync.models import Repository, Watch, watch_of
+from tagsync.models import Repository, Watch, is_glob, watch_of
 from tagsync.polling.discovery import (
     EMPTY_AFTER,
     EMPTY_DETAIL,
@@ -49,6 +52,9 @@ from tagsync.polling.run_once import run_once
 from tagsync.registries import Registry
 from tagsync.registries.deadline import patience_within
 from tagsync.registries.lanes import LanePool
+
+_SHOWN: Final = frozenset({"sync.failed", "sync.held", "discovery.failed", "watch.empty"})
+"""The events that the table shows as failed and held repositories, and as failed globs."""
 
 
 @click.command(cls=StrictCommand)
@@ -84,11 +90,13 @@ def sync(
     """
     began = monotonic()
     without_tags(patterns)
-    _configure_log(settings, dry_run=dry_run)
     config = load_config(settings)
     options = Options(accept_deletions, dry_run)
     with ExpectedChanges() as expected:
-        with progress_line(wanted=not settings.quiet) as show_progress:
+        with (
+            progress_line(wanted=not settings.quiet) as show_progress,
+            _log(settings, dry_run=dry_run, table=output_format == "table"),
+        ):
             polls = run_pass(
                 config, patterns, options, on_poll=expected.add, show_progress=show_progress
             )
@@ -102,16 +110,39 @@ def sync(
     return FAILED if "failed" in outcomes else HELD if "held" in outcomes else 0
 
 
-def _configure_log(settings: Settings, *, dry_run: bool) -> None:
-    """Set up the log. A terminal shows only warnings and errors, and equal failures once.
+@contextmanager
+def _log(settings: Settings, *, dry_run: bool, table: bool) -> Iterator[None]:
+    """Set up the log of a pass.
 
-    The table shows the rest when the pass ends. ``-v`` and ``--log-level`` show every event.
+    On a terminal there are short lines, and only warnings and errors: the table shows the rest,
+    failed and held repositories, when the pass ends. ``-v``, ``--log-level`` and ``--log-format``
+    turn that off.
+
+    Args:
+        settings: The global options.
+        dry_run: Whether to mark every event.
+        table: Whether the result is a table.
     """
     source = click.get_current_context().find_root().get_parameter_source("log_level")
-    is_default = source is ParameterSource.DEFAULT and not (settings.quiet or settings.verbose)
-    brief = is_default and sys.stderr.isatty()
-    level = "warning" if brief else settings.log_level
-    log.configure(settings.log_format, level, dry_run=dry_run, first_failures=brief)  # type: ignore[arg-type]  # click checked it
+    is_brief = source is ParameterSource.DEFAULT and not settings.verbose and sys.stderr.isatty()
+    level = "warning" if is_brief and not settings.quiet else settings.log_level
+    lines = ShortLines(
+        error_columns,
+        color=use_color(settings.color, environ, terminal=sys.stderr.isatty()),
+        withheld=_SHOWN if table and sys.stdout.isatty() else (),
+    )
+    log.configure(
+        settings.log_format,  # type: ignore[arg-type]  # click checked it
+        level,
+        dry_run=dry_run,
+        first_failures=is_brief,
+        render=lines if is_brief and settings.log_format == "auto" else None,
+    )
+    try:
+        yield
+    except BaseException:
+        lines.write_withheld()
+        raise
 
 
 def _document(
@@ -172,10 +203,10 @@ def run_pass(
             known |= set(recorded.repositories())
         show_progress("finding repositories")
         watches, failures, empty = _find_watches(config, patterns, known, registries)
-        # After a failed discovery, a pattern without a match is not an error: its repository may
+        # After a failed discovery, a pattern without a match is not an error if its repository may
         # exist, but was not discovered.
-        select = selected if failures else matching
-        repositories = select(sorted(watches), patterns)
+        matching(sorted(watches), [each for each in patterns if not _may_exist(each, failures)])
+        repositories = selected(sorted(watches), patterns)
         # Open the database last, so that a wrong command line creates no file.
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
@@ -241,6 +272,12 @@ def _find_watches(
         if (watch := watch_of(repository, config.watches)) is not None
     }
     return watches, failures, empty
+
+
+def _may_exist(pattern: str, failures: Iterable[Poll]) -> bool:
+    """Return whether a discovery that failed might have found a match of a pattern."""
+    globs = [poll.repository.full_name for poll in failures]
+    return any(is_glob(pattern) or fnmatchcase(pattern, glob) for glob in globs)
 
 
 def _find_empty_watches(

@@ -7,6 +7,8 @@ lines. A name that is wider than its column gets lines of its own, so that it is
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from tagsync.cli import formats
@@ -42,6 +44,12 @@ STYLES: Final[Mapping[str, str]] = {
 LONGEST_REPOSITORY: Final = 64
 LONGEST_TAG: Final = 40
 """Widest names that share a line with other columns, in cells."""
+
+PART: Final = 1000
+"""Maximum number of rows that are laid out together, if there may be very many."""
+
+NARROW: Final = 100
+"""Width in cells below which a row seldom has room for a repository beside other columns."""
 
 _GAP: Final = "  "
 _INDENT: Final = 2
@@ -151,12 +159,25 @@ class Line(NamedTuple):
     indent: int = 0
 
 
+Widths = dict[int, set[int]]
+"""The widths, in cells, that the texts of each column have, by the index of the column."""
+
+
 class Table(NamedTuple):
-    """Rows with their columns. ``header``: whether to show the titles of the columns."""
+    """Rows with their columns.
+
+    Attributes:
+        columns: The columns.
+        rows: The rows.
+        header: Whether to show the titles of the columns.
+        widths: The widths of earlier tables with which this one is aligned; rendering adds its own.
+            None if the table stands alone.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     header: bool = True
+    widths: Widths | None = None
 
 
 Block = Line | Table
@@ -169,6 +190,41 @@ def render(blocks: Iterable[Block], view: View) -> Iterator[str]:
             yield from _render_table(block, view)
         else:
             yield from _render_line(block, view)
+
+
+def aligned_tables(
+    columns: Sequence[Column], rows: Iterable[Row], *, header: bool = True
+) -> Iterator[Table]:
+    """Yield the rows as tables of at most `PART` rows, so that long ones are shown at once.
+
+    The tables look like one. Only if a later table needs more width does the layout change.
+    """
+    widths: Widths = {}
+    left = iter(rows)
+    while part := list(islice(left, PART)):
+        yield Table(columns, part, header, widths)
+        header = False
+
+
+def repository_tables(
+    columns: Sequence[Column], rows: Sequence[Row], view: View
+) -> Iterator[Block]:
+    """Yield the rows, in a narrow view with the name of each repository as a heading.
+
+    Without a repository of several rows, headings would only need more lines.
+    """
+    if view.width >= NARROW or not 1 < len({row["repository"] for row in rows}) < len(rows):
+        yield Table(columns, rows)
+        return
+    rest = [column for column in columns if column.key != "repository"]
+    widths = {
+        n: {cells(_cell(column, row, view).text) for row in rows} for n, column in enumerate(rest)
+    }
+    for number, (repository, group) in enumerate(groupby(rows, key=itemgetter("repository"))):
+        if number:
+            yield Line()
+        yield Line(repository, "heading")
+        yield Table(rest, list(group), header=not number, widths=widths)
 
 
 def default_text(value: object, kind: Kind, view: View) -> str:
@@ -223,7 +279,10 @@ def _render_table(table: Table, view: View) -> Iterator[str]:
     if not table.rows:
         return
     grid = [[_cell(column, row, view) for column in table.columns] for row in table.rows]
-    used = [n for n, _ in enumerate(table.columns) if any(line[n].text for line in grid)]
+    widths: Widths = {} if table.widths is None else table.widths
+    for n, _ in enumerate(table.columns):
+        widths.setdefault(n, set()).update(cells(line[n].text) for line in grid)
+    used = [n for n, found in widths.items() if any(found)]
     shared = [n for n in used if _is_shared(table.columns[n], [line[n] for line in grid])]
     for n in shared:
         yield from _render_line(_heading(table.columns[n], grid[0][n].text), view)
@@ -231,7 +290,10 @@ def _render_table(table: Table, view: View) -> Iterator[str]:
     if not rest:
         return
     columns = {n: table.columns[n] for n in rest}
-    bands = _lay_out(columns, grid, view.width, header=table.header)
+    if table.header:
+        for n, column in columns.items():
+            widths[n].add(cells(column.key))
+    bands = _lay_out(columns, {n: widths[n] for n in rest}, view.width)
     if table.header:
         titles = [_Cell(column.key, "heading") for column in table.columns]
         yield from _render_row(titles, columns, bands, view)
@@ -256,16 +318,17 @@ def _heading(column: Column, text: str) -> Line:
 
 
 def _lay_out(
-    columns: Mapping[int, Column], grid: Sequence[Sequence[_Cell]], width: int, *, header: bool
+    columns: Mapping[int, Column], everything: Mapping[int, set[int]], width: int
 ) -> list[_Band]:
     """Choose the form of the rows: the columns of each line and their widths.
 
     The first form that fits is taken. If none fits, the columns of names are narrowed.
+
+    Args:
+        columns: The columns that have a text.
+        everything: The widths of all texts of each column.
+        width: The width of the terminal.
     """
-    everything = {
-        n: [cells(line[n].text) for line in grid] + ([cells(column.key)] if header else [])
-        for n, column in columns.items()
-    }
     ranks = sorted({column.optional for column in columns.values()}, reverse=True)
     bands: list[_Band] = []
     for form in (1, 2):
@@ -283,7 +346,7 @@ def _lay_out(
     return [_narrowed(band, columns, width) for band in bands]
 
 
-def _natural(column: Column, widths: Iterable[int], *, limited: bool) -> int:
+def _natural(column: Column, widths: set[int], *, limited: bool) -> int:
     """Return the width that a column needs. Names over the limit do not count if ``limited``."""
     if column.kind in _WRAPPED:
         return min(max(widths), column.limit or _LEAST_TEXT)
@@ -306,7 +369,7 @@ def _total(band: _Band) -> int:
 
 
 def _widened(
-    band: _Band, columns: Mapping[int, Column], natural: Mapping[int, Sequence[int]], width: int
+    band: _Band, columns: Mapping[int, Column], natural: Mapping[int, set[int]], width: int
 ) -> _Band:
     """Give the cells that are left over to the columns of text, from left to right."""
     widths, left = dict(band.widths), width - _total(band)

@@ -23,6 +23,7 @@ from tagsync.cli.tables import (
     Table,
     View,
     repository_column,
+    repository_tables,
     tag_column,
 )
 from tagsync.clock import utc_now
@@ -67,8 +68,7 @@ def tags(
 
 def tag_blocks(rows: Sequence[Row], view: View) -> Iterator[Block]:
     """Yield the tags as they are now, and their number."""
-    del view
-    yield Table(TAG_COLUMNS, rows)
+    yield from repository_tables(TAG_COLUMNS, rows, view)
     yield Line(_counted(rows), "faint")
 
 
@@ -82,7 +82,7 @@ def moment_blocks(rows: Sequence[Row], view: View, moment: str) -> Iterator[Bloc
     """
     certain = [row for row in rows if row["certainty"] == "certain"]
     unsure = [row for row in rows if row["certainty"] != "certain"]
-    yield Table(TAG_COLUMNS, certain)
+    yield from repository_tables(TAG_COLUMNS, certain, view)
     for number, (key, group) in enumerate(groupby(unsure, key=_window)):
         if certain or number:
             yield Line()

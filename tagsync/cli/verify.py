@@ -83,7 +83,7 @@ def print_table(rows: Iterable[Row], view: View) -> list[Row]:
 
 
 def print_data(rows: Iterable[Row], output_format: str) -> list[Row]:
-    """Like `print_table`, in a format of data. JSON is one value, so it is printed at the end."""
+    """Like `print_table`, in a format of data."""
     printed = []
 
     def flushed() -> Iterator[Row]:

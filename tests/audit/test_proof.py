@@ -54,7 +54,7 @@ def test_each_check_reports_its_rows(poll_at: PollAt, database: Path) -> None:
     poll_at(0, *(f"v{number}" for number in range(2500)))
     seen: list[tuple[str, int]] = []
     with Audit.open(database) as audit:
-        assert audit.rows_to_verify() >= 2500 * 2
+        assert audit.rows_to_verify() >= 2500 * 4
         for row in audit.verify((), lambda check, rows: seen.append((check, rows))):
             assert seen[-1][0] == row["check"]
     assert [(check, rows) for check, rows in seen if check == "chain"] == [
@@ -63,6 +63,23 @@ def test_each_check_reports_its_rows(poll_at: PollAt, database: Path) -> None:
         ("chain", 2000),
     ]
     assert {check for check, rows in seen if not rows} >= {"schema", "images", "tags"}
+    of_schema = [rows for check, rows in seen if check == "schema"]
+    assert of_schema == [1000 * number for number in range(len(of_schema))]
+    assert 2500 <= of_schema[-1] <= 7500
+
+
+def test_an_interrupt_ends_the_first_check(poll_at: PollAt, database: Path) -> None:
+    """An interrupt is not taken for a fault of SQLite, while that reads the whole file."""
+    poll_at(0, *(f"v{number}" for number in range(2500)))
+
+    def interrupt(check: str, rows: int) -> None:
+        if rows:
+            raise KeyboardInterrupt(check)
+
+    with Audit.open(database) as audit:
+        with pytest.raises(KeyboardInterrupt, match="schema"):
+            list(audit.verify((), interrupt))
+        assert {row["result"] for row in audit.verify()} == {"ok"}
 
 
 def test_rows_are_reported_at_intervals() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tagsync.cli.coverage import coverage_blocks
 from tagsync.cli.diff import diff_blocks
-from tagsync.cli.find import find_blocks, summary_blocks
+from tagsync.cli.find import FIND_COLUMNS, find_blocks, summary_blocks
 from tagsync.cli.lines import use_color
 from tagsync.cli.log import log_blocks
 from tagsync.cli.status import status_blocks
@@ -250,3 +250,51 @@ def test_colour_is_chosen(
 ) -> None:
     """The option decides, then the environment, then the terminal."""
     assert use_color(choice, environment, terminal=terminal) is expected
+
+
+def test_narrow_tags_are_below_their_repositories() -> None:
+    """On 80 columns a repository is written once, above its tags, whose columns are in line."""
+    row = {"digest": NEW, "changed_at": timestamp(NOW), "size": 7, "updated": None}
+    rows = [
+        {**row, "repository": name, "tag": tag, "image_id": None}
+        for name, tag in (("r/api", "v1"), ("r/api", "v2"), ("r/web", "nightly"))
+    ]
+
+    def lines(rows: Sequence[Row], width: int) -> list[str]:
+        view = View(width, NOW)
+        return list(render(tag_blocks(rows, view), view))
+
+    assert lines(rows, 80) == [
+        "r/api",
+        "tag      digest        changed_at        size",
+        "v1       bbbbbbbbbbbb  2026-05-03 12:00   7 B",
+        "v2       bbbbbbbbbbbb  2026-05-03 12:00   7 B",
+        "",
+        "r/web",
+        "nightly  bbbbbbbbbbbb  2026-05-03 12:00   7 B",
+        "3 tags in 2 repositories",
+    ]
+    assert lines(rows, 100)[1].split()[:2] == ["r/api", "v1"]
+    assert lines(rows[1:], 80)[1].split()[:2] == ["r/api", "v2"]
+    assert lines(rows[:2], 80)[:2] == ["r/api", "tag  digest        changed_at        size"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("known", [True, False])
+def test_unknown_digest_is_unknown_once(known: bool, width: int) -> None:
+    """The row of a digest to which no tag leads says so once, whatever columns there are."""
+    unknown = {**dict.fromkeys(column.key for column in FIND_COLUMNS), "query": OLD}
+    unknown["role"] = "unknown"
+    found = {
+        **unknown,
+        "query": NEW,
+        "repository": "r/api",
+        "tag": "v1",
+        "role": "layer",
+        "digest": NEW,
+        "valid_from": timestamp(NOW),
+    }
+    view = View(width, NOW)
+    *lines, _ = render(find_blocks([unknown, *[found] * known], view, []), view)
+    assert "\n".join(lines).count("unknown") == 1
+    assert ("layer" in "\n".join(lines)) == (known and width > min(WIDTHS))

@@ -91,6 +91,21 @@ def test_each_shell_gets_the_same_names(
     assert contents(recorded) == before
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--tag=v", ["--tag=v1.0", "--tag=v1.1"]),
+        ("--tag=", ["--tag=edge", "--tag=latest", "--tag=v1.0", "--tag=v1.1"]),
+        ("--kind=d", ["--kind=deleted"]),
+        ("r/team/a", ["r/team/api"]),
+    ],
+)
+def test_value_keeps_its_option(shell: str, word: str, expected: list[str], recorded: Path) -> None:
+    """A shell that replaces the whole word gets the option together with its value."""
+    assert complete(shell, f"tagsync log {word}", recorded) == expected
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_silent_without_a_record(shell: str, tmp_path: Path) -> None:
     """Without a configuration or a database, or with wrong ones, nothing is printed or created."""

@@ -56,6 +56,11 @@ def refusal(*arguments: str | Path) -> str:
         ((*OCI, "--name", "hub"), "hub", NoCredential()),
         ((*OCI, "--auth", "docker"), "127.0.0.1", DockerCredential()),
         (
+            (*OCI, "--auth", "docker", "--docker-config", "/etc/docker/config.json"),
+            "127.0.0.1",
+            DockerCredential(Path("/etc/docker/config.json")),
+        ),
+        (
             (*BASIC, "--password", "file:/run/password"),
             "127.0.0.1",
             BasicCredential("me", SecretName("file:/run/password")),
@@ -75,7 +80,22 @@ def refusal(*arguments: str | Path) -> str:
             "swr",
             KeyCredential(SecretName("env:AK"), SecretName("file:sk")),
         ),
+        (
+            (*SWR, "--security-token", "env:ST", "--project-id", "0123"),
+            "swr",
+            KeyCredential(
+                SecretName("env:SWR_ACCESS_KEY"),
+                SecretName("env:SWR_SECRET_KEY"),
+                SecretName("env:ST"),
+                "0123",
+            ),
+        ),
         ((*SWR, "--auth", "ecs"), "swr", AgencyCredential()),
+        (
+            (*SWR, "--auth", "ecs", "--metadata-endpoint", "http://127.0.0.1:9"),
+            "swr",
+            AgencyCredential("http://127.0.0.1:9"),
+        ),
         (
             (
                 *(*SWR, "--auth", "password", "--iam-endpoint", "https://iam.example.com"),
@@ -163,9 +183,11 @@ def test_a_file_that_appears_meanwhile_is_not_changed(tmp_path: Path) -> None:
 
 def test_a_secret_itself_is_refused(tmp_path: Path) -> None:
     """A secret on the command line is not written, and no error repeats it."""
-    sentence = refusal(*BASIC, "team/api", "--password", SECRET, "-o", tmp_path / "c.toml")
-    assert "'--password': a secret must not be written into the configuration" in sentence
-    assert SECRET not in sentence
+    options = ((BASIC, "--password"), (SWR, "--access-key"), (SWR, "--secret-key"))
+    for registry, option in (*options, (SWR, "--security-token"), (OCI, "--token")):
+        sentence = refusal(*registry, "team/api", option, SECRET, "-o", tmp_path / "c.toml")
+        assert f"'{option}': a secret must not be written into the configuration" in sentence
+        assert SECRET not in sentence
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,6 +198,8 @@ def test_a_secret_itself_is_refused(tmp_path: Path) -> None:
         ((*OCI[:2], "team/api"), "give --kind, --endpoint and at least one REPOSITORY"),
         ((*BASIC, "team/api"), "--auth basic also needs --password"),
         ((*OCI, "--token", "env:T", "team/api"), "--token does not belong to --auth none"),
+        ((*OCI, "--project-id", "0", "team/api"), "--project-id does not belong to --auth none"),
+        ((*OCI, "--docker-config", "c", "team/api"), "--docker-config does not belong to --auth"),
         ((*OCI, "--auth", "ecs", "team/api"), "does not accept auth of kind 'ecs'"),
         ((*OCI, "--name", "a/b", "team/api"), "invalid registry name 'a/b'"),
         ((*OCI, "--name", "a\nb = 1", "team/api"), "not valid TOML"),
@@ -190,6 +214,11 @@ def test_a_wrong_command_line_writes_nothing(
     output = tmp_path / "config.toml"
     assert sentence in refusal(*arguments, "-o", output, "--files", tmp_path / "files")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_arguments_the_sentence_says_what_is_missing() -> None:
+    """The command alone is refused like one that lacks some of its options."""
+    assert refusal() == "give --kind, --endpoint and at least one REPOSITORY"
 
 
 def test_files_alone_need_no_registry(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tagsync.audit.rows import as_rows
 from tagsync.cli.options import FORMATS
-from tagsync.cli.output import WIDTH, show
+from tagsync.cli.output import WIDTH, show, write_data
 from tagsync.errors import DamagedRecord
 from tagsync.escaping import escape_control_characters
 
@@ -88,6 +89,36 @@ def test_json_has_no_control_characters() -> None:
         text = shown(output_format, {"tag": HOSTILE})
         assert text.isascii()
         assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_json_is_one_indented_list(number: int) -> None:
+    """The list, which is written row by row, is indented like one that is written at once."""
+    row = {"tag": f"{HOSTILE}, ]", "fields": {"a": [1, {"b": None}]}, "list": [], "object": {}}
+    stream = io.StringIO()
+    kind = type_of(*row)
+    write_data(as_rows([row] * number, kind), kind, "json", stream)
+    assert stream.getvalue() == f"{json.dumps([row] * number, indent=2)}\n"
+
+
+@pytest.mark.parametrize("output_format", ["json", "jsonl"])
+def test_rows_are_written_as_they_come(output_format: str) -> None:
+    """A row is written before the next one is read; after an error, the list has no end."""
+    kind = type_of("id")
+    stream = io.StringIO()
+    seen = []
+
+    def rows() -> Iterator[msgspec.Struct]:
+        for number in range(3):
+            seen.append(stream.getvalue().count('"id"'))
+            yield kind(number)
+        raise DamagedRecord("change 4")
+
+    with pytest.raises(DamagedRecord):
+        write_data(rows(), kind, output_format, stream)
+    assert seen == [0, 1, 2]
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(stream.getvalue())
 
 
 def test_jsonl_is_one_line_per_row() -> None:

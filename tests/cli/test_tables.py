@@ -1,6 +1,6 @@
 """The renderer of tables: what is shown at which width, and what is never cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagsync.cli.layout import cells
-from tagsync.cli.tables import Column, Line, Table, View, render, repository_column, tag_column
+from tagsync.cli.tables import (
+    PART,
+    Column,
+    Line,
+    Table,
+    View,
+    aligned_tables,
+    render,
+    repository_column,
+    tag_column,
+)
 from tagsync.escaping import escape_control_characters
 from tests.support.terminals import LETTERS, WIDTHS, measured, plain
 
@@ -262,3 +272,52 @@ def test_words_that_are_too_wide_come_after_their_line() -> None:
     assert [old, new] == [f"  {DIGEST} ->", f"  {DIGEST.replace('0', 'f')}"]
     short = {**row, "change": DIGEST.partition(":")[2]}
     assert shown([row, short], 86, columns)[-1] == f"  v1   moved  {short['change']}"
+
+
+# --- tables in parts ------------------------------------------------------------------------------
+
+PARTS = (Column("tag", "name"), Column("size", "size"), Column("detail", "name", optional=1))
+
+
+def parts_of(count: int, *last: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [
+        {"tag": f"v{number:04}", "size": number % 100, "detail": "x"} for number in range(count)
+    ]
+    return [*rows, *last]
+
+
+@pytest.mark.parametrize("count", [0, 1, PART, PART + 1, 2 * PART])
+@pytest.mark.parametrize("header", [True, False])
+def test_parts_look_like_one_table(count: int, header: bool) -> None:
+    """Rows in parts have the lines of one table, with one header."""
+    rows, view = parts_of(count), View(80, NOW)
+    in_parts = render(aligned_tables(PARTS, rows, header=header), view)
+    assert list(in_parts) == list(render([Table(PARTS, rows, header)], view))
+
+
+def test_a_part_keeps_the_layout_of_those_before_it() -> None:
+    """A wide name changes the layout from its part on; later parts keep the columns in line."""
+    wide = {"tag": "w" * 60, "size": 1, "detail": "d" * 30}
+    rows = parts_of(PART, wide, *parts_of(PART))
+    lines = list(render(aligned_tables(PARTS, rows, header=False), View(80, NOW)))
+    assert lines[0] == "v0000   0 B  x"
+    assert lines[PART] == f"{'w' * 60}   1 B"
+    assert lines[-1] == f"v0999{' ' * 55}  99 B"
+
+
+def test_lines_are_there_before_all_rows_are_read() -> None:
+    """The lines of a part are shown before the next part is read."""
+    read = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for row in parts_of(3 * PART):
+            read += 1
+            yield row
+
+    lines = render(aligned_tables(PARTS, rows()), View(80, NOW))
+    next(lines)
+    assert read == PART
+    for _ in range(PART + 1):
+        next(lines)
+    assert read == 2 * PART

@@ -63,6 +63,7 @@ class Pipe(io.StringIO):
 @pytest.mark.parametrize(
     ("output_format", "first", "second"),
     [
+        ("json", '"check": "chain"', '"check": "tags"'),
         ("jsonl", json.dumps(OK), json.dumps(FAULT)),
         ("csv", f"chain,1234567,ok,head {HASH}", "tags,2,fault"),
     ],

@@ -526,7 +526,9 @@ def test_pattern_selects_repositories(recorded: Path) -> None:
     for question in ("log", "tags", "status"):
         rows = rows_of(tagsync(question, "*/gone", "--format", "json", cwd=recorded))
         assert {row["repository"] for row in rows} == {"swr/team/gone"}
-        assert "nearest" in error_line(tagsync(question, "swr/nope", cwd=recorded), 2)
+        assert "nearest is swr/team/gone" in error_line(
+            tagsync(question, "swr/team/gon", cwd=recorded), 2
+        )
 
 
 def test_hostile_names_are_escaped_in_output(tmp_path: Path) -> None:

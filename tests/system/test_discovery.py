@@ -175,6 +175,24 @@ def test_failed_discovery_deletes_nothing(status: int, guarded: Emulator, tmp_pa
     assert query(tmp_path / "tagsync.db", "SELECT 1 FROM changes WHERE kind = 'deleted'") == []
 
 
+def test_unknown_name_is_reported_after_a_failed_discovery(
+    guarded: Emulator, tmp_path: Path
+) -> None:
+    """A name that no failed glob matches is unknown; the others may exist."""
+    configure(tmp_path, guarded.url, 'repositories = ["team/*"]', 'repositories = ["tools/lint"]')
+    create(guarded, "tools/lint")
+    guarded.answer_next(500, b"", times=1000, matching=REPOS)
+    for name, near in (("tools/lint", "nearest is swr/tools/lint"), ("nope", "shows the names")):
+        finished = sync(tmp_path, name)
+        assert (finished.returncode, finished.stdout) == (2, "")
+        assert near in finished.stderr.splitlines()[-1]
+        assert '"event": "discovery.failed"' in finished.stderr
+    for pattern in ("swr/team/new", "nope*"):
+        finished = sync(tmp_path, pattern)
+        assert finished.returncode == 1
+        assert outcomes(finished) == {"swr/team/*": "failed"}
+
+
 def test_known_name_needs_no_discovery(guarded: Emulator, tmp_path: Path) -> None:
     """A pass over known repositories by name requests their tags only."""
     create(guarded, "team/api", "team/web")

@@ -71,7 +71,7 @@ def test_first_pass_over_many_repositories(columns: int, swr: Emulator, tmp_path
 def test_pass_shows_what_changed_and_what_is_wrong(
     columns: int, swr: Emulator, tmp_path: Path
 ) -> None:
-    """Changed, held and failed repositories are shown, and log lines do not tear the progress."""
+    """Changed, held and failed repositories are shown once, in the table."""
     names = fill(swr, 30, tags=3)
     configure(tmp_path, swr.url, *names, "team-0/absent")
     assert tagsync("sync", cwd=tmp_path).returncode == 1
@@ -81,11 +81,10 @@ def test_pass_shows_what_changed_and_what_is_wrong(
     status, written = run_on_terminal("sync", cwd=tmp_path, columns=columns)
     assert status == 1
     assert "31/31  1 failed  1 held  1 moved" in written
-    lines = screen(written)
-    log = [line for line in lines if re.match(r"\d{4}-\d\d-\d\dT", line)]
-    assert sorted(re.findall(r"sync\.\w+", " ".join(log))) == ["sync.failed", "sync.held"]
-    result = lines[lines.index(log[-1]) + 1 :]
+    result = screen(written)
     assert all(len(line) <= columns for line in result)
+    for said in ("would delete 3 of 3 tags", "the repository does not exist"):
+        assert " ".join(line.strip() for line in result).count(said) == 1
     assert result[0].split() == ["repository", "tags", "added", "updated", "deleted"]
     assert result[1].split() == [f"swr/{names[3]}", "3", "0", "1", "0"]
     assert result[2] == f"held  swr/{names[9]}"
@@ -94,6 +93,41 @@ def test_pass_shows_what_changed_and_what_is_wrong(
         r"31 repositories in \d+\.\d s: 1 changed \(~1 tags, 1 moved\), 1 held, 1 failed",
         result[-2],
     )
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_log_on_a_terminal_is_short(columns: int, swr: Emulator, tmp_path: Path) -> None:
+    """What no table shows is logged in short lines, which do not tear the progress."""
+    names = fill(swr, 5, tags=3)
+    configure(tmp_path, swr.url, *names, "team-0/absent", "empty/*")
+    assert tagsync("sync", cwd=tmp_path).returncode == 1
+    for tag in range(3):
+        swr.delete(names[3], f"v{tag}")
+    status, written = run_on_terminal("sync", "--format", "csv", cwd=tmp_path, columns=columns)
+    assert status == 1
+    assert "6/6  1 failed  1 held  0 moved" in written
+    lines = screen(written)
+    log = lines[: lines.index("repository,outcome,tags,added,updated,deleted,detail")]
+    assert all(len(line) <= columns for line in log)
+    begins = [line for line in log if not line.startswith("  ")]
+    assert sorted(re.sub(r"^\d\d:\d\d (\S+ \S+ [^:]+):?.*", r"\1", line) for line in begins) == [
+        "error sync.failed swr/team-0/absent",
+        "error watch.empty swr/empty/*",
+        f"warning sync.held swr/{names[3]}",
+    ]
+    assert not re.search(r"requests|bytes|seconds|reasons", " ".join(log))
+
+
+def test_without_a_result_the_log_says_why(swr: Emulator, tmp_path: Path) -> None:
+    """If a pass ends with an error, the failures that the table would show are logged."""
+    configure(tmp_path, swr.url, "team/*")
+    swr.answer_next(500, b"", times=1000)
+    status, written = run_on_terminal("sync", "nope", cwd=tmp_path)
+    assert status == 2
+    lines = screen(written)
+    assert re.match(r"\d\d:\d\d error discovery.failed swr/team/\*:", lines[0])
+    assert "no repository matches 'nope'" in written
+    assert lines[-1] == ""
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -111,9 +145,12 @@ def test_unreachable_registry_is_one_line(
     assert [line for line in lines if line.startswith("failed")] == [
         f"failed  swr ({MANY} repositories, 1 pattern)"
     ]
-    assert written.count("sync.failed") == 1
-    assert len(lines) < 12
+    assert "sync.failed" not in written
+    assert len(lines) < 10
     assert f"{MANY}/{MANY}  {MANY} failed  0 moved" in written
+
+    _, written = run_on_terminal("sync", "--format", "csv", cwd=tmp_path, columns=columns)
+    assert written.count("sync.failed") == 1
 
     finished = tagsync("sync", "--format", "json", cwd=tmp_path)
     assert len(rows_of(finished)) == MANY + 1
@@ -121,32 +158,47 @@ def test_unreachable_registry_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("options", "shown", "progress"),
+    ("options", "shown", "table", "progress"),
     [
-        ((), {"warning", "error"}, True),
-        (("-v",), {"debug", "info", "warning", "error"}, True),
-        (("--log-level", "info"), {"info", "warning", "error"}, True),
-        (("-q",), {"error"}, False),
+        ((), {"warning", "error"}, set(), True),
+        (("-v",), {"debug", "info", "warning", "error"}, None, True),
+        (("--log-level", "info"), {"info", "warning", "error"}, None, True),
+        (("--log-format", "console"), {"warning", "error"}, None, True),
+        (("-q",), {"error"}, set(), False),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_options_choose_the_log_on_a_terminal(
-    options: tuple[str, ...], shown: set[str], progress: bool, swr: Emulator, tmp_path: Path
+    options: tuple[str, ...],
+    shown: set[str],
+    table: set[str] | None,
+    progress: bool,
+    swr: Emulator,
+    tmp_path: Path,
 ) -> None:
-    """A terminal shows warnings and errors; -v shows everything, and -q only errors."""
+    """A terminal shows warnings and errors that the table lacks; -v shows all, -q only errors.
+
+    ``table`` are the levels beside a table, if they differ from those beside data.
+    """
     names = fill(swr, 3, tags=3)
     configure(tmp_path, swr.url, *names, "team-0/absent")
     assert tagsync("sync", cwd=tmp_path).returncode == 1
     for tag in range(3):
         swr.delete(names[0], f"v{tag}")
     swr.push(names[1], "v9", "new")
-    _, written = run_on_terminal(*options, "sync", cwd=tmp_path)
-    levels = {
-        line.split("[")[1].split()[0] for line in screen(written) if re.match(r"\d{4}-", line)
-    }
-    assert {level.rstrip("]") for level in levels} == shown
-    assert ("4/4  1 failed" in written) is progress
+    _, written = run_on_terminal(*options, "sync", "--dry-run", cwd=tmp_path)
+    assert levels(written) == (shown if table is None else table)
     assert f"swr/{names[1]}" in written
+    _, written = run_on_terminal(*options, "sync", "--format", "csv", cwd=tmp_path)
+    assert levels(written) == shown
+    assert ("4/4  1 failed" in written) is progress
+
+
+def levels(written: str) -> set[str]:
+    """Return the levels of the log lines on a terminal, whole and short ones."""
+    form = re.compile(r"\d{4}-\S+ \[(\w+) *\]|\d\d:\d\d (\w+) ")
+    matches = filter(None, map(form.match, screen(written)))
+    return {match[1] or match[2] for match in matches}
 
 
 def test_progress_goes_to_standard_error(swr: Emulator, tmp_path: Path) -> None:
@@ -177,6 +229,25 @@ def test_progress_goes_to_standard_error(swr: Emulator, tmp_path: Path) -> None:
     assert "repository.baselined" in progress
     assert not re.search(r"\x1b\[(\?25|\d*[AKJ])", result)
     assert "repository.baselined" not in result
+
+
+def test_table_elsewhere_leaves_the_log_on_the_terminal(swr: Emulator, tmp_path: Path) -> None:
+    """If the table goes to a file, the terminal shows the failures in its log."""
+    configure(tmp_path, swr.url, "team/absent")
+    err, err_end = pty.openpty()
+    try:
+        with (tmp_path / "result").open("wb") as result:
+            variables = environment(TERM="xterm-256color", COLUMNS="80")
+            process = subprocess.Popen(
+                command("sync"), cwd=tmp_path, env=variables, stdout=result, stderr=err_end
+            )
+        os.close(err_end)
+        shown = read_terminal(err)
+        assert process.wait(30) == 1
+    finally:
+        os.close(err)
+    assert "sync.failed swr/team/absent:" in shown
+    assert "failed  swr/team/absent" in (tmp_path / "result").read_text()
 
 
 def test_without_a_terminal_the_log_is_whole(swr: Emulator, tmp_path: Path) -> None:
