@@ -1,5 +1,6 @@
 """Query the past: the tags at a moment, and the difference between two moments."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -33,6 +34,26 @@ HISTORIES_SQL: Final = """
 The parameters are the name of the registry, the name of the repository and the moment.
 """
 
+_HISTORIES_OF_TAGS_SQL: Final = HISTORIES_SQL.replace(
+    "ORDER BY", "AND tag IN (SELECT value FROM json_each(?)) ORDER BY"
+)
+
+_TAG_NAMES_SQL: Final = """
+    WITH RECURSIVE
+        number (id) AS (SELECT id FROM repositories WHERE registry = :registry AND name = :name),
+        names (tag) AS (
+            SELECT (SELECT min(tag) FROM changes
+                    WHERE repository_id = (SELECT id FROM number) AND tag > :after)
+            UNION ALL
+            SELECT (SELECT min(tag) FROM changes
+                    WHERE repository_id = (SELECT id FROM number) AND tag > names.tag)
+            FROM names WHERE names.tag IS NOT NULL
+            LIMIT :limit
+        )
+    SELECT tag FROM names WHERE tag IS NOT NULL
+"""
+"""A query for tags that were ever recorded, with one look-up in the index for each."""
+
 _COVERED_SQL: Final = """
     SELECT first_at, last_at FROM observations
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
@@ -50,7 +71,35 @@ The parameters are the name of the registry, the name of the repository and the 
 """
 
 
-def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row]:
+def tag_names(db: Connection, repository: Repository, after: str, limit: int) -> list[str]:
+    """Return the tags of a repository that were ever recorded, in alphabetical order.
+
+    Args:
+        db: A connection to the database.
+        repository: A recorded repository.
+        after: Leave out the tags up to this one.
+        limit: Maximum number of tags.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+    """
+    rows = db.execute(
+        _TAG_NAMES_SQL,
+        {
+            "registry": repository.registry,
+            "name": repository.name,
+            "after": after,
+            "limit": limit,
+        },
+    )
+    names = [name for (name,) in rows]
+    found: list[str] = decode(names, list[str], f"the changes of {repository.full_name}")
+    return found
+
+
+def tags_at(
+    db: Connection, repository: Repository, moment: str, tags: Sequence[str] | None = None
+) -> Iterator[Row]:
     """Yield the image that each tag pointed to at a moment, and the certainty.
 
     If a tag may have been in several states at the moment, the result has a row for each of these
@@ -63,6 +112,8 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
         db: A connection to the database.
         repository: A recorded repository.
         moment: The time, as `tagsync.clock.timestamp` writes it.
+        tags: The tags to read. None means all. This bounds the time of a page, because a query for
+            all tags replays all changes of the repository. A row without a tag is about these tags.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -71,7 +122,7 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
     found = False
     if coverage.level != "unknown":
         unresolved = _unresolved(db, repository, moment)
-        for tag, history in _histories(db, repository, moment):
+        for tag, history in _histories(db, repository, moment, tags):
             states = possible_states(history, moment)
             if any(state.fields is not None for state in states):
                 found = True
@@ -82,7 +133,13 @@ def tags_at(db: Connection, repository: Repository, moment: str) -> Iterator[Row
         yield _state_row(repository, None, None, coverage)
 
 
-def diff(db: Connection, repository: Repository, start: str, end: str | None) -> Iterator[Row]:
+def diff(
+    db: Connection,
+    repository: Repository,
+    start: str,
+    end: str | None,
+    tags: Sequence[str] | None = None,
+) -> Iterator[Row]:
     """Yield the net difference between two moments, and the certainty.
 
     The result has a row for each tag whose states at the two moments differ. If the tag may have
@@ -98,6 +155,7 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
         start: The first moment, as `tagsync.clock.timestamp` writes it.
         end: The second moment in the same form. None means the time of the last complete listing,
             or ``start`` if the last complete listing was earlier.
+        tags: The tags to read, as in `tags_at`.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
@@ -110,7 +168,7 @@ def diff(db: Connection, repository: Repository, start: str, end: str | None) ->
     if covered.level == "unknown":
         return
     unresolved = _unresolved(db, repository, until)
-    for tag, history in _histories(db, repository, until):
+    for tag, history in _histories(db, repository, until, tags):
         before, after = possible_states(history, start), possible_states(history, until)
         certainty = least_certain(
             covered, certainty_of(before), certainty_of(after), unresolved.get(tag, CERTAIN)
@@ -134,10 +192,12 @@ def _unresolved(db: Connection, repository: Repository, moment: str) -> dict[str
 
 
 def _histories(
-    db: Connection, repository: Repository, moment: str
+    db: Connection, repository: Repository, moment: str, tags: Sequence[str] | None
 ) -> Iterator[tuple[str, list[TagState]]]:
     """Yield each tag, and the states that the tag may have reached before a moment."""
-    rows = db.execute(HISTORIES_SQL, (repository.registry, repository.name, moment))
+    sql = HISTORIES_SQL if tags is None else _HISTORIES_OF_TAGS_SQL
+    narrowed = () if tags is None else (json.dumps(tags),)
+    rows = db.execute(sql, (repository.registry, repository.name, moment, *narrowed))
     for tag, changes in groupby(rows, key=itemgetter(0)):
         what = f"the changes of {repository.full_name} tag {tag!r}"
         yield tag, tag_states(_tag_change(change[1:], what) for change in changes)

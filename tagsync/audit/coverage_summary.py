@@ -134,11 +134,16 @@ def shares(periods: Sequence[Period], start: str, end: str, slices: int) -> list
     if not length:
         return [1.0 if periods else 0.0] * slices
     for first, last in periods:
-        begin = (parse_timestamp(first).timestamp() - origin) / length
-        finish = (parse_timestamp(last).timestamp() - origin) / length
-        for number in range(max(int(begin), 0), min(int(finish) + 1, slices)):
-            found[number] += max(min(finish, number + 1) - max(begin, number), 0)
-    return [min(share, 1.0) for share in found]
+        begin = max((parse_timestamp(first).timestamp() - origin) / length, 0.0)
+        finish = min((parse_timestamp(last).timestamp() - origin) / length, float(slices))
+        if begin >= finish:
+            continue
+        for number in range(int(begin), math.ceil(finish)):
+            found[number] += 1.0
+        # Take off what the first and the last of these slices have outside of the period.
+        found[int(begin)] -= begin - int(begin)
+        found[math.ceil(finish) - 1] -= math.ceil(finish) - finish
+    return [min(max(share, 0.0), 1.0) for share in found]
 
 
 def seconds(start: str, end: str) -> float:

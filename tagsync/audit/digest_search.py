@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from tagsync.audit.rows import FindRow, column_names
 from tagsync.database.connection import Connection
@@ -119,6 +119,23 @@ def leads_there_now(row: Mapping[str, Any]) -> bool:
     return row["tag"] is not None and row["valid_to"] is None
 
 
+def leads_there_at(row: Mapping[str, Any], moment: str) -> Literal["yes", "maybe", "no"]:
+    """Return whether the tag of a row led to the digest at a moment, as far as the row says.
+
+    The tag may have led there while the interval began or ended. Gaps in coverage are not
+    considered.
+
+    Args:
+        row: A row of `find`, without ``current``.
+        moment: The time, as `tagsync.clock.timestamp` writes it.
+    """
+    if row["tag"] is None or (row["valid_to"] is not None and row["valid_to"] <= moment):
+        return "no"
+    if row["valid_from"] > moment:
+        return "maybe" if (row["not_before"] or moment) < moment else "no"
+    return "yes" if moment <= (row["still_at"] or moment) else "maybe"
+
+
 def is_whole(text: str) -> bool:
     """Return whether a text is a whole digest, with or without its algorithm."""
     return _WHOLE.fullmatch(text) is not None
@@ -142,7 +159,7 @@ def _resolve(db: Connection, text: str) -> tuple[str, "_Usage | None"]:
 
 
 def _intervals(db: Connection, digest: str, usage: "_Usage") -> Iterator[Row]:
-    paths = sorted(_paths(db, [digest, *usage.images]), key=str)
+    paths = sorted(paths_to(db, [digest, *usage.images]), key=str)
     for row in db.query(TAGS_OF_DIGEST_SQL, (json.dumps(paths),)):
         check_values(row, "a tag of the digest")
         yield {
@@ -237,7 +254,7 @@ def _references(manifest: str | None, image_id: str | None) -> Iterator[tuple[st
         yield image_id if ":" in image_id else f"sha256:{image_id}", "config"
 
 
-def _paths(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]]:
+def paths_to(db: Connection, digests: Iterable[str]) -> set[tuple[str, str | None]]:
     """Return the images with these digests, and every index that leads to one of them.
 
     Returns:

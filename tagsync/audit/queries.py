@@ -1,29 +1,24 @@
 """Read-only queries. The keys of a row are the column names that users see."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-import msgspec
-
 from tagsync.audit import at_moment, change_log, digest_search, verify
 from tagsync.audit.change_log import EVERYTHING, ChangeFilter
+from tagsync.audit.charts import Charts
 from tagsync.audit.coverage_summary import seconds
 from tagsync.audit.proof import Proof, find_proof
 from tagsync.audit.rows import HeadRow
 from tagsync.audit.selection import Selection, matching, select, selected
+from tagsync.audit.timeline import read_observations, timeline
 from tagsync.audit.verify_progress import OnRows, rows_to_read
 from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
-from tagsync.database.decoding import (
-    Timestamp,
-    check_timestamp,
-    check_values,
-    decode,
-)
+from tagsync.database.decoding import check_timestamp, check_values, decode
 from tagsync.database.hash_chain import Heads, read_heads
 from tagsync.errors import UnknownTag, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
@@ -51,12 +46,6 @@ _HAS_TAG_SQL: Final = "SELECT 1 FROM changes WHERE repository_id = ? AND tag = ?
 _SOME_TAGS_SQL: Final = """
     SELECT DISTINCT tag FROM changes
     WHERE repository_id IN (SELECT value FROM json_each(?)) LIMIT 5000
-"""
-_OBSERVATIONS_SQL: Final = """
-    SELECT outcome, first_at, last_at, polls, detail, clock_said, reasons, reason_key, source
-    FROM observations
-    WHERE repository_id = (SELECT id FROM repositories WHERE full_name = ?)
-    ORDER BY first_at, id
 """
 _NEVER_POLLED: Final[Row] = {
     "last_complete_at": None,
@@ -91,6 +80,15 @@ class Audit:
             raise UnusableDatabase(f"there is no database at {path}: run tagsync sync first")
         with reading(path) as db:
             yield cls(db, path)
+
+    @property
+    def charts(self) -> Charts:
+        """The queries for charts and pages.
+
+        Raises:
+            UnusableDatabase: If an older tagsync wrote the database last.
+        """
+        return Charts(self._db, self._path)
 
     def repositories(self, patterns: Sequence[str]) -> list[Repository]:
         """Return the recorded repositories that match a pattern, sorted by name.
@@ -303,9 +301,7 @@ class Audit:
         """
         for repository in self.repositories(patterns):
             name = repository.full_name
-            rows = self._db.execute(_OBSERVATIONS_SQL, (name,)).fetchall()
-            observations = decode(rows, list[_Observation], f"the observations of {name}")
-            for row in _timeline(_joined(observations), since, until):
+            for row in timeline(read_observations(self._db, repository), since, until):
                 if (since or "") <= row["to"] and (until is None or row["from"] <= until):
                     for moment in (row["from"], row["to"]):
                         check_timestamp(moment, f"the observations of {name}")
@@ -362,83 +358,3 @@ class Audit:
             DamagedRecord: If a row is not what tagsync wrote.
         """
         return find_proof(self._db, heads)
-
-
-class _Observation(msgspec.Struct, frozen=True, array_like=True):
-    """A row of ``observations``. Each attribute is the column of the same name."""
-
-    outcome: str
-    first_at: Timestamp
-    last_at: Timestamp
-    polls: int
-    detail: str | None
-    clock_said: str | None
-    reasons: str | None
-    reason_key: str | None
-    source: str | None
-
-    def goes_on_in(self, other: "_Observation") -> bool:
-        """Return whether another row only continues this run after midnight (UTC)."""
-        result, next_result = (
-            (each.outcome, each.reasons, each.reason_key, each.source, each.clock_said is None)
-            for each in (self, other)
-        )
-        return other.first_at == self.last_at and next_result == result
-
-    @property
-    def remark(self) -> str | None:
-        """The detail, with a note if the clock was behind the last recorded time."""
-        if self.clock_said is None:
-            return self.detail
-        behind = (
-            f"the clock was behind the record: it showed {self.clock_said} for the poll that is"
-            f" recorded at {self.first_at}"
-        )
-        return f"{self.detail}; {behind}" if self.detail else behind
-
-
-_STATES: Final = {"ok": "looking", "failed": "failed", "held": "held"}
-
-
-def _joined(observations: Iterable[_Observation]) -> Iterator[_Observation]:
-    """Yield the observations, with those as one that were only divided by midnight (UTC)."""
-    run: _Observation | None = None
-    for row in observations:
-        if run is not None and run.goes_on_in(row):
-            run = msgspec.structs.replace(run, last_at=row.last_at, polls=run.polls + row.polls)
-            continue
-        if run is not None:
-            yield run
-        run = row
-    if run is not None:
-        yield run
-
-
-def _timeline(
-    observations: Iterable[_Observation], since: str | None, until: str | None
-) -> Iterator[Row]:
-    """Yield a row for each observation and for each gap between two observations.
-
-    If ``since`` is before the first observation, there is also a gap between them. If ``until`` is
-    after the last observation, there is also a gap between these two.
-    """
-    reached: str | None = None
-    for row in observations:
-        before = since if reached is None else reached
-        if before is not None and before < row.first_at:
-            yield _hole(before, row.first_at)
-        yield {
-            "from": row.first_at,
-            "to": row.last_at,
-            "state": _STATES.get(row.outcome, row.outcome),
-            "polls": row.polls,
-            "detail": row.remark,
-        }
-        reached = max(reached or "", row.last_at)
-    before = since if reached is None else reached
-    if before is not None and until is not None and before < until:
-        yield _hole(before, until)
-
-
-def _hole(start: str, end: str) -> Row:
-    return {"from": start, "to": end, "state": "hole", "polls": 0, "detail": None}

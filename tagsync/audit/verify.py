@@ -1,6 +1,6 @@
 """Verify that the database still has exactly what tagsync recorded.
 
-There are seven checks, in this order. Each of them is a row of the output:
+There are eight checks, in this order. Each of them is a row of the output:
 
 1. ``schema``: tables, indexes, views and triggers are exactly those of a new database, every value
    has the type of its column, and each index agrees with its table.
@@ -10,12 +10,13 @@ There are seven checks, in this order. Each of them is a row of the output:
    the other columns are what it states; a change or an index references each image; the search
    index finds each image by exactly the digests that the image references.
 4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
-5. ``observations``: from the first observation that ended to the last one, the hash of each matches
+5. ``days``: the counts of ``daily_changes`` are those of the changes.
+6. ``observations``: from the first observation that ended to the last one, the hash of each matches
    its content and the previous one's hash; at most one observation of a repository still grows, and
    it is the newest; a complete listing observed each change, and each repository's row agrees with
    its observations.
-6. ``repositories``: each repository's row has its checksum.
-7. ``heads``: every head that a witness has is a hash of one of the two chains.
+7. ``repositories``: each repository's row has its checksum.
+8. ``heads``: every head that a witness has is a hash of one of the two chains.
 
 Each check reads the database once, in an order that needs little memory, and reports the first
 fault that it finds.
@@ -32,6 +33,7 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import manifests
+from tagsync.audit.day_counts import check_days
 from tagsync.audit.faults import UnreadableTable, VerificationFault
 from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
 from tagsync.audit.structure import damage, definition_fault
@@ -135,6 +137,7 @@ def verify(
         ("chain", partial(_check_chain, db)),
         ("images", partial(_check_images, db)),
         ("tags", partial(_check_tags, db)),
+        ("days", partial(check_days, db)),
         ("observations", partial(_check_observations, db)),
         ("repositories", partial(check_checksums, db)),
         ("heads", partial(check_heads, db, heads)),
@@ -480,7 +483,7 @@ def _name_of(db: Connection, key: Sequence[Any]) -> str:
     return f"{row[0] if row else 'a missing repository'} tag {key[1]!r}"
 
 
-# --- 5. observations ------------------------------------------------------------------------------
+# --- 6. observations ------------------------------------------------------------------------------
 
 
 def _check_observations(db: Connection, read: Counter[str]) -> str:

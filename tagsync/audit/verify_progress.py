@@ -15,7 +15,7 @@ OnRows = Callable[[str, int], None]
 _EVERY: Final = 1000
 """Number of rows between two calls of an `OnRows`."""
 
-_TABLES: Final = ("changes", "images", "tags", "observations", "repositories")
+_TABLES: Final = ("changes", "images", "tags", "daily_changes", "observations", "repositories")
 """The tables whose rows the checks read: the first check all of them, and the others each one."""
 
 _STEPS: Final = 100

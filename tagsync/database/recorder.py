@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from tagsync.database.connection import Connection
+from tagsync.database.daily_changes import count_changes
 from tagsync.database.decoding import (
     Count,
     Fields,
@@ -135,6 +136,7 @@ def record(
         not_before = not_before_of(outcome.changes, state.not_before, unresolved)
         changes = list(_chained(outcome.changes, not_before, repository, head, time.at))
         db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in changes))
+        count_changes(db, repository_id, changes)
         began = state.not_before or after.not_before
         assert began is not None, "an accepted listing has a start"  # noqa: S101  tells the type checker
         unresolved_now = unresolved_after(outcome.listing, unresolved, began)

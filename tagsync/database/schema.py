@@ -98,8 +98,23 @@ repository was first listed
     hash TEXT NOT NULL -- SHA-256 of this change and of the previous change's hash
 );
 CREATE INDEX changes_of_tag ON changes (repository_id, tag);
+-- With id before observed_at, SQLite does not prefer this index for a query of one tag, and reads a
+-- repository's changes in their order.
+CREATE INDEX changes_of_repository ON changes (repository_id, id, observed_at);
 CREATE INDEX changes_in_time ON changes (observed_at);
 CREATE INDEX changes_by_new_digest ON changes (new_digest) WHERE new_digest IS NOT NULL;
+
+-- Charts of long ranges read this table, because counting millions of changes takes seconds.
+CREATE TABLE daily_changes ( -- How many changes were recorded for each repository on each UTC day.
+    day TEXT NOT NULL, -- UTC day of observed_at, as YYYY-MM-DD
+    repository_id INTEGER NOT NULL REFERENCES repositories (id), -- repositories.id
+    baseline INTEGER NOT NULL, -- tags that were there when the repository was first listed
+    added INTEGER NOT NULL, -- tags that were added later
+    moved INTEGER NOT NULL, -- updates to another digest
+    updated INTEGER NOT NULL, -- all other updates; a change from or to a null digest is one
+    deleted INTEGER NOT NULL, -- tags that were deleted
+    PRIMARY KEY (day, repository_id)
+) WITHOUT ROWID;
 
 CREATE TABLE observations ( -- When tagsync polled, and the results. A row is a run of polls of a \
 repository with the same result.

@@ -22,7 +22,7 @@ from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
 from tests.support.audit import CHECKS, Edit, altered_copy, faults_of
 from tests.support.clock import FakeClock
-from tests.support.record import rebuild_observation_chain
+from tests.support.record import rebuild_observation_chain, recount_days
 from tests.support.registries import Scripted, open_at
 
 
@@ -398,6 +398,31 @@ ALTERATIONS: dict[str, tuple[tuple[Edit, ...], str, str]] = {
         "tags",
         "swr/team/web tag 'old' is in tags, and a change deleted it",
     ),
+    "a count of a day": (
+        ("UPDATE daily_changes SET moved = moved + 1 WHERE repository_id = 1",),
+        "days",
+        "are not those that daily_changes counts: 2 moved instead of 1",
+    ),
+    "a change that counts under another kind": (
+        ("UPDATE daily_changes SET moved = moved - 1, deleted = deleted + 1",),
+        "days",
+        "0 moved instead of 1, 1 deleted instead of 0",
+    ),
+    "a day removed": (
+        ("DELETE FROM daily_changes WHERE repository_id = 2",),
+        "days",
+        " are not counted in daily_changes",
+    ),
+    "a day added": (
+        ("INSERT INTO daily_changes VALUES ('2020-01-01', 1, 0, 0, 0, 0, 0)",),
+        "days",
+        "are not those that daily_changes counts: a row without a change",
+    ),
+    "a day renamed": (
+        ("UPDATE daily_changes SET day = '2020-01-01' WHERE repository_id = 2",),
+        "days",
+        "swr/team/web on 2020-01-01 ",
+    ),
     "observations deleted": (
         ("DELETE FROM observations WHERE repository_id = 1",),
         "observations",
@@ -540,6 +565,7 @@ def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Pat
         remove_from_search_index(connection, f"digest = '{digest}'")
         connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
         connection.execute(DELETE_NEWEST_CHANGE)
+        recount_days(connection)
 
     with Store.open_for_reading(original) as store:
         head = store.heads().changes

@@ -27,6 +27,7 @@ from tagsync.database.connection import connect
 from tagsync.database.digest_index import index_images
 from tagsync.database.state import RepositoryState, row_values
 from tagsync.models import Repository
+from tests.support.record import recount_days
 
 TAGS_OF_A_REPOSITORY: Final = 1000
 BASES: Final = 250
@@ -126,6 +127,7 @@ def fill(path: Path, size: Size) -> list[str]:
         rows = db.execute("SELECT id, manifest, image_id, verified FROM images").fetchall()
         index_images(db, rows)
         insert_changes(db.executemany, names, digests, size)
+        recount_days(db)
         db.execute("COMMIT")
     return [digests[n] for n in came]
 

@@ -18,7 +18,16 @@ RunQuery = Callable[..., list[Row]]
 PollAt = Callable[..., None]
 Edit = str | Callable[[sqlite3.Connection], object]
 
-CHECKS = ("schema", "chain", "images", "tags", "observations", "repositories", "heads")
+CHECKS = (
+    "schema",
+    "chain",
+    "images",
+    "tags",
+    "days",
+    "observations",
+    "repositories",
+    "heads",
+)
 """The checks of `tagsync verify`, in their order."""
 
 

@@ -96,6 +96,19 @@ def rebuild_observation_chain(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE observations SET hash = ? WHERE ended = ?", (head, row[0]))
 
 
+def recount_days(connection: sqlite3.Connection) -> None:
+    """Make ``daily_changes`` count the changes that there are, as an attacker could."""
+    moved = "kind = 'updated' AND ifnull(old_digest <> new_digest, 0)"
+    connection.execute("DELETE FROM daily_changes")
+    connection.execute(
+        "INSERT INTO daily_changes SELECT substr(observed_at, 1, 10), repository_id,"
+        " sum(kind = 'added' AND not_before IS NULL),"
+        f" sum(kind = 'added' AND not_before IS NOT NULL), sum({moved}),"
+        f" sum(kind = 'updated' AND NOT ({moved})), sum(kind = 'deleted')"
+        " FROM changes GROUP BY 1, 2"
+    )
+
+
 def record(
     store: Store, job: Job, clock: FakeClock, tags: dict[str, Tag], images: dict[str, Image]
 ) -> None:
