@@ -20,6 +20,7 @@ from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
 from tagsync.database.decoding import check_timestamp, check_values, decode
 from tagsync.database.hash_chain import Heads, read_heads
+from tagsync.database.verifications import Verification, read_last_verification
 from tagsync.errors import UnknownTag, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
 from tagsync.schedule import stale
@@ -346,6 +347,14 @@ class Audit:
         """
         migrations.check_current(self._db, self._path)
         return verify.verify(self._db, heads, on_rows)
+
+    def last_verification(self) -> Verification | None:
+        """Return the daemon's last verification, or None if there was none.
+
+        Raises:
+            DamagedRecord: If its row is not what tagsync wrote.
+        """
+        return read_last_verification(self._db)
 
     def rows_to_verify(self) -> int:
         """Return about how many rows `verify` will read."""

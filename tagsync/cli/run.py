@@ -19,6 +19,7 @@ from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.verify_process import VerifyProcess
 from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
@@ -43,7 +44,12 @@ def run(settings: Settings) -> None:
     loader = _PlanLoader(find_config(settings).absolute(), config, os.environ)
     plan = loader.plan(config)
     daemon = Daemon(
-        plan, loader.reload, Store.open(config.database), loader.metrics, ServiceManager(os.environ)
+        plan,
+        loader.reload,
+        Store.open(config.database),
+        loader.metrics,
+        ServiceManager(os.environ),
+        verifications=VerifyProcess(config.database),
     )
     loader.serve(config, daemon)
     if not daemon.run():
@@ -97,7 +103,8 @@ class _PlanLoader:
                 self.serve(config, self._daemon)
             stack.pop_all()
         self._opened = opened
-        return Plan({name: handle for name, (*_, handle) in opened.items()}, config.watches)
+        handles = {name: handle for name, (*_, handle) in opened.items()}
+        return Plan(handles, config.watches, config.file.schedule.verify)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
         """Serve ``/metrics``, ``/healthz`` and ``/livez`` on the configured address.

@@ -20,6 +20,7 @@ from tagsync.cli.options import OutputOptions, StrictCommand, output_options, pa
 from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
+from tagsync.database.verifications import Verification
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.schedule import stale
 
@@ -60,9 +61,11 @@ def status(
         now = utc_now()
         rows = audit.status(watches, now)
 
+        last = audit.last_verification()
+
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
-            del view
-            return status_blocks(rows, show_all=show_all)
+            yield from status_blocks(rows, show_all=show_all)
+            yield from verification_block(last, view)
 
         answer(settings, output, StatusRow, rows, document)
         _warn_if_not_polling(audit, watches, now)
@@ -88,6 +91,14 @@ def status_blocks(rows: Sequence[Row], *, show_all: bool) -> Iterator[Block]:
     sentence += f": {counts}" if counts else ""
     left_out = "; --all shows the others" if len(shown) < len(rows) and shown else ""
     yield Line(sentence + left_out, "faint")
+
+
+def verification_block(last: Verification | None, view: View) -> Iterator[Block]:
+    """Yield a line about the daemon's last verification, unless it found no fault."""
+    if last is None or last.result == "ok":
+        return
+    found = "found a fault" if last.result == "fault" else "did not finish"
+    yield Line(f"the verification of {view.time(last.at)} {found}: run tagsync verify", "failed")
 
 
 _STATES: Final = ("stale", "failed", "held", "ok", "not watched")

@@ -42,6 +42,7 @@ class ScheduleTable(_Table):
     cron: Crontab | None = None
     jitter: DurationOrZero | None = None
     discovery_interval: Duration = Duration(minutes=15)
+    verify: DurationOrZero = DurationOrZero(days=1)
 
 
 class MetricsTable(_Table):

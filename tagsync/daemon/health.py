@@ -9,6 +9,7 @@ import msgspec
 
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.daemon.watchlist import Discovery, WatchedRepository, Watchlist
+from tagsync.database.verifications import Verification
 
 HEARTBEAT: Final = timedelta(seconds=10)
 """Longest time between two heartbeats of a scheduler that works."""
@@ -78,13 +79,19 @@ def problems(watchlist: Watchlist, now: datetime) -> list[str]:
     return sentences
 
 
-def summarize(counts: Sequence[Census], rejected: str | None, database: str | None = None) -> str:
+def summarize(
+    counts: Sequence[Census],
+    rejected: str | None,
+    database: str | None = None,
+    verification: Verification | None = None,
+) -> str:
     """Return the status line for ``systemctl status``.
 
     Args:
         counts: The counts of each registry.
         rejected: The error of the last reload. None if it succeeded, or before the first reload.
         database: The error if the database was deleted, replaced or restored.
+        verification: The last verification. None if there was none.
     """
     if database is not None:
         return f"Nothing is recorded: {database}."
@@ -96,6 +103,8 @@ def summarize(counts: Sequence[Census], rejected: str | None, database: str | No
         for count, what in ((failing, "failing"), (stale, "stale"), (empty, "empty watches"))
         if count
     ]
+    if verification is not None and verification.result == "fault":
+        troubles.append("the last verification found a fault")
     status = (
         f"Watching {sum(each.repositories for each in counts)} repositories"
         f" in {len(counts)} registries with {sum(each.tags for each in counts)} tags:"

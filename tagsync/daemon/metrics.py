@@ -20,7 +20,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from tagsync.clock import parse_timestamp
 from tagsync.daemon.health import Census
+from tagsync.database.verifications import Result, Verification
 from tagsync.models import Kind
 from tagsync.polling.jobs import Poll, PollOutcome
 
@@ -68,6 +70,7 @@ class Metrics:
             registry=self._registry,
         )
         self._reload.set(1)
+        self._verified: _VerificationGauges | None = None
 
     def add_registry(self, registry: str) -> None:
         """Create a registry's counters at zero, so that its first failure is an increase."""
@@ -107,6 +110,12 @@ class Metrics:
         """Set whether the last reload of the configuration succeeded."""
         self._reload.set(not failed)
 
+    def set_verification(self, last: Verification) -> None:
+        """Set the last verification of the database. Before the first one, no gauge is exported."""
+        if self._verified is None:
+            self._verified = _VerificationGauges(self._registry)
+        self._verified.set(last)
+
     def collect_from(self, census: Callable[[], Sequence[Census]]) -> None:
         """Set the function that each scrape calls to count the repositories."""
         self._registry.register(_CensusCollector(census))
@@ -121,6 +130,31 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, ("registry",), buckets=buckets, registry=self._registry)
+
+
+class _VerificationGauges:
+    """The gauges of the last verification."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "tagsync_last_verification"
+        self._at = Gauge(
+            f"{name}_timestamp_seconds", "Time of the last verification.", registry=registry
+        )
+        self._seconds = Gauge(
+            f"{name}_duration_seconds", "Duration of the last verification.", registry=registry
+        )
+        self._result = Gauge(
+            f"{name}_result",
+            "1 for the result of the last verification, 0 for the others.",
+            ("result",),
+            registry=registry,
+        )
+
+    def set(self, last: Verification) -> None:
+        self._at.set(parse_timestamp(last.at).timestamp())
+        self._seconds.set(last.seconds)
+        for result in get_args(Result):
+            self._result.labels(result).set(result == last.result)
 
 
 class _CensusCollector(Collector):

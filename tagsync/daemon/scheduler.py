@@ -5,7 +5,7 @@ This is the only module that uses APScheduler. The rest of the daemon knows the 
 """
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -119,6 +119,9 @@ class Scheduler(Protocol):
     def postpone(self, job: str, until: datetime) -> None:
         """Delay a job's next run to a given time. No effect if it is due later anyway."""
 
+    def next_due_in(self, pools: Collection[str]) -> datetime | None:
+        """Return when the next job of these pools is due, or None if they have no job."""
+
 
 def every(interval: timedelta) -> NextDue:
     """Return a `NextDue` for a job that runs once per interval."""
@@ -224,6 +227,13 @@ class ThreadScheduler:
         earliest = until + self._lead()
         if self._scheduler.get_job(job).next_run_time < earliest:
             self._scheduler.modify_job(job, next_run_time=earliest)
+
+    def next_due_in(self, pools: Collection[str]) -> datetime | None:
+        """See `Scheduler.next_due_in`."""
+        aliases = {self._pools[pool].alias for pool in pools}
+        jobs = self._scheduler.get_jobs()
+        due = [job.next_run_time for job in jobs if job.executor in aliases]
+        return min(due) - self._lead() if due else None
 
     def _lead(self) -> timedelta:
         """Return how far the system clock is ahead of the clock given to this class.

@@ -32,6 +32,8 @@ from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
+from tagsync.daemon.verifier import Verifier
+from tagsync.daemon.verify_process import Runner
 from tagsync.daemon.watchlist import (
     Difference,
     Discovery,
@@ -56,6 +58,7 @@ Request = Literal["stop", "reload"]
 
 _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
+_VERIFY_JOB: Final = "daemon:verify"
 """Names of the daemon's own jobs and of their pools. No registry has such a name."""
 
 _POLLS_TIMEOUT: Final = 2.2
@@ -90,6 +93,7 @@ class Daemon:
         metrics: Metrics,
         manager: ServiceManager,
         *,
+        verifications: Runner | None = None,
         scheduler: Scheduler | None = None,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -104,6 +108,7 @@ class Daemon:
             store: The database in which polls are recorded. `stop` closes it.
             metrics: Counts the polls.
             manager: The service manager to notify.
+            verifications: Runs verifications of the database. None if the daemon runs none.
             scheduler: Runs the jobs. None for threads and real time.
             clock: Returns the current time.
             monotonic: Returns seconds that a change of the system clock does not affect.
@@ -118,6 +123,7 @@ class Daemon:
         self._clock = clock
         self._monotonic = monotonic
         self._random = random or Random()  # noqa: S311  jitter may be predictable
+        self._verifier = Verifier(store, verifications, clock, monotonic) if verifications else None
         self._requests: SimpleQueue[Request] = SimpleQueue()
         # Guards all attributes below. Waiting threads are notified when a poll or a discovery ends.
         self._changed = Condition()
@@ -164,11 +170,20 @@ class Daemon:
             (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
             (_WITNESS_JOB, self._log_heads, HEARTBEAT),
         ):
-            self._scheduler.open_pool(job, 1)
-            self._scheduler.add(job, run, every(interval), job, first=now)
+            self._add_own_job(job, run, interval, now)
+        if self._verifier is not None:
+            self._verifier.load()
+            self._show_verification()
+            self._add_own_job(_VERIFY_JOB, self._verify, HEARTBEAT, now)
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size())
         self._manager.ready(self.summary())
+
+    def _add_own_job(
+        self, job: str, run: Callable[[], object], interval: timedelta, first: datetime
+    ) -> None:
+        self._scheduler.open_pool(job, 1)
+        self._scheduler.add(job, run, every(interval), job, first=first)
 
     def request(self, what: Request) -> None:
         """Ask the daemon to stop or reload. Any thread or signal handler may call this."""
@@ -227,6 +242,8 @@ class Daemon:
         self._manager.stopping()
         with self._changed:
             self._stopping = True
+        if self._verifier is not None:
+            self._verifier.stop()
         said = ends_within(_STEP_TIMEOUT, lambda: log.info("daemon.stopping"))
         # The scheduler's thread may be writing to the log, too.
         ended = ends_within(_STEP_TIMEOUT, self._scheduler.stop)
@@ -261,7 +278,8 @@ class Daemon:
 
     def summary(self) -> str:
         """Return the status line for ``systemctl status``."""
-        return summarize(self.census(), self._rejected, self._database_error)
+        last = self._verifier.last if self._verifier else None
+        return summarize(self.census(), self._rejected, self._database_error, last)
 
     def _size(self) -> dict[str, int]:
         return {
@@ -509,7 +527,8 @@ class Daemon:
             now = self._clock()
             for discovery in self._watchlist.discoveries:
                 self._scheduler.run_at(discovery.name, now)
-            for job in (_HEARTBEAT_JOB, _WITNESS_JOB):
+            own_jobs = (_HEARTBEAT_JOB, _WITNESS_JOB, *([_VERIFY_JOB] if self._verifier else []))
+            for job in own_jobs:
                 self._scheduler.run_at(job, now)
 
     def _read_clock_offset(self) -> timedelta:
@@ -567,6 +586,31 @@ class Daemon:
         if heads is not None:
             self._last_heads = (heads.changes.change_id, heads.observations.ended)
             log.info("history.extended", **heads.log_fields())
+
+    def _verify(self) -> None:
+        """Verify the database if it is time. The scheduler runs this as a job."""
+        if self._verifier is None or not self._has_database():
+            return
+        try:
+            self._verifier.run_if_due(self._watchlist.plan.verify, self._is_quiet)
+        except ReplacedDatabase as error:
+            self._lose_database(error)
+        except StoreError as error:
+            if not self._stopping:
+                log.error("daemon.failed", error=str(error))
+        self._show_verification()
+
+    def _show_verification(self) -> None:
+        if self._verifier is not None and self._verifier.last is not None:
+            self._metrics.set_verification(self._verifier.last)
+
+    def _is_quiet(self, until: datetime) -> bool:
+        """Return whether no poll or discovery is under way, or due until a time."""
+        with self._changed:
+            if self._in_use.calls:
+                return False
+            due = self._scheduler.next_due_in(self._watchlist.plan.registries)
+        return due is None or due > until
 
     def _close_store(self) -> None:
         heads = self._read_new_heads()

@@ -53,10 +53,12 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         registries: By configured name. A registry stays open if its handle equals the previous one.
         watches: A repository belongs to the first watch that covers it.
+        verify: Time between two verifications of the database. Zero means none.
     """
 
     registries: Mapping[str, RegistryHandle]
     watches: tuple[Watch, ...]
+    verify: timedelta = timedelta()
 
 
 class WatchedRepository:

@@ -144,6 +144,21 @@ of the change change_id; null while the row may grow
 CREATE INDEX observations_of_repository ON observations (repository_id);
 CREATE UNIQUE INDEX observations_ended ON observations (ended) WHERE ended IS NOT NULL;
 CREATE INDEX observations_growing ON observations (last_at) WHERE ended IS NULL;
+
+CREATE TABLE verifications ( -- The results of the daemon's verifications: append-only.
+    id INTEGER PRIMARY KEY, -- number of the row
+    at TEXT NOT NULL, -- end of the verification
+    result TEXT NOT NULL CHECK (result IN ('ok', 'fault', 'failed')), -- ok, fault, or failed if \
+the verification did not finish
+    seconds REAL NOT NULL, -- duration of the verification
+    detail TEXT, -- the faults, or why it did not finish; null if the result is ok
+    change_id INTEGER NOT NULL, -- the newest change that a verification without a fault has \
+covered; 0 if there is none
+    head TEXT NOT NULL, -- hash of that change; zeros if there is none
+    ended INTEGER NOT NULL, -- number of the observation that ended last and that a verification \
+without a fault has covered; 0 if there is none
+    observations_head TEXT NOT NULL -- hash of that observation; zeros if there is none
+);
 """
 
 TRIGGERS: Final = """
@@ -155,6 +170,14 @@ BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END;
 CREATE TRIGGER changes_are_never_replaced BEFORE INSERT ON changes
 WHEN EXISTS (SELECT 1 FROM changes WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'changes is append-only'); END;
+
+CREATE TRIGGER verifications_are_never_updated BEFORE UPDATE ON verifications
+BEGIN SELECT RAISE(ABORT, 'verifications is append-only'); END;
+CREATE TRIGGER verifications_are_never_deleted BEFORE DELETE ON verifications
+BEGIN SELECT RAISE(ABORT, 'verifications is append-only'); END;
+CREATE TRIGGER verifications_are_never_replaced BEFORE INSERT ON verifications
+WHEN EXISTS (SELECT 1 FROM verifications WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'verifications is append-only'); END;
 
 CREATE TRIGGER images_are_never_deleted BEFORE DELETE ON images
 BEGIN SELECT RAISE(ABORT, 'images is append-only'); END;

@@ -31,6 +31,11 @@ from tagsync.database.outcomes import Damaged, Outcome, PendingLog
 from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import Freshness, RepositoryState, read_state, read_tags
+from tagsync.database.verifications import (
+    Verification,
+    insert_verification,
+    read_last_verification,
+)
 from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DamagedRecord
 from tagsync.models import Change, Repository, Tag
@@ -254,6 +259,34 @@ class Store:
     def _has_past_observations(self, today: str) -> bool:
         with self._read() as db:
             return observations.has_past(db, today)
+
+    def first_listing_at(self) -> str | None:
+        """Return the end of the first complete listing, or None before it.
+
+        Raises:
+            DamagedRecord: If it is not a time that tagsync wrote.
+        """
+        with self._read() as db:
+            (first,) = db.execute("SELECT min(first_observed_at) FROM repositories").fetchone()
+            return check_timestamp(first, "the first listing")
+
+    def last_verification(self) -> Verification | None:
+        """Return the last verification; see `tagsync.database.verifications`.
+
+        Raises:
+            DamagedRecord: If its row is not what tagsync wrote.
+        """
+        with self._read() as db:
+            return read_last_verification(db)
+
+    def record_verification(self, verification: Verification) -> None:
+        """Record the result of a verification.
+
+        Raises:
+            ReplacedDatabase: If the database is no longer the file that was opened.
+            StoreError: If the result could not be recorded.
+        """
+        self._write(lambda db: insert_verification(db, verification))
 
     def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
         """Return whether `record` would drop the outcome, for a dry run."""

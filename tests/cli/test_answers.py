@@ -13,10 +13,11 @@ from tagsync.cli.diff import diff_blocks
 from tagsync.cli.find import FIND_COLUMNS, find_blocks, summary_blocks
 from tagsync.cli.lines import use_color
 from tagsync.cli.log import log_blocks
-from tagsync.cli.status import status_blocks
+from tagsync.cli.status import status_blocks, verification_block
 from tagsync.cli.tables import Block, Row, View, render
 from tagsync.cli.tags import moment_blocks, tag_blocks
 from tagsync.clock import timestamp
+from tagsync.database.verifications import Result, Verification
 from tests.support.terminals import LETTERS, WIDTHS, measured, plain
 
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
@@ -298,3 +299,21 @@ def test_unknown_digest_is_unknown_once(known: bool, width: int) -> None:
     *lines, _ = render(find_blocks([unknown, *[found] * known], view, []), view)
     assert "\n".join(lines).count("unknown") == 1
     assert ("layer" in "\n".join(lines)) == (known and width > min(WIDTHS))
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        (None, ""),
+        ("ok", ""),
+        ("fault", "the verification of 2026-11-26 12:38 found a fault: run tagsync verify"),
+        ("failed", "the verification of 2026-11-26 12:38 did not finish: run tagsync verify"),
+    ],
+)
+def test_status_shows_a_verification_only_if_it_was_not_ok(
+    result: Result | None, sentence: str
+) -> None:
+    """One line says that the daemon's last verification found a fault or did not finish."""
+    last = result and Verification("2026-11-26T12:38:00.000Z", result, 1.5, "detail")
+    view = View(80, NOW)
+    assert "\n".join(render(verification_block(last, view), view)) == sentence

@@ -299,3 +299,13 @@ def test_jitter_of_a_watch_may_be_none() -> None:
     assert watch.jitter == timedelta()
     (watch,) = parsed(text).watches
     assert watch.jitter == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("value", "interval"),
+    [("", timedelta(days=1)), ('verify = "12h"', timedelta(hours=12)), ("verify = 0", timedelta())],
+)
+def test_how_often_the_record_is_verified(value: str, interval: timedelta) -> None:
+    """The daemon verifies once a day unless the schedule says otherwise; 0 means never."""
+    config = parsed(f"[schedule]\n{value}\n{watching('a/b')}")
+    assert config.file.schedule.verify == interval

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from tagsync.clock import timestamp
 from tagsync.daemon.health import Census, census, faults, problems, summarize
 from tagsync.daemon.watchlist import WatchedRepository, Watchlist
+from tagsync.database.verifications import Verification
 from tagsync.errors import Forbidden
 from tagsync.models import Repository
 from tagsync.polling.jobs import Poll
@@ -108,6 +109,10 @@ def test_the_status_line_has_counts_and_the_last_rejected_reload() -> None:
     bad = Census("b", repositories=1, tags=0, failing=1, stale=2, empty=3, oldest=None)
     assert summarize([good], None) == (
         "Watching 3 repositories in 1 registries with 14 tags: all is well."
+    )
+    fault = Verification(timestamp(NOON), "fault", 1.5, "chain: change 1 is missing")
+    assert summarize([good], None, verification=fault) == (
+        "Watching 3 repositories in 1 registries with 14 tags: the last verification found a fault."
     )
     assert summarize([good, bad], "there is no key 'x'") == (
         "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale, 3 empty watches."

@@ -1,7 +1,7 @@
 """A scheduler without threads and without real time, stepped by the test's clock."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from tagsync.daemon.scheduler import Finished, NextDue
@@ -127,6 +127,10 @@ class FakeScheduler:
 
     def postpone(self, job: str, until: datetime) -> None:
         self.jobs[job].due = max(self.jobs[job].due, until)
+
+    def next_due_in(self, pools: Collection[str]) -> datetime | None:
+        wanted = [self.pools[name] for name in pools]
+        return min((job.due for job in self.jobs.values() if job.pool in wanted), default=None)
 
     # --- inside -----------------------------------------------------------------------------------
 
