@@ -89,5 +89,5 @@ class WriterLock:
     def _explain(self, error: OSError) -> str:
         return (
             f"{self._database} cannot be opened, because its lock {self.path} cannot be used"
-            f" ({error.strerror}): check that the folder exists, and the permissions"
+            f" ({error.strerror}): check that its folder exists, and the permissions"
         )
