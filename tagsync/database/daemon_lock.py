@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
-from tagsync.errors import DatabaseInUse, UnusableDatabase
+from tagsync.database.lock_files import open_lock_file, unusable_lock
+from tagsync.errors import DatabaseInUse
 
 _LONGEST_ID: Final = 20
 """Number of bytes that are read of a process id."""
@@ -37,10 +38,7 @@ class DaemonLock:
             DatabaseInUse: If a daemon holds it. The message names its process id.
             UnusableDatabase: If the file of the lock cannot be opened or locked.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UnusableDatabase(self._explain(error)) from error
+        descriptor = open_lock_file(self.path, self._database, os.O_RDWR)
         try:
             self._lock(descriptor)
         except BaseException:
@@ -68,10 +66,4 @@ class DaemonLock:
                     f"{self._database} is in use by a daemon, process {holder or 'unknown'}: stop"
                     " that daemon first, or set store.path to another file"
                 ) from error
-            raise UnusableDatabase(self._explain(error)) from error
-
-    def _explain(self, error: OSError) -> str:
-        return (
-            f"{self._database} cannot be opened, because its lock {self.path} cannot be used"
-            f" ({error.strerror}): check that its folder exists, and the permissions"
-        )
+            raise unusable_lock(self.path, self._database, error) from error

@@ -34,6 +34,7 @@ def test_another_name_of_the_database_is_the_same_lock(database: Path) -> None:
         pass
 
 
+@pytest.mark.processes
 def test_file_of_a_dead_daemon_does_not_block(database: Path) -> None:
     """The lock of a process that was killed is free, although its file has its process id."""
     program = (
