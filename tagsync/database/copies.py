@@ -86,7 +86,7 @@ def prepare(path: Path, name: Path) -> None:
 def exclusive(path: Path) -> Iterator[Connection]:
     """Open a database that no other process has open, and keep all others out.
 
-    The WAL becomes a part of the file before. Whoever opens the file meanwhile waits.
+    The WAL is first copied into the file. Another process that opens the file meanwhile waits.
 
     Raises:
         DatabaseInUse: If another process has it open.
@@ -112,7 +112,7 @@ def keep_aside(path: Path) -> Path | None:
     """Give a database a second name, with the ending ``.before-restore``, and return that name.
 
     A WAL or a journal that is left belongs to that name from then on. If a file has the name
-    already, a number is appended. None is returned if there is no database.
+    already, a number is appended. Without a database the result is None.
 
     Raises:
         StoreError: If the file system refuses.

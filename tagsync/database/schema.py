@@ -160,7 +160,7 @@ without a fault has covered; 0 if there is none
     observations_head TEXT NOT NULL -- hash of that observation; zeros if there is none
 );
 
-CREATE TABLE info ( -- What the file says about itself, in one row.
+CREATE TABLE info ( -- The identity of this file, in one row.
     database_id TEXT NOT NULL, -- random; tells this database from a copy that was restored
     created_at TEXT NOT NULL -- when the file was created
 );
