@@ -67,17 +67,14 @@ def prepare(path: Path, name: Path) -> None:
     """Bring the copy of a database to this version's schema, and give it a new ``database_id``.
 
     Args:
-        path: The copy, which no other process uses.
+        path: The copy of a file that `migrations.check` accepts. No other process uses it.
         name: The file that it was copied from, for messages.
 
     Raises:
-        UnusableDatabase: If the file is not a database, or belongs to another program or to a
-            newer tagsync.
-        StoreError: If the copy cannot be written.
+        StoreError: If the copy is damaged or cannot be written.
     """
     with translate_sqlite_errors(name), closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = MEMORY")
-        migrations.check(db, str(name))
         migrations.migrate(db, str(name))
         db.execute(f"UPDATE info SET database_id = {schema.RANDOM_ID}")  # noqa: S608  constant
 

@@ -141,9 +141,12 @@ def main() -> None:
     """Measure in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=7)
+    parser.add_argument("--kind", choices=["swr", "oci"])
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     for what in SCENARIOS:
+        if options.kind not in {None, what.kind}:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             measure(Path(folder), what, options.days)
 

@@ -27,6 +27,7 @@ from tests.support.commands import (
 from tests.support.processes import Process, registry
 from tests.support.processes import configure as configure_daemon
 from tests.support.record import assert_history_is_whole, query
+from tests.system.test_disk import unprivileged
 
 pytestmark = pytest.mark.processes
 
@@ -145,6 +146,23 @@ def test_backup_with_a_flipped_byte_is_refused(recorded: Path) -> None:
         sentence = error_line(tagsync("restore", "b.db", *options, cwd=recorded), 1)
         assert sentence.startswith("tagsync: b.db has a fault (")
         assert sentence.endswith("): restore another backup")
+
+
+def test_auditor_can_make_a_backup(recorded: Path, tmp_path: Path) -> None:
+    """A user who may only read the database can back it up, and changes nothing beside it."""
+    database = recorded / "tagsync.db"
+    (tmp_path / "mine").mkdir()
+    database.chmod(0o444)
+    recorded.chmod(0o555)
+    before = names_in(recorded)
+    try:
+        finished = unprivileged("backup", "mine/b.db", cwd=recorded)
+    finally:
+        recorded.chmod(0o755)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert names_in(recorded) == before
+    assert (tmp_path / "mine" / "b.db").stat().st_mode & 0o777 == 0o444
+    assert_history_is_whole(tmp_path / "mine" / "b.db")
 
 
 def test_killed_backup_leaves_no_half_file(recorded: Path) -> None:
