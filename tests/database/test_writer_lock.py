@@ -123,7 +123,7 @@ def test_a_durable_head_is_synced_first(
     scripted.then("a")
     poll(job, store)
     synced: list[Path] = []
-    monkeypatch.setattr(durability, "_sync", synced.append)
+    monkeypatch.setattr(durability, "sync_path", synced.append)
     assert store.durable_heads() == store.heads()
     assert synced == [Path(f"{database}-wal"), database.parent]
 

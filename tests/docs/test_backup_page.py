@@ -1,4 +1,4 @@
-"""The commands of the page on backup and restore, run as they are shown."""
+"""The commands for backups, restores and a new file, run as the pages show them."""
 
 import re
 import subprocess
@@ -114,3 +114,25 @@ def test_recipe_for_restic_works(swr: Emulator, host: Host) -> None:
     assert query(host.database, "SELECT tag FROM tags ORDER BY tag") == [("v1",), ("v2",)]
     assert_history_is_whole(host.database)
     host.sync()
+
+
+def test_new_file_continues_an_old_one(swr: Emulator, host: Host, tmp_path: Path) -> None:
+    """The commands for a new file keep the old one, and show what changed in between."""
+    begin, compare = fenced_blocks(section("docs/database.md", "Disk space"), "sh")
+    host.run(begin)
+    assert not host.database.exists()
+    changes, observations, checksum = (
+        (tmp_path / "backup/tagsync-2026.heads").read_text().splitlines()[1:]
+    )
+    assert (changes.split(",")[1], observations.split(",")[1]) == ("1", "0")
+    assert checksum.endswith("/backup/tagsync-2026.db")
+    swr.push("team/api", "v1", "two")
+    swr.push("team/api", "v2", "one")
+    host.sync()
+    found = query(host.database, "SELECT id, tag, kind, not_before FROM changes")
+    assert found == [(1, "v1", "added", None), (2, "v2", "added", None)]
+    printed = host.run(compare).stdout
+    assert "and the given head proves that the record has not been altered" in printed
+    assert len(re.findall("^< swr/team/api,v1,", printed, re.MULTILINE)) == 1
+    assert len(re.findall("^> swr/team/api,v[12],", printed, re.MULTILINE)) == 2
+    assert_history_is_whole(tmp_path / "var/lib/tagsync/tagsync-2026.db")

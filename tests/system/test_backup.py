@@ -23,11 +23,11 @@ from tests.support.commands import (
     rows_of,
     run_command,
     tagsync,
+    unprivileged,
 )
 from tests.support.processes import Process, registry
 from tests.support.processes import configure as configure_daemon
 from tests.support.record import assert_history_is_whole, query
-from tests.system.test_disk import unprivileged
 
 pytestmark = pytest.mark.processes
 
