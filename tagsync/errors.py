@@ -9,6 +9,8 @@
     │   ├── UnusableDatabase        the file is missing, or tagsync cannot use it
     │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
     │   ├── DatabaseLocked          another process holds the lock for too long
+    │   ├── DatabaseInUse           another process has the database open
+    │   ├── RefusedBackup           a backup is not what it has to be
     │   ├── DamagedRecord           a row is not what tagsync wrote
     │   ├── UnknownRepository       a pattern matches no repository
     │   └── UnknownTag              a repository never had this tag
@@ -88,6 +90,14 @@ class ReplacedDatabase(StoreError):
 
 class DatabaseLocked(StoreError):
     """Another process kept the database locked for longer than tagsync waits."""
+
+
+class DatabaseInUse(StoreError):
+    """Another process has the database open, so that this one may not start or replace it."""
+
+
+class RefusedBackup(StoreError):
+    """A backup has a fault, or must not replace the database; nothing was changed."""
 
 
 class DamagedRecord(StoreError):

@@ -12,7 +12,7 @@ from tagsync.audit.change_log import EVERYTHING, ChangeFilter
 from tagsync.audit.charts import Charts
 from tagsync.audit.coverage_summary import seconds
 from tagsync.audit.proof import Proof, find_proof
-from tagsync.audit.rows import HeadRow
+from tagsync.audit.rows import HeadRow, head_rows
 from tagsync.audit.selection import Selection, matching, select, selected
 from tagsync.audit.timeline import read_observations, timeline
 from tagsync.audit.verify_progress import OnRows, rows_to_read
@@ -330,12 +330,7 @@ class Audit:
 
     def head_rows(self) -> list[HeadRow]:
         """Return the heads of both hash chains as rows; the errors are those of `heads`."""
-        heads = self.heads()
-        changes, observations = heads.changes, heads.observations
-        return [
-            HeadRow("changes", changes.change_id, changes.hash),
-            HeadRow("observations", observations.ended, observations.hash),
-        ]
+        return head_rows(self.heads())
 
     def verify(
         self, heads: Collection[str] = (), on_rows: OnRows = lambda *_: None

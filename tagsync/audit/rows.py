@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from tagsync.audit.certainty import Level
 from tagsync.database.decoding import TIMESTAMP_PATTERN, Fields, damaged
+from tagsync.database.hash_chain import Heads
 from tagsync.manifests import Role
 from tagsync.models import Kind
 
@@ -392,6 +393,15 @@ class HeadRow(msgspec.Struct, frozen=True):
         ),
     ]
     hash: Annotated[str, _HASH, Meta(description="its hash; 64 zeros if the chain is empty")]
+
+
+def head_rows(heads: Heads) -> list[HeadRow]:
+    """Return the heads of both hash chains as rows."""
+    changes, observations = heads.changes, heads.observations
+    return [
+        HeadRow("changes", changes.change_id, changes.hash),
+        HeadRow("observations", observations.ended, observations.hash),
+    ]
 
 
 AnyRow = TypeVar("AnyRow", bound=msgspec.Struct)

@@ -3,7 +3,7 @@
 There are eight checks, in this order. Each of them is a row of the output:
 
 1. ``schema``: tables, indexes, views and triggers are exactly those of a new database, every value
-   has the type of its column, and each index agrees with its table.
+   has the type of its column, each index agrees with its table, and ``info`` has its one row.
 2. ``chain``: from the first change to the head, the hash of each change matches its content and the
    previous change's hash.
 3. ``images``: each manifest hashes to its digest if, and only if, it is recorded as verified, and
@@ -22,6 +22,7 @@ Each check reads the database once, in an order that needs little memory, and re
 fault that it finds.
 """
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -180,8 +181,16 @@ def _check_schema(db: Connection, read: RowCounter) -> None:
         found = damage(db, tables)
     if found and not found.is_readable:
         raise UnreadableTable(fault or found.sentence)
-    if fault := fault or (found and found.sentence):
+    if fault := fault or (found and found.sentence) or _info_fault(db):
         raise VerificationFault(fault)
+
+
+def _info_fault(db: Connection) -> str | None:
+    """Return a fault if ``info`` does not have exactly one row, or an id that is not tagsync's."""
+    ids = [row[0] for row in db.execute("SELECT database_id FROM info LIMIT 2")]
+    if len(ids) == 1 and re.fullmatch("[0-9a-f]{32}", ids[0]):
+        return None
+    return "info does not have its one row with the id of the database"
 
 
 def _check_types(db: Connection, table: str, columns: Iterable[Row]) -> None:

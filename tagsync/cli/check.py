@@ -140,7 +140,8 @@ def _check_database(path: Path) -> Iterator[Line]:
 
 def _check_permissions(path: Path) -> Line:
     subject = f"database permissions {path}"
-    files = [Path(f"{path}{ending}") for ending in ("", "-wal", "-shm", ".writer-lock")]
+    endings = ("", "-wal", "-shm", ".writer-lock", ".daemon-lock")
+    files = [Path(f"{path}{ending}") for ending in endings]
     present = [file for file in files if file.exists()]
     if closed := [file for file in present if not os.access(file, os.R_OK | os.W_OK)]:
         advice = f"run tagsync as the owner of the file, or: chown $USER {closed[0]}"

@@ -21,6 +21,7 @@ from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.verify_process import VerifyProcess
 from tagsync.daemon.watchlist import Plan, RegistryHandle
+from tagsync.database.daemon_lock import DaemonLock
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential
@@ -33,8 +34,8 @@ def run(settings: Settings) -> None:
     """Poll every repository on its own schedule, until stopped.
 
     SIGTERM and Ctrl-C stop the daemon. SIGHUP reloads the configuration. If the new configuration
-    is wrong, the daemon keeps the current one. Under systemd, the daemon
-    reports its state to the service manager.
+    is wrong, the daemon keeps the current one. Under systemd, the daemon reports its state to the
+    service manager. A second daemon on the same database refuses to start.
 
     \b
     Example:
@@ -43,19 +44,20 @@ def run(settings: Settings) -> None:
     config = set_up(settings)
     loader = _PlanLoader(find_config(settings).absolute(), config, os.environ)
     plan = loader.plan(config)
-    daemon = Daemon(
-        plan,
-        loader.reload,
-        Store.open(config.database),
-        loader.metrics,
-        ServiceManager(os.environ),
-        verifications=VerifyProcess(config.database),
-    )
-    loader.serve(config, daemon)
-    if not daemon.run():
-        # A normal exit would wait for threads, which may be waiting for a registry that hangs, and
-        # for the log, whose reader may have stopped reading.
-        os._exit(0)
+    with DaemonLock(config.database):
+        daemon = Daemon(
+            plan,
+            loader.reload,
+            Store.open(config.database),
+            loader.metrics,
+            ServiceManager(os.environ),
+            verifications=VerifyProcess(config.database),
+        )
+        loader.serve(config, daemon)
+        if not daemon.run():
+            # A normal exit would wait for threads, which may be waiting for a registry that hangs,
+            # and for the log, whose reader may have stopped reading.
+            os._exit(0)
 
 
 class _PlanLoader:

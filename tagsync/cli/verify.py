@@ -43,13 +43,7 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
     Example:
       tagsync verify --head "$(tail -1 /mnt/witness/heads)"
     """
-    for head in heads:
-        if not re.fullmatch(r"[0-9a-f]{64}", head.lower()):
-            raise UnclearQuestion(
-                f"invalid head {head!r}: give the 64 hexadecimal digits that the log shows as head"
-                " or observations_head"
-            )
-    heads = tuple(head.lower() for head in heads)
+    heads = check_heads(heads)
     wanted = not settings.quiet and shows_progress()
     with open_audit(settings) as audit, progress_line(wanted=wanted) as show_progress:
         progress = Progress(audit.rows_to_verify() if wanted else 0, monotonic())
@@ -66,6 +60,21 @@ def verify(settings: Settings, heads: tuple[str, ...], output_format: str) -> in
         else:
             found = print_data(rows, output_format)
     return FAILED if _has_fault(found) else 0
+
+
+def check_heads(heads: Iterable[str]) -> tuple[str, ...]:
+    """Return the heads of a command line in lower case.
+
+    Raises:
+        UnclearQuestion: If a text is not a head.
+    """
+    for head in heads:
+        if not re.fullmatch(r"[0-9a-f]{64}", head.lower()):
+            raise UnclearQuestion(
+                f"invalid head {head!r}: give the 64 hexadecimal digits that the log shows as head"
+                " or observations_head"
+            )
+    return tuple(head.lower() for head in heads)
 
 
 def _has_fault(rows: Iterable[Row]) -> bool:

@@ -135,6 +135,7 @@ class Daemon:
         self._last_heartbeat = monotonic()
         self._clock_offset = self._read_clock_offset()
         self._last_heads = (0, 0)
+        self._first_round_at: datetime | None = None
 
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT. Must be called in the main thread.
@@ -176,7 +177,7 @@ class Daemon:
             self._show_verification()
             self._add_own_job(_VERIFY_JOB, self._verify, HEARTBEAT, now)
         self._scheduler.resume()
-        log.info("daemon.started", version=version("tagsync"), **self._size())
+        log.info("daemon.started", version=version("tagsync"), **self._size(), **self._round())
         self._manager.ready(self.summary())
 
     def _add_own_job(
@@ -279,7 +280,19 @@ class Daemon:
     def summary(self) -> str:
         """Return the status line for ``systemctl status``."""
         last = self._verifier.last if self._verifier else None
-        return summarize(self.census(), self._rejected, self._database_error, last)
+        status = summarize(self.census(), self._rejected, self._database_error, last)
+        expected = self._first_round_at
+        if expected is None or expected <= self._clock() or self._database_error is not None:
+            return status
+        return f"{status} The first round is expected to be complete at {timestamp(expected)}."
+
+    def _round(self) -> dict[str, int | str | None]:
+        """Return what is watched, and when each known repository will have been polled once."""
+        expected = self._first_round_at
+        return {
+            "watches": len(self._watchlist.plan.watches),
+            "first_round_at": None if expected is None else timestamp(expected),
+        }
 
     def _size(self) -> dict[str, int]:
         return {
@@ -338,6 +351,7 @@ class Daemon:
         for watched in difference.rescheduled:
             self._scheduler.reschedule(watched.name)
         for watched, start in self._watchlist.stagger(difference.added, now):
+            self._first_round_at = max(start, self._first_round_at or start)
             self._scheduler.add(
                 watched.name,
                 partial(self._poll, watched),

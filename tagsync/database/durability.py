@@ -19,12 +19,17 @@ def flush_to_disk(database: Path) -> None:
         # Never the database file itself: closing a second descriptor of it would release SQLite's
         # locks (https://sqlite.org/howtocorrupt.html, 2.2), and a checkpoint syncs it anyway.
         for path in (Path(f"{database}-wal"), database.parent):
-            _sync(path)
+            sync_path(path)
     except OSError as error:
         raise StoreError(f"{database} cannot be written to the disk: {error.strerror}") from error
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Wait until a file or folder is on the disk. A missing file is ignored.
+
+    Raises:
+        OSError: If the disk reports an error.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

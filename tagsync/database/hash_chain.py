@@ -48,6 +48,9 @@ REPOSITORY_COLUMNS: Final = (
 )
 """The columns of ``repositories`` that its checksum covers, in order."""
 
+_CHANGE_SQL: Final = "SELECT hash FROM changes WHERE id = ?"
+_OBSERVATION_SQL: Final = "SELECT hash FROM observations WHERE ended = ?"
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -90,6 +93,22 @@ class Heads(msgspec.Struct, frozen=True):
 def read_heads(db: sqlite3.Connection) -> Heads:
     """Return the heads of both chains."""
     return Heads(read_head(db), _read_observations_head(db))
+
+
+def has_heads(db: sqlite3.Connection, heads: Heads) -> bool:
+    """Return whether the chains of a database contain the links that these heads name."""
+    changes, observations = heads.changes, heads.observations
+    return all(
+        not number or db.execute(sql, (number,)).fetchone() == (expected,)
+        for sql, number, expected in (
+            (_CHANGE_SQL, changes.change_id, changes.hash),
+            (
+                "SELECT hash FROM observations WHERE ended = ?",
+                observations.ended,
+                observations.hash,
+            ),
+        )
+    )
 
 
 def read_head(db: sqlite3.Connection) -> Head:

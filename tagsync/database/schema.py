@@ -159,6 +159,12 @@ covered; 0 if there is none
 without a fault has covered; 0 if there is none
     observations_head TEXT NOT NULL -- hash of that observation; zeros if there is none
 );
+
+CREATE TABLE info ( -- The identity of this file, in one row.
+    database_id TEXT NOT NULL, -- random; tells this database from a copy that was restored
+    created_at TEXT NOT NULL -- when the file was created
+);
+CREATE UNIQUE INDEX info_has_one_row ON info ((1));
 """
 
 TRIGGERS: Final = """
@@ -342,6 +348,9 @@ WHERE m.type = 'object';
 
 SEARCH_TABLE: Final = "image_search"
 
+RANDOM_ID: Final = "lower(hex(randomblob(16)))"
+"""SQL expression for a new ``database_id``: 32 hexadecimal digits."""
+
 _HEAD: Final = re.compile(r"CREATE (?:TABLE|VIEW) (\w+) (?:\(|AS) -- (.+)")
 _COLUMN: Final = re.compile(r"^    (?:.* AS |\w+\.)?(\w+)\b.*?-- (.+)$", re.MULTILINE)
 
@@ -351,6 +360,9 @@ def create(db: sqlite3.Connection) -> None:
     # Execute one statement at a time, because executescript would commit the transaction.
     for statement in statements():
         db.execute(statement)
+    db.execute(
+        f"INSERT INTO info VALUES ({RANDOM_ID}, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"  # noqa: S608  constant
+    )
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 

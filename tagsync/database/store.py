@@ -106,13 +106,15 @@ class Store:
                 newer tagsync, or if this SQLite lacks FTS5.
             StoreError: If the file cannot be read or written.
         """
-        with ExitStack() as stack:
+        lock = WriterLock(path, busy_timeout)
+        # Without the lock, a restore could replace the file between its opening and its identity.
+        with lock, ExitStack() as stack:
             writer = stack.enter_context(closing(connect(path, busy_timeout)))
             reader = stack.enter_context(closing(connect_beside(path, busy_timeout)))
             with translate_sqlite_errors(path):
                 identity = FileIdentity(writer, path)
             stack.pop_all()
-        return cls(reader, writer, path, WriterLock(path, busy_timeout), identity)
+        return cls(reader, writer, path, lock, identity)
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Self:

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from tagsync.errors import DatabaseLocked, UnusableDatabase
+from tagsync.database.lock_files import open_lock_file, unusable_lock
+from tagsync.errors import DatabaseLocked
 
 _SHORTEST_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 0.05
@@ -44,10 +45,7 @@ class WriterLock:
             DatabaseLocked: If another process holds it for longer than the timeout.
             UnusableDatabase: If the file of the lock cannot be opened or locked.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UnusableDatabase(self._explain(error)) from error
+        descriptor = open_lock_file(self.path, self._database, os.O_RDONLY)
         try:
             self._wait(descriptor)
         except BaseException:
@@ -76,7 +74,7 @@ class WriterLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in {errno.EAGAIN, errno.EACCES}:
-                    raise UnusableDatabase(self._explain(error)) from error
+                    raise unusable_lock(self.path, self._database, error) from error
             else:
                 return
             if time.monotonic() > deadline:
@@ -85,9 +83,3 @@ class WriterLock:
                 )
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
-
-    def _explain(self, error: OSError) -> str:
-        return (
-            f"{self._database} cannot be opened, because its lock {self.path} cannot be used"
-            f" ({error.strerror}): check that the folder exists, and the permissions"
-        )

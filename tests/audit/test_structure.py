@@ -356,3 +356,27 @@ def test_structure_is_checked_without_permission_to_write(original: Path, databa
     finally:
         database.parent.chmod(0o700)
     assert database.read_bytes() == original.read_bytes()
+
+
+ALTERED_INFO = {
+    "no row": "DELETE FROM info",
+    "a text that is no id": "UPDATE info SET database_id = 'mine'",
+}
+
+
+@pytest.mark.parametrize("name", ALTERED_INFO)
+def test_altered_info_is_found(original: Path, database: Path, name: str) -> None:
+    """A database that lacks its id is a fault."""
+    edit(original, database, ALTERED_INFO[name])
+    assert faults_of(database)["schema"] == (
+        "info does not have its one row with the id of the database"
+    )
+
+
+def test_each_database_has_one_id() -> None:
+    """Two databases have different ids, and no database takes a second one."""
+    with closing(empty_database()) as one, closing(empty_database()) as other:
+        ids = [db.execute("SELECT database_id FROM info").fetchone() for db in (one, other)]
+        assert ids[0] != ids[1]
+        with pytest.raises(sqlite3.IntegrityError, match="info_has_one_row"):
+            one.execute("INSERT INTO info SELECT * FROM info")

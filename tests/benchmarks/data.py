@@ -14,6 +14,9 @@ from tagsync.registries.swr.api import tags_path
 
 NAMESPACE: Final = "bench"
 
+MEDIA_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
+"""The media type of each manifest."""
+
 _BASE_LAYERS, _OWN_LAYERS = 5, 2
 """Layers shared by the images of a repository, and layers of one image alone."""
 
@@ -61,7 +64,7 @@ def _row(name: str, number: int, build: int, base: list[str]) -> dict[str, objec
     manifest = _encode(
         {
             "schemaVersion": 2,
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "mediaType": MEDIA_TYPE,
             "config": {
                 "mediaType": "application/vnd.docker.container.image.v1+json",
                 "size": 7023,

@@ -27,10 +27,12 @@ QUERYING = {
     "verify": ["verify"],
     "head": ["head"],
     "web": ["web", "--port", "0"],
+    "backup": ["backup", "new.db"],
 }
+RESTORE = ["restore", "backup.db"]
 CONFIGURED = RECORDING | QUERYING
 INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
-READING = RECORDING | QUERYING | {"config": ["config"]}
+READING = RECORDING | QUERYING | {"config": ["config"], "restore": RESTORE}
 ALL = READING | {"demo": ["demo"], "init": INIT, "completion": ["completion", "bash"]}
 
 REGISTRY = """
@@ -100,7 +102,15 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     ("a foreign database", CONFIGURED, with_foreign_database, FAILED),
     ("registry unreachable", {"sync": ["sync"], "check": ["check"]}, without_database, FAILED),
     ("an unknown shell", {"completion": ["completion", "tcsh"]}, without_database, REFUSED),
-    ("a file that exists", {"init": INIT}, configure(REGISTRY), REFUSED),
+    (
+        "a file that exists",
+        {"init": INIT, "backup": ["backup", "config.toml"]},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    ("no backup", {"restore": RESTORE}, configure(REGISTRY), REFUSED),
+    ("text as backup", {"restore": ["restore", "config.toml"]}, configure(REGISTRY), FAILED),
+    ("no folder for a file", {"backup": ["backup", "gone/new"]}, configure(REGISTRY), FAILED),
     ("registry unreachable", {"init": INIT}, without_configuration, FAILED),
     ("no folder for a file", {"init": [*INIT, "-o", "gone/new"]}, without_database, FAILED),
     (
@@ -129,7 +139,11 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     ),
     (
         "a wrong digest",
-        {"find": ["find", "v1"], "verify": ["verify", "--head", "v1"]},
+        {
+            "find": ["find", "v1"],
+            "verify": ["verify", "--head", "v1"],
+            "restore": [*RESTORE, "--head", "v1"],
+        },
         configure(REGISTRY),
         REFUSED,
     ),
@@ -150,7 +164,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         {
             name: [*arguments, "--format", "xml"]
             for name, arguments in ALL.items()
-            if name not in {"run", "web", "demo", "init", "completion"}
+            if name not in {"run", "web", "demo", "init", "completion", "restore"}
         },
         configure(REGISTRY),
         REFUSED,

@@ -91,6 +91,29 @@ def test_every_repository_is_polled_at_once_and_then_on_its_schedule(
         assert len(others) == 9
 
 
+def test_start_says_what_is_watched_and_when_the_first_round_ends(
+    start: Start, scheduler: FakeScheduler, clock: FakeClock, registry: FakeRegistry, logged: Log
+) -> None:
+    """The log and the status say when every known repository will have been polled."""
+    began, manager = clock(), FakeManager()
+    watches = (watch("team/r4"), watch(*(f"team/r{number}" for number in range(5))))
+    daemon = start(plan(*watches, rate=2.0, a=registry), manager=manager)
+    expected = timestamp(began + timedelta(seconds=2))
+    (started,) = events(logged, "daemon.started")
+    assert {name: started[name] for name in ("registries", "watches", "repositories")} == {
+        "registries": 1,
+        "watches": 2,
+        "repositories": 5,
+    }
+    assert started["first_round_at"] == expected
+    sentence = f" The first round is expected to be complete at {expected}."
+    assert manager.messages == [("ready", daemon.summary())]
+    assert daemon.summary().endswith(sentence)
+    scheduler.advance(seconds=2)
+    assert len(registry.polls) == 5
+    assert daemon.summary().endswith(": all is well.")
+
+
 def test_polls_are_delayed_by_the_jitter_at_most(
     start: Start, scheduler: FakeScheduler, registry: FakeRegistry
 ) -> None:

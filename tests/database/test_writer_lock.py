@@ -45,6 +45,16 @@ def locked_by_another_process(database: Path) -> Iterator[None]:
         process.stdin.close()
 
 
+def test_opening_waits_for_the_lock(database: Path) -> None:
+    """A database that another process may be replacing is not opened."""
+    Store.open(database).close()
+    with (
+        locked_by_another_process(database),
+        pytest.raises(DatabaseLocked, match=r"kept .* locked for too long"),
+    ):
+        Store.open(database, busy_timeout=0.05)
+
+
 def test_another_process_is_waited_for_in_vain(
     job: Job, scripted: Scripted, database: Path
 ) -> None:
@@ -113,7 +123,7 @@ def test_a_durable_head_is_synced_first(
     scripted.then("a")
     poll(job, store)
     synced: list[Path] = []
-    monkeypatch.setattr(durability, "_sync", synced.append)
+    monkeypatch.setattr(durability, "sync_path", synced.append)
     assert store.durable_heads() == store.heads()
     assert synced == [Path(f"{database}-wal"), database.parent]
 

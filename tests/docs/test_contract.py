@@ -92,6 +92,7 @@ def test_the_columns_are_the_agreed_ones() -> None:
         " longest_gap_seconds longest_gap_from longest_gap_to",
         "verify": "check rows result detail",
         "head": "chain id hash",
+        "backup": "chain id hash",
         "sync": SYNC,
         "sync --dry-run": f"{SYNC} dry_run changes",
         "check": "subject result detail advice",

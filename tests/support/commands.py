@@ -12,6 +12,12 @@ from typing import Any
 
 Finished = subprocess.CompletedProcess[str]
 
+_WITHOUT_PRIVILEGE = [
+    *("setpriv", "--bounding-set", "-dac_override,-dac_read_search"),
+    *("--inh-caps", "-dac_override,-dac_read_search"),
+]
+"""Without these capabilities, permissions bind root like any other user."""
+
 
 def environment(**variables: str) -> dict[str, str]:
     """Return a process environment without tagsync settings but those given here."""
@@ -41,6 +47,12 @@ def run_command(arguments: list[str], cwd: Path, **variables: str) -> Finished:
 def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
     """Run tagsync without a terminal, and wait for its exit."""
     return run_command(command(*arguments), cwd, **variables)
+
+
+def unprivileged(*arguments: object, cwd: Path) -> Finished:
+    """Run tagsync as a user bound by permissions, even if the tests run as root."""
+    prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
+    return run_command([*prefix, *command(*arguments)], cwd)
 
 
 def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[str]:

@@ -27,6 +27,7 @@ OUTPUTS: Final[dict[str, type[msgspec.Struct]]] = {
     "coverage --summary": rows.CoverageSummaryRow,
     "verify": rows.VerifyRow,
     "head": rows.HeadRow,
+    "backup": rows.HeadRow,
     "sync": SyncRow,
     "sync --dry-run": SyncDryRunRow,
     "check": CheckRow,

@@ -35,6 +35,7 @@ ARGUMENTS = {
     "find": "find {digest} {unknown}",
     "find --summary": "find {digest} {unknown} --summary",
     "verify": "verify --head {unknown}",
+    "backup": "backup new.db",
 }
 
 

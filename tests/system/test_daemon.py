@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from tagsync.emulator import Emulator
+from tests.support.commands import error_line, tagsync
 from tests.support.processes import WITHIN, Process, configure, free_port, registry
 
 pytestmark = pytest.mark.processes
@@ -86,6 +87,24 @@ def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> No
         assert changes.fetchone() == (witness["change_id"], witness["head"])
 
 
+def test_second_daemon_on_a_database_is_refused(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """A second daemon names the first one's process, `sync` goes on, and a kill frees the name."""
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        configure(tmp_path, registry("swr", swr.url, "team/api"))
+        first = run()
+        first.await_event("repository.baselined")
+        sentence = error_line(tagsync("run", cwd=tmp_path), 1)
+        assert f"is in use by a daemon, process {first.popen.pid}: stop that daemon" in sentence
+        assert tagsync("sync", cwd=tmp_path).returncode == 0
+        first.stop(signal.SIGKILL)
+        second = run()
+        second.await_event("sync.finished")
+        assert second.stop() == 0
+
+
 def get(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=WITHIN) as answer:
@@ -127,6 +146,8 @@ def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> N
         assert status == 503
         assert text.startswith("swr/team/api has had no complete listing for three intervals")
         assert "4030170" in text
+        path = tmp_path / "config.toml"
+        path.write_text(path.read_text().replace("tagsync.db", "second.db"))
         second = run_to_its_end(tmp_path)
         assert second.returncode == 2
         assert (

@@ -22,18 +22,13 @@ from tests.support.commands import (
     rows_of,
     run_command,
     tagsync,
+    unprivileged,
 )
 from tests.support.record import assert_history_is_whole, query
 
 pytestmark = pytest.mark.processes
 
 QUESTIONS = ("status", "tags", "log", "coverage", "verify", "find abcdef", "diff * --from 2h")
-
-_WITHOUT_PRIVILEGE = [
-    *("setpriv", "--bounding-set", "-dac_override,-dac_read_search"),
-    *("--inh-caps", "-dac_override,-dac_read_search"),
-]
-"""Without these capabilities, permissions bind root like any other user."""
 
 
 @pytest.fixture
@@ -43,12 +38,6 @@ def polled(swr: Emulator, tmp_path: Path) -> Path:
     configure(tmp_path, swr.url, "team/api")
     assert tagsync("sync", cwd=tmp_path).returncode == 0
     return tmp_path
-
-
-def unprivileged(*arguments: object, cwd: Path) -> Finished:
-    """Run tagsync as a user bound by permissions, even if the tests run as root."""
-    prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
-    return run_command([*prefix, *command(*arguments)], cwd)
 
 
 @pytest.fixture
