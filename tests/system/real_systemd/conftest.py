@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 from tests.system.real_systemd.machine import Machine, wait_until
 from tests.system.real_systemd.service import CONFIG, Registry, blocks
 
-_SECONDS: Final = 600
+_SECONDS: Final = 900
 """Time after which the machine is killed."""
 
 _TREE: Final = Path(os.environ.get("TAGSYNC_TEST_TREE", "/"))
