@@ -11,21 +11,19 @@ _TIMEOUT: Final = 5.0
 _MAX_SIZE: Final = 2**16
 """Maximum size of an answer in bytes."""
 
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared
-"""Where to reach a daemon that listens on every address of the host."""
-
 
 def ask(address: tuple[str, int], page: Literal["livez", "healthz"]) -> list[str]:
     """Return the problems that the daemon reports, one sentence each. Empty if all is well.
 
     Args:
-        address: The host and port on which the daemon listens.
+        address: The host and port on which the daemon listens. Linux takes the address of every
+            interface, such as 0.0.0.0, for loopback.
         page: The page of the endpoint to ask.
 
     Raises:
         NoAnswer: If no daemon answers there.
     """
-    host, port = _EVERY_ADDRESS.get(address[0], address[0]), address[1]
+    host, port = address
     connection = HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
         connection.request("GET", f"/{page}")

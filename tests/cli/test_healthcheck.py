@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,23 @@ def test_lost_database_fails_both_checks(
     assert capsys.readouterr().out == f"{GONE}\n"
     assert check(f"127.0.0.1:{endpoint.port}", "--strict") == 1
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_another_server_cannot_write_escape_sequences(
+    check: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever listens at the address, its text is escaped, and a lack of text is reported."""
+    bodies = [b"\x1b]0;title\x07", b""]
+
+    def answer(_: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("502 Bad Gateway", [])
+        return [bodies.pop(0)]
+
+    with closing(Endpoint(("127.0.0.1", 0), answer)) as served:
+        assert check(f"127.0.0.1:{served.port}") == 1
+        assert capsys.readouterr().out == "\\x1b]0;title\\x07\n"
+        assert check(f"127.0.0.1:{served.port}") == 1
+        assert capsys.readouterr().out == "the daemon answered 502 without a reason\n"
 
 
 def test_daemon_that_does_not_answer_is_an_error(check: Callable[..., int]) -> None:
