@@ -30,6 +30,11 @@ def result(machine: Machine) -> tuple[str, str]:
     return shown[-1], shown[0]
 
 
+def stop_timer(machine: Machine) -> None:
+    """Stop the timer and its pass, because a start would only wait for a pass that runs."""
+    machine.run(f"systemctl stop {UNIT}.timer {UNIT}")
+
+
 def test_timer_runs_passes_without_a_table(machine: Machine, timer: str) -> None:
     """The timer runs a pass, and the journal has its events and nothing else of it."""
     wait_until(lambda: bool(events(machine, "pass.finished", unit=UNIT, since=timer)), 90)
@@ -41,6 +46,7 @@ def test_timer_runs_passes_without_a_table(machine: Machine, timer: str) -> None
 
 def test_held_listing_is_not_a_failure(machine: Machine, timer: str, registry: Registry) -> None:
     """A pass that holds a listing is not a failed unit."""
+    stop_timer(machine)
     for number in range(3):
         registry(f"push team-1/held v{number} {number}")
     machine.run(f"systemctl start {UNIT}")
@@ -56,7 +62,7 @@ def test_held_listing_is_not_a_failure(machine: Machine, timer: str, registry: R
 def test_stopped_pass_is_not_a_failure(machine: Machine, timer: str, registry: Registry) -> None:
     """A pass that is stopped while the registry hangs is not a failed unit."""
     del timer
-    machine.run(f"systemctl stop {UNIT}.timer")
+    stop_timer(machine)
     registry("stall on")
     try:
         machine.run(f"systemctl start --no-block {UNIT}; sleep 2; systemctl stop {UNIT}")
@@ -67,6 +73,7 @@ def test_stopped_pass_is_not_a_failure(machine: Machine, timer: str, registry: R
 
 def test_failed_pass_is_a_failure(machine: Machine, timer: str) -> None:
     """A pass that the registry refuses is a failed unit, with an error in the journal."""
+    stop_timer(machine)
     machine.run("echo WRONG >/etc/tagsync/swr-secret-key")
     assert machine.attempt(f"systemctl start {UNIT}").returncode != 0
     assert result(machine) == ("failed", "exit-code")
