@@ -5,6 +5,7 @@
     TagsyncError
     ├── ConfigError                 the configuration or the command line is wrong
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
+    ├── NoAnswer                    the daemon does not answer a health check
     ├── StoreError                  the database could not be read or written
     │   ├── UnusableDatabase        the file is missing, or tagsync cannot use it
     │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
@@ -71,6 +72,10 @@ class ConfigError(TagsyncError):
 
 class UnclearQuestion(TagsyncError):
     """A time or a digest on the command line is invalid or ambiguous."""
+
+
+class NoAnswer(TagsyncError):
+    """The daemon does not answer a health check."""
 
 
 class StoreError(TagsyncError):

@@ -1,6 +1,8 @@
 """Set up structlog, so that it writes events to standard error."""
 
+import os
 import sys
+from collections.abc import Mapping
 from threading import Lock
 from typing import Final, Literal
 
@@ -9,6 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from tagsync.escaping import escape_control_characters
+from tagsync.journal import Level, leads_to_journal, with_priority
 
 Format = Literal["auto", "console", "json"]
 
@@ -25,10 +28,25 @@ class _LineLogger:
     later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, priorities: bool) -> None:
+        self._priorities = priorities
         self._lock = Lock()
 
-    def msg(self, line: str) -> bool:
+    def debug(self, line: str) -> bool:
+        return self._write(line, "debug")
+
+    def info(self, line: str) -> bool:
+        return self._write(line, "info")
+
+    def warning(self, line: str) -> bool:
+        return self._write(line, "warning")
+
+    def error(self, line: str) -> bool:
+        return self._write(line, "error")
+
+    def _write(self, line: str, level: Level) -> bool:
+        if self._priorities:
+            line = with_priority(line, level)
         with self._lock:
             try:
                 sys.stderr.write(line + "\n")
@@ -36,8 +54,6 @@ class _LineLogger:
             except OSError:
                 return False
             return True
-
-    debug = info = warning = error = msg
 
 
 class _DropRepeatedFailures:
@@ -65,6 +81,7 @@ def configure(
     dry_run: bool = False,
     first_failures: bool = False,
     render: Processor | None = None,
+    env: Mapping[str, str] = os.environ,
 ) -> None:
     """Set up logging for this process.
 
@@ -75,6 +92,8 @@ def configure(
         dry_run: Whether to mark every event with ``dry_run: true``, whichever thread logs it.
         first_failures: Whether to log only the first poll of each registry that fails for a reason.
         render: Makes the readable lines. None means one line for each event, with every field.
+        env: The environment. If ``$JOURNAL_STREAM`` says that standard error leads to systemd's
+            journal, each line begins with its priority, which the journal removes.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderers: list[Processor]
@@ -87,8 +106,8 @@ def configure(
             ),
         ]
     else:
-        renderers = [structlog.processors.JSONRenderer()]
-    logger = _LineLogger()
+        renderers = [_name_first, structlog.processors.JSONRenderer()]
+    logger = _LineLogger(priorities=leads_to_journal(sys.stderr, env))
     structlog.configure(
         processors=[
             *([_DropRepeatedFailures()] if first_failures else []),
@@ -107,6 +126,16 @@ def configure(
 
 def _mark_dry_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {**event, "dry_run": True}
+
+
+def _name_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put the time, the level and the name of an event before its other fields."""
+    return {
+        "timestamp": event["timestamp"],
+        "level": event["level"],
+        "event": event["event"],
+        **event,
+    }
 
 
 def _escape_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

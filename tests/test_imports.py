@@ -19,7 +19,7 @@ LEVELS: tuple[set[str], ...] = (
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule"},
     {"escaping"},
-    {"clock", "errors", "models", "secrets"},
+    {"clock", "errors", "journal", "models", "permissions", "secrets"},
 )
 """The packages and modules of each level, the highest first."""
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -109,6 +110,32 @@ def test_json_is_one_object_per_line(terminal: bool) -> None:
             "change_id": 7,
             "detail": None,
         }
+
+
+def test_json_begins_with_time_level_and_event() -> None:
+    """The fields that every event has come first, in this order."""
+    for line in written("json").splitlines():
+        assert list(json.loads(line))[:3] == ["timestamp", "level", "event"]
+
+
+@pytest.mark.parametrize("log_format", ["auto", "console"])
+def test_lines_for_the_journal_have_the_priority_of_their_level(log_format: Format) -> None:
+    """Each line on the stream to the journal has a priority, also those of a traceback."""
+    reading, writing = os.pipe()
+    status = os.fstat(writing)
+    env = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    with open(writing, "w") as stream, redirect_stderr(stream):  # noqa: PTH123  a descriptor
+        configure(log_format, "debug", env=env)
+        log = structlog.get_logger()
+        for name in LEVELS:
+            getattr(log, name)(f"tag.{name}")
+        log.error("daemon.failed", exc_info=ValueError("first\nsecond"))
+    with open(reading) as stream:  # noqa: PTH123
+        lines = stream.read().splitlines()
+    assert [line[:3] for line in lines[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+    assert all(line.startswith("<3>") for line in lines[4:])
+    if log_format == "auto":
+        assert [json.loads(line[3:])["level"] for line in lines] == [*LEVELS, "error"]
 
 
 def test_the_console_without_a_terminal_has_no_colours() -> None:

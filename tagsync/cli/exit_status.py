@@ -6,6 +6,7 @@ reported with its traceback.
 
 import errno
 import os
+import sys
 from typing import Final
 
 import click
@@ -85,7 +86,19 @@ def _explain(error: OSError) -> str | None:
     if not paths and _working_directory_is_gone():
         # The error of os.getcwd does not name the directory.
         paths = ["the working directory"]
-    return f"{' and '.join(paths)} cannot be used: {error.strerror}" if paths else None
+    if not paths:
+        return None
+    sentence = f"{' and '.join(paths)} cannot be used: {error.strerror}"
+    advice = _group_advice(paths) if error.errno == errno.EACCES else None
+    return f"{sentence}; {advice}" if advice else sentence
+
+
+def _group_advice(paths: list[str]) -> str | None:
+    from pathlib import Path  # noqa: PLC0415  errors only
+
+    from tagsync.permissions import group_advice  # noqa: PLC0415
+
+    return next(filter(None, map(group_advice, map(Path, paths))), None)
 
 
 def _is_path(name: object) -> bool:
@@ -115,6 +128,10 @@ def _report_bug(error: Exception) -> None:
 
 
 def _print(text: str) -> None:
+    from tagsync.journal import leads_to_journal, with_priority  # noqa: PLC0415  errors only
+
+    if leads_to_journal(sys.stderr, os.environ):
+        text = with_priority(text, "error")
     # If standard error is broken, the exit status still reports the failure.
     try:
         click.echo(text, err=True)

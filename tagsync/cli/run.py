@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
+import structlog
 
 from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, load
-from tagsync.config.secret_sources import resolve_credential
+from tagsync.config.secret_sources import changed_credentials, resolve_credential
 from tagsync.config.tables import RegistryTable
 from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
@@ -24,8 +26,11 @@ from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.daemon_lock import DaemonLock
 from tagsync.database.store import Store
 from tagsync.errors import ConfigError
+from tagsync.escaping import escape_control_characters
 from tagsync.registries.credentials import Credential
 from tagsync.registries.deadline import patience_within
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 @click.command(cls=StrictCommand)
@@ -41,6 +46,15 @@ def run(settings: Settings) -> None:
     Example:
       tagsync run
     """
+    manager = ServiceManager(os.environ)
+    try:
+        _run_daemon(settings, manager)
+    except Exception as error:
+        manager.status(f"Not running: {escape_control_characters(str(error))}")
+        raise
+
+
+def _run_daemon(settings: Settings, manager: ServiceManager) -> None:
     config = set_up(settings)
     loader = _PlanLoader(find_config(settings).absolute(), config, os.environ)
     plan = loader.plan(config)
@@ -50,7 +64,7 @@ def run(settings: Settings) -> None:
             loader.reload,
             Store.open(config.database),
             loader.metrics,
-            ServiceManager(os.environ),
+            manager,
             verifications=VerifyProcess(config.database),
         )
         loader.serve(config, daemon)
@@ -81,6 +95,8 @@ class _PlanLoader:
                 changed then.
         """
         config = load(self._path, self._env)
+        for path in changed_credentials(config.registries.values(), self._env, config.folder):
+            log.warning("config.credential_changed", file=str(path))
         if config.database != self._database:
             raise ConfigError(
                 f"store.path is now {config.database}, but {self._database} is open: restart the"

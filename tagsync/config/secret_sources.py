@@ -1,6 +1,6 @@
 """Read the secrets that the configuration names, when a registry is opened."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +66,40 @@ def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secre
     if not (value := value.strip()):
         raise ConfigError(f"the secret {name} is missing or empty: set it and try again")
     return Secret(value)
+
+
+def changed_credentials(
+    registries: Iterable[RegistryTable], env: Mapping[str, str], folder: Path
+) -> list[Path]:
+    """Return the files of credentials that changed after systemd copied them.
+
+    systemd copies a credential only when it starts the service, so the daemon does not see a
+    later change. The units copy ``credential:NAME`` from the file NAME beside the configuration;
+    a credential from another place is not compared.
+
+    Args:
+        registries: The registries whose secrets are compared.
+        env: The environment.
+        folder: The folder of the configuration file.
+    """
+    copies = Path(env.get("CREDENTIALS_DIRECTORY", ""))
+    names = sorted({name for table in registries for name in _credentials(table)})
+    return [folder / name for name in names if _is_newer(folder / name, copies / name)]
+
+
+def _credentials(registry: RegistryTable) -> Iterator[str]:
+    for value in msgspec.structs.asdict(registry.auth).values():
+        scheme, _, name = value.partition(":") if isinstance(value, SecretName) else ("", "", "")
+        if scheme == "credential":
+            yield name
+
+
+def _is_newer(source: Path, copy: Path) -> bool:
+    try:
+        # A file that was moved here keeps its time of modification, but not its ctime.
+        return source.stat().st_ctime_ns > copy.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _absolute(path: Path, folder: Path) -> Path:

@@ -27,6 +27,8 @@ class Census(msgspec.Struct, frozen=True):
         empty: Watches whose globs match nothing.
         oldest: Each repository has a last complete listing; this is the time of the oldest. None if
             no repository was ever listed completely.
+        unpolled: Repositories whose first poll has not ended.
+        undiscovered: Watches whose first discovery has not ended.
     """
 
     registry: str
@@ -36,12 +38,23 @@ class Census(msgspec.Struct, frozen=True):
     stale: int
     empty: int
     oldest: datetime | None
+    unpolled: int = 0
+    undiscovered: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether every first poll and discovery has ended."""
+        return not self.unpolled and not self.undiscovered
 
 
 def census(watchlist: Watchlist, now: datetime) -> list[Census]:
     """Return the counts of each registry of the plan."""
     empty = Counter(each.watch.registry for each in _empty(watchlist, now))
-    return [_count(name, some, empty[name], now) for name, some in watchlist.by_registry().items()]
+    new = Counter(each.watch.registry for each in watchlist.discoveries if not each.ended)
+    return [
+        _count(name, some, empty[name], new[name], now)
+        for name, some in watchlist.by_registry().items()
+    ]
 
 
 def faults(silent: float, database: str | None) -> list[str]:
@@ -95,20 +108,23 @@ def summarize(
     """
     if database is not None:
         return f"Nothing is recorded: {database}."
-    failing = sum(each.failing for each in counts)
-    stale = sum(each.stale for each in counts)
-    empty = sum(each.empty for each in counts)
-    troubles = [
+    remarks = [
         f"{count} {what}"
-        for count, what in ((failing, "failing"), (stale, "stale"), (empty, "empty watches"))
+        for count, what in (
+            (sum(each.undiscovered for each in counts), "watches not expanded yet"),
+            (sum(each.unpolled for each in counts), "not polled yet"),
+            (sum(each.failing for each in counts), "failing"),
+            (sum(each.stale for each in counts), "stale"),
+            (sum(each.empty for each in counts), "empty watches"),
+        )
         if count
     ]
     if verification is not None and verification.result == "fault":
-        troubles.append("the last verification found a fault")
+        remarks.append("the last verification found a fault")
     status = (
         f"Watching {sum(each.repositories for each in counts)} repositories"
         f" in {len(counts)} registries with {sum(each.tags for each in counts)} tags:"
-        f" {', '.join(troubles) or 'all is well'}."
+        f" {', '.join(remarks) or 'all is well'}."
     )
     if rejected is None:
         return status
@@ -145,7 +161,11 @@ def _describe_alternating(watched: WatchedRepository) -> str:
 
 
 def _count(
-    registry: str, members: Sequence[WatchedRepository], empty: int, now: datetime
+    registry: str,
+    members: Sequence[WatchedRepository],
+    empty: int,
+    undiscovered: int,
+    now: datetime,
 ) -> Census:
     complete = [each.last_complete_at for each in members if each.last_complete_at]
     return Census(
@@ -155,5 +175,7 @@ def _count(
         failing=sum(each.failures > 0 for each in members),
         stale=sum(each.is_stale(now) for each in members),
         empty=empty,
+        unpolled=sum(not each.polled for each in members),
+        undiscovered=undiscovered,
         oldest=parse_timestamp(min(complete)) if complete else None,
     )

@@ -130,6 +130,7 @@ class Daemon:
         self._watchlist = Watchlist()
         self._in_use = _RegistryUse()
         self._stopping = False
+        self._settled = False
         self._rejected: str | None = None
         self._database_error: str | None = None
         self._last_heartbeat = monotonic()
@@ -176,9 +177,10 @@ class Daemon:
             self._verifier.load()
             self._show_verification()
             self._add_own_job(_VERIFY_JOB, self._verify, HEARTBEAT, now)
+        # The first job sends a heartbeat, and READY=1 has to be the manager's first message.
+        self._manager.ready(self.summary())
         self._scheduler.resume()
         log.info("daemon.started", version=version("tagsync"), **self._size(), **self._round())
-        self._manager.ready(self.summary())
 
     def _add_own_job(
         self, job: str, run: Callable[[], object], interval: timedelta, first: datetime
@@ -196,7 +198,7 @@ class Daemon:
             pass
 
     def handle_request(self) -> bool:
-        """Wait for a request for a moment and handle it. Without one, check the clock.
+        """Wait for a request for a moment and handle it. Without one, check clock and status.
 
         Returns:
             Whether to go on. False after a request to stop.
@@ -208,6 +210,7 @@ class Daemon:
                 self._reload()
             case None:
                 self.check_clock()
+                self.refresh_status()
         return True
 
     def _next_request(self) -> Request | None:
@@ -294,6 +297,16 @@ class Daemon:
             "first_round_at": None if expected is None else timestamp(expected),
         }
 
+    def refresh_status(self) -> None:
+        """Send the status line, until every first poll and discovery has ended.
+
+        It changes within seconds then. Later, only each heartbeat sends it.
+        """
+        if self._settled:
+            return
+        self._settled = all(each.settled for each in self.census())
+        self._manager.status(self.summary())
+
     def _size(self) -> dict[str, int]:
         return {
             "registries": len(self._watchlist.plan.registries),
@@ -332,6 +345,7 @@ class Daemon:
         else:
             self._rejected = None
             log.info("config.reloaded", **self._size())
+        self._settled = False
         self._metrics.set_reload(failed=self._rejected is not None)
         self._manager.ready(self.summary())
 
@@ -681,7 +695,8 @@ class _RegistryUse:
 
 def _job(watched: WatchedRepository, handle: RegistryHandle, now: datetime) -> Job:
     job = Job.of(watched.repository, watched.watch, handle.registry, now)
-    return msgspec.structs.replace(job, interval=watched.poll_interval(now))
+    interval = watched.poll_interval(now)
+    return msgspec.structs.replace(job, interval=interval, failures=watched.failures)
 
 
 _SIGNALS: Final[Mapping[signal.Signals, Request]] = {

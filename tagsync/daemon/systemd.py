@@ -46,6 +46,10 @@ class ServiceManager:
         """
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    def status(self, status: str) -> None:
+        """Set the line for ``systemctl status``."""
+        self._notify(f"STATUS={status}")
+
     def heartbeat(self, status: str) -> None:
         """Send the watchdog's heartbeat, and the line for ``systemctl status``."""
         self._notify("WATCHDOG=1", f"STATUS={status}")

@@ -69,6 +69,7 @@ class WatchedRepository:
         watched_since: When the daemon began to watch it.
         failures: Number of failed polls in a row.
         transient: Whether the last failure was a transient error.
+        polled: Whether a poll has ended since the daemon began to watch it.
         polling: Whether a poll is under way.
         alternating: Whether two states of the repository take turns in its listings.
         overran: Whether the repository was due again while its poll was queued or under way.
@@ -86,6 +87,7 @@ class WatchedRepository:
         self.transient = False
         self.detail: str | None = None
         self.alternating = False
+        self.polled = False
         self.polling = False
         self.overran = False
         self.backoff_until: datetime | None = None
@@ -126,6 +128,7 @@ class WatchedRepository:
         Returns:
             Whether this poll did not fail, but the poll before it did.
         """
+        self.polled = True
         self.detail = poll.detail
         if poll.outcome == "failed":
             self.failures += 1
@@ -159,6 +162,7 @@ class Discovery:
         failures: Number of failed discoveries in a row.
         matched_at: When the globs last matched a repository. None if they never did.
         logged_empty: Whether the log says that the globs match nothing.
+        ended: Whether a discovery has ended since the daemon began with it.
     """
 
     def __init__(self, name: str, watch: Watch, matched_at: datetime | None = None) -> None:
@@ -167,14 +171,14 @@ class Discovery:
         self.failures = 0
         self.matched_at = matched_at
         self.logged_empty = False
-        self._ended = False
+        self.ended = False
 
     def is_empty(self, now: datetime) -> bool:
         """Return whether the globs have matched nothing since the start, or for a day.
 
         The first discovery has to end before this is known.
         """
-        if self.watch.allow_empty or not self._ended:
+        if self.watch.allow_empty or not self.ended:
             return False
         return self.matched_at is None or now - self.matched_at > EMPTY_AFTER
 
@@ -190,7 +194,7 @@ class Discovery:
         Returns:
             None if it did not fail.
         """
-        self._ended = True
+        self.ended = True
         if not failed:
             self.failures = 0
             return None

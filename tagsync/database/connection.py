@@ -10,6 +10,7 @@ from typing import Any, Final
 from tagsync.database import migrations
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.permissions import group_advice
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds to wait for another process's transaction."""
@@ -164,9 +165,8 @@ def empty_database() -> Connection:
 
 def _check_readable(path: Path) -> None:
     if not os.access(path, os.R_OK):
-        raise UnusableDatabase(
-            f"{path} cannot be read by this user: check its owner and permissions"
-        )
+        advice = group_advice(path) or "check its owner and permissions"
+        raise UnusableDatabase(f"{path} cannot be read by this user: {advice}")
 
 
 def _roll_back_journal(path: Path) -> None:

@@ -38,6 +38,8 @@ class Job(msgspec.Struct, frozen=True):
         exclude_tags: Globs over the names of the tags not to resolve.
         manifests: Whether to fetch manifests.
         discovered: Whether only discovery found the repository, and no watch names it exactly.
+        failures: Number of failed polls directly before this poll that the caller knows of. The
+            database lacks those that it could not record itself, for instance on a full disk.
     """
 
     repository: Repository
@@ -49,6 +51,7 @@ class Job(msgspec.Struct, frozen=True):
     exclude_tags: tuple[str, ...] = ()
     manifests: bool = False
     discovered: bool = False
+    failures: int = 0
 
     @classmethod
     def of(cls, repository: Repository, watch: Watch, registry: Registry, at: datetime) -> Self:

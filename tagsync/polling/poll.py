@@ -85,7 +85,9 @@ def _poll(job: Job, store: Store, options: Options, clock: Clock) -> Poll:
         outcome = Failed(error, timestamp(clock()))
     pending = _record_unless_dry_run(job, store, outcome, state, options)
     was_dropped = pending is None
-    result = summarize(job.repository, outcome, state, was_dropped=was_dropped)
+    result = summarize(
+        job.repository, outcome, state, was_dropped=was_dropped, failures=job.failures
+    )
     result = replace(result, seconds=monotonic() - began)
     if options.dry_run and result.outcome == "ok" and isinstance(outcome, Accepted):
         result = replace(result, changes=outcome.changes)

@@ -14,7 +14,12 @@ _DROPPED: Final = "another listing of the repository was recorded while this pol
 
 
 def summarize(
-    repository: Repository, outcome: Outcome, state: RepositoryState, *, was_dropped: bool
+    repository: Repository,
+    outcome: Outcome,
+    state: RepositoryState,
+    *,
+    was_dropped: bool,
+    failures: int = 0,
 ) -> Poll:
     """Return the result of a poll.
 
@@ -23,6 +28,7 @@ def summarize(
         outcome: The outcome of the poll.
         state: The recorded state of the repository when the poll began.
         was_dropped: Whether the listing was dropped.
+        failures: Number of failed polls directly before this poll that the caller knows of.
     """
     if isinstance(outcome, Failed):
         error = outcome.error
@@ -32,7 +38,7 @@ def summarize(
     result = Poll(repository, "ok", tags, requests=listing.requests, size=listing.size)
     if was_dropped:
         return replace(result, outcome="dropped", detail=_DROPPED)
-    result = replace(result, recovered_from=state.failures)
+    result = replace(result, recovered_from=max(state.failures, failures))
     if isinstance(outcome, Unchanged):
         return result
     result = replace(

@@ -33,7 +33,8 @@ RESTORE = ["restore", "backup.db"]
 CONFIGURED = RECORDING | QUERYING
 INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
 READING = RECORDING | QUERYING | {"config": ["config"], "restore": RESTORE}
-ALL = READING | {"demo": ["demo"], "init": INIT, "completion": ["completion", "bash"]}
+HEALTHCHECK = {"healthcheck": ["healthcheck"]}
+ALL = READING | {"demo": ["demo"], "init": INIT, "completion": ["completion", "bash"]} | HEALTHCHECK
 
 REGISTRY = """
 [[registries]]
@@ -90,7 +91,9 @@ def with_foreign_database(folder: Path) -> None:
 
 
 TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
-    ("no configuration", READING, without_configuration, REFUSED),
+    ("no configuration", READING | HEALTHCHECK, without_configuration, REFUSED),
+    ("no address of the daemon", HEALTHCHECK, configure(REGISTRY), REFUSED),
+    ("no daemon", HEALTHCHECK, configure(f'[metrics]\nlisten = ":1"\n{REGISTRY}'), FAILED),
     ("unknown key", READING, configure("colour = 1"), REFUSED),
     ("not TOML", READING, configure("{"), REFUSED),
     ("nothing watched", RECORDING, configure(""), REFUSED),
@@ -164,7 +167,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         {
             name: [*arguments, "--format", "xml"]
             for name, arguments in ALL.items()
-            if name not in {"run", "web", "demo", "init", "completion", "restore"}
+            if name not in {"run", "web", "demo", "init", "completion", "restore", "healthcheck"}
         },
         configure(REGISTRY),
         REFUSED,

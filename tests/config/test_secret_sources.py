@@ -1,11 +1,16 @@
 """Secrets, and the credentials that they are part of."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tagsync.config import parse
-from tagsync.config.secret_sources import read_secret, resolve_credential
+from tagsync.config.secret_sources import (
+    changed_credentials,
+    read_secret,
+    resolve_credential,
+)
 from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import DockerCredential, NoCredential, TokenCredential
@@ -39,6 +44,28 @@ def test_secret_from_systemd(tmp_path: Path) -> None:
     (tmp_path / "swr").write_text(SECRET)
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert read_secret(SecretName("credential:swr"), env, Path("/nowhere")).reveal() == SECRET
+
+
+def test_changed_credential_is_found(tmp_path: Path) -> None:
+    """A credential's file that was written or moved after its copy is found, and no other."""
+    tables = parsed(with_token('"credential:swr"')).registries.values()
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    source, copy = tmp_path / "swr", copies / "swr"
+    env = {"CREDENTIALS_DIRECTORY": str(copies)}
+    assert changed_credentials(tables, env, tmp_path) == []
+    source.write_text("old")
+    assert changed_credentials(tables, env, tmp_path) == []
+    copy.write_text("old")
+    os.utime(copy, ns=(1, source.stat().st_ctime_ns))
+    assert changed_credentials(tables, env, tmp_path) == []
+    os.utime(copy, ns=(1, source.stat().st_ctime_ns - 1))
+    assert changed_credentials(tables, env, tmp_path) == [source]
+    # As a file that was moved there: its content is older.
+    os.utime(source, ns=(1, 1))
+    assert changed_credentials(tables, env, tmp_path) == [source]
+    other = parsed(with_token('"file:swr"')).registries.values()
+    assert changed_credentials(other, env, tmp_path) == []
 
 
 def test_credential_contains_the_secret(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def start(
             store,
             options.pop("metrics", None) or Metrics("test"),
             options.pop("manager", None) or FakeManager(),
-            scheduler=scheduler,
+            scheduler=options.pop("scheduler", scheduler),
             clock=clock,
             monotonic=scheduler.monotonic,
             **options,

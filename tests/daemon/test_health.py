@@ -39,9 +39,16 @@ def test_the_census_counts_each_registry() -> None:
     get(made, "a/t/1").note_result(FAILED, NOON)
     assert census(made, NOON) == [
         Census(
-            "a", repositories=3, tags=14, failing=1, stale=1, empty=0, oldest=NOON - 10 * MINUTE
+            "a",
+            repositories=3,
+            tags=14,
+            failing=1,
+            stale=1,
+            empty=0,
+            oldest=NOON - 10 * MINUTE,
+            unpolled=2,
         ),
-        Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None),
+        Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None, unpolled=1),
     ]
     assert census(Watchlist(), NOON) == []
 
@@ -113,6 +120,11 @@ def test_the_status_line_has_counts_and_the_last_rejected_reload() -> None:
     fault = Verification(timestamp(NOON), "fault", 1.5, "chain: change 1 is missing")
     assert summarize([good], None, verification=fault) == (
         "Watching 3 repositories in 1 registries with 14 tags: the last verification found a fault."
+    )
+    new = Census("c", 2, 0, 0, 0, 0, oldest=None, unpolled=2, undiscovered=1)
+    assert summarize([new], None) == (
+        "Watching 2 repositories in 1 registries with 0 tags: 1 watches not expanded yet,"
+        " 2 not polled yet."
     )
     assert summarize([good, bad], "there is no key 'x'") == (
         "Watching 4 repositories in 2 registries with 14 tags: 1 failing, 2 stale, 3 empty watches."

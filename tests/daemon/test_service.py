@@ -15,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tagsync.clock import timestamp
 from tagsync.daemon import service
+from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.probe import ask
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.watchlist import Plan
 from tagsync.database.outcomes import Failed
@@ -854,7 +856,57 @@ def test_heartbeats_are_sent_in_time(
     scheduler.run_due()
     heartbeats = [status for name, status in manager.messages if name == "heartbeat"]
     assert len(heartbeats) == 60 / interval + 1
-    assert heartbeats[0].startswith("Watching 1 repositories in 1 registries with 0 tags: all is")
+    assert heartbeats[0] == (
+        "Watching 1 repositories in 1 registries with 0 tags: 1 not polled yet."
+    )
+
+
+def test_ready_is_the_first_message(start: Start, clock: FakeClock, registry: FakeRegistry) -> None:
+    """The daemon is reported as ready before the first heartbeat, however soon that is due."""
+    manager = FakeManager()
+
+    class Eager(FakeScheduler):
+        def resume(self) -> None:
+            super().resume()
+            self.run_due()
+
+    daemon = start(plan(watch("team/api"), a=registry), manager=manager, scheduler=Eager(clock))
+    assert [name for name, _ in manager.messages] == ["ready", "heartbeat"]
+    assert daemon.census()[0].unpolled == 0
+
+
+def test_status_follows_the_first_polls(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """The status says what is not known yet, until every first poll and discovery has ended."""
+    manager = FakeManager()
+    registry.found = [{"team/web"}]
+    daemon = start(plan(watch("team/api", "team/w*"), a=registry), manager=manager)
+    daemon.refresh_status()
+    scheduler.run_due()
+    daemon.refresh_status()
+    daemon.refresh_status()
+    first, second = [text for name, text in manager.messages if name == "status"]
+    assert first.endswith(": 1 watches not expanded yet, 1 not polled yet.")
+    assert second == "Watching 2 repositories in 1 registries with 2 tags: all is well."
+
+
+def test_a_registry_that_stops_does_not_fail_the_liveness(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry
+) -> None:
+    """After ten intervals without an answer of the registry, only ``/healthz`` fails."""
+    daemon = start(plan(watch("team/api"), a=registry))
+    scheduler.advance(minutes=1)
+    application = make_application(Metrics("test"), daemon.health, daemon.liveness)
+    with closing(Endpoint(("127.0.0.1", 0), application)) as endpoint:
+        address = ("127.0.0.1", endpoint.port)
+        assert ask(address, "healthz") == []
+        registry.errors["team/api"] = [Unreachable("no route") for _ in range(20)]
+        for _ in range(10):
+            scheduler.advance(minutes=1)
+            assert ask(address, "livez") == []
+        (stale,) = ask(address, "healthz")
+    assert stale.startswith("a/team/api has had no complete listing for three intervals")
 
 
 def test_a_scheduler_that_hangs_is_reported(

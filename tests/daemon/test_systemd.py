@@ -25,10 +25,12 @@ def test_each_message_is_a_datagram_of_lines(manager: socket.socket, tmp_path: P
     """Messages have the format of sd_notify(3), each in its own datagram."""
     service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
     service.ready("up")
+    service.status("busy")
     service.reloading()
     service.heartbeat("well")
     service.stopping()
     assert manager.recv(1000) == b"READY=1\nSTATUS=up"
+    assert manager.recv(1000) == b"STATUS=busy"
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", manager.recv(1000))
     assert manager.recv(1000) == b"WATCHDOG=1\nSTATUS=well"
     assert manager.recv(1000) == b"STOPPING=1"

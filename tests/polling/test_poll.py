@@ -166,6 +166,16 @@ def test_failed_second_read_deletes_nothing(
     assert query("SELECT count(*) FROM tags") == [(2,)]
 
 
+def test_failures_that_were_not_recorded_end_as_well(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> None:
+    """A listing recovers from failures that the database does not know, as on a full disk."""
+    scripted.then("a")
+    assert poll(msgspec.structs.replace(job, failures=3), store, clock=clock).recovered_from == 3
+    scripted.then("a")
+    assert poll(job, store, clock=clock).recovered_from == 0
+
+
 def test_unchanged_listing_ends_an_outage(
     job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
 ) -> None:

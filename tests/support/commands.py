@@ -49,10 +49,10 @@ def tagsync(*arguments: object, cwd: Path, **variables: str) -> Finished:
     return run_command(command(*arguments), cwd, **variables)
 
 
-def unprivileged(*arguments: object, cwd: Path) -> Finished:
+def unprivileged(*arguments: object, cwd: Path, **variables: str) -> Finished:
     """Run tagsync as a user bound by permissions, even if the tests run as root."""
     prefix = _WITHOUT_PRIVILEGE if os.geteuid() == 0 else []
-    return run_command([*prefix, *command(*arguments)], cwd)
+    return run_command([*prefix, *command(*arguments)], cwd, **variables)
 
 
 def start(*arguments: object, cwd: Path, **variables: str) -> subprocess.Popen[str]:

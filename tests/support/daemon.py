@@ -85,6 +85,9 @@ class FakeManager(ServiceManager):
     def reloading(self) -> None:
         self.messages.append(("reloading", ""))
 
+    def status(self, status: str) -> None:
+        self.messages.append(("status", status))
+
     def heartbeat(self, status: str) -> None:
         self.messages.append(("heartbeat", status))
 

@@ -38,6 +38,18 @@ def hanging() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+def test_failed_start_is_reported_to_the_manager(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """Before the daemon exits, the status of the service says why it could not start."""
+    configure(tmp_path, more="nonsense = 1")
+    process = run()
+    assert process.popen.wait(WITHIN) == 2
+    status = process.manager.recv(4096).decode()
+    assert status.startswith("STATUS=Not running: ")
+    assert "nonsense" in status
+
+
 def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> None:
     """Start, change, reload, rejected reload, hanging registry, watchdog, stop."""
     with Emulator() as swr:

@@ -1,17 +1,20 @@
 """Read-only folders, full disks and closed streams: one sentence, and no loss."""
 
+import grp
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from tagsync.emulator import Emulator
+from tests.support import processes
 from tests.support.commands import (
     Finished,
     command,
@@ -87,6 +90,28 @@ def test_unreadable_database_is_refused(polled: Path) -> None:
     assert "tagsync.db cannot be read by this user" in sentence
 
 
+def test_user_outside_the_group_is_told_its_name(polled: Path) -> None:
+    """If members of a group may read the database, the error names the group, and only then."""
+    if os.geteuid() != 0 and "CI" not in os.environ:
+        pytest.skip("only root can give a file to another group")
+    database, group = polled / "tagsync.db", grp.getgrnam("games")
+    os.chown(database, 12345, group.gr_gid)
+    database.chmod(0o640)
+    sentence = error_line(unprivileged("tags", cwd=polled), 1)
+    assert "cannot be read by this user: members of the group games may read it" in sentence
+    assert "usermod --append --groups games USER" in sentence
+    database.chmod(0o600)
+    assert "check its owner" in error_line(unprivileged("tags", cwd=polled), 1)
+    folder = polled / "state"
+    folder.mkdir()
+    database.rename(folder / "tagsync.db")
+    os.chown(folder, 12345, group.gr_gid)
+    folder.chmod(0o750)
+    (polled / "config.toml").write_text("")
+    finished = unprivileged("tags", cwd=polled, STATE_DIRECTORY=str(folder))
+    assert "members of the group games may read it" in error_line(finished, 1)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 3 MiB."""
@@ -122,6 +147,29 @@ def test_full_disk_leaves_the_database_whole(swr: Emulator, small_disk: Path) ->
     assert tagsync("sync", cwd=small_disk).returncode == 0
     assert query(small_disk / "tagsync.db", "SELECT count(*) FROM tags") == [(400,)]
     assert_history_is_whole(small_disk / "tagsync.db")
+
+
+def test_daemon_reports_the_recovery_from_a_full_disk(swr: Emulator, small_disk: Path) -> None:
+    """Once there is space again, the log has the number of failures, which none recorded."""
+    swr.push("team/api", "v0", "zero")
+    listed = processes.registry("swr", swr.url, "team/api")
+    processes.configure(small_disk, listed, interval="200ms")
+    process = processes.Process(small_disk)
+    try:
+        process.await_event("repository.baselined")
+        filler = small_disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        for number in range(1, 400):
+            swr.push("team/api", f"v{number}", str(number))
+        failed = process.await_event("sync.failed")
+        assert "no space is left" in failed["error"]
+        filler.unlink()
+        recovered = process.await_event("sync.recovered")
+        assert recovered["failures"] >= 1
+    finally:
+        process.stop()
 
 
 def test_wal_without_room_for_a_checkpoint_loses_nothing(swr: Emulator, small_disk: Path) -> None:
