@@ -240,7 +240,7 @@ def _lanes(
     large: bool,
 ) -> Chart[Lanes]:
     image = None if links.image is None else cache(links.image)
-    lanes = [_lane(repository.full_name, each, links, image) for each in found.lanes]
+    lanes = [_lane(repository.full_name, each, links, image, before=large) for each in found.lanes]
     gaps = _gaps(found, record.first_listing(repository))
     span = _drawn_range(found.range)
     svg = draw_lanes(lanes, span, gaps, prefix=prefix, title=title, large=large)
@@ -248,17 +248,22 @@ def _lanes(
 
 
 def _lane(
-    repository: str, lane: Lane, links: Links, image: Callable[[str], str] | None
+    repository: str,
+    lane: Lane,
+    links: Links,
+    image: Callable[[str], str] | None,
+    *,
+    before: bool,
 ) -> drawn.Lane:
     return drawn.Lane(
         lane.tag,
-        tuple(_interval(each, image) for each in lane.intervals),
+        tuple(_interval(each, image, before=before) for each in lane.intervals),
         tuple(
             drawn.Deletion(
                 _time(each.not_before),
                 parse_timestamp(each.observed_at),
                 _link(links.change, each.change_id),
-                f"it pointed to {each.digest}" if each.digest else "",
+                f"it pointed to {short_digest(each.digest)}" if each.digest else "",
             )
             for each in lane.deletions
         ),
@@ -266,7 +271,9 @@ def _lane(
     )
 
 
-def _interval(interval: Interval, image: Callable[[str], str] | None) -> drawn.Interval:
+def _interval(
+    interval: Interval, image: Callable[[str], str] | None, *, before: bool
+) -> drawn.Interval:
     return drawn.Interval(
         interval.digest,
         _time(interval.not_before),
@@ -274,7 +281,7 @@ def _interval(interval: Interval, image: Callable[[str], str] | None) -> drawn.I
         _time(interval.still_at),
         _time(interval.valid_to),
         _link(image, interval.digest),
-        f"before it: {interval.previous}" if interval.previous else "",
+        f"before it: {short_digest(interval.previous)}" if before and interval.previous else "",
     )
 
 

@@ -123,11 +123,11 @@ def test_places_are_the_moments_of_the_record(database: Path) -> None:
 def test_tooltips_say_what_was_there_before(database: Path) -> None:
     """An interval names the digest before it, and a deletion the digest that the tag had."""
     with Audit.open(database) as audit:
-        chart = charts.repository_chart(audit.charts, REPOSITORY, Range(at(-20), at(60)))
-    found = "\n".join(texts(chart.svg))
-    assert "before it: sha256:1" in found
-    assert "it pointed to sha256:1" in found
-    assert hrefs(chart.svg) == []
+        moved = charts.tag_chart(audit.charts, REPOSITORY, "a", Range(at(-20), at(60)))
+        whole = charts.repository_chart(audit.charts, REPOSITORY, Range(at(-20), at(60)))
+    assert "before it: sha256:1" in "\n".join(texts(moved.svg))
+    assert "it pointed to sha256:1" in "\n".join(texts(whole.svg))
+    assert hrefs(moved.svg) == hrefs(whole.svg) == []
 
 
 @pytest.mark.usefixtures("history")
