@@ -117,15 +117,29 @@ def tag_chart(
 
 
 def registries_chart(
-    record: Charts, period: Range, *, links: Links = NO_LINKS, prefix: str = "registries"
+    record: Charts,
+    period: Range,
+    most: int | None = None,
+    *,
+    links: Links = NO_LINKS,
+    prefix: str = "registries",
 ) -> Chart[Strips]:
     """Draw the coverage of each registry: the mean of its repositories.
+
+    Args:
+        record: The queries for charts.
+        period: The range to show.
+        most: Maximum number of registries, those that are covered least. None means all.
+        links: The URLs of registries.
+        prefix: Begins each id in the drawing.
 
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
     found = record.registry_strips(period, SLICES)
-    strips = [strip_of(each, links.registry) for each in found.strips]
+    worst = sorted(found.strips, key=lambda each: 2 if each.covered is None else each.covered)
+    shown = worst[:most]
+    strips = [strip_of(each, links.registry) for each in found.strips if each in shown]
     title = "Coverage of each registry"
     svg = draw_strips(strips, _drawn_range(found.range), prefix=prefix, title=title)
     return Chart(svg, found.range, found)

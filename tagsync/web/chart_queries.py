@@ -24,6 +24,9 @@ Row = dict[str, Any]
 ALARMS: Final = 5
 """Maximum number of alarms on the front page."""
 
+REGISTRIES: Final = 4
+"""Maximum number of registries on the front page."""
+
 INTERVALS: Final = 100
 """Maximum number of intervals in the table below the lanes of a repository."""
 
@@ -49,7 +52,8 @@ def front(record: Snapshot) -> Row:
     week = queries.range(FRONT_SPAN, record.now)
     return {
         "days": charts.days_chart(queries, record.now, links=LINKS),
-        "registries": charts.registries_chart(queries, week, links=LINKS),
+        "registries": charts.registries_chart(queries, week, REGISTRIES, links=LINKS),
+        "most_registries": REGISTRIES,
         "alarms": alarms(record),
         "verification": record.audit.last_verification(),
     }

@@ -11,10 +11,10 @@ from tagsync.web.snapshot import Query, Snapshot
 
 Row = dict[str, Any]
 
-LATEST: Final = 6
+LATEST: Final = 5
 """Maximum number of changes on the front page."""
 
-WORST: Final = 4
+WORST: Final = 3
 """Maximum number of repositories on the front page."""
 
 PAGE: Final = 100
