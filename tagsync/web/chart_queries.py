@@ -64,7 +64,7 @@ def alarms(record: Snapshot) -> Row:
     repositories = record.audit.repositories([])
     watches = {each: watch_of(each, record.watches) for each in repositories}
     found: Alarms = record.audit.charts.alarms(watches, record.now, newest=ALARMS)
-    shown = _mixed(found.alarms)
+    shown = mixed(found.alarms)
     return {
         "newest": shown,
         "counts": found.counts,
@@ -73,7 +73,7 @@ def alarms(record: Snapshot) -> Row:
     }
 
 
-def _mixed(alarms: Sequence[Alarm]) -> list[Alarm]:
+def mixed(alarms: Sequence[Alarm]) -> list[Alarm]:
     """Return the newest alarms of each kind in turn, so that no kind hides another one."""
     by_kind = [[each for each in alarms if each.kind == kind] for kind in get_args(AlarmKind)]
     in_turn = [alarm for turn in zip_longest(*by_kind) for alarm in turn if alarm is not None]
