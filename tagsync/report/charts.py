@@ -345,7 +345,7 @@ def _block(part: Slice) -> drawn.Block:
         for words, share in shares
         if share / known >= _LEAST_SHARE
     ]
-    # Without the rounding errors of sums, which are no gap.
+    # Rounded, so that an error of a sum does not show as a gap.
     return drawn.Block(round(part.covered / known, 6), ", ".join(words))
 
 

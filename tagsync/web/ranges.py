@@ -19,7 +19,7 @@ NAMES: Final[Mapping[str, str]] = {
     "1y": "1 year",
     "all": "Everything",
 }
-"""What the page calls each key of `tagsync.audit.ranges.SPANS`."""
+"""The label of each key of `tagsync.audit.ranges.SPANS`."""
 
 MakeUrl = Callable[..., str]
 """Makes the URL of the page from the parameters ``range`` and ``until``."""
