@@ -141,8 +141,17 @@ def test_gaps_and_the_time_before_the_first_poll_differ(database: Path) -> None:
         "gap in coverage",
         "gap in coverage",
     ]
+    assert found[0].endswith(f"to {at(0)[:19].replace('T', ' ')} UTC")
     assert "1 poll failed or held: no connection" in found[1]
     assert "2 polls failed or held: no connection" in found[2]
+
+
+@pytest.mark.usefixtures("history")
+def test_a_range_after_the_first_poll_is_watched_whole(database: Path) -> None:
+    """If a range begins later than the first listing, all of it is coverage or gaps."""
+    with Audit.open(database) as audit:
+        chart = charts.tag_chart(audit.charts, REPOSITORY, "a", Range(at(12), at(45)))
+    assert "not watched yet" not in chart.svg
 
 
 def test_a_repository_without_a_listing(record: Callable[..., None], database: Path) -> None:
@@ -237,7 +246,14 @@ def test_hostile_names_stay_text(record: Callable[..., None], database: Path) ->
 
 @pytest.mark.parametrize(
     ("share", "expected"),
-    [(None, ""), (1.0, "100 %"), (0.99999, "99.99 %"), (0.9994, "99.94 %"), (0, "0 %")],
+    [
+        (None, ""),
+        (1.0, "100 %"),
+        (0.99999, "99.99 %"),
+        (0.9994, "99.94 %"),
+        (0.0003, "0.03 %"),
+        (0, "0 %"),
+    ],
 )
 def test_percentages_are_rounded_down(share: float | None, expected: str) -> None:
     """Only what is whole is 100 %."""
