@@ -147,10 +147,11 @@ def test_gaps_and_the_time_before_the_first_poll_differ(database: Path) -> None:
 
 
 @pytest.mark.usefixtures("history")
-def test_a_range_after_the_first_poll_is_watched_whole(database: Path) -> None:
-    """If a range begins later than the first listing, all of it is coverage or gaps."""
+@pytest.mark.parametrize("start", [10, 12])
+def test_a_range_after_the_first_poll_is_watched_whole(database: Path, start: float) -> None:
+    """If a range begins with the first listing or later, all of it is coverage or gaps."""
     with Audit.open(database) as audit:
-        chart = charts.tag_chart(audit.charts, REPOSITORY, "a", Range(at(12), at(45)))
+        chart = charts.tag_chart(audit.charts, REPOSITORY, "a", Range(at(start), at(45)))
     assert "not watched yet" not in chart.svg
 
 
