@@ -246,6 +246,7 @@ def test_hostile_names_are_text_in_a_chart(
         ("/coverage?range=2d", 400, "invalid parameter range: give one of 1d, 7d, 30d"),
         ("/coverage?until=later", 400, "invalid parameter until: give a time such as"),
         ("/coverage?until=2999-01-01", 400, "is in the future"),
+        ("/coverage?until=0001-01-01T00:00:00%2B14:00", 400, "invalid parameter until"),
         ("/coverage?until=0001-01-01&range=1y", 400, "invalid parameter until"),
         ("/coverage?page=x", 400, "invalid parameter page: give the number of a page"),
         ("/coverage?page=99", 200, "This page has no repositories"),
