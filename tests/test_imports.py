@@ -14,7 +14,7 @@ PACKAGE = Path(tagsync.__file__).parent
 LEVELS: tuple[set[str], ...] = (
     {"cli"},
     {"web"},
-    {"api", "config", "daemon"},
+    {"api", "config", "daemon", "report"},
     {"polling", "audit", "drawing"},
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule"},

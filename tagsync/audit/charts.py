@@ -54,6 +54,10 @@ class Charts:
             first = lanes.first_observed_at(self._db, repository)
         return latest(span, now, first)
 
+    def first_listing(self, repository: Repository) -> str | None:
+        """Return the time of a repository's first complete listing, or None without one."""
+        return lanes.first_observed_at(self._db, repository)
+
     def lanes(self, repository: Repository, period: Range, before: int | None = None) -> Lanes:
         """Return a page of the lanes of a repository; see `tagsync.audit.lanes.lanes`."""
         return lanes.lanes(self._db, repository, period, before)

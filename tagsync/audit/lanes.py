@@ -46,8 +46,8 @@ _RECENT_SQL: Final = f"""
               AND (n.kind <> 'updated' OR n.old_digest IS NOT n.new_digest)
     ) AS last_move
     FROM changes AS c
-    WHERE repository_id = :repository_id AND observed_at <= :until AND id < :before
-    ORDER BY observed_at DESC, id DESC LIMIT :limit
+    WHERE repository_id = :repository_id AND id < :before
+    ORDER BY id DESC LIMIT :limit
 """  # noqa: S608  constants
 _COUNT_SQL: Final = """
     WITH RECURSIVE names (tag) AS (
@@ -77,7 +77,7 @@ _AFTER_SQL: Final = f"""
 """  # noqa: S608  constants
 _LAST_SQL: Final = """
     SELECT id FROM changes WHERE repository_id = ? AND observed_at <= ?
-    ORDER BY observed_at DESC, id DESC LIMIT 1
+    ORDER BY id DESC LIMIT 1
 """
 _UNRESOLVED_SQL: Final = """
     SELECT tag, digest, unresolved_since FROM tags
@@ -257,15 +257,10 @@ def _recent_tags(
     db: Connection, repository_id: int, period: Range, last: int, before: int | None, scan: int
 ) -> tuple[list[str], int | None]:
     """Return the tags of a page, the one that moved last first, and the next page's cursor."""
-    until = period.end
-    if before is not None:
-        row = db.execute("SELECT observed_at FROM changes WHERE id = ?", (before,)).fetchone()
-        until = min(until, row[0]) if row else until
     parameters = {
         "repository_id": repository_id,
         "last": last,
-        "until": until,
-        "before": last + 1 if before is None else before,
+        "before": last + 1 if before is None else min(before, last + 1),
         "limit": scan,
     }
     tags: list[str] = []

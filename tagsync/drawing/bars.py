@@ -61,6 +61,7 @@ def draw_bars(days: Sequence[Day], *, prefix: str, title: str) -> str:
     _draw_scale(drawing, highest)
     for index, day in enumerate(days):
         _draw_day(drawing, day, index, len(days), highest, prefix)
+    _draw_values(drawing, highest)
     _draw_days(drawing, days)
     _draw_legend(drawing, days, prefix)
     return to_text(drawing)
@@ -79,10 +80,19 @@ def scale_end(highest: int) -> int:
 def _draw_scale(drawing: Node, highest: int) -> None:
     scale = node(drawing, "g", class_="axis", aria_hidden="true")
     for value in (0, highest // 2, highest):
-        y = _BOTTOM - _HEIGHT * value / highest
+        y = _height_of(value, highest)
         node(scale, "line", x1=0, x2="100%", y1=y, y2=y)
-        if value:
-            node(scale, "text", f"{value:,}", x=0, y=y - 4)
+
+
+def _draw_values(drawing: Node, highest: int) -> None:
+    """Draw the values of the scale, over the bars."""
+    values = node(drawing, "g", class_="axis values", aria_hidden="true")
+    for value in (highest // 2, highest):
+        node(values, "text", f"{value:,}", x=0, y=_height_of(value, highest) - 4)
+
+
+def _height_of(value: int, highest: int) -> float:
+    return _BOTTOM - _HEIGHT * value / highest
 
 
 def _draw_day(drawing: Node, day: Day, index: int, days: int, highest: int, prefix: str) -> None:

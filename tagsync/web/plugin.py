@@ -10,11 +10,12 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from tagsync.audit.questions import QUESTIONS
+from tagsync.drawing.layers import show_size
 from tagsync.web import formats
 from tagsync.web.datasette_database import DATABASE
 from tagsync.web.error_pages import error_response
 from tagsync.web.pages import NAVIGATION, PAGES
-from tagsync.web.pages.page import repository_url, tag_url
+from tagsync.web.urls import image_url, layer_url, repository_url, tag_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,6 +39,7 @@ def prepare_jinja2_environment(env: Environment) -> None:
         "escaped": formats.escaped,
         "moment": formats.moment,
         "duration": formats.duration,
+        "size": show_size,
         "short_digest": formats.brief_digest,
         "visible": formats.visible,
         "whole": formats.whole,
@@ -46,6 +48,8 @@ def prepare_jinja2_environment(env: Environment) -> None:
     env.globals |= {
         "repository_url": repository_url,
         "tag_url": tag_url,
+        "image_url": image_url,
+        "layer_url": layer_url,
         "QUESTIONS": {question.slug: question for question in QUESTIONS},
         "DATABASE": DATABASE,
         "NAVIGATION": NAVIGATION,

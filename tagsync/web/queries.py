@@ -11,10 +11,10 @@ from tagsync.web.snapshot import Query, Snapshot
 
 Row = dict[str, Any]
 
-LATEST: Final = 10
+LATEST: Final = 5
 """Maximum number of changes on the front page."""
 
-WORST: Final = 6
+WORST: Final = 3
 """Maximum number of repositories on the front page."""
 
 PAGE: Final = 100
@@ -157,6 +157,15 @@ def changes(record: Snapshot, before: int, limit: int = PAGE, most_read: int = M
     }
 
 
+def first_change_from(record: Snapshot, moment: str) -> int | None:
+    """Return the id of the first change that was observed at a moment or later, or None."""
+    rows = record.query(
+        "SELECT id FROM changes WHERE observed_at >= :moment ORDER BY observed_at, id LIMIT 1",
+        {"moment": moment},
+    )
+    return int(rows[0]["id"]) if rows else None
+
+
 def repository(record: Snapshot, name: str, before: int) -> Row | None:
     """Return the data of a repository's page: its current tags and its timeline.
 
@@ -183,11 +192,6 @@ def repository(record: Snapshot, name: str, before: int) -> Row | None:
         parameters,
     )
     more = len(changes) > PAGE
-    (baseline,) = record.query(
-        "SELECT count(*) AS tags, min(observed_at) AS observed_at FROM changes"
-        " WHERE repository_id = :repository_id AND not_before IS NULL",
-        parameters,
-    )
     above = record.query("SELECT observed_at FROM changes WHERE id = :before", parameters)
     return {
         "repository": _judged(record, found[0]),
@@ -196,11 +200,24 @@ def repository(record: Snapshot, name: str, before: int) -> Row | None:
         "timeline": timeline(
             changes[:PAGE],
             coverage_gaps(record.query, name),
-            None if more or not found[0]["first_observed_at"] else found[0] | baseline,
+            None if more else _baseline(record, found[0]),
             above[0]["observed_at"] if above else None,
         ),
         "next_before": changes[PAGE - 1]["id"] if more else None,
     }
+
+
+def _baseline(record: Snapshot, repository: Row) -> Row | None:
+    """Return the time of a repository's first listing and its number of tags, or None."""
+    first = repository["first_observed_at"]
+    if first is None:
+        return None
+    rows = record.query(
+        "SELECT baseline AS tags FROM daily_changes"
+        " WHERE day = substr(:first, 1, 10) AND repository_id = :id",
+        {"first": first, "id": repository["id"]},
+    )
+    return {"first_observed_at": first, "tags": rows[0]["tags"] if rows else 0}
 
 
 def tag(record: Snapshot, name: str, tag_name: str) -> Row | None:

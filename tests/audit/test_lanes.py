@@ -191,3 +191,13 @@ def test_ranges_end_now(poll_at: PollAt, database: Path) -> None:
         assert charts.range("all", now, REPOSITORY) == Range(at(0), at(60))
     assert latest("all", now, None) == latest("1d", now, None)
     assert all(latest(span, now, at(0)).end == at(60) for span in SPANS)
+
+
+@pytest.mark.usefixtures("history")
+def test_a_cursor_after_the_range_is_its_end(database: Path) -> None:
+    """A page with a cursor of a later range has each tag of its own range once."""
+    period = Range(at(-60), at(7))
+    found = lanes_of(database, period, before=1_000_000)
+    assert [lane.tag for lane in found.lanes] == [
+        lane.tag for lane in lanes_of(database, period).lanes
+    ]

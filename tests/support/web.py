@@ -26,16 +26,17 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tagsync.clock import utc_now
+from tagsync.clock import timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.models import Repository, Tag
+from tagsync.manifests import fetched_image
+from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.registries import INTERVAL, Scripted, World, poll_any_names
 
-API, HOSTILE = "team/api", "team/hostile"
+API, HOSTILE, IMAGES = "team/api", "team/hostile", "team/images"
 LONG, LONG_TAG = f"team/{'n' * 120}/{'m' * 120}", "t" * 128
 MANIFEST = json.dumps({"layers": [{"digest": f"sha256:{'5' * 64}", "size": 7}], "a": "<b>\u202e"})
 CHROMIUM = (
@@ -164,6 +165,42 @@ def poll_many_fields(store: Store, clock: FakeClock, repository: Repository) -> 
     poll(Job(repository, registry, INTERVAL), store, clock=clock)
 
 
+def image_of(content: dict[str, Any]) -> Image:
+    """Return an image with a verified manifest."""
+    text = json.dumps({"schemaVersion": 2, **content})
+    image = fetched_image(f"sha256:{sha256(text.encode()).hexdigest()}", text.encode(), "")
+    assert image is not None
+    return image
+
+
+def layered(*sizes: int) -> Image:
+    """Return an image with a layer of each size, the same for the same size."""
+    layers = [{"digest": f"sha256:{size:064x}", "size": size} for size in sizes]
+    config = {"digest": f"sha256:{sum(sizes):064x}", "size": 7}
+    return image_of({"config": config, "layers": layers})
+
+
+LAYERED, OTHER = layered(1_000_000, 250_000, 1), layered(1_000_000, 500_000)
+INDEX = image_of(
+    {
+        "manifests": [
+            {"digest": LAYERED.digest, "platform": {"os": "linux", "architecture": "amd64"}},
+            {"digest": f"sha256:{'9' * 64}"},
+        ]
+    }
+)
+
+
+def poll_images(store: Store, clock: FakeClock) -> None:
+    """Poll a repository whose tags lead to images with layers, and to an index of one."""
+    registry, now = Scripted(clock), timestamp(clock.now)
+    images = {"index": INDEX, "layered": LAYERED, "other": OTHER}
+    listed = {tag: Tag(tag, image.digest) for tag, image in images.items()}
+    found = {image.digest: image for image in images.values()}
+    registry.script.append(Listing(listed, found, now, now, None))
+    poll(Job(Repository("swr", IMAGES), registry, INTERVAL), store, clock=clock)
+
+
 def record_world(path: Path, hostile: Sequence[str]) -> None:
     """Record ten hours of ordinary, of hostile and of very long names.
 
@@ -175,6 +212,7 @@ def record_world(path: Path, hostile: Sequence[str]) -> None:
     clock.now = utc_now() - timedelta(hours=10)
     with Emulator(clock=clock) as emulator, Store.open(path) as store:
         world, repository = World(emulator, store, clock), Repository("swr", HOSTILE)
+        poll_images(store, clock)
         for tag in ("latest", "v1.0.0"):
             emulator.push(API, tag, "first")
         world.poll(API)

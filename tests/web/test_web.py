@@ -69,7 +69,7 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     assert browser.find_element(By.TAG_NAME, "h1").text == "swr/team/api"
     timeline = [
         (row[-3] if len(row) == 5 else "", row[-2] if len(row) == 5 else row[2])
-        for row in cells(browser)
+        for row in cells(browser, 1)
     ]
     assert timeline[1] == ("v1.0.0", "deleted")
     assert timeline[3] == ("latest", "moved")
@@ -80,9 +80,10 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     follow(browser, By.LINK_TEXT, "latest")
     assert browser.find_element(By.TAG_NAME, "h1").text == "swr/team/api:latest"
     second, first = cells(browser)
-    assert second[1].startswith("after ")
-    assert second[2] == "still"
-    assert first[1].startswith("existed when first listed")
+    assert second[1:2] + first[1:2] == [first[0].removeprefix("sha256:")[:12], ""]
+    assert second[2].startswith("after ")
+    assert second[3] == "still"
+    assert first[2].startswith("existed when first listed")
     assert second[0] in browser.find_element(By.TAG_NAME, "main").text.split("Digests")[0]
     assert [row[3] for row in cells(browser, 1)] == ["moved", "added"]
     assert [row[3] for row in cells(browser, 2)] == ["no polls"] * 2
@@ -118,7 +119,12 @@ def test_finding_a_repository(client: httpx.Client, browser: Browser, site: str)
     """The list of repositories can be searched, and says if none matches."""
     browser.get(f"{site}/repositories")
     long = f"swr/{LONG}"
-    assert [row[0] for row in cells(browser)] == ["swr/team/api", "swr/team/hostile", long]
+    assert [row[0] for row in cells(browser)] == [
+        "swr/team/api",
+        "swr/team/hostile",
+        "swr/team/images",
+        long,
+    ]
     for where in ("main", "header"):
         browser.get(f"{site}/repositories")
         browser.find_element(By.CSS_SELECTOR, f"{where} [name=q]").send_keys("API")
@@ -195,6 +201,10 @@ def test_a_hostile_tag_is_text_in_a_browser(
     pages = [
         "/",
         page_of("repository", name=f"swr/{HOSTILE}"),
+        page_of("repository", name=f"swr/{HOSTILE}", range="1d"),
+        "/coverage",
+        page_of("coverage", q=hostile[0], registry=hostile[1]),
+        page_of("image", digest=hostile[1]),
         *(page_of("tag", repository=f"swr/{HOSTILE}", tag=tag) for tag in hostile),
         "/tagsync/changes/3",
         "/tagsync/moved-last-week",
@@ -209,8 +219,11 @@ def test_a_hostile_tag_is_text_in_a_browser(
         assert browser.title.endswith("tagsync"), page
         active, sheets, targets = browser.execute_script(
             "const all = selector => [...document.querySelectorAll(selector)];"
-            "return [all('script, img, svg, iframe, object').length,"
-            " all('link').map(link => link.href), all('a').map(link => link.href)]"
+            "return [all('script, img, svg:not(.chart > .drawing, .drawing *), iframe, object'"
+            " ).length + all('.drawing *').filter(each => [...each.attributes].some("
+            " attribute => /^on|^style$/.test(attribute.name))).length,"
+            " all('link').map(link => link.href),"
+            " all('a').map(link => new URL(link.getAttribute('href'), location).href)]"
         )
         assert active == 0, page
         assert {f"{site}/assets/tagsync.css"} <= set(sheets), page
@@ -567,9 +580,9 @@ def test_beside_a_writer(client: httpx.Client, site: str, served: Path) -> None:
             "INSERT INTO repositories (registry, name, last_attempt_at, hash)"
             " VALUES ('swr', 'team/new', '2026-05-03T12:00:00.000Z', '')"
         )
-        during = client.get(site)
+        during = client.get(f"{site}/repositories")
         writer.execute("COMMIT")
-        after = client.get(site)
+        after = client.get(f"{site}/repositories")
         writer.execute("DELETE FROM repositories WHERE name = 'team/new'")
     assert (during.status_code, after.status_code) == (200, 200)
     assert "swr/team/new" not in during.text

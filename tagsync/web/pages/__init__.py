@@ -7,7 +7,18 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from tagsync.web.datasette_database import DATABASE
-from tagsync.web.pages import changes, front, questions, repositories, repository, search, tag
+from tagsync.web.pages import (
+    changes,
+    coverage,
+    drawing,
+    front,
+    image,
+    questions,
+    repositories,
+    repository,
+    search,
+    tag,
+)
 
 Page = Callable[[Datasette, Request], Awaitable[Response]]
 """A function that reads a request's parameters, queries the record and renders a template."""
@@ -18,8 +29,11 @@ PAGES: Final[Mapping[str, Page]] = {
     "/repositories": repositories.page,
     "/repository": repository.page,
     "/tag": tag.page,
+    "/image": image.page,
+    "/coverage": coverage.page,
     "/questions": questions.page,
     "/search": search.page,
+    "/assets/drawing.css": drawing.page,
 }
 """The page at each path."""
 
@@ -27,7 +41,7 @@ NAVIGATION: Final = (
     ("/", "Overview"),
     ("/changes", "Changes"),
     ("/repositories", "Repositories"),
-    (f"/{DATABASE}/holes", "Coverage"),
+    ("/coverage", "Coverage"),
     ("/questions", "Questions"),
     (f"/{DATABASE}", "Tables and SQL"),
 )

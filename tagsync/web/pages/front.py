@@ -1,10 +1,11 @@
-"""The front page: the freshness of the record, the latest changes, the repositories."""
+"""The front page: the freshness of the record, its alarms, charts, and latest changes."""
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from tagsync.web import queries
-from tagsync.web.pages.page import read, render, text, url
+from tagsync.web import chart_queries, queries
+from tagsync.web.pages.page import read, render, text
+from tagsync.web.urls import url
 
 
 async def page(datasette: Datasette, request: Request) -> Response:
@@ -12,4 +13,7 @@ async def page(datasette: Datasette, request: Request) -> Response:
     search, after = text(request, "q"), text(request, "after")
     if search or after:
         return Response.redirect(url("/repositories", q=search, after=after))
-    return await render(datasette, request, "front.html", await read(datasette, queries.front))
+    context = await read(
+        datasette, lambda record: {**queries.front(record), **chart_queries.front(record)}
+    )
+    return await render(datasette, request, "front.html", context)

@@ -1,9 +1,8 @@
-"""The parts that all pages share: parameters, the record, templates and URLs."""
+"""The parts that all pages share: parameters, the record and templates."""
 
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 from datasette.app import Datasette
 from datasette.utils.asgi import BadRequest, Request, Response
@@ -69,22 +68,6 @@ def number(request: Request, name: str, default: int, *, meaning: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", value):
         raise BadRequest(f"invalid parameter {name}: give {meaning}")
     return int(value)
-
-
-def url(path: str, **parameters: str | int | None) -> str:
-    """Return the URL of a page. Parameters that are None or empty are left out."""
-    given = {name: value for name, value in parameters.items() if value not in {None, ""}}
-    return f"{path}?{urlencode(given)}" if given else path
-
-
-def repository_url(name: str) -> str:
-    """Return the URL of a repository's page."""
-    return url("/repository", name=name)
-
-
-def tag_url(repository: str, tag: str) -> str:
-    """Return the URL of a tag's page."""
-    return url("/tag", repository=repository, tag=tag)
 
 
 def _database(datasette: Datasette) -> ReadOnlyDatabase:

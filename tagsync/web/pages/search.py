@@ -3,7 +3,8 @@
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from tagsync.web.pages.page import text, url
+from tagsync.web.pages.page import text
+from tagsync.web.urls import url
 
 
 async def page(datasette: Datasette, request: Request) -> Response:  # noqa: ARG001  as all pages
