@@ -11,7 +11,7 @@ import msgspec
 
 from tagsync.audit.selection import Selection
 from tagsync.database.connection import Connection
-from tagsync.database.decoding import check_timestamp, check_values, decode, decode_fields
+from tagsync.database.decoding import Count, check_timestamp, check_values, decode, decode_fields
 from tagsync.models import Kind, is_glob
 
 Row = dict[str, Any]
@@ -22,6 +22,7 @@ _CHANGES_SQL: Final = """
     FROM change_log
 """
 _BASELINE_SQL: Final = "SELECT repository, tag FROM change_log"
+_COUNTS_SQL: Final = "SELECT repository, tag, kind, moved, count(*) AS changes FROM change_log"
 _IN_REPOSITORIES_SQL: Final = """
     repository_id IN (SELECT id FROM repositories
                       WHERE full_name IN (SELECT value FROM json_each(?)))
@@ -92,6 +93,45 @@ def changes(
     if newest is None or reverse:
         return islice(rows, newest)
     return reversed(list(islice(rows, newest)))
+
+
+class ChangeCount(msgspec.Struct, frozen=True, array_like=True):
+    """The number of changes of a tag that have the same kind.
+
+    Attributes:
+        moved: 1 if the changes are moves to another digest.
+    """
+
+    repository: str
+    tag: str
+    kind: Kind
+    moved: int
+    changes: Count
+
+
+def count_changes(
+    db: Connection, selection: Selection | None, wanted: ChangeFilter
+) -> Iterator[ChangeCount]:
+    """Yield how many changes each tag had, by kind.
+
+    Args:
+        db: A connection to the database.
+        selection: The repositories and tags. None means all.
+        wanted: Which changes to count.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+    """
+    where, values = _conditions(selection, wanted)
+    # The plus keeps SQLite from reading all changes by the index that has their order.
+    group = "+repository_id" if selection is None else "repository_id"
+    sql = f"{_COUNTS_SQL} WHERE {where} GROUP BY {group}, tag, kind, moved"
+    for row in db.execute(sql, values):
+        count: ChangeCount = decode(row, ChangeCount, "the changes")
+        if wanted.has_tag(count.tag) and (
+            selection is None or selection.has(count.repository, count.tag)
+        ):
+            yield count
 
 
 def count_baseline(

@@ -66,6 +66,12 @@ class Charts:
         """Return the lane of a tag; see `tagsync.audit.lanes.tag_lane`."""
         return lanes.tag_lane(self._db, repository, tag, period)
 
+    def gaps(
+        self, repository: Repository, period: Range
+    ) -> tuple[list[coverage_strips.CoverageGap], Range]:
+        """Return the gaps in coverage of a repository, and the range that was searched."""
+        return lanes.gaps(self._db, repository, period)
+
     def changes_by_day(
         self, now: datetime, days: int = 30, repositories: Sequence[Repository] | None = None
     ) -> list[activity.Day]:

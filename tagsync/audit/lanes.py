@@ -228,6 +228,16 @@ def tag_lane(db: Connection, repository: Repository, tag: str, period: Range) ->
     return Lanes(covered, tuple(found), tuple(gaps), 1, None)
 
 
+def gaps(db: Connection, repository: Repository, period: Range) -> tuple[list[CoverageGap], Range]:
+    """Return the gaps in coverage of a repository within a range; see `coverage_strips.gaps_in`.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+        UnknownRepository: If the repository is not recorded.
+    """
+    return gaps_in(db, _recorded(db, repository).id, repository.full_name, period)
+
+
 def first_observed_at(db: Connection, repository: Repository) -> str | None:
     """Return the time of a repository's first complete listing, or None without one.
 

@@ -222,6 +222,18 @@ class Audit:
             self._db, self._narrowed(patterns), wanted, newest=newest, reverse=reverse
         )
 
+    def count_changes(
+        self, patterns: Sequence[str], wanted: ChangeFilter
+    ) -> Iterator[change_log.ChangeCount]:
+        """Yield how many changes each tag had, by kind; see `change_log.count_changes`.
+
+        Raises:
+            UnclearQuestion: If a pattern is invalid.
+            UnknownRepository: If a pattern matches no recorded repository.
+            DamagedRecord: If a row is not what tagsync wrote.
+        """
+        return change_log.count_changes(self._db, self._narrowed(patterns), wanted)
+
     def count_baseline(self, patterns: Sequence[str], wanted: ChangeFilter) -> tuple[int, int]:
         """Return how many tags of the baseline match, and of how many repositories.
 

@@ -6,6 +6,7 @@ may follow, which narrow it to tags.
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import NamedTuple
 
 from tagsync.errors import UnclearQuestion, UnknownRepository
@@ -103,6 +104,19 @@ def selected(repositories: Sequence[Repository], patterns: Sequence[str]) -> lis
         for repository in repositories
         if not patterns or any(fnmatchcase(repository.full_name, p) for p in patterns)
     ]
+
+
+def exact_pattern(repository: str, tag: str | None = None) -> str:
+    """Return the pattern that selects one repository, or one of its tags, by name.
+
+    A colon in the name of a repository, which no registry permits, matches any character.
+
+    Args:
+        repository: The full name of the repository.
+        tag: The name of the tag. None means all tags.
+    """
+    name = escape(repository).replace(":", "?")
+    return name if tag is None else f"{name}:{escape(tag)}"
 
 
 def without_tags(patterns: Sequence[str]) -> Sequence[str]:

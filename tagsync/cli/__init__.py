@@ -14,7 +14,8 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain, report
+from tagsync.cli.exit_status import FAILED, INTERRUPTED, complain
+from tagsync.cli.exit_status import report as report_error
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.streams import discard_unwritten, name_streams
 
@@ -37,6 +38,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Prove": {
         "verify": "Check that the record has not been altered.",
         "head": "Show the heads of both hash chains, for a witness.",
+        "report": "Write one file with an answer and its evidence.",
     },
     "Operate": {
         "web": "Show the record in a browser.",
@@ -241,7 +243,7 @@ def main() -> None:
         # standard output is gone.
         status = ended.code if isinstance(ended.code, int) else FAILED
     except Exception as error:  # noqa: BLE001  bugs are reported as well
-        status = report(error)
+        status = report_error(error)
     if not discard_unwritten(streams):
         # Some lines of the log are lost. Only the exit status can still report this.
         status = status or FAILED

@@ -51,6 +51,21 @@ def parse_span(
     return start, end
 
 
+def parse_period(
+    start: str | None, end: str | None, now: datetime
+) -> tuple[str | None, str | None]:
+    """Like `parse_span`, but an end in the future is an error.
+
+    Raises:
+        UnclearQuestion: If a text is not a time, if one of the times is in the future, or if the
+            end is before the start.
+    """
+    first = None if start is None else parse_moment(start, now)
+    last = None if end is None else parse_moment(end, now)
+    check_order(first, last, str(start), str(end))
+    return first, last
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration such as ``10m``.
 

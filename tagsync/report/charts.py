@@ -116,6 +116,19 @@ def tag_chart(
     return _lanes(record, repository, found, title, links, prefix, large=True)
 
 
+def lanes_chart(
+    record: Charts,
+    repository: Repository,
+    found: Lanes,
+    *,
+    links: Links = NO_LINKS,
+    prefix: str = "lanes",
+) -> Chart[Lanes]:
+    """Draw lanes that were queried before; see `repository_chart`."""
+    title = f"Tags of {repository.full_name}"
+    return _lanes(record, repository, found, title, links, prefix, large=False)
+
+
 def registries_chart(
     record: Charts,
     period: Range,

@@ -15,7 +15,7 @@ from tagsync.web import formats
 from tagsync.web.datasette_database import DATABASE
 from tagsync.web.error_pages import error_response
 from tagsync.web.pages import NAVIGATION, PAGES
-from tagsync.web.urls import image_url, layer_url, repository_url, tag_url
+from tagsync.web.urls import image_url, layer_url, report_url, repository_url, tag_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,6 +46,7 @@ def prepare_jinja2_environment(env: Environment) -> None:
         "with_code": formats.with_code,
     }
     env.globals |= {
+        "report_url": report_url,
         "repository_url": repository_url,
         "tag_url": tag_url,
         "image_url": image_url,

@@ -2,6 +2,8 @@
 
 from urllib.parse import quote, urlencode
 
+from tagsync.audit.selection import exact_pattern
+
 
 def url(path: str, **parameters: str | int | None) -> str:
     """Return the URL of a page. Parameters that are None or empty are left out."""
@@ -17,6 +19,11 @@ def repository_url(name: str) -> str:
 def tag_url(repository: str, tag: str) -> str:
     """Return the URL of a tag's page."""
     return url("/tag", repository=repository, tag=tag)
+
+
+def report_url(repository: str, tag: str | None = None) -> str:
+    """Return the URL of the report on a repository, or on one of its tags."""
+    return url("/report", pattern=exact_pattern(repository, tag), format="html")
 
 
 def image_url(digest: str) -> str:

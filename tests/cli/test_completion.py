@@ -69,6 +69,7 @@ def complete(shell: str, line: str, folder: Path, **more: str) -> list[str]:
         ("tagsync tags ", ["r/other/tool", "r/team/api", "r/team/web/frontend"]),
         ("tagsync tags r/team/w", ["r/team/web/frontend"]),
         ("tagsync diff r/team/w", ["r/team/web/frontend"]),
+        ("tagsync report r/team/api:v1.0", ["r/team/api:v1.0"]),
         ("tagsync tags r/team/api:v", ["r/team/api:v1.0", "r/team/api:v1.1"]),
         (
             "tagsync tags r/team/api:",

@@ -26,6 +26,7 @@ QUERYING = {
     "coverage": ["coverage"],
     "verify": ["verify"],
     "head": ["head"],
+    "report": ["report", "*", "-o", "report.html"],
     "web": ["web", "--port", "0"],
     "backup": ["backup", "new.db"],
 }
@@ -125,7 +126,8 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     (
         "unknown repository",
         {name: [name, "swr/nope"] for name in ("sync", "status", "tags", "log", "coverage")}
-        | {"diff": ["diff", "swr/nope", "--from", "1s"]},
+        | {"diff": ["diff", "swr/nope", "--from", "1s"]}
+        | {"report": ["report", "swr/nope", "-o", "report.html"]},
         configure(REGISTRY),
         REFUSED,
     ),
@@ -136,7 +138,14 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
             "log": ["log", "--since", "noon"],
             "diff": ["diff", "*", "--from", "noon"],
             "coverage": ["coverage", "--until", "noon"],
+            "report": ["report", "*", "--to", "2999-01-01", "-o", "report.html"],
         },
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
+        "a wrong name of a file",
+        {"report": ["report", "*", "-o", "report.pdf"]},
         configure(REGISTRY),
         REFUSED,
     ),
@@ -167,7 +176,10 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         {
             name: [*arguments, "--format", "xml"]
             for name, arguments in ALL.items()
-            if name not in {"run", "web", "demo", "init", "completion", "restore", "healthcheck"}
+            if name
+            not in {
+                *("run", "report", "web", "demo", "init", "completion", "restore", "healthcheck"),
+            }
         },
         configure(REGISTRY),
         REFUSED,

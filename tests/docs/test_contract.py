@@ -13,6 +13,7 @@ from tests.support.contract import (
     PAGE,
     REGENERATE,
     SCHEMAS,
+    TYPES,
     file_name,
     schema_of,
     schema_text,
@@ -25,7 +26,7 @@ from tests.support.documents import fenced_blocks, section
 def test_each_schema_is_that_of_the_type() -> None:
     """Each file in docs/schemas is made from the type of its rows, and none is left over."""
     files = {path.name: path.read_text() for path in SCHEMAS.iterdir()}
-    assert files == {file_name(command): schema_text(command) for command in OUTPUTS}, REGENERATE
+    assert files == {file_name(command): schema_text(command) for command in TYPES}, REGENERATE
 
 
 def test_the_page_describes_each_field() -> None:
@@ -45,7 +46,7 @@ def test_each_command_with_rows_has_a_schema() -> None:
     assert {name.split()[0] for name in OUTPUTS} == commands
 
 
-@pytest.mark.parametrize("command", OUTPUTS)
+@pytest.mark.parametrize("command", TYPES)
 def test_each_field_is_explained(command: str) -> None:
     """Each field is required, has a description, and says what null means if it may be null."""
     for definition in schema_of(command)["$defs"].values():
@@ -58,7 +59,7 @@ def test_each_field_is_explained(command: str) -> None:
 
 def test_fields_may_be_added() -> None:
     """No schema and no type refuses a field that it does not know."""
-    for command, kind in OUTPUTS.items():
+    for command, kind in TYPES.items():
         assert "additionalProperties" not in schema_of(command)["$defs"][kind.__name__]
         assert not kind.__struct_config__.forbid_unknown_fields
     assert "Fields are only added." in section(PAGE, "JSON, JSON lines and CSV")

@@ -109,12 +109,13 @@ def test_each_command_of_the_audit_page_has_an_answer(tmp_path: Path) -> None:
         r"^\| [^|]+ \| `(tagsync [^`]*)` \|$", read_page("docs/audit.md"), re.MULTILINE
     )
     assert {command.split()[1] for command in commands} >= {
-        *("tags", "log", "diff", "find", "coverage", "verify")
+        *("tags", "log", "diff", "find", "coverage", "verify", "report")
     }
     folder = run_demo(tmp_path)
     for command in commands:
         finished = subprocess.run(
             ["bash", "-c", command],
+            cwd=tmp_path,
             env={
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "TAGSYNC_CONFIG": str(folder / "config.toml"),

@@ -69,3 +69,14 @@ def test_shown_verification_is_real(tmp_path: Path) -> None:
     tagsync("demo", cwd=tmp_path)
     verification = printed(tmp_path, "--config", "tagsync-demo/config.toml", "verify")
     assert [normalized(verification)] == shown("docs/audit.md")
+
+
+def test_the_shown_report_is_real(tmp_path: Path) -> None:
+    """The page on the audit shows a part of the report on the demo as it is."""
+    tagsync("demo", cwd=tmp_path)
+    arguments = ("report", "demo/team-a/api:latest", "-o", "ticket.md")
+    printed(tmp_path, "--config", "tagsync-demo/config.toml", *arguments)
+    written = normalized((tmp_path / "ticket.md").read_text())
+    (part,) = fenced_blocks(read_page("docs/audit.md"), "markdown")
+    times = re.compile(r"TIME:\d\d")
+    assert times.sub("TIME", normalized(part)) in times.sub("TIME", written)

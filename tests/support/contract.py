@@ -12,6 +12,7 @@ import msgspec
 
 from tagsync.audit import rows
 from tagsync.cli.rows import CheckRow, SyncDryRunRow, SyncRow
+from tagsync.report.content import Report
 from tests.support.documents import read_page
 from tests.support.paths import ROOT
 
@@ -34,6 +35,12 @@ OUTPUTS: Final[dict[str, type[msgspec.Struct]]] = {
 }
 """Each command with rows, and the options that give them another type."""
 
+DOCUMENTS: Final[dict[str, type[msgspec.Struct]]] = {"report": Report}
+"""Each command that writes one JSON object into a file."""
+
+TYPES: Final = {**OUTPUTS, **DOCUMENTS}
+"""The type of each schema."""
+
 SCHEMAS: Final = ROOT / "docs" / "schemas"
 PAGE: Final = "docs/output.md"
 REGENERATE: Final = "run python -m tests.support.contract"
@@ -46,14 +53,20 @@ def file_name(command: str) -> str:
 
 
 def schema_of(command: str) -> dict[str, Any]:
-    """Return the JSON Schema of what a command prints with ``--format json``."""
-    schema = msgspec.json.schema(GenericAlias(list, (OUTPUTS[command],)))
+    """Return the JSON Schema of what a command prints with ``--format json``, or writes."""
+    if command in DOCUMENTS:
+        title, description = f"tagsync {command} -o FILE.json", "The content of the file."
+        schema = msgspec.json.schema(DOCUMENTS[command])
+    else:
+        title = f"tagsync {command} --format json"
+        description = "The rows of the command. With --format jsonl, each line is one item."
+        schema = msgspec.json.schema(GenericAlias(list, (OUTPUTS[command],)))
     for definition in schema["$defs"].values():
         definition["description"] = " ".join(inspect.cleandoc(definition["description"]).split())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"tagsync {command} --format json",
-        "description": "The rows of the command. With --format jsonl, each line is one item.",
+        "title": title,
+        "description": description,
         **schema,
     }
 
@@ -65,7 +78,7 @@ def schema_text(command: str) -> str:
 
 def tables() -> str:
     """Return the part of the page that describes the rows of each command."""
-    return "".join(map(_description, OUTPUTS))
+    return "".join(map(_description, TYPES))
 
 
 def tables_in_page() -> str:
@@ -76,17 +89,20 @@ def tables_in_page() -> str:
 
 def _description(command: str) -> str:
     definitions = schema_of(command)["$defs"]
-    name = OUTPUTS[command].__name__
-    text = f"\n### Rows of `{command}`\n\n{_about(command)}\n\n{_table(definitions.pop(name))}"
-    for definition in definitions.values():
-        text += f"\n{definition['description']}\n\n{_table(definition)}"
+    name = TYPES[command].__name__
+    title = f"### The JSON of `{command}`" if command in DOCUMENTS else f"### Rows of `{command}`"
+    text = f"\n{title}\n\n{_about(command)}\n\n{_table(definitions.pop(name))}"
+    described = {kind.__name__ for kind in OUTPUTS.values()}
+    for name, definition in definitions.items():
+        if name not in described:
+            text += f"\n{definition['description']}\n\n{_table(definition)}"
     return text
 
 
 def _about(command: str) -> str:
     """Return the docstring of the type, and a link to the schema."""
     path = f"schemas/{file_name(command)}"
-    text = str(inspect.getdoc(OUTPUTS[command])).replace("``", "`")
+    text = str(inspect.getdoc(TYPES[command])).replace("``", "`")
     return f"{text}\n[JSON Schema]({path})"
 
 
@@ -106,6 +122,8 @@ def _type_words(field: dict[str, Any]) -> list[str]:
         return [f"`{value}`" for value in field["enum"]]
     if field.get("format") == "date-time":
         return ["time"]
+    if "$ref" in field:
+        return ["object"]
     words = {"boolean": ["true", "false"], "array": ["list"]}
     return words.get(field["type"], [str(field["type"])])
 
@@ -120,7 +138,7 @@ def write() -> None:
     SCHEMAS.mkdir(exist_ok=True)
     for path in SCHEMAS.glob("*.json"):
         path.unlink()
-    for command in OUTPUTS:
+    for command in TYPES:
         (SCHEMAS / file_name(command)).write_text(schema_text(command))
     (ROOT / PAGE).write_text(read_page(PAGE).partition(_BEGIN)[0] + tables())
 

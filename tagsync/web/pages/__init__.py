@@ -14,6 +14,7 @@ from tagsync.web.pages import (
     front,
     image,
     questions,
+    report,
     repositories,
     repository,
     search,
@@ -34,6 +35,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "/questions": questions.page,
     "/search": search.page,
     "/assets/drawing.css": drawing.page,
+    "/report": report.page,
 }
 """The page at each path."""
 
