@@ -52,4 +52,5 @@ def web(settings: Settings, host: str, port: int) -> None:
             " `web`, for example by pip install '.[web]' in the folder of tagsync's source"
         ) from error
     config = set_up(settings)
-    serve(config.database, config.watches, host, port, click.echo)
+    endpoints = {name: registry.endpoint for name, registry in config.registries.items()}
+    serve(config.database, config.watches, endpoints, host, port, click.echo)
