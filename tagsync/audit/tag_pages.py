@@ -15,25 +15,29 @@ MOST_TAGS: Final = 100
 MOST_CHANGES: Final = 5_000
 """Maximum number of changes of the tags on a page, if it has more than one tag."""
 
+_NO_ID: Final = 2**62
+"""A number that is larger than the id of every change."""
+
 _ID_SQL: Final = "SELECT id FROM repositories WHERE registry = ? AND name = ?"
 
 _TAGS_SQL: Final = """
     SELECT tag, count(*) FROM changes WHERE repository_id = ? AND tag > ?
     GROUP BY tag ORDER BY tag LIMIT ?
 """
+_FIRST_SQL: Final = """
+    SELECT id, observed_at FROM changes INDEXED BY changes_of_repository
+    WHERE repository_id = ? AND id >= ? ORDER BY id LIMIT 1
+"""
+_LAST_SQL: Final = "SELECT coalesce(max(id), 0) FROM changes WHERE repository_id = ?"
+
 _CHANGED_SQL: Final = """
     SELECT tag FROM changes INDEXED BY changes_of_repository
-    WHERE repository_id = :id AND observed_at > :start AND (:end IS NULL OR observed_at <= :end)
-    LIMIT :limit
-"""
-_NEXT_LISTING_SQL: Final = """
-    SELECT observed_at FROM changes INDEXED BY changes_of_repository
-    WHERE repository_id = ? AND observed_at > ? ORDER BY id LIMIT 1
+    WHERE repository_id = ? AND id >= ? AND id < ? LIMIT ?
 """
 _POSSIBLE_SQL: Final = """
     SELECT tag FROM changes INDEXED BY changes_of_repository
-    WHERE repository_id = :id AND observed_at = :at AND coalesce(not_before, '') < :end
-    LIMIT :limit
+    WHERE repository_id = ? AND id >= ? AND observed_at = ? AND coalesce(not_before, '') < ?
+    LIMIT ?
 """
 _COUNT_SQL: Final = "SELECT count(*) FROM changes WHERE repository_id = ? AND tag = ?"
 
@@ -89,13 +93,13 @@ def changed_between(
         most: As for `tags_after`.
     """
     number = _number(db, repository)
-    parameters = {"id": number, "start": start, "end": end, "limit": MOST_CHANGES + 1}
-    rows = db.execute(_CHANGED_SQL, parameters).fetchall()
-    if end is not None and (listing := db.execute(_NEXT_LISTING_SQL, (number, end)).fetchone()):
+    limit = MOST_CHANGES + 1
+    first, _ = _first_after(db, number, start)
+    last, listing = _first_after(db, number, end) if end else (_NO_ID, None)
+    rows = db.execute(_CHANGED_SQL, (number, first, last, limit)).fetchall()
+    if listing is not None:
         # The changes of the next listing may have happened before the moment.
-        possible = {**parameters, "at": listing[0]}
-        del possible["start"]
-        rows += db.execute(_POSSIBLE_SQL, possible).fetchall()
+        rows += db.execute(_POSSIBLE_SQL, (number, last, listing, end, limit)).fetchall()
     if len(rows) > MOST_CHANGES:
         return tags_after(db, repository, after, most)
     tags = sorted({tag for (tag,) in rows if tag > after})[: MOST_TAGS + 1]
@@ -106,6 +110,25 @@ def changed_between(
 def _number(db: Connection, repository: Repository) -> int:
     row = db.execute(_ID_SQL, (repository.registry, repository.name)).fetchone()
     return int(row[0])
+
+
+def _first_after(db: Connection, number: int, moment: str) -> tuple[int, str | None]:
+    """Return the id and the time of a repository's first change after a moment.
+
+    The changes of a repository are in the order of time. Without a later change, the id is greater
+    than that of each change, and the time is None.
+    """
+    (newest,) = db.execute(_LAST_SQL, (number,)).fetchone()
+    low, high, at = 1, int(newest) + 1, None
+    while low < high:
+        middle = (low + high) // 2
+        # There is one, because the newest change has a greater id.
+        identifier, observed_at = db.execute(_FIRST_SQL, (number, middle)).fetchone()
+        if observed_at > moment:
+            high, at = middle, observed_at
+        else:
+            low = int(identifier) + 1
+    return low, at
 
 
 def _page(counts: list[tuple[str, int]], most: int) -> TagPage:

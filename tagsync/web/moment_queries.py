@@ -16,7 +16,7 @@ Row = dict[str, Any]
 PAGE: Final = 50
 """Maximum number of repositories on the page about a moment."""
 
-MOST_REPOSITORIES: Final = 100
+MOST_REPOSITORIES: Final = 50
 """Maximum number of repositories that one page of differences reads."""
 
 MOST_HISTORY: Final = 4_000
@@ -125,11 +125,19 @@ class Cursor(NamedTuple):
     tag: str = ""
 
 
-def difference(record: Snapshot, pattern: str, start: str, end: str | None, cursor: Cursor) -> Row:
+def difference(
+    record: Snapshot,
+    pattern: str,
+    start: str,
+    end: str | None,
+    cursor: Cursor,
+    *,
+    most_repositories: int = MOST_REPOSITORIES,
+) -> Row:
     """Return a page of the net difference between two moments.
 
     All pages together have the rows of the command ``diff``, in the same order. A page ends after
-    `MOST_TAGS` tags, `MOST_REPOSITORIES` repositories, or `MOST_HISTORY` changes.
+    `MOST_TAGS` tags or `MOST_HISTORY` changes, or earlier.
 
     Args:
         record: The record.
@@ -137,6 +145,7 @@ def difference(record: Snapshot, pattern: str, start: str, end: str | None, curs
         start: The first moment, as `tagsync.clock.timestamp` writes it.
         end: The second moment in the same form. None means each repository's last listing.
         cursor: The place where the page begins.
+        most_repositories: Maximum number of repositories to read.
 
     Raises:
         UnclearQuestion: If the pattern is invalid.
@@ -154,7 +163,7 @@ def difference(record: Snapshot, pattern: str, start: str, end: str | None, curs
     remaining = selection.repositories[first:]
     following: Cursor | None = None
     for number, repository in enumerate(remaining):
-        if number == MOST_REPOSITORIES or changes >= MOST_HISTORY or tags >= MOST_TAGS:
+        if number == most_repositories or changes >= MOST_HISTORY or tags >= MOST_TAGS:
             following = Cursor(repository.full_name)
             break
         page = record.audit.charts.changed_between(repository, start, end, after)

@@ -1,13 +1,13 @@
 """The queries behind the search: repositories, tags and digests that a text may mean."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tagsync.audit.digest_search import leads_there_at
 from tagsync.errors import UnclearQuestion
 from tagsync.models import Repository
-from tagsync.web.moment_queries import has_tag
+from tagsync.web.moment_queries import coverage_at, has_tag, recorded
 from tagsync.web.search_text import Search
 from tagsync.web.snapshot import Snapshot
 
@@ -180,22 +180,36 @@ def _digest(record: Snapshot, search: Search, at: str | None) -> Row:
         return {"candidates": candidates}
     rows, complete = record.audit.find_some(candidates[0] if candidates else text, MOST_READ)
     query, role = rows[0]["query"], rows[0]["role"]
-    if at is not None:
-        rows = list(_at(rows, at))
     rows = [] if role == "unknown" else rows
+    if at is not None:
+        rows = [row for row in rows if leads_there_at(row, at) != "no"]
     return {
         "query": query,
         "role": role,
-        "rows": rows[:ROWS],
+        "rows": rows[:ROWS] if at is None else _at(record, rows[:ROWS], at),
         "found": len(rows),
         "complete": complete,
         "more": len(rows) > ROWS or not complete,
     }
 
 
-def _at(rows: Iterable[Row], moment: str) -> Iterable[Row]:
-    """Yield the rows whose tags led, or may have led, to the digest at a moment."""
-    for row in rows:
-        led = leads_there_at(row, moment)
-        if led != "no":
-            yield {**row, "led": led}
+def _at(record: Snapshot, rows: Sequence[Row], moment: str) -> list[Row]:
+    """Return rows of ``find`` with ``led``, whether the tag led to the digest at a moment.
+
+    ``coverage`` is the certainty of all answers about the repository. It is None if complete
+    listings cover the moment; otherwise a tag may always have led elsewhere.
+    """
+    repositories = {row["repository"] for row in rows}
+    coverage = {
+        name: coverage_at(record, repository, moment)
+        for name in repositories
+        if (repository := recorded(record, name))
+    }
+    return [
+        {
+            **row,
+            "led": "maybe" if coverage[row["repository"]] else leads_there_at(row, moment),
+            "coverage": coverage[row["repository"]],
+        }
+        for row in rows
+    ]
