@@ -32,7 +32,8 @@ class Search(NamedTuple):
     @property
     def is_reference(self) -> bool:
         """Whether the text names a host, a tag of a repository, or a digest in a repository."""
-        return bool(self.name and (self.host or self.tag is not None or self.digest))
+        is_digest = self.digest == self.name
+        return bool(self.name and not is_digest and (self.host or self.tag or self.digest))
 
 
 def parse(text: str) -> Search:

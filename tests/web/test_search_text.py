@@ -82,6 +82,6 @@ def test_the_parts_of_a_search(text: str, search: Search) -> None:
 
 def test_what_is_a_reference() -> None:
     """A bare name or digest is not a reference; a host, a tag or a digest after a name make one."""
-    assert not any(parse(text).is_reference for text in ("", "team/api", DIGEST))
+    assert not any(parse(text).is_reference for text in ("", "team/api", DIGEST, HEX))
     references = ("a.b/api", "api:v1", f"api@{DIGEST}")
     assert all(parse(text).is_reference for text in references)

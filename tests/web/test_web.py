@@ -100,7 +100,7 @@ def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
     assert days.get_attribute("placeholder") == "7"
     days.send_keys("0")
     follow(browser, By.CSS_SELECTOR, "main button")
-    assert "The query returned no rows." in text_of(browser)
+    assert "No tag moved in this time." in text_of(browser)
     browser.find_element(By.TAG_NAME, "summary").click()
     (moved,) = (question for question in QUESTIONS if question.slug == "moved-last-week")
     assert browser.find_element(By.TAG_NAME, "pre").text == moved.sql
