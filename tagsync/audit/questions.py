@@ -20,7 +20,7 @@ class Parameter(msgspec.Struct, frozen=True):
     Attributes:
         name: The name in the SQL, without the colon before it.
         label: The name for people, in a form.
-        hint: What to write, and what an empty parameter means, in a sentence.
+        hint: The expected value, and the meaning of an empty one, in a sentence or two.
         default: The number that the SQL uses if the parameter is empty. None if the value of the
             parameter is text, which has no default.
         example: An example of a text. None if the value is a number.

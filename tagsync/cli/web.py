@@ -32,8 +32,9 @@ def web(settings: Settings, host: str, port: int) -> None:
 
     The command prints an address and serves pages there until it is interrupted. The pages show how
     fresh the record is, the latest changes, each repository's timeline, each tag's history, the
-    saved questions, and all tables. The pages cannot change anything. The command needs the extra
-    `web`.
+    record as of a moment, the difference between two moments, the saved questions, and all tables.
+    A search finds repositories, tags, digests and references of images. The pages cannot change
+    anything. The command needs the extra `web`.
 
     \b
     Example:

@@ -155,7 +155,7 @@ def difference(
     patterns = [pattern] if pattern else []
     record.audit.check_tags(patterns)
     selection = record.audit.select(patterns)
-    # The rows are in the order of registries and names, in which a full name is no text order.
+    # The order is by registry and name, so a comparison of full names does not find the place.
     names = [each.full_name for each in selection.repositories]
     first = names.index(cursor.repository) if cursor.repository in names else 0
     rows: list[Row] = []

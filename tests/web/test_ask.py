@@ -2,7 +2,9 @@
 
 import html
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from tests.support.web import (
     HOSTILE,
     Browser,
     Trap,
+    accessibility_faults,
     cells,
     command,
+    emulate,
     environment,
     follow,
+    overflowing,
     page_of,
     text_of,
 )
@@ -215,3 +220,22 @@ def test_the_form_of_a_question_explains_itself(browser: Browser, site: str) -> 
     browser.find_element(By.NAME, "repository").send_keys("swr/nowhere")
     follow(browser, By.CSS_SELECTOR, "main button")
     assert "There is no such gap." in text_of(browser)
+
+
+def test_who_has_a_layer(browser: Browser, site: str, folder: Path, served: Path) -> None:
+    """The page of a layer shows its images and the tags of ``find``, within a narrow window."""
+    with closing(sqlite3.connect(served)) as connection:
+        (layer,) = connection.execute(
+            "SELECT layer_digest FROM image_layers JOIN images USING (digest) WHERE verified"
+        ).fetchone()
+    rows = answer_of(folder, "find", layer)
+    browser.get(f"{site}/search?q={layer}")
+    follow(browser, By.LINK_TEXT, "Images with this layer")
+    tags = {(row[0], row[1], row[4] == "still") for row in cells(browser)}
+    assert tags == {(row["repository"], row["tag"], row["valid_to"] is None) for row in rows}
+    images = {row[0] for row in cells(browser, 1)}
+    assert images == {row["digest"] for row in rows}
+    for width in (390, 600, 1280):
+        emulate(browser, width)
+        assert overflowing(browser) == []
+    assert accessibility_faults(browser) == []

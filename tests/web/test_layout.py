@@ -64,6 +64,7 @@ PAGES = {
     "search-reference": page_of(
         "search", q=f"docker pull example.com/{API}:latest@sha256:{'a' * 64}"
     ),
+    "search-long-reference": page_of("search", q=f"{'h' * 200}.example/{'n' * 200}:{'t' * 200}"),
     "search-long": page_of("search", q="x" * 1000),
     "difference": "/difference",
     "difference-result": page_of("difference", **{"from": "9h30m"}),

@@ -28,7 +28,7 @@ async def page(datasette: Datasette, request: Request) -> Response:
     at, search = moment(datasette, request, "at"), parse(said)
     hit = await read(datasette, lambda record: search_queries.exact_hit(record, search))
     if hit:
-        return Response.redirect(_page_of(*hit, at=text(request, "at").strip()))
+        return Response.redirect(_page_of(*hit, at=at or ""))
     context = {"search": search, "q": said, "at": at, "said": text(request, "at").strip()}
     if search != Search():
         context |= await read(datasette, lambda record: search_queries.answer(record, search, at))
