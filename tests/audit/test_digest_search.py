@@ -291,6 +291,8 @@ def test_some_rows_of_a_digest(database: Path) -> None:
         rows, complete = audit.find_some(BASE, 2)
         assert (len(rows), complete) == (2, False)
         assert [row for row in audit.find(BASE) if row in rows] == rows
+        ((newest,), _) = audit.find_some(BASE, 1)
+        assert newest["digest"] == TWO
 
 
 @pytest.mark.usefixtures("images")

@@ -43,6 +43,7 @@ def record(store: Store, database: Path, clock: FakeClock) -> Iterator[Snapshot]
     listed("hub", "library/nginx", 2, {"latest": "two", "<b>": "one"})
     listed("swr", "team/api", 5, {"latest": "two"})
     listed("swr", "team/api-gateway", 6, {"main": "two"})
+    listed("own", "team/api", 100, {"latest": "one"})
     with reading(database) as db:
         yield snapshot(db, database, (), clock(), registries_by_host(ENDPOINTS))
 
@@ -87,6 +88,8 @@ def test_an_ambiguous_beginning_lists_the_digests(
         (0, {"swr/team/api:latest": "yes", "swr/team/api:v1": "yes"}),
         (1, {"own/team/api:latest": "yes", "swr/team/api:latest": "maybe"}),
         (6, {"hub/library/nginx:<b>": "maybe", "own/team/api:latest": "maybe"}),
+        (50, {"own/team/api:latest": "maybe"}),
+        (100, {"own/team/api:latest": "yes"}),
     ],
 )
 def test_a_digest_at_a_moment(record: Snapshot, minute: float, led: dict[str, str]) -> None:
