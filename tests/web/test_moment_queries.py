@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,9 +31,18 @@ MOMENTS = (-5, 0, 3, 5, 7, 10, 12, 60, 119, 120, 125, 130, 135, 200)
 """Minutes: before, at and between the polls, and in the gap from 10 to 120."""
 
 
-@pytest.fixture
-def record(store: Store, database: Path, clock: FakeClock) -> Iterator[Snapshot]:
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     """Three repositories that change, one of them with more tags than a page has."""
+    database, clock = tmp_path_factory.mktemp("moments") / "tagsync.db", FakeClock()
+    with Store.open(database) as store:
+        fill(store, clock)
+    with reading(database) as db:
+        yield snapshot(db, database, (), clock())
+
+
+def fill(store: Store, clock: FakeClock) -> None:
+    """Record what `record` describes."""
 
     def poll(repository: Repository, minute: float, tags: dict[str, str]) -> None:
         clock.now = FakeClock().now + timedelta(minutes=minute)
@@ -51,8 +59,6 @@ def record(store: Store, database: Path, clock: FakeClock) -> Iterator[Snapshot]
     poll(MANY, 125, dict.fromkeys(many, "z"))
     poll(API, 130, {"latest": "two", "v2": "three", "v1": "one"})
     clock.now = FakeClock().now + timedelta(minutes=200)
-    with reading(database) as db:
-        yield snapshot(db, database, (), clock())
 
 
 def as_json(rows: list[dict[str, Any]]) -> bytes:

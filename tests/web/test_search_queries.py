@@ -30,9 +30,18 @@ HEX = {text: sha256(text.encode()).hexdigest() for text in ("one", "two")}
 ONE, TWO = (f"sha256:{digits}" for digits in HEX.values())
 
 
-@pytest.fixture
-def record(store: Store, database: Path, clock: FakeClock) -> Iterator[Snapshot]:
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     """A name in two registries, and tags that move."""
+    database, clock = tmp_path_factory.mktemp("search") / "tagsync.db", FakeClock()
+    with Store.open(database) as store:
+        fill(store, clock)
+    with reading(database) as db:
+        yield snapshot(db, database, (), clock(), registries_by_host(ENDPOINTS))
+
+
+def fill(store: Store, clock: FakeClock) -> None:
+    """Record what `record` describes."""
 
     def listed(registry: str, name: str, minute: float, tags: dict[str, str]) -> None:
         clock.now = FakeClock().now + timedelta(minutes=minute)
@@ -44,8 +53,6 @@ def record(store: Store, database: Path, clock: FakeClock) -> Iterator[Snapshot]
     listed("swr", "team/api", 5, {"latest": "two"})
     listed("swr", "team/api-gateway", 6, {"main": "two"})
     listed("own", "team/api", 100, {"latest": "one"})
-    with reading(database) as db:
-        yield snapshot(db, database, (), clock(), registries_by_host(ENDPOINTS))
 
 
 def search(record: Snapshot, text: str, minute: float | None = None) -> dict[str, Any]:
