@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from tagsync.audit import activity, alarms, at_moment, coverage_strips, images, lanes, overview
+from tagsync.audit import (
+    activity,
+    alarms,
+    at_moment,
+    coverage_strips,
+    images,
+    lanes,
+    overview,
+    tag_pages,
+)
 from tagsync.audit.lanes import Lanes
 from tagsync.audit.ranges import Range, latest
 from tagsync.clock import timestamp
@@ -124,6 +133,27 @@ class Charts:
     def overview_at(self, moment: str) -> overview.Overview:
         """Return the whole record as of a moment; see `overview.overview_at`."""
         return overview.overview_at(self._db, moment)
+
+    def repositories_at(self, moment: str) -> list[overview.RepositoryAt]:
+        """Return the repositories that were listed until a moment, sorted by full name."""
+        return overview.repositories_at(self._db, moment)
+
+    def tags_after(
+        self, repository: Repository, after: str = "", most: int = tag_pages.MOST_CHANGES
+    ) -> tag_pages.TagPage:
+        """Return a page of tags with a bounded number of changes; see `tag_pages`."""
+        return tag_pages.tags_after(self._db, repository, after, most)
+
+    def changed_between(
+        self,
+        repository: Repository,
+        start: str,
+        end: str | None,
+        after: str = "",
+        most: int = tag_pages.MOST_CHANGES,
+    ) -> tag_pages.TagPage:
+        """Return a page of tags that may differ between two moments; see `tag_pages`."""
+        return tag_pages.changed_between(self._db, repository, start, end, after, most)
 
     def tag_names(
         self, repository: Repository, after: str = "", limit: int = PAGE_OF_TAGS

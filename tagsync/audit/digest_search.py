@@ -15,7 +15,11 @@ from typing import Any, Final, Literal, NamedTuple
 from tagsync.audit.rows import FindRow, column_names
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import check_values
-from tagsync.database.digest_index import images_referencing, images_referencing_any
+from tagsync.database.digest_index import (
+    images_referencing,
+    images_referencing_any,
+    referenced_digits,
+)
 from tagsync.errors import UnclearQuestion
 from tagsync.manifests import Role, decode
 
@@ -59,6 +63,11 @@ digest. If the image is an index that leads to the searched digest through one o
 second element is the digest of this manifest. Otherwise, the second element is JSON's null.
 """
 
+_SOME_TAGS_OF_DIGEST_SQL: Final = TAGS_OF_DIGEST_SQL.replace(
+    "ORDER BY h.repository, h.tag, h.valid_from", "LIMIT ?"
+)
+"""Like `TAGS_OF_DIGEST_SQL`, but only some of the intervals are read, in any order."""
+
 Row = dict[str, Any]
 
 
@@ -91,8 +100,49 @@ def find(db: Connection, texts: Iterable[str], *, current: bool = False) -> Iter
     for query, usage in dict(_resolve(db, query) for query in queries).items():
         rows = list(_intervals(db, query, usage)) if usage else []
         if not rows:
-            yield {**dict.fromkeys(column_names(FindRow)), "query": query, "role": "unknown"}
+            yield _unknown(query)
         yield from (row for row in rows if not (current and row["valid_to"]))
+
+
+def find_some(db: Connection, text: str, most: int) -> tuple[list[Row], bool]:
+    """Return rows of `find` at a bounded cost, and whether they are all.
+
+    A base layer may belong to each image, and an image may have any number of tags. If there are
+    too many, the rows are of the newest images, and are some of their intervals.
+
+    Args:
+        db: As in `find`.
+        text: As in `find`. Only a whole digest has a bounded cost.
+        most: Maximum number of intervals, and of images with the digest, that are read.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+        UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
+    """
+    query, usage = _resolve(db, _completed(text), most if is_whole(text.strip()) else None)
+    rows = list(_intervals(db, query, usage, most)) if usage else []
+    complete = len(rows) < most and (usage is None or len(usage.images) < most)
+    return rows or [_unknown(query)], complete
+
+
+def digests_beginning(db: Connection, text: str, limit: int = _MAX_COUNTED) -> list[str]:
+    """Return the recorded or referenced digests that begin with a text, sorted.
+
+    Args:
+        db: As in `find`.
+        text: A digest or the beginning of one, with or without its algorithm.
+        limit: Maximum number of digests.
+
+    Raises:
+        UnclearQuestion: If the text is not a digest.
+    """
+    digits, beginnings = _beginnings(text)
+    referenced = (
+        f"{'sha256' if len(term) == _SHA256_DIGITS else 'sha512'}:{term}"
+        for term in referenced_digits(db, digits, limit)
+    )
+    found = {*_recorded(db, beginnings), *(d for d in referenced if d.startswith(beginnings))}
+    return sorted(found)[:limit]
 
 
 def summarize(rows: Iterable[Row]) -> Iterator[Row]:
@@ -149,18 +199,32 @@ def _completed(text: str) -> str:
     return text
 
 
-def _resolve(db: Connection, text: str) -> tuple[str, "_Usage | None"]:
+def _unknown(query: str) -> Row:
+    """Return the row of a digest to which no tag ever led."""
+    return {**dict.fromkeys(column_names(FindRow)), "query": query, "role": "unknown"}
+
+
+def _resolve(db: Connection, text: str, most: int | None = None) -> tuple[str, "_Usage | None"]:
     """Return the digest that begins with a text, and its usage.
 
     Raises:
         UnclearQuestion: As in `find`.
     """
-    return _digest_for(db, text) or (text, None)
+    return _digest_for(db, text, most) or (text, None)
 
 
-def _intervals(db: Connection, digest: str, usage: "_Usage") -> Iterator[Row]:
+def _intervals(
+    db: Connection, digest: str, usage: "_Usage", most: int | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a digest, in order. If ``most`` is not None, read at most so many."""
     paths = sorted(paths_to(db, [digest, *usage.images]), key=str)
-    for row in db.query(TAGS_OF_DIGEST_SQL, (json.dumps(paths),)):
+    text = json.dumps(paths)
+    if most is None:
+        rows = db.query(TAGS_OF_DIGEST_SQL, (text,))
+    else:
+        some = db.query(_SOME_TAGS_OF_DIGEST_SQL, (text, most))
+        rows = iter(sorted(some, key=itemgetter("repository", "tag", "valid_from")))
+    for row in rows:
         check_values(row, "a tag of the digest")
         yield {
             "query": digest,
@@ -180,8 +244,13 @@ class _Usage(NamedTuple):
     images: list[str]
 
 
-def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
+def _digest_for(db: Connection, text: str, most: int | None) -> tuple[str, _Usage] | None:
     """Return the only digest that begins with a text, and the usage of this digest.
+
+    Args:
+        db: The connection.
+        text: The text.
+        most: Maximum number of images that are read, the newest first. None means all.
 
     Returns:
         None if no recorded digest begins with the text.
@@ -189,14 +258,8 @@ def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
     Raises:
         UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
     """
-    match = _DIGEST.fullmatch(text.strip().lower())
-    if not match:
-        raise UnclearQuestion(
-            f"invalid digest {text!r}: write at least {LEAST_DIGITS} of its hexadecimal digits"
-            f" ({_SHA256_DIGITS} at most for sha256), with or without sha256: before them"
-        )
-    beginnings = [f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)]
-    known = _referenced(db, match[2], tuple(beginnings))
+    digits, beginnings = _beginnings(text)
+    known = _referenced(db, digits, beginnings, most)
     for digest in _recorded(db, beginnings):
         # The same digest may be the manifest of one image and a layer of another image.
         known[digest] = _Usage("manifest", known[digest].images if digest in known else [])
@@ -208,6 +271,23 @@ def _digest_for(db: Connection, text: str) -> tuple[str, _Usage] | None:
             " more digits"
         )
     return next(iter(known.items()), None)
+
+
+def _beginnings(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the digits of a text, and the beginnings of the digests that it may mean.
+
+    Raises:
+        UnclearQuestion: If the text is not a digest.
+    """
+    match = _DIGEST.fullmatch(text.strip().lower())
+    if not match:
+        raise UnclearQuestion(
+            f"invalid digest {text!r}: write at least {LEAST_DIGITS} of its hexadecimal digits"
+            f" ({_SHA256_DIGITS} at most for sha256), with or without sha256: before them"
+        )
+    return match[2], tuple(
+        f"{name}:{match[2]}" for name in ((match[1],) if match[1] else _ALGORITHMS)
+    )
 
 
 def _recorded(db: Connection, beginnings: Iterable[str]) -> list[str]:
@@ -222,19 +302,22 @@ def _recorded(db: Connection, beginnings: Iterable[str]) -> list[str]:
     return found
 
 
-def _referenced(db: Connection, digits: str, beginnings: tuple[str, ...]) -> dict[str, _Usage]:
+def _referenced(
+    db: Connection, digits: str, beginnings: tuple[str, ...], most: int | None
+) -> dict[str, _Usage]:
     """Return the referenced digests that begin with one of the given texts.
 
     Args:
         db: The connection.
         digits: The hexadecimal digits with which the digests begin, without an algorithm.
         beginnings: The texts: an algorithm, a colon and the digits.
+        most: As in `_digest_for`.
 
     Returns:
         The usage of each digest, by digest.
     """
     found: dict[str, _Usage] = {}
-    for image, manifest, image_id in images_referencing(db, digits):
+    for image, manifest, image_id in images_referencing(db, digits, most):
         for digest, role in dict(_references(manifest, image_id)).items():
             if not digest.startswith(beginnings):
                 continue

@@ -53,6 +53,48 @@ class Overview(msgspec.Struct, frozen=True):
     last_change_id: int | None
 
 
+class RepositoryAt(msgspec.Struct, frozen=True):
+    """A repository that was listed until a moment.
+
+    Attributes:
+        repository: The full name.
+        last_complete_at: The newest time until the moment at which it is known to have been listed
+            completely.
+        covered: Whether complete listings cover the moment.
+    """
+
+    repository: str
+    last_complete_at: str
+    covered: bool
+
+
+def repositories_at(db: Connection, moment: str) -> list[RepositoryAt]:
+    """Return the repositories that were listed until a moment, sorted by full name.
+
+    Args:
+        db: A connection to the database.
+        moment: The time, as `tagsync.clock.timestamp` writes it.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+    """
+    found = (
+        RepositoryAt(name, min(last, moment), last >= moment)
+        for _, name, last, _ in _listed(db, moment)
+    )
+    return sorted(found, key=lambda row: row.repository)
+
+
+_Listed = tuple[int, str, Timestamp, int | None]
+"""A row of `_LISTED_SQL`."""
+
+
+def _listed(db: Connection, moment: str) -> list[_Listed]:
+    rows = db.execute(_LISTED_SQL, {"before": _position(db, moment), "moment": moment}).fetchall()
+    found: list[_Listed] = decode(rows, list[_Listed], "the observations")
+    return found
+
+
 def overview_at(db: Connection, moment: str, *, most: int = MOST_CHANGES) -> Overview:
     """Return the record as it was at a moment.
 
@@ -64,11 +106,7 @@ def overview_at(db: Connection, moment: str, *, most: int = MOST_CHANGES) -> Ove
     Raises:
         DamagedRecord: If a row is not what tagsync wrote.
     """
-    rows = decode(
-        db.execute(_LISTED_SQL, {"before": _position(db, moment), "moment": moment}).fetchall(),
-        list[tuple[int, str, Timestamp, int | None]],
-        "the observations",
-    )
+    rows = _listed(db, moment)
     last_at = {number: last for number, _, last, _ in rows}
     tags, exact = sum(count or 0 for *_, count in rows), True
     later = [last for last in last_at.values() if last > moment]

@@ -330,6 +330,26 @@ class Audit:
         migrations.check_current(self._db, self._path)
         return digest_search.find(self._db, digests, current=current)
 
+    def find_some(self, digest: str, most: int) -> tuple[list[Row], bool]:
+        """Return rows of `find` at a bounded cost; see `digest_search.find_some`.
+
+        Raises:
+            UnclearQuestion: If the text is not a digest, or is the prefix of several digests.
+            UnusableDatabase: If an older tagsync wrote the database last.
+        """
+        migrations.check_current(self._db, self._path)
+        return digest_search.find_some(self._db, digest, most)
+
+    def digests_beginning(self, text: str) -> list[str]:
+        """Return digests that begin with a text; see `digest_search.digests_beginning`.
+
+        Raises:
+            UnclearQuestion: If the text is not a digest.
+            UnusableDatabase: If an older tagsync wrote the database last.
+        """
+        migrations.check_current(self._db, self._path)
+        return digest_search.digests_beginning(self._db, text)
+
     def heads(self) -> Heads:
         """Return the heads of both hash chains.
 

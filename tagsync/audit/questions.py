@@ -19,12 +19,20 @@ class Parameter(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The name in the SQL, without the colon before it.
+        label: The name for people, in a form.
+        hint: The expected value, and the meaning of an empty one, in a sentence or two.
         default: The number that the SQL uses if the parameter is empty. None if the value of the
             parameter is text, which has no default.
+        example: An example of a text. None if the value is a number.
+        repository: Whether the value is the full name of a repository.
     """
 
     name: str
+    label: str
+    hint: str
     default: int | None = None
+    example: str | None = None
+    repository: bool = False
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -34,6 +42,7 @@ class Question(msgspec.Struct, frozen=True):
         slug: The name of the question in a URL.
         title: The text of the question.
         explanation: The meaning of a row of the answer, in a few sentences.
+        empty: The answer without any row, in a sentence.
         sql: One SELECT statement, without a semicolon at its end.
         parameters: The parameters of the SQL, in the order in which a form shows them.
     """
@@ -41,6 +50,7 @@ class Question(msgspec.Struct, frozen=True):
     slug: str
     title: str
     explanation: str
+    empty: str
     sql: str
     parameters: tuple[Parameter, ...] = ()
 
@@ -51,6 +61,7 @@ QUESTIONS: Final = (
         "What moved last week?",
         "A tag that moved to another digest within the last `:days` days (7 if left empty). The"
         " move happened after `not_before` and no later than `observed_at`.",
+        "No tag moved in this time.",
         """\
 SELECT repository, tag, old_digest, new_digest, not_before, observed_at
 FROM change_log
@@ -58,7 +69,7 @@ WHERE moved
   AND observed_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
                              '-' || coalesce(nullif(:days, ''), 7) || ' days')
 ORDER BY observed_at DESC, id DESC""",
-        (Parameter("days", 7),),
+        (Parameter("days", "Days", "How many days to look back. Empty: 7.", 7),),
     ),
     Question(
         "moved-more-than-once",
@@ -66,6 +77,7 @@ ORDER BY observed_at DESC, id DESC""",
         "A tag that moved to another digest at least twice, with the times at which the first and"
         " the last move were observed. A move also counts if the tag was deleted before it was"
         " added with another digest.",
+        "No tag moved more than once.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
@@ -80,6 +92,7 @@ ORDER BY moves DESC, repository, tag""",
         "A tag that moved back to an earlier digest. The tag had already begun to point to that"
         " digest at `came_before_at`, and returned to it after `not_before` and no later than"
         " `observed_at`. Before it returned, the tag last pointed to the digest `instead_of`.",
+        "No tag moved back to an earlier digest.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
@@ -96,6 +109,7 @@ ORDER BY id DESC""",
         "A tag whose image has the layer `:layer` (the whole digest). If the image is an index, it"
         " counts if one of its platforms has the layer and the manifest of that platform is"
         " recorded.",
+        "No tag points to an image with this layer now.",
         """\
 WITH holders AS (
     SELECT digest FROM image_layers WHERE layer_digest = :layer
@@ -108,12 +122,17 @@ WHERE digest IN (
     SELECT index_digest FROM image_platforms WHERE manifest_digest IN (SELECT digest FROM holders)
 )
 ORDER BY repository, tag""",
-        (Parameter("layer"),),
+        (
+            Parameter(
+                "layer", "Layer", "The whole digest of a layer.", example=f"sha256:{'4e07' * 16}"
+            ),
+        ),
     ),
     Question(
         "same-image-elsewhere",
         "Which images are tagged in more than one repository?",
         "An image to which tags of at least two repositories point now, with all these tags.",
+        "No image is tagged in more than one repository.",
         """\
 SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
        group_concat(repository || ':' || tag, ', ') AS tagged_as
@@ -129,6 +148,7 @@ ORDER BY repositories DESC, tags DESC, digest""",
         "A tag that still existed at `not_before` and no longer existed at `observed_at`."
         " `hours_uncertain` is the number of hours between these two times, and `old_digest` is"
         " the digest to which the tag last pointed.",
+        "No tag was deleted.",
         """\
 SELECT repository, tag, old_digest, not_before, observed_at,
        round((julianday(observed_at) - julianday(not_before)) * 24, 2) AS hours_uncertain
@@ -142,6 +162,7 @@ ORDER BY id DESC""",
         "A tag that moved to another digest although its name looks like a full version, a date or"
         " a commit. A move also counts if the tag was deleted before it was added with another"
         " digest.",
+        "No tag whose name looks immutable moved.",
         """\
 SELECT repository, tag, previous_digest AS old_digest, new_digest, not_before, observed_at
 FROM (SELECT *, replace(tag, 'sha-', '') AS bare FROM tag_moves)
@@ -157,6 +178,7 @@ ORDER BY id DESC""",
         "One of the `:count` biggest images (20 if left empty) to which a tag points now, with the"
         " size that the registry states. A layer that several images share counts in the size of"
         " each of these images.",
+        "No image has a known size.",
         """\
 SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
@@ -165,7 +187,7 @@ WHERE size IS NOT NULL AND digest IS NOT NULL
 GROUP BY digest
 ORDER BY size DESC, digest
 LIMIT coalesce(nullif(:count, ''), 20)""",
-        (Parameter("count", 20),),
+        (Parameter("count", "Images", "How many images to show. Empty: 20.", 20),),
     ),
     Question(
         "stale-repositories",
@@ -173,6 +195,7 @@ LIMIT coalesce(nullif(:count, ''), 20)""",
         "A repository whose last complete listing is more than `:hours` hours old (1 if left"
         " empty), or that has no complete listing, with its last error. A repository that no longer"
         " exists in its registry is left out.",
+        "No repository is that stale.",
         """\
 SELECT full_name AS repository, last_complete_at,
        round((julianday('now') - julianday(last_complete_at)) * 24, 1) AS hours_ago,
@@ -185,7 +208,7 @@ WHERE (last_complete_at IS NULL
         SELECT 1 FROM observations WHERE outcome = 'ok' AND reasons = 'gone' AND id = (
             SELECT id FROM observations WHERE repository_id = r.id ORDER BY id DESC LIMIT 1))
 ORDER BY last_complete_at, repository""",
-        (Parameter("hours", 1),),
+        (Parameter("hours", "Hours", "The least age of the last complete listing. Empty: 1.", 1),),
     ),
     Question(
         "holes",
@@ -193,6 +216,7 @@ ORDER BY last_complete_at, repository""",
         "A gap of more than `:minutes` minutes (10 if left empty) in the coverage of `:repository`"
         " (every repository if left empty). `polls_in_vain` is the number of polls in the gap that"
         " failed or were held. A gap without `unseen_until` has not ended.",
+        "There is no such gap.",
         """\
 WITH spells AS (  -- each spell begins with an observation of complete listings
     SELECT repository_id, outcome, first_at, last_at, polls,
@@ -216,6 +240,15 @@ WHERE spell > 0
   AND (julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 1440
       > coalesce(nullif(:minutes, ''), 10) + 0
 ORDER BY unseen_from DESC, repository""",
-        (Parameter("minutes", 10), Parameter("repository")),
+        (
+            Parameter("minutes", "Minutes", "Shorter gaps are left out. Empty: 10.", 10),
+            Parameter(
+                "repository",
+                "Repository",
+                "The full name of a repository. Empty: every repository.",
+                example="swr/team-a/service",
+                repository=True,
+            ),
+        ),
     ),
 )

@@ -14,7 +14,6 @@ from tagsync.audit.selection import without_tags
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.formats import age_text, count_text, duration_text, reason_text
-from tagsync.cli.moments import parse_duration, parse_span
 from tagsync.cli.options import (
     OutputOptions,
     StrictCommand,
@@ -26,6 +25,7 @@ from tagsync.cli.options import (
 from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
+from tagsync.config.moments import parse_duration, parse_span
 
 _LONGEST_STRIP: Final = 60
 _SHORT_STRIP: Final = 40

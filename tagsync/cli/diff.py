@@ -13,12 +13,12 @@ from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
 from tagsync.cli.formats import count_text
 from tagsync.cli.log import KINDS, change_text, change_word
-from tagsync.cli.moments import parse_span
 from tagsync.cli.options import OutputOptions, StrictCommand, output_options
 from tagsync.cli.setup import open_audit
 from tagsync.cli.suggestions import complete_pattern
 from tagsync.cli.tables import LONGEST_TAG, Block, Column, Line, Row, Table, View
 from tagsync.clock import utc_now
+from tagsync.config.moments import parse_span
 
 
 @click.command(cls=StrictCommand)

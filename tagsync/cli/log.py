@@ -17,7 +17,6 @@ from tagsync.audit.rows import LogRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.answers import stream_answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
-from tagsync.cli.moments import parse_span
 from tagsync.cli.options import (
     OutputOptions,
     StrictCommand,
@@ -41,6 +40,7 @@ from tagsync.cli.tables import (
     tag_column,
 )
 from tagsync.clock import utc_now
+from tagsync.config.moments import parse_span
 
 FOLLOW_EVERY: Final = 1.0
 """Seconds between two queries of ``--follow``."""

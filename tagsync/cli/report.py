@@ -10,13 +10,13 @@ from tagsync.audit.rows import VerifyRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.exit_status import FAILED
 from tagsync.cli.lines import make_view
-from tagsync.cli.moments import parse_period
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.progress import progress_line, shows_progress
 from tagsync.cli.setup import display_path, open_audit
 from tagsync.cli.suggestions import complete_pattern
 from tagsync.cli.verify_result import Progress, conclusion
 from tagsync.clock import utc_now
+from tagsync.config.moments import parse_period
 from tagsync.report.build import build, format_of, write
 from tagsync.report.collect import ask, collect
 from tagsync.report.content import ReportProof

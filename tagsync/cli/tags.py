@@ -11,7 +11,6 @@ from tagsync.audit.rows import TagsAtRow, TagsRow
 from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
-from tagsync.cli.moments import parse_moment
 from tagsync.cli.options import OutputOptions, StrictCommand, output_options, patterns_argument
 from tagsync.cli.setup import open_audit
 from tagsync.cli.tables import (
@@ -27,6 +26,7 @@ from tagsync.cli.tables import (
     tag_column,
 )
 from tagsync.clock import utc_now
+from tagsync.config.moments import parse_moment
 
 
 @click.command(cls=StrictCommand)

@@ -32,8 +32,9 @@ def web(settings: Settings, host: str, port: int) -> None:
 
     The command prints an address and serves pages there until it is interrupted. The pages show how
     fresh the record is, the latest changes, each repository's timeline, each tag's history, the
-    saved questions, and all tables. The pages cannot change anything. The command needs the extra
-    `web`.
+    record as of a moment, the difference between two moments, the saved questions, and all tables.
+    A search finds repositories, tags, digests and references of images. The pages cannot change
+    anything. The command needs the extra `web`.
 
     \b
     Example:
@@ -52,4 +53,5 @@ def web(settings: Settings, host: str, port: int) -> None:
             " `web`, for example by pip install '.[web]' in the folder of tagsync's source"
         ) from error
     config = set_up(settings)
-    serve(config.database, config.watches, host, port, click.echo)
+    endpoints = {name: registry.endpoint for name, registry in config.registries.items()}
+    serve(config.database, config.watches, endpoints, host, port, click.echo)

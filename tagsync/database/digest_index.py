@@ -20,6 +20,11 @@ _DIGITS: Final = re.compile(r"[0-9a-f]{6,}", re.ASCII)
 _TERMS: Final = 500
 """Maximum number of digests in one query of the index."""
 
+_REFERENCING_SQL: Final = (
+    "SELECT i.digest, iif(i.verified, i.manifest, NULL), i.image_id FROM image_search AS s"
+    " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?"
+)
+
 ImageRow = tuple[int, str | None, str | None, int | None]
 """The columns of ``images`` that the index needs: id, manifest, image_id and verified."""
 
@@ -68,7 +73,7 @@ def unindex_images(db: sqlite3.Connection, images: Iterable[tuple[int, str | Non
 
 
 def images_referencing(
-    db: sqlite3.Connection, digits: str
+    db: sqlite3.Connection, digits: str, newest: int | None = None
 ) -> Iterator[tuple[str, str | None, str | None]]:
     """Yield the digest, manifest and image_id of each image that references a digest.
 
@@ -77,15 +82,32 @@ def images_referencing(
     Args:
         db: A connection that may read.
         digits: The digest's hexadecimal digits, or the first ones of them.
+        newest: Maximum number of images, of which the newest are yielded first. None means all.
     """
     # Anything else would be FTS5's query syntax: a registry may send any text as a digest.
     if not _DIGITS.fullmatch(digits):
         return
-    yield from db.execute(
-        "SELECT i.digest, iif(i.verified, i.manifest, NULL), i.image_id FROM image_search AS s"
-        " CROSS JOIN images AS i ON i.id = s.rowid WHERE image_search MATCH ?",
-        (f'"{digits}"*',),
-    )
+    term = f'"{digits}"*'
+    if newest is None:
+        yield from db.execute(_REFERENCING_SQL, (term,))
+    else:
+        yield from db.execute(f"{_REFERENCING_SQL} ORDER BY s.rowid DESC LIMIT ?", (term, newest))
+
+
+def referenced_digits(db: sqlite3.Connection, digits: str, limit: int) -> list[str]:
+    """Return the digits of the referenced digests that begin with the given ones.
+
+    Args:
+        db: A connection that may read.
+        digits: The first hexadecimal digits.
+        limit: Maximum number of digests.
+    """
+    with _vocabulary(db, "row"):
+        rows = db.execute(
+            "SELECT term FROM temp.image_search_terms WHERE term >= ? AND term < ? LIMIT ?",
+            (digits, f"{digits}g", limit),
+        ).fetchall()
+    return [term for (term,) in rows]
 
 
 def images_referencing_any(

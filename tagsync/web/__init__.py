@@ -8,7 +8,7 @@ for reading only, only GET and HEAD are answered, and no page may run a script (
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -36,6 +36,7 @@ from tagsync.web.datasette_database import (
 )
 from tagsync.web.descriptions import metadata
 from tagsync.web.guard import Guard
+from tagsync.web.search_queries import registries_by_host
 
 _SETTINGS: Final = {
     "sql_time_limit_ms": int(TIME_LIMIT * 1000),
@@ -62,6 +63,7 @@ interrupted, and Python waits for the thread of such a query."""
 def serve(
     database: Path,
     watches: Sequence[Watch],
+    endpoints: Mapping[str, str],
     host: str,
     port: int,
     ready: Callable[[str], None],
@@ -72,6 +74,8 @@ def serve(
         database: The database file. It is neither created nor changed.
         watches: The watches of the configuration, by which pages judge whether a repository is
             stale. If there are none, no repository is called stale.
+        endpoints: The URL of each configured registry, by name. A search for an image reference
+            recognizes a registry by the host in it.
         host: A loopback address, or ``localhost``.
         port: The port to listen on. 0 means any free port.
         ready: Called with the address of the pages as soon as they can be requested.
@@ -85,7 +89,7 @@ def serve(
     with Audit.open(database), reading(database) as db:
         migrations.check_current(db, str(database))
     with _listen(host, port) as listener:
-        server = _Server(_datasette(database, watches))
+        server = _Server(_datasette(database, watches, endpoints))
         address, actual_port = listener.getsockname()[:2]
         ready(f"http://{f'[{address}]' if ':' in address else address}:{actual_port}/")
         with _ignoring_repeated_signals():
@@ -123,7 +127,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _datasette(database: Path, watches: Sequence[Watch]) -> Datasette:
+def _datasette(database: Path, watches: Sequence[Watch], endpoints: Mapping[str, str]) -> Datasette:
     if not pm.is_registered(plugin):
         pm.register(plugin, "tagsync")
     folder = Path(__file__).parent
@@ -135,7 +139,10 @@ def _datasette(database: Path, watches: Sequence[Watch]) -> Datasette:
     )
     # Datasette creates this database if it is started without a file.
     datasette.remove_database("_memory")
-    datasette.add_database(ReadOnlyDatabase(datasette, database, watches, utc_now), name=DATABASE)
+    read_only = ReadOnlyDatabase(
+        datasette, database, watches, utc_now, hosts=registries_by_host(endpoints)
+    )
+    datasette.add_database(read_only, name=DATABASE)
     return datasette
 
 

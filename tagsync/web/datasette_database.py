@@ -1,9 +1,10 @@
 """The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from datasette.app import Datasette
@@ -57,11 +58,13 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
         watches: Sequence[Watch],
         clock: Clock,
         time_limit: float = TIME_LIMIT,
+        hosts: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
         self.clock = clock
         self._file = path
         self._watches = watches
+        self._hosts = hosts
         self._time_limit = time_limit
         self._open_connections: set[Any] = set()
         self._closing = False
@@ -111,7 +114,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
                 translate_sqlite_errors(self._file),
                 sqlite_timelimit(db, self._time_limit * 1000),
             ):
-                return fn(snapshot(db, self._file, self._watches, self.clock()))
+                return fn(snapshot(db, self._file, self._watches, self.clock(), self._hosts))
 
         return await self.execute_fn(with_connection)
 

@@ -1,6 +1,6 @@
 """A Datasette plugin that adds tagsync's pages and adapts Datasette's own pages."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from datasette import hookimpl as _hookimpl
@@ -15,6 +15,7 @@ from tagsync.web import formats
 from tagsync.web.datasette_database import DATABASE
 from tagsync.web.error_pages import error_response
 from tagsync.web.pages import NAVIGATION, PAGES
+from tagsync.web.pages.page import read, repository_names
 from tagsync.web.urls import image_url, layer_url, report_url, repository_url, tag_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -55,6 +56,25 @@ def prepare_jinja2_environment(env: Environment) -> None:
         "DATABASE": DATABASE,
         "NAVIGATION": NAVIGATION,
     }
+
+
+@hookimpl
+def extra_template_vars(
+    datasette: Datasette, request: Request | None, template: str
+) -> Callable[[], Awaitable[dict[str, object]]]:
+    """Return names of repositories for the form of a question that takes one."""
+
+    async def variables() -> dict[str, object]:
+        slug = request.path.rpartition("/")[2] if request and template == "query.html" else ""
+        takes_one = any(
+            parameter.repository
+            for question in QUESTIONS
+            if question.slug == slug
+            for parameter in question.parameters
+        )
+        return {"repository_names": await read(datasette, repository_names)} if takes_one else {}
+
+    return variables
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tagsync.audit.queries import Audit
@@ -23,12 +24,14 @@ class Snapshot(NamedTuple):
         query: Runs SQL of a page. No value in its rows is bytes.
         watches: The watches of the configuration; empty if it has none.
         now: The time of the request.
+        hosts: The names of the configured registries, by the host of their endpoints.
     """
 
     audit: Audit
     query: Query
     watches: Sequence[Watch]
     now: datetime
+    hosts: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def stale(self, repository: Repository, last_complete_at: str | None) -> bool | None:
         """Return whether a repository is stale, as the command ``status`` judges it.
@@ -47,7 +50,13 @@ class Snapshot(NamedTuple):
         return None if watch is None else stale(watch, last_complete_at, self.now)
 
 
-def snapshot(db: Connection, path: Path, watches: Sequence[Watch], now: datetime) -> Snapshot:
+def snapshot(
+    db: Connection,
+    path: Path,
+    watches: Sequence[Watch],
+    now: datetime,
+    hosts: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Snapshot:
     """Return the record as a connection sees it.
 
     Args:
@@ -55,6 +64,7 @@ def snapshot(db: Connection, path: Path, watches: Sequence[Watch], now: datetime
         path: The database file, for messages.
         watches: The watches of the configuration.
         now: The time of the request.
+        hosts: The names of the configured registries, by host.
     """
 
     def query(sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -63,4 +73,4 @@ def snapshot(db: Connection, path: Path, watches: Sequence[Watch], now: datetime
             check_values(row, "a row of this page")
         return rows
 
-    return Snapshot(Audit(db, path), query, watches, now)
+    return Snapshot(Audit(db, path), query, watches, now, hosts)

@@ -32,5 +32,5 @@ def image_url(digest: str) -> str:
 
 
 def layer_url(digest: str) -> str:
-    """Return the URL of a page about a layer."""
-    return url("/search", q=digest)
+    """Return the URL of a layer's page."""
+    return url("/layer", digest=digest)

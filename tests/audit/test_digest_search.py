@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tagsync.audit.digest_search import summarize
+from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.errors import UnclearQuestion
@@ -279,3 +280,29 @@ def test_ambiguous_digest_prefix_is_rejected(run_query: RunQuery, text: str, sen
     """An ambiguous prefix and an invalid digest are rejected with the reason."""
     with pytest.raises(UnclearQuestion, match=sentence):
         run_query("find", text)
+
+
+@pytest.mark.usefixtures("images")
+def test_some_rows_of_a_digest(database: Path) -> None:
+    """A bounded search has the rows of `find` in their order, or says that it lacks some."""
+    with Audit.open(database) as audit:
+        for digest in (ONE, BASE, CONFIG, digest_of("0")):
+            assert audit.find_some(digest, 100) == (list(audit.find(digest)), True)
+        rows, complete = audit.find_some(BASE, 2)
+        assert (len(rows), complete) == (2, False)
+        assert [row for row in audit.find(BASE) if row in rows] == rows
+        ((newest,), _) = audit.find_some(BASE, 1)
+        assert newest["digest"] == TWO
+
+
+@pytest.mark.usefixtures("images")
+def test_digests_that_begin_with_a_text(database: Path) -> None:
+    """The beginnings of manifests, configurations and layers are found, whole and sorted."""
+    with Audit.open(database) as audit:
+        assert audit.digests_beginning("5" * 10) == [TOP, AMBIGUOUS]
+        assert audit.digests_beginning("sha256:" + "5" * 30) == [digest_of("5")]
+        assert audit.digests_beginning(ONE[:20].upper()) == [ONE]
+        assert audit.digests_beginning(CONFIG[7:]) == [CONFIG]
+        assert audit.digests_beginning("sha512:" + "1" * 10) == []
+        with pytest.raises(UnclearQuestion, match="invalid digest"):
+            audit.digests_beginning("12345")

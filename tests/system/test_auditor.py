@@ -20,7 +20,7 @@ import structlog
 from tagsync import cli
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.cli.log import FOLLOW_EVERY, follow
-from tagsync.cli.moments import parse_moment, parse_span
+from tagsync.config.moments import parse_moment, parse_span
 from tagsync.database.connection import Connection, reading
 from tagsync.database.outcomes import Failed
 from tagsync.database.state import RepositoryState

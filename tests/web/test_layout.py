@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -48,7 +49,31 @@ PAGES = {
     "image-without-manifest": f"/image?digest=sha256:{'4' * 64}",
     "image-index": f"/image?digest={INDEX.digest}",
     "missing-image": "/image?digest=sha256:00",
+    "front-then": "/?at=2h",
+    "front-too-early": "/?at=2020-01-01",
+    "repository-then": page_of("repository", name=f"swr/{API}", at="8h"),
+    "hostile-repository-then": page_of("repository", name=f"swr/{HOSTILE}", at="1h"),
+    "long-repository-then": page_of("repository", name=f"swr/{LONG}", at="1h"),
+    "tag-then": page_of("tag", repository=f"swr/{API}", tag="latest", at="9h"),
+    "long-tag-then": page_of("tag", repository=f"swr/{LONG}", tag=LONG_TAG, at="1h"),
+    "search": "/search",
+    "search-name": "/search?q=team",
+    "search-tag": "/search?q=latest&at=9h",
+    "search-digest": f"/search?q={sha256(b'first').hexdigest()}",
+    "search-digest-then": f"/search?q={sha256(b'first').hexdigest()}&at=9h",
+    "search-reference": page_of(
+        "search", q=f"docker pull example.com/{API}:latest@sha256:{'a' * 64}"
+    ),
+    "search-long-reference": page_of("search", q=f"{'h' * 200}.example/{'n' * 200}:{'t' * 200}"),
+    "search-long": page_of("search", q="x" * 1000),
+    "difference": "/difference",
+    "difference-result": page_of("difference", **{"from": "9h30m"}),
+    "difference-hostile": page_of("difference", **{"from": "9h30m", "pattern": f"swr/{HOSTILE}"}),
+    "gaps": "/gaps?range=all",
+    "no-gaps": "/gaps?minutes=9999",
+    "layer": f"/layer?digest=sha256:{'5' * 64}",
     "questions": "/questions",
+    "question-with-repository": "/tagsync/holes",
     "question": "/tagsync/moved-last-week",
     "question-without-rows": "/tagsync/moved-last-week?days=0",
     "tables": "/tagsync",
@@ -203,7 +228,7 @@ def test_a_row_shows_everything(
         ("/repositories?q=nowhere", 200, "No repository name contains “nowhere”."),
         ("/changes?before=1", 200, "No earlier change is recorded."),
         ("/tagsync/tags?tag__exact=nothing", 200, "No row of tags matches."),
-        ("/tagsync/moved-last-week?days=0", 200, "The query returned no rows."),
+        ("/tagsync/moved-last-week?days=0", 200, "No tag moved in this time."),
     ],
 )
 def test_errors_and_empty_pages(
@@ -220,7 +245,7 @@ def test_errors_and_empty_pages(
     [
         ("/?q=api", "/repositories?q=api"),
         ("/?q=api&after=swr", "/repositories?q=api&after=swr"),
-        ("/search?q=api", "/repositories?q=api"),
+        ("/search?q=swr/team/api", "/repository?name=swr%2Fteam%2Fapi"),
     ],
 )
 def test_earlier_addresses_lead_to_the_list(

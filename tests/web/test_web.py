@@ -100,7 +100,7 @@ def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
     assert days.get_attribute("placeholder") == "7"
     days.send_keys("0")
     follow(browser, By.CSS_SELECTOR, "main button")
-    assert "The query returned no rows." in text_of(browser)
+    assert "No tag moved in this time." in text_of(browser)
     browser.find_element(By.TAG_NAME, "summary").click()
     (moved,) = (question for question in QUESTIONS if question.slug == "moved-last-week")
     assert browser.find_element(By.TAG_NAME, "pre").text == moved.sql
@@ -715,7 +715,7 @@ def test_a_long_query_is_interrupted(client: httpx.Client, site: str) -> None:
 def test_other_addresses_than_loopback_are_refused(served: Path, host: str) -> None:
     """The pages have no login; the sentence says how other people can connect."""
     with pytest.raises(ConfigError, match=r"is not a loopback address.+SSH tunnel"):
-        serve(served, (), host, 0, pytest.fail)
+        serve(served, (), {}, host, 0, pytest.fail)
 
 
 def test_a_port_that_is_in_use(served: Path) -> None:
@@ -725,7 +725,7 @@ def test_a_port_that_is_in_use(served: Path) -> None:
         with pytest.raises(
             ConfigError, match=f"cannot listen on port {port} of 127.0.0.1 .+--port"
         ):
-            serve(served, (), "127.0.0.1", port, pytest.fail)
+            serve(served, (), {}, "127.0.0.1", port, pytest.fail)
 
 
 def make_nothing(_path: Path) -> None:
@@ -769,7 +769,7 @@ def test_a_database_that_is_not_ours(
     make(path)
     before = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     with pytest.raises(UnusableDatabase, match=expected):
-        serve(path, (), "127.0.0.1", 0, pytest.fail)
+        serve(path, (), {}, "127.0.0.1", 0, pytest.fail)
     after = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
     assert after == before
 

@@ -10,9 +10,12 @@ from tagsync.web.datasette_database import DATABASE
 from tagsync.web.pages import (
     changes,
     coverage,
+    difference,
     drawing,
     front,
+    gaps,
     image,
+    layer,
     questions,
     report,
     repositories,
@@ -36,6 +39,9 @@ PAGES: Final[Mapping[str, Page]] = {
     "/search": search.page,
     "/assets/drawing.css": drawing.page,
     "/report": report.page,
+    "/difference": difference.page,
+    "/gaps": gaps.page,
+    "/layer": layer.page,
 }
 """The page at each path."""
 
@@ -44,6 +50,7 @@ NAVIGATION: Final = (
     ("/changes", "Changes"),
     ("/repositories", "Repositories"),
     ("/coverage", "Coverage"),
+    ("/difference", "Difference"),
     ("/questions", "Questions"),
     (f"/{DATABASE}", "Tables and SQL"),
 )

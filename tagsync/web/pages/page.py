@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from datasette.app import Datasette
 from datasette.utils.asgi import BadRequest, Request, Response
 
+from tagsync.config.moments import parse_moment
 from tagsync.web.datasette_database import DATABASE, ReadOnlyDatabase
 from tagsync.web.formats import age_at
 from tagsync.web.snapshot import Snapshot
 
 Result = TypeVar("Result")
+
+NAMES: Final = 500
+"""Maximum number of suggestions in a form."""
 
 
 async def read(datasette: Datasette, fn: Callable[[Snapshot], Result]) -> Result:
@@ -68,6 +72,26 @@ def number(request: Request, name: str, default: int, *, meaning: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", value):
         raise BadRequest(f"invalid parameter {name}: give {meaning}")
     return int(value)
+
+
+def moment(datasette: Datasette, request: Request, name: str) -> str | None:
+    """Return a parameter that is a time, as `tagsync.clock.timestamp` writes it.
+
+    The forms of a time are those of the command line. The result is None if the parameter is
+    missing or empty.
+
+    Raises:
+        BadRequest: If the parameter is given more than once.
+        UnclearQuestion: If the parameter is not a time, or is in the future.
+    """
+    said = text(request, name).strip()
+    return parse_moment(said, _database(datasette).clock()) if said else None
+
+
+def repository_names(record: Snapshot) -> list[str]:
+    """Return the first `NAMES` full names of repositories, for the suggestions of a form."""
+    sql = "SELECT full_name FROM repositories ORDER BY full_name LIMIT :limit"
+    return [row["full_name"] for row in record.query(sql, {"limit": NAMES})]
 
 
 def _database(datasette: Datasette) -> ReadOnlyDatabase:

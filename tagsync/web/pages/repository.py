@@ -6,13 +6,16 @@ from datasette.utils.asgi import NotFound, Request, Response
 from tagsync.escaping import escape_control_characters
 from tagsync.models import Repository
 from tagsync.web import chart_queries, queries
-from tagsync.web.pages.page import number, read, render, text
+from tagsync.web.pages import as_of
+from tagsync.web.pages.page import moment, number, read, render, text
 from tagsync.web.ranges import Wanted, wanted
 from tagsync.web.snapshot import Snapshot
 
 
 async def page(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/repository?name=&range=&until=&lanes=&before=``."""
+    """Answer ``/repository?name=&range=&until=&lanes=&before=``, or ``…&at=&after=``."""
+    if at := moment(datasette, request, "at"):
+        return await as_of.repository(datasette, request, at)
     name = text(request, "name")
     before = number(request, "before", queries.NO_CHANGE, meaning="the id of a change")
     lanes = number(request, "lanes", queries.NO_CHANGE, meaning="the id of a change")

@@ -6,13 +6,16 @@ from datasette.utils.asgi import NotFound, Request, Response
 from tagsync.escaping import escape_control_characters
 from tagsync.models import Repository
 from tagsync.web import chart_queries, queries
-from tagsync.web.pages.page import read, render, text
+from tagsync.web.pages import as_of
+from tagsync.web.pages.page import moment, read, render, text
 from tagsync.web.ranges import Wanted, wanted
 from tagsync.web.snapshot import Snapshot
 
 
 async def page(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/tag?repository=&tag=&range=&until=``."""
+    """Answer ``/tag?repository=&tag=&range=&until=``, or ``…&at=``."""
+    if at := moment(datasette, request, "at"):
+        return await as_of.tag(datasette, request, at)
     name, tag = text(request, "repository"), text(request, "tag")
     asked = wanted(text(request, "range"), text(request, "until"))
     context = await read(datasette, lambda record: _answer(record, name, tag, asked))

@@ -1,4 +1,4 @@
-"""Parse the times of a command line: ISO 8601, an age such as ``2h``, or a word."""
+"""Parse times as people write them: ISO 8601, an age such as ``2h``, or a word."""
 
 import re
 from datetime import UTC, datetime, timedelta
