@@ -14,6 +14,7 @@ from tagsync.config import load
 from tests.support.paths import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
+SAMPLE: Final = DEPLOY / "config.sample.toml"
 KUBERNETES: Final = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 STATEFUL_SET: Final = (DEPLOY / "kubernetes" / "statefulset.yaml").read_text()
 CONTAINERFILE: Final = (DEPLOY / "Containerfile").read_text()
@@ -59,19 +60,19 @@ def test_the_compose_file_is_valid() -> None:
 
 def test_the_configuration_of_the_container_is_valid() -> None:
     """The daemon is reachable from outside, and reads secrets where the manifests mount them."""
-    config = load(DEPLOY / "config" / "config.toml", {"STATE_DIRECTORY": "/data"})
+    config = load(SAMPLE, {"STATE_DIRECTORY": "/data"})
     assert config.listen == ("0.0.0.0", 9180)  # noqa: S104  in a container
     assert str(config.database) == "/data/tagsync.db"
-    secrets = re.findall(r"file:/run/secrets/([\w-]+)", (DEPLOY / "config/config.toml").read_text())
+    secrets = re.findall(r"file:/run/secrets/([\w-]+)", SAMPLE.read_text())
     compose = (DEPLOY / "compose.yaml").read_text()
     assert f"secrets: [{', '.join(secrets)}]" in compose
     assert "mountPath: /run/secrets" in STATEFUL_SET
 
 
 def test_kubernetes_has_the_same_configuration() -> None:
-    """The ConfigMap contains deploy/config/config.toml."""
+    """The ConfigMap contains the sample."""
     _, _, text = (DEPLOY / "kubernetes/configmap.yaml").read_text().partition("  config.toml: |\n")
-    assert dedent(text) == (DEPLOY / "config/config.toml").read_text()
+    assert dedent(text) == SAMPLE.read_text()
 
 
 def test_the_manifests_run_this_version_as_the_user_of_the_image() -> None:
