@@ -5,15 +5,19 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
 import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import copytree
 from typing import Final
 
 import pytest
 
+from tagsync.emulator import Emulator
+from tagsync.emulator.signatures import Keys
 from tests.support.containers import Builder, Image, let_in, require_builder
 from tests.support.docker_registry import DockerRegistry, running
 from tests.support.documents import fenced_blocks, section
@@ -48,10 +52,10 @@ def image(registry: DockerRegistry, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def folder(tmp_path: Path, registry: DockerRegistry) -> Path:
     """A folder with a volume and a configuration that mirrors the registry of the image."""
-    for name in ("data", "etc"):
+    for name in ("data", "config"):
         (tmp_path / name).mkdir()
     let_in(tmp_path)
-    (tmp_path / "etc" / "config.toml").write_text(
+    (tmp_path / "config" / "config.toml").write_text(
         f'[schedule]\ninterval = "200ms"\n[metrics]\nlisten = "0.0.0.0:{free_port()}"\n'
         f'[[registries]]\nname = "local"\nkind = "oci"\nendpoint = "{registry.url}"\n'
         '[[registries.watch]]\nrepositories = ["team/tagsync"]\n'
@@ -85,13 +89,13 @@ def test_the_container_mirrors_its_own_image(
     image: Image, registry: DockerRegistry, folder: Path
 ) -> None:
     """The daemon works on a read-only root, answers probes, reloads, and stops with status 0."""
-    config = (folder / "etc" / "config.toml").read_text()
+    config = (folder / "config" / "config.toml").read_text()
     port = re.findall(r"0\.0\.0\.0:(\d+)", config)[0]
     with image.running(folder) as container:
         container.await_log('"event": "repository.baselined"')
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as answer:
             assert (answer.status, answer.read()) == (200, b"ok\n")
-        (folder / "etc" / "config.toml").write_text(config.replace("200ms", "300ms"))
+        (folder / "config" / "config.toml").write_text(config.replace("200ms", "300ms"))
         container.signal(signal.SIGHUP)
         container.await_log('"event": "config.reloaded"')
         container.signal(signal.SIGTERM)
@@ -117,11 +121,33 @@ def test_the_health_check_of_the_image_asks_the_daemon(image: Image, folder: Pat
         assert unhealthy.status(20) == 1
 
 
+def test_the_documented_configuration_and_secrets_work(image: Image, tmp_path: Path) -> None:
+    """The container reads the sample and the keys as the documented commands have written them."""
+    copytree(ROOT / "deploy", tmp_path / "deploy")
+    (block, _) = fenced_blocks(section("docs/container.md", "Run it"), "sh")
+    terminal, line = os.openpty()
+    os.write(terminal, b"ACCESSKEY\n\x04made-up-secret\n\x04")
+    subprocess.run(["bash", "-c", block], cwd=tmp_path, stdin=line, check=True, timeout=10)
+    os.close(terminal)
+    os.close(line)
+    folder = tmp_path / "deploy"
+    (folder / "data").mkdir()
+    let_in(folder)
+    with Emulator(keys={"ACCESSKEY": Keys("made-up-secret")}) as swr:
+        swr.push("team-a/api", "v1", "one")
+        config = (folder / "config" / "config.toml").read_text()
+        config = re.sub(r'endpoint = ".*"', f'endpoint = "{swr.url}"', config)
+        (folder / "config" / "config.toml").write_text(config)
+        with image.running(folder, ["sync"]) as container:
+            assert container.status(20) == 0, container.log()
+    assert "swr/team-a/api" in container.log()
+
+
 def test_the_container_ends_with_the_status_of_tagsync(image: Image, folder: Path) -> None:
     """The exit status of a command is that of the container: 0 if done, 2 if misconfigured."""
     with image.running(folder, ["sync"]) as container:
         assert container.status(20) == 0, container.log()
-    (folder / "etc" / "config.toml").write_text("nonsense = 1\n")
+    (folder / "config" / "config.toml").write_text("nonsense = 1\n")
     with image.running(folder) as container:
         assert container.status(20) == 2
     assert "nonsense" in container.log()

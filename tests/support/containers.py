@@ -112,8 +112,8 @@ class Image:
         """Run the image, and kill it at the end of the block.
 
         Args:
-            folder: Contains ``data``, which is mounted at the volume, and ``etc``, which is mounted
-                read-only in place of /etc/tagsync.
+            folder: Contains ``data``, which is mounted at the volume. If it contains ``config`` and
+                ``secrets``, they are mounted read-only at /etc/tagsync and /run/secrets.
             arguments: In place of the image's own command, if there are any.
             entrypoint: In place of the image's own entry point, if there is one.
         """
@@ -153,8 +153,9 @@ class Image:
         ]
         for name, value in variables.items():
             options += ["--setenv", name, value]
-        if (folder / "etc").exists():
-            options += ["--ro-bind", str(folder / "etc"), "/etc/tagsync"]
+        for name, place in (("config", "/etc/tagsync"), ("secrets", "/run/secrets")):
+            if (folder / name).exists():
+                options += ["--ro-bind", str(folder / name), place]
         return ["bwrap", *options]
 
 
