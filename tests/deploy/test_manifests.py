@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tagsync.config import load
+from tests.support.documents import fenced_blocks, read_page
 from tests.support.paths import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
@@ -115,6 +116,14 @@ def test_probes_ask_only_whether_a_restart_may_help() -> None:
 def test_the_pod_has_no_rights_that_it_does_not_need(line: str) -> None:
     """One pod, which is not root, cannot write to its root, and has no capability."""
     assert re.search(rf"^ +{re.escape(line)}$", STATEFUL_SET, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", fenced_blocks(read_page("docs/container.md"), "sh"))
+def test_the_documented_commands_name_files_that_exist(block: str) -> None:
+    """The shell can read each block of commands, and the files of deploy/ in it are there."""
+    assert subprocess.run(["bash", "-n", "-c", block], check=False).returncode == 0
+    for name in re.findall(r"deploy/[\w./-]*\w", block):
+        assert (ROOT / name).exists() or name.startswith("deploy/secrets/"), name
 
 
 def test_no_file_names_an_index() -> None:

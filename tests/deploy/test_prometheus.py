@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.deploy.conftest import SHIPPED, Prometheus
 from tests.support.docker_registry import require
 from tests.support.documents import fenced_blocks, section
 from tests.support.paths import ROOT
+from tests.support.prometheus import SHIPPED, Prometheus
 
 pytestmark = pytest.mark.processes
 
