@@ -27,6 +27,7 @@ class Census(msgspec.Struct, frozen=True):
         empty: Watches whose globs match nothing.
         oldest: Each repository has a last complete listing; this is the time of the oldest. None if
             no repository was ever listed completely.
+        held: Repositories whose newest listing since the start was held.
         unpolled: Repositories whose first poll has not ended.
         undiscovered: Watches whose first discovery has not ended.
     """
@@ -38,6 +39,7 @@ class Census(msgspec.Struct, frozen=True):
     stale: int
     empty: int
     oldest: datetime | None
+    held: int = 0
     unpolled: int = 0
     undiscovered: int = 0
 
@@ -174,6 +176,7 @@ def _count(
         tags=sum(each.tags for each in members),
         failing=sum(each.failures > 0 for each in members),
         stale=sum(each.is_stale(now) for each in members),
+        held=sum(each.held for each in members),
         empty=empty,
         unpolled=sum(not each.polled for each in members),
         undiscovered=undiscovered,

@@ -4,6 +4,7 @@ Names follow Prometheus's "Metric and label naming": the unit at the end, counte
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, get_args
 
 from prometheus_client import (
@@ -22,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from tagsync.clock import parse_timestamp
 from tagsync.daemon.health import Census
+from tagsync.database.usage import DiskUsage
 from tagsync.database.verifications import Result, Verification
 from tagsync.models import Kind
 from tagsync.polling.jobs import Poll, PollOutcome
@@ -64,12 +66,19 @@ class Metrics:
         self._bytes = self._histogram(
             "tagsync_listing_size_bytes", "Size of listings, all pages together.", _BYTES
         )
-        self._reload = Gauge(
+        self._reload = self._gauge(
             "tagsync_config_last_reload_successful",
             "Whether the last reload of the configuration succeeded.",
-            registry=self._registry,
         )
         self._reload.set(1)
+        self._heads_logged = self._gauge(
+            "tagsync_last_heads_logged_timestamp_seconds",
+            "Time when the heads of the hash chains were last logged, or of the start.",
+        )
+        self._pending = self._gauge(
+            "tagsync_pending_log_lines", "Recorded changes whose log lines are pending."
+        )
+        self._disk: _DiskGauges | None = None
         self._verified: _VerificationGauges | None = None
 
     def add_registry(self, registry: str) -> None:
@@ -110,6 +119,23 @@ class Metrics:
         """Set whether the last reload of the configuration succeeded."""
         self._reload.set(not failed)
 
+    def set_heads_logged(self, at: datetime) -> None:
+        """Set when the heads of the hash chains were logged."""
+        self._heads_logged.set(at.timestamp())
+
+    def set_pending_log_lines(self, count: int) -> None:
+        """Set how many changes have pending log lines."""
+        self._pending.set(count)
+
+    def set_disk_usage(self, usage: DiskUsage) -> None:
+        """Set the sizes of the database and of its file system.
+
+        Before the first call no gauge is exported, because 0 would look like a full disk.
+        """
+        if self._disk is None:
+            self._disk = _DiskGauges(self._registry)
+        self._disk.set(usage)
+
     def set_verification(self, last: Verification) -> None:
         """Set the last verification of the database. Before the first one, no gauge is exported."""
         if self._verified is None:
@@ -128,8 +154,40 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ("registry", *labels), registry=self._registry)
 
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self._registry)
+
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, ("registry",), buckets=buckets, registry=self._registry)
+
+
+class _DiskGauges:
+    """The gauges of the database's files and of their file system."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "tagsync_database"
+        self._database = Gauge(
+            f"{name}_size_bytes", "Size of the database, without its WAL.", registry=registry
+        )
+        self._wal = Gauge(
+            f"{name}_wal_size_bytes", "Size of the write-ahead log (WAL).", registry=registry
+        )
+        self._free = Gauge(
+            f"{name}_free_bytes",
+            "Free space of the database's file system, as far as the daemon may use it.",
+            registry=registry,
+        )
+        self._file_system = Gauge(
+            f"{name}_filesystem_size_bytes",
+            "Size of the database's file system.",
+            registry=registry,
+        )
+
+    def set(self, usage: DiskUsage) -> None:
+        self._database.set(usage.database)
+        self._wal.set(usage.wal)
+        self._free.set(usage.free)
+        self._file_system.set(usage.file_system)
 
 
 class _VerificationGauges:
@@ -166,13 +224,14 @@ class _CensusCollector(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        repositories, tags, failing, stale, empty, oldest = families = self._families()
+        repositories, tags, failing, stale, held, empty, oldest = families = self._families()
         for count in self._census():
             name = [count.registry]
             repositories.add_metric(name, count.repositories)
             tags.add_metric(name, count.tags)
             failing.add_metric(name, count.failing)
             stale.add_metric(name, count.stale)
+            held.add_metric(name, count.held)
             empty.add_metric(name, count.empty)
             if count.oldest is not None:
                 oldest.add_metric(name, count.oldest.timestamp())
@@ -185,6 +244,7 @@ class _CensusCollector(Collector):
             "tagsync_failing_repositories": "Repositories whose last poll failed.",
             "tagsync_stale_repositories": "Repositories without a complete listing for three"
             " intervals.",
+            "tagsync_held_repositories": "Repositories whose newest listing was held.",
             "tagsync_empty_watches": "Watches whose globs have matched no repository since the"
             " start, or for a day.",
             "tagsync_oldest_complete_listing_timestamp_seconds": "Time of the oldest among"

@@ -58,8 +58,12 @@ Request = Literal["stop", "reload"]
 
 _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
+_MEASURE_JOB: Final = "daemon:measure"
 _VERIFY_JOB: Final = "daemon:verify"
 """Names of the daemon's own jobs and of their pools. No registry has such a name."""
+
+_MEASURE_INTERVAL: Final = timedelta(minutes=1)
+"""Time between two measurements of the database."""
 
 _POLLS_TIMEOUT: Final = 2.2
 """How long `Daemon.stop` waits for polls that are under way, in seconds."""
@@ -163,6 +167,7 @@ class Daemon:
             StoreError: If the database cannot be read.
         """
         self._metrics.collect_from(self.census)
+        self._metrics.set_heads_logged(self._clock())
         self._scheduler.start(self._on_finished, self._on_overrun)
         self.apply_plan(self._first_plan)
         now = self._clock()
@@ -171,6 +176,7 @@ class Daemon:
         for job, run, interval in (
             (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
             (_WITNESS_JOB, self._log_heads, HEARTBEAT),
+            (_MEASURE_JOB, self._measure, _MEASURE_INTERVAL),
         ):
             self._add_own_job(job, run, interval, now)
         if self._verifier is not None:
@@ -555,7 +561,8 @@ class Daemon:
             now = self._clock()
             for discovery in self._watchlist.discoveries:
                 self._scheduler.run_at(discovery.name, now)
-            own_jobs = (_HEARTBEAT_JOB, _WITNESS_JOB, *([_VERIFY_JOB] if self._verifier else []))
+            own_jobs = [_HEARTBEAT_JOB, _WITNESS_JOB, _MEASURE_JOB]
+            own_jobs += [_VERIFY_JOB] if self._verifier else []
             for job in own_jobs:
                 self._scheduler.run_at(job, now)
 
@@ -611,9 +618,21 @@ class Daemon:
         return self._last_heads == (heads.changes.change_id, heads.observations.ended)
 
     def _log(self, heads: Heads | None) -> None:
-        if heads is not None:
-            self._last_heads = (heads.changes.change_id, heads.observations.ended)
-            log.info("history.extended", **heads.log_fields())
+        """Log heads. If the line cannot be written, the next call of the job logs them again."""
+        # A log method returns False if the line could not be written; see `tagsync.log`.
+        if heads is None or log.info("history.extended", **heads.log_fields()) is False:
+            return
+        self._last_heads = (heads.changes.change_id, heads.observations.ended)
+        self._metrics.set_heads_logged(self._clock())
+
+    def _measure(self) -> None:
+        """Update the gauges that need the disk or the database, so that no scrape waits for it."""
+        if not self._has_database():
+            return
+        # The job that logs heads reads the same database, and logs its errors.
+        with suppress(StoreError):
+            self._metrics.set_disk_usage(self._store.disk_usage())
+            self._metrics.set_pending_log_lines(self._store.pending_log_lines())
 
     def _verify(self) -> None:
         """Verify the database if it is time. The scheduler runs this as a job."""

@@ -72,6 +72,7 @@ class WatchedRepository:
         polled: Whether a poll has ended since the daemon began to watch it.
         polling: Whether a poll is under way.
         alternating: Whether two states of the repository take turns in its listings.
+        held: Whether the newest listing since the start was held.
         overran: Whether the repository was due again while its poll was queued or under way.
         backoff_until: No poll may begin before this time. None if the last poll did not fail.
     """
@@ -88,6 +89,7 @@ class WatchedRepository:
         self.detail: str | None = None
         self.alternating = False
         self.polled = False
+        self.held = False
         self.polling = False
         self.overran = False
         self.backoff_until: datetime | None = None
@@ -141,6 +143,7 @@ class WatchedRepository:
         self.backoff_until = None
         if poll.outcome != "dropped":
             self.alternating = "alternating" in poll.reasons
+            self.held = poll.outcome == "held"
         if poll.outcome == "ok":
             self.tags = poll.tags or 0
         if poll.outcome != "held":

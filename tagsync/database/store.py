@@ -31,13 +31,14 @@ from tagsync.database.outcomes import Damaged, Outcome, PendingLog
 from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.state import Freshness, RepositoryState, read_state, read_tags
+from tagsync.database.usage import DiskUsage, count_pending_lines, measure_disk
 from tagsync.database.verifications import (
     Verification,
     insert_verification,
     read_last_verification,
 )
 from tagsync.database.writer_lock import WriterLock
-from tagsync.errors import DamagedRecord
+from tagsync.errors import DamagedRecord, StoreError
 from tagsync.models import Change, Repository, Tag
 
 ResultT = TypeVar("ResultT")
@@ -185,6 +186,26 @@ class Store:
         heads = self.heads()
         flush_to_disk(self._path)
         return heads
+
+    def disk_usage(self) -> DiskUsage:
+        """Return the sizes of the database's files and of their file system.
+
+        Raises:
+            StoreError: If the file system gives an error.
+        """
+        try:
+            return measure_disk(self._path)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror or error}") from error
+
+    def pending_log_lines(self) -> int:
+        """Return how many changes have pending log lines; see `count_pending_lines`.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
+        with self._read() as db:
+            return count_pending_lines(db)
 
     def state(self, repository: Repository) -> RepositoryState:
         """Return the recorded state of a repository, without its tags."""

@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tagsync.clock import timestamp
 from tagsync.daemon.health import Census, census, faults, problems, summarize
 from tagsync.daemon.watchlist import WatchedRepository, Watchlist
 from tagsync.database.verifications import Verification
 from tagsync.errors import Forbidden
 from tagsync.models import Repository
-from tagsync.polling.jobs import Poll
+from tagsync.polling.jobs import Poll, PollOutcome
 from tests.support.daemon import HOUR, MINUTE, FakeRegistry, plan, watch
 
 NOON = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
@@ -51,6 +53,18 @@ def test_the_census_counts_each_registry() -> None:
         Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None, unpolled=1),
     ]
     assert census(Watchlist(), NOON) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "held"), [("ok", 0), ("held", 1), ("dropped", 1), ("failed", 1)]
+)
+def test_a_repository_is_held_until_a_listing_is_recorded(outcome: PollOutcome, held: int) -> None:
+    """The census counts a held listing until a newer one is recorded; a failed poll has none."""
+    made = watchlist("t/1", "t/2")
+    assert census(made, NOON)[0].held == 0
+    get(made, "a/t/1").note_result(Poll(FAILED.repository, "held"), NOON)
+    get(made, "a/t/1").note_result(Poll(FAILED.repository, outcome), NOON)
+    assert census(made, NOON)[0].held == held
 
 
 def test_each_stale_repository_is_a_problem() -> None:

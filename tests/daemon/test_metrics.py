@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tagsync.daemon.health import Census
 from tagsync.daemon.metrics import Metrics
+from tagsync.database.usage import DiskUsage
 from tagsync.models import Repository
 from tagsync.polling.jobs import Poll
 
@@ -44,6 +45,8 @@ def test_a_registry_begins_with_zeros() -> None:
     values = scrape(metrics)
     assert values.pop(("tagsync_build_info", "1.2.3")) == 1
     assert values.pop(("tagsync_config_last_reload_successful", "")) == 1
+    assert values.pop(("tagsync_pending_log_lines", "")) == 0
+    assert values.pop(("tagsync_last_heads_logged_timestamp_seconds", "")) == 0
     assert values == {
         **{("tagsync_polls_total", outcome): 0 for outcome in ("ok", "failed", "held", "dropped")},
         **{("tagsync_changes_total", kind): 0 for kind in ("added", "updated", "deleted")},
@@ -99,5 +102,34 @@ def test_the_repositories_are_counted_on_each_scrape() -> None:
     assert values["tagsync_stale_repositories", ""] == 2
     assert values["tagsync_empty_watches", ""] == 4
     assert oldest not in values
-    counts[:] = [Census("a", repositories=3, tags=14, failing=1, stale=2, empty=4, oldest=NOON)]
-    assert scrape(metrics)[oldest] == NOON.timestamp()
+    counts[:] = [
+        Census("a", repositories=3, tags=14, failing=1, stale=2, empty=4, oldest=NOON, held=5)
+    ]
+    values = scrape(metrics)
+    assert values[oldest] == NOON.timestamp()
+    assert values["tagsync_held_repositories", ""] == 5
+
+
+def test_the_space_of_the_database_is_exported_once_it_is_known() -> None:
+    """No gauge says 0 bytes before the first measurement; then each has its own size."""
+    metrics = Metrics("test")
+    assert not [name for name, _ in scrape(metrics) if name.startswith("tagsync_database_")]
+    metrics.set_disk_usage(DiskUsage(database=1, wal=2, free=3, file_system=4))
+    metrics.set_disk_usage(DiskUsage(database=10, wal=20, free=30, file_system=40))
+    values = scrape(metrics)
+    assert {name: values[name, ""] for name, _ in values if "_database_" in name} == {
+        "tagsync_database_size_bytes": 10,
+        "tagsync_database_wal_size_bytes": 20,
+        "tagsync_database_free_bytes": 30,
+        "tagsync_database_filesystem_size_bytes": 40,
+    }
+
+
+def test_pending_log_lines_and_the_time_of_logged_heads_are_exported() -> None:
+    """Both gauges have the last value that was set."""
+    metrics = Metrics("test")
+    metrics.set_pending_log_lines(7)
+    metrics.set_heads_logged(NOON)
+    values = scrape(metrics)
+    assert values["tagsync_pending_log_lines", ""] == 7
+    assert values["tagsync_last_heads_logged_timestamp_seconds", ""] == NOON.timestamp()

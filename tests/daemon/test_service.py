@@ -1,5 +1,6 @@
 """The daemon's logic, in one thread, with a fake scheduler and a fake clock."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from tagsync.clock import timestamp
@@ -48,6 +50,33 @@ from tests.support.scheduler import FakeScheduler
 Start = Callable[..., Daemon]
 Query = Callable[..., list[tuple[Any, ...]]]
 Log = list[dict[str, Any]]
+
+
+class FullDisk:
+    """A log whose first lines with heads are lost; it then says so, as `tagsync.log` does."""
+
+    def __init__(self, lost: int) -> None:
+        self.heads: list[str] = []
+        self._lost = lost
+
+    def info(self, event: str, **fields: Any) -> bool:
+        if event != "history.extended":
+            return True
+        self.heads.append(fields["head"])
+        return len(self.heads) > self._lost
+
+    debug = warning = error = info
+
+
+def gauge(metrics: Metrics, name: str) -> float:
+    """The value of a gauge without labels, as a scrape has it."""
+    body = b"".join(
+        metrics.exposition()(
+            {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}, lambda *_: lambda *_: None
+        )
+    )
+    (value,) = re.findall(rf"^{name} (\S+)$", body.decode(), re.MULTILINE)
+    return float(value)
 
 
 def events(logged: Log, name: str) -> Log:
@@ -939,6 +968,51 @@ def test_each_new_head_is_logged_once_within_ten_seconds(
     heads = query("SELECT id, hash FROM changes ORDER BY id")
     logged_heads = [(e["change_id"], e["head"]) for e in events(logged, "history.extended")]
     assert logged_heads == heads
+
+
+@pytest.mark.usefixtures("logged")
+def test_heads_that_were_not_logged_are_logged_again(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, clock: FakeClock
+) -> None:
+    """Heads whose line could not be written are logged again, and a gauge has the time."""
+    metrics, log, begun = Metrics("test"), FullDisk(lost=2), clock().timestamp()
+    structlog.configure(processors=[lambda *event: event[2]], logger_factory=lambda *_: log)
+    start(plan(watch("team/api", interval=HOUR), a=registry), metrics=metrics)
+    scheduler.advance(seconds=15)
+    assert gauge(metrics, "tagsync_last_heads_logged_timestamp_seconds") == begun
+    scheduler.advance(seconds=10)
+    assert gauge(metrics, "tagsync_last_heads_logged_timestamp_seconds") == begun + 20
+    scheduler.advance(minutes=1)
+    assert len(log.heads) == 3
+    assert len(set(log.heads)) == 1
+
+
+def test_the_daemon_measures_the_database_and_its_pending_lines(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path
+) -> None:
+    """Every minute the gauges get the size of the file, and the lines that are pending."""
+    metrics = Metrics("test")
+    start(plan(watch("team/api", interval=HOUR), a=registry), metrics=metrics)
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_database_size_bytes") == database.stat().st_size
+    assert gauge(metrics, "tagsync_pending_log_lines") == 0
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE repositories SET unlogged_from = 1")
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_pending_log_lines") == 1
+
+
+def test_a_database_that_cannot_be_read_leaves_its_gauges(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
+) -> None:
+    """The gauges keep their values if the database cannot be read, and the daemon goes on."""
+    metrics = Metrics("test")
+    start(plan(watch("team/api", interval=HOUR), a=registry), metrics=metrics)
+    scheduler.advance(minutes=1)
+    query("ALTER TABLE repositories RENAME COLUMN unlogged_from TO lost")
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_pending_log_lines") == 0
+    assert not events(logged, "daemon.failed")
 
 
 def test_observations_end_soon_after_midnight(
