@@ -1,6 +1,7 @@
 """Translate SQLite's errors into tagsync's errors, whose messages say what to do."""
 
 import sqlite3
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +54,11 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except DamagedRecord as error:
+        _close_cursors(error)
         error.path = path
         raise
     except sqlite3.Error as error:
+        _close_cursors(error)
         if str(error).startswith(_NOT_UTF_8):
             raise DamagedRecord(truncate(str(error)), path) from error
         if path.is_dir():
@@ -72,3 +75,9 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         sentence = _SENTENCES.get(primary, "{path} could not be used: {error}")
         kind = _KINDS.get(primary, StoreError)
         raise kind(sentence.format(path=path, error=truncate(str(error)))) from error
+
+
+def _close_cursors(error: Exception) -> None:
+    # A cursor in a frame of the traceback would keep the connection in its old snapshot for as long
+    # as the error exists. If it is in a reference cycle, that is until the garbage is collected.
+    traceback.clear_frames(error.__traceback__)

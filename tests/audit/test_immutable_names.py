@@ -1,5 +1,6 @@
 """Names of tags that promise that the tag never moves."""
 
+import inspect
 import re
 
 import pytest
@@ -79,9 +80,8 @@ def test_name_of_a_channel_does_not_promise(tag: str) -> None:
 
 def test_examples_of_the_docstring_hold() -> None:
     """The function says of each of its examples what its table says."""
-    rows = re.findall(
-        r"^    (``.+?) {2,}(``.+)$", promises_never_to_move.__doc__ or "", re.MULTILINE
-    )
+    text = inspect.getdoc(promises_never_to_move) or ""
+    rows = re.findall(r"^(``.+?) {2,}(``.+)$", text, re.MULTILINE)
     assert len(rows) > 5
     for promising, moving in rows:
         for expected, cell in ((True, promising), (False, moving)):

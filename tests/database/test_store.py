@@ -22,7 +22,7 @@ from tagsync.database.connection import Connection
 from tagsync.database.hash_chain import GENESIS, link
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.errors import StoreError, UnusableDatabase
+from tagsync.errors import DamagedRecord, StoreError, UnusableDatabase
 from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
@@ -269,6 +269,18 @@ def test_database_of_a_newer_version_is_rejected(database: Path) -> None:
     for opener in (Store.open, Store.open_for_reading):
         with pytest.raises(UnusableDatabase, match="another tagsync, probably a newer one"):
             opener(database)
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("text", ["CAST(X'ff' AS TEXT)", "X'ff'"])
+def test_an_error_keeps_no_old_snapshot(database: Path, store: Store, text: str) -> None:
+    """After a damaged row the next read sees what was written since, also if the error lives."""
+    alter(database, f"UPDATE tags SET tag = {text}")
+    with pytest.raises(DamagedRecord) as kept:
+        store.tags(REPOSITORY)
+    alter(database, "UPDATE tags SET tag = 'repaired'")
+    assert list(store.tags(REPOSITORY)) == ["repaired"]
+    assert kept.value.path == database
 
 
 @pytest.mark.parametrize(

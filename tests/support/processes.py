@@ -19,7 +19,7 @@ WITHIN: Final = 10.0
 class Process:
     """A real ``tagsync run``, with its log and its service-manager messages."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, python: Path | str = sys.executable, **options: Any) -> None:
         self.folder = folder
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = folder / "notify"
@@ -32,7 +32,7 @@ class Process:
             "WATCHDOG_USEC": "400000",
         }
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "tagsync", "--log-level", "debug", "run"],
+            [python, "-m", "tagsync", "--log-level", "debug", "run"],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
