@@ -292,7 +292,8 @@ def _gaps(
         name: The full name of the repository.
         runs: Its observations that overlap the range, in time order.
         period: The range.
-        first: The time of the first poll. None without any: then there is no gap.
+        first: The time of the first poll. None if the repository was never polled; then no gap is
+            returned.
     """
     start, end = max(period.start, first or period.end), _due_until(runs, period.end)
     if start >= end:

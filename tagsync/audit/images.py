@@ -147,7 +147,7 @@ class ImageDetails(msgspec.Struct, frozen=True):
         verified: Whether the recorded manifest hashes to the digest. None without a manifest.
         first_observed_at: The end of the first listing that contained the image.
         layers: Its layers, the lowest first.
-        platforms: What it references, if it is an index.
+        platforms: The manifests that an index references, with their platforms. Empty otherwise.
         indexes: The digests of up to `ROWS` indexes that reference it.
         tags: The tags that lead to it.
         shared_with: Up to `ROWS` other images with the same layers, the most layers first.

@@ -126,7 +126,7 @@ class Deletion(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What a tag pointed to within a range: intervals and deletions, in time order.
+    """The intervals and deletions of a tag within a range, in time order.
 
     The first interval may begin before the range, and the last one may end after it.
     """
@@ -368,7 +368,7 @@ def _lane(
         tag: The name of the tag.
         moves: The moves in the range, and the one before it.
         later: The move after the range, which ends the last interval. None if there is none.
-        start: The start of the range. What ended before is left out.
+        start: The start of the range. Intervals that ended before it are left out.
         open_end: The end of the last interval without a later move.
     """
     intervals, deletions = [], []

@@ -335,7 +335,7 @@ def _gap(gap: CoverageGap) -> drawn.Gap:
 
 
 def reason(gap: CoverageGap) -> str:
-    """Return why there was no complete listing, in a few words."""
+    """Return the cause of a gap in a few words."""
     if not gap.polls:
         return "no polls"
     polls = f"{gap.polls:,} poll{'' if gap.polls == 1 else 's'} failed or held"
