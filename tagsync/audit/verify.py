@@ -34,10 +34,10 @@ from typing import Any, Final
 import msgspec
 
 from tagsync import manifests
-from tagsync.audit.day_counts import check_days
 from tagsync.audit.faults import UnreadableTable, VerificationFault
 from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
 from tagsync.audit.structure import damage, definition_fault
+from tagsync.audit.verify_daily_changes import check_days
 from tagsync.audit.verify_progress import OnRows, RowCounter
 from tagsync.database import migrations, schema
 from tagsync.database.connection import Connection, empty_database

@@ -21,7 +21,7 @@ from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
-from tagsync.daemon.verify_process import VerifyProcess
+from tagsync.daemon.verify_runner import VerifyProcess
 from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.database.daemon_lock import DaemonLock
 from tagsync.database.store import Store

@@ -33,7 +33,7 @@ from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.verifier import Verifier
-from tagsync.daemon.verify_process import Runner
+from tagsync.daemon.verify_runner import Runner
 from tagsync.daemon.watchlist import (
     Difference,
     Discovery,

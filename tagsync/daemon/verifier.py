@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from tagsync.clock import Clock, parse_timestamp, timestamp
-from tagsync.daemon.verify_process import Outcome, Runner
+from tagsync.daemon.verify_runner import Outcome, Runner
 from tagsync.database.hash_chain import GENESIS, Heads
 from tagsync.database.store import Store
 from tagsync.database.verifications import Verification

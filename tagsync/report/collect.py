@@ -29,8 +29,8 @@ from tagsync.report.content import (
     ReportQuestion,
     ReportRepository,
 )
+from tagsync.report.how_to_repeat import check_script, in_sql
 from tagsync.report.images import images_of
-from tagsync.report.queries import check_script, in_sql
 from tagsync.report.shorten import with_lengths
 from tagsync.report.verification import last_verification
 

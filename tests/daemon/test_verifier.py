@@ -14,7 +14,7 @@ from tagsync.audit.queries import Audit
 from tagsync.clock import timestamp
 from tagsync.daemon.metrics import Metrics
 from tagsync.daemon.service import Daemon
-from tagsync.daemon.verify_process import Outcome
+from tagsync.daemon.verify_runner import Outcome
 from tagsync.daemon.watchlist import Plan
 from tagsync.database.hash_chain import GENESIS
 from tagsync.database.store import Store

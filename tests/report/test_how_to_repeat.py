@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tagsync.audit.rows import TagsAtRow
 from tagsync.database.hash_chain import Head
 from tagsync.report.content import Report
-from tagsync.report.queries import check_script, literal
+from tagsync.report.how_to_repeat import check_script, literal
 from tests.support.record import query, without_triggers
 from tests.support.reports import HOSTILE, ReportOn
 

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from tagsync.daemon.verify_child import DETAIL_LIMIT, check_rows
-from tagsync.daemon.verify_process import Outcome, VerifyProcess
+from tagsync.daemon.verify_runner import Outcome, VerifyProcess
 from tagsync.database.store import Store
 from tagsync.errors import UnusableDatabase
 from tagsync.polling.jobs import Job
