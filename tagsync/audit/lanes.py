@@ -23,7 +23,7 @@ from tagsync.models import Kind, Repository
 PAGE: Final = 40
 """Maximum number of lanes on a page."""
 
-MOST_CHANGES: Final = 50_000
+MOST_CHANGES: Final = 8_000
 """Maximum number of changes that a chart reads."""
 
 MOST_SCANNED: Final = 5_000

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from datasette.app import Datasette
+from datasette.database import QueryInterrupted
 
 from tagsync.database.store import Store
 from tagsync.errors import DamagedRecord, StoreError
@@ -106,3 +107,20 @@ def test_a_page_has_a_time_limit(read: Callable[..., Any]) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     with pytest.raises(StoreError, match="interrupted"):
         read(lambda record: record.query(endless, {}), time_limit=0.05)
+
+
+def test_a_count_of_a_large_table_is_interrupted(database: Path, clock: FakeClock) -> None:
+    """A count of all rows has a time limit, although SQLite's count(*) is a single step."""
+    Store.open(database).close()
+    execute(
+        database,
+        "CREATE TABLE large AS WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 30000)"
+        " SELECT i FROM n",
+    )
+    datasette = Datasette(memory=False)
+    opened = ReadOnlyDatabase(datasette, database, (), clock, count_time_limit=1)
+    try:
+        with pytest.raises(QueryInterrupted):
+            asyncio.run(opened.execute("select count(*) from [large]"))
+    finally:
+        datasette.executor.shutdown()
