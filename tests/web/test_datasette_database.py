@@ -106,3 +106,18 @@ def test_a_page_has_a_time_limit(read: Callable[..., Any]) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     with pytest.raises(StoreError, match="interrupted"):
         read(lambda record: record.query(endless, {}), time_limit=0.05)
+
+
+def test_an_error_of_sqlite_after_an_interrupt_is_no_bug(database: Path, clock: FakeClock) -> None:
+    """Whatever SQLite says of a query that the end of the server interrupts, the sentence is one."""
+    Store.open(database).close()
+    datasette = Datasette(memory=False)
+    opened = ReadOnlyDatabase(datasette, database, (), clock)
+
+    def fn(_db: object) -> None:
+        opened.interrupt()
+        raise sqlite3.OperationalError("vtable constructor failed: image_search")
+
+    with pytest.raises(StoreError, match="tagsync web is stopping"):
+        asyncio.run(opened.execute_fn(fn))
+    datasette.executor.shutdown()
