@@ -109,7 +109,7 @@ def test_a_page_has_a_time_limit(read: Callable[..., Any]) -> None:
 
 
 def test_an_error_of_sqlite_after_an_interrupt_is_no_bug(database: Path, clock: FakeClock) -> None:
-    """Whatever SQLite says of a query that the end of the server interrupts, the sentence is one."""
+    """Each error of SQLite after the server began to stop becomes one sentence."""
     Store.open(database).close()
     datasette = Datasette(memory=False)
     opened = ReadOnlyDatabase(datasette, database, (), clock)
