@@ -30,6 +30,9 @@ MOST_OF_A_REPOSITORY: Final = 2_000
 MOST_OBSERVATIONS: Final = 40_000
 """Maximum number of observations of all repositories that a query reads."""
 
+NEVER_LATE: Final = 600
+"""Seconds after a poll in which the next one is not late, as in the saved question ``holes``."""
+
 SLICES: Final = 60
 """Default number of slices in a strip."""
 
@@ -319,16 +322,16 @@ def _due_until(runs: Sequence[AnyRun], end: str) -> str:
     """Return the end of the range, or the last poll if the next one is not late yet.
 
     A poll is late after twice the time between the polls of the last run of more than one, the
-    same time after which an observation ends.
+    same time after which an observation ends, but not before `NEVER_LATE` seconds.
     """
     if not runs or runs[-1].last_at >= end:
         return end
     several = next((run for run in reversed(runs) if run.polls > 1), None)
-    if several is None:
-        return end
-    usual = seconds(several.first_at, several.last_at) / (several.polls - 1)
+    usual = 0.0
+    if several is not None:
+        usual = seconds(several.first_at, several.last_at) / (several.polls - 1)
     last = runs[-1].last_at
-    return last if seconds(last, end) <= 2 * usual else end
+    return last if seconds(last, end) <= max(2 * usual, NEVER_LATE) else end
 
 
 def _shares_of(

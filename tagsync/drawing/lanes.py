@@ -5,7 +5,7 @@ colour of the old one there, and the lower half that of the new one.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -91,9 +91,10 @@ def draw_lanes(
     """
     bar = _LARGE_BAR if large else _BAR
     pitch = _BAR_TOP + bar + _BELOW
+    found = [pieces(lane.intervals, span, most_pieces(len(lanes))) for lane in lanes]
     drawn = [
-        _prepare(lane, _TOP + _BAR_TOP + index * pitch, bar, span, most_pieces(len(lanes)))
-        for index, lane in enumerate(lanes)
+        _Drawn(lane, _TOP + _BAR_TOP + index * pitch, bar, found[index], classes)
+        for index, (lane, classes) in enumerate(zip(lanes, _classes(found), strict=True))
     ]
     bottom = _TOP + max(len(drawn), 1) * pitch
     below = bottom + (18 if len(drawn) > _SECOND_AXIS else 0)
@@ -123,20 +124,23 @@ def draw_lanes(
     return to_text(drawing)
 
 
-def _prepare(lane: Lane, top: float, bar: float, span: Range, most: int) -> _Drawn:
-    """Choose the pieces of a lane and their classes."""
-    found = pieces(lane.intervals, span, most)
-    single = (piece.intervals[0].digest for piece in found if len(piece.intervals) == 1)
-    palette = iter(colours([digest for digest in single if digest is not None]))
-    classes = []
-    for piece in found:
-        if len(piece.intervals) > 1:
-            classes.append("many")
-        elif piece.intervals[0].digest is None:
-            classes.append("unresolved")
-        else:
-            classes.append(f"c{next(palette)}")
-    return _Drawn(lane, top, bar, found, classes)
+def _classes(lanes: Sequence[Sequence[Piece]]) -> list[list[str]]:
+    """Return the class of each piece of each lane."""
+    digests = [
+        [piece.intervals[0].digest for piece in lane if len(piece.intervals) == 1] for lane in lanes
+    ]
+    chosen = colours([[each for each in lane if each is not None] for lane in digests])
+    return [
+        [_class_of(piece, palette) for piece in lane]
+        for lane, palette in zip(lanes, map(iter, chosen), strict=True)
+    ]
+
+
+def _class_of(piece: Piece, palette: Iterator[int]) -> str:
+    """Return the class of a piece. One with a digest takes the next colour of its lane."""
+    if len(piece.intervals) > 1:
+        return "many"
+    return "unresolved" if piece.intervals[0].digest is None else f"c{next(palette)}"
 
 
 def _draw_lane(drawing: Node, drawn: _Drawn, span: Range, prefix: str) -> None:

@@ -1,6 +1,7 @@
 """The database as Datasette reads it: read-only, and opened again for each answer."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -47,6 +48,8 @@ FACET_TIME_LIMIT: Final = 50
 
 _COUNT: Final = "select count(*) from"
 """The beginning of the SQL with which Datasette counts all rows."""
+
+_STOPPING: Final = "tagsync web is stopping: start it again and reload the page"
 
 
 class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no types
@@ -143,7 +146,7 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             limit_memory(db, MEMORY_LIMIT)
             with self._lock:
                 if self._closing:
-                    raise StoreError("tagsync web is stopping: start it again and reload the page")
+                    raise StoreError(_STOPPING)
                 self._open_connections.add(db)
             try:
                 result = fn(db)
@@ -155,6 +158,9 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             finally:
                 with self._lock:
                     self._open_connections.remove(db)
+                    # SQLite reports an interrupt in several ways: a virtual table cannot be opened.
+                    if self._closing and isinstance(failure, sqlite3.Error):
+                        failure = StoreError(_STOPPING)
         # Raise the error outside `reading`, which would report an error in a user's SQL as an error
         # of the database file.
         if failure:

@@ -18,7 +18,7 @@ WORST: Final = 3
 """Maximum number of repositories on the front page."""
 
 PAGE: Final = 100
-"""Maximum number of repositories, tags or changes on a page."""
+"""Maximum number of repositories, tags, changes or gaps on a page."""
 
 HISTORY: Final = 1000
 """Maximum number of changes, and of intervals, on the page of a tag."""
@@ -245,6 +245,9 @@ def tag(record: Snapshot, name: str, tag_name: str) -> Row | None:
     intervals = record.query(_INTERVALS_SQL, parameters)
     shown = changes[:HISTORY]
     since = shown[-1]["observed_at"]
+    gaps = [
+        gap for gap in coverage_gaps(record.query, name) if (gap["unseen_until"] or _NEVER) > since
+    ]
     return {
         "repository": _judged(record, found[0]),
         "tag": tag_name,
@@ -252,11 +255,8 @@ def tag(record: Snapshot, name: str, tag_name: str) -> Row | None:
         "more_intervals": len(intervals) > HISTORY,
         "changes": [{**row, "summary": summarize(row)} for row in shown],
         "more_changes": len(changes) > HISTORY,
-        "gaps": [
-            gap
-            for gap in coverage_gaps(record.query, name)
-            if (gap["unseen_until"] or _NEVER) > since
-        ],
+        "gaps": gaps[:PAGE],
+        "more_gaps": len(gaps) - len(gaps[:PAGE]),
     }
 
 
@@ -274,7 +274,7 @@ def summarize(change: Row) -> str:
         return str(change["kind"])
     if change["moved"]:
         return "moved"
-    return f"changed: {', '.join(json.loads(change['fields']))}"
+    return f"fields: {', '.join(json.loads(change['fields']))}"
 
 
 def _judged(record: Snapshot, row: Row) -> Row:
@@ -325,7 +325,8 @@ def timeline(
         until: Time of the last change on the previous page. None on the first page.
 
     Returns:
-        Rows. The value of the key ``entry`` is ``change``, ``gap`` or ``first listing``.
+        Rows. The value of the key ``entry`` is ``change``, ``gap`` or ``first listing``, or
+        ``more gaps`` in place of the gaps after the first `PAGE`, with their ``number``.
     """
     entries = [{**row, "entry": "change", "summary": summarize(row)} for row in changes]
     oldest = "" if baseline else entries[-1]["observed_at"] if entries else ""
@@ -336,10 +337,21 @@ def timeline(
     ]
     # If a change was observed at the end of a gap, the change is shown above the gap.
     entries.sort(key=_sort_key, reverse=True)
+    entries = _shortened(entries)
     if baseline:
         at = baseline["first_observed_at"]
         entries.append({"entry": "first listing", "observed_at": at, "tags": baseline["tags"]})
     return entries
+
+
+def _shortened(entries: list[Row]) -> list[Row]:
+    """Return entries with one row in place of the gaps after the first `PAGE`."""
+    left_out = [entry for entry in entries if entry["entry"] == "gap"][PAGE:]
+    if not left_out:
+        return entries
+    at = next(index for index, entry in enumerate(entries) if entry is left_out[0])
+    kept = [entry for entry in entries[at:] if entry["entry"] != "gap"]
+    return [*entries[:at], {"entry": "more gaps", "number": len(left_out)}, *kept]
 
 
 def _sort_key(entry: Row) -> tuple[str, int]:

@@ -76,6 +76,19 @@ def test_next_poll_is_not_late_at_once(database: Path, end: float, lasting: int)
     assert sum(gap.lasts for gap in found.gaps) == lasting
 
 
+@pytest.mark.parametrize(("end", "lasting"), [(5, 0), (10, 0), (10.1, 1)])
+def test_next_poll_is_not_late_within_ten_minutes(
+    poll_at: PollAt, database: Path, end: float, lasting: int
+) -> None:
+    """Ten minutes after the only poll, whose interval is unknown, are no gap in coverage."""
+    poll_at(0, "a")
+    period = Range(at(-60), at(end))
+    with Audit.open(database) as audit:
+        found = audit.charts.longest_gaps(period)
+        (strip,) = audit.charts.registry_strips(period).strips
+    assert (found.total, strip.covered) == (lasting, 0 if lasting else None)
+
+
 def test_registry_has_the_mean_of_its_repositories(
     store: Store, clock: FakeClock, database: Path
 ) -> None:

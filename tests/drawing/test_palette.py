@@ -97,7 +97,7 @@ NAMES = st.sampled_from([f"sha256:{number:x}" for number in range(5)]) | st.text
 @given(st.lists(NAMES, max_size=60))
 def test_neighbours_are_never_alike(digests: list[str]) -> None:
     """Different neighbours have different colours, and equal ones the same."""
-    found = colours(digests)
+    (found,) = colours([digests])
     assert len(found) == len(digests)
     assert all(0 <= colour < COLOURS for colour in found)
     for (one, other), (first, second) in zip(pairwise(digests), pairwise(found), strict=True):
@@ -107,14 +107,27 @@ def test_neighbours_are_never_alike(digests: list[str]) -> None:
 def test_a_digest_keeps_its_colour_in_a_lane() -> None:
     """Two digests that alternate have two colours, and one alone has that of its hash."""
     same = next(f"x{n}" for n in range(99) if colour_of(f"x{n}") == colour_of("a"))
-    assert colours(["a"]) == [colour_of("a")]
-    first, second, _, fourth = colours(["a", same, "b", same])
+    assert colours([["a"]]) == [[colour_of("a")]]
+    ((first, second, _, fourth),) = colours([["a", same, "b", same]])
     assert first != second == fourth
-    assert colours(["a", same] * 3) == [colour_of("a"), (colour_of("a") + 1) % COLOURS] * 3
+    (alternating,) = colours([["a", same] * 3])
+    assert alternating == [colour_of("a"), (colour_of("a") + 1) % COLOURS] * 3
 
 
 def test_a_digest_with_too_many_neighbours_differs_from_each() -> None:
     """If no colour is free for a digest, it has one that its neighbours at that place lack."""
     spokes = [f"spoke-{number}" for number in range(40)]
     digests = [*spokes, *(name for spoke in spokes for name in ("hub", spoke))]
-    assert all(one != other for one, other in pairwise(colours(digests)))
+    assert all(one != other for one, other in pairwise(colours([digests])[0]))
+
+
+def test_a_digest_has_one_colour_in_all_lanes() -> None:
+    """A colour means one digest, in all lanes, if there are no more digests than colours."""
+    same = [f"x{n}" for n in range(999) if colour_of(f"x{n}") == 0][:COLOURS]
+    lanes = [same[:5], same[5:], same[3:9], [same[0]], [same[11], same[0]]]
+    found = {
+        pair
+        for lane, chosen in zip(lanes, colours(lanes), strict=True)
+        for pair in zip(lane, chosen, strict=True)
+    }
+    assert len(found) == len(dict(found)) == len({colour for _, colour in found}) == COLOURS

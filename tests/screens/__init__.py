@@ -1,4 +1,4 @@
-"""The pictures of commands in the documentation, made from real output.
+"""The pictures of commands and pages in the documentation, made from real output.
 
 `python -m tests.screens` writes them to ``docs/screens``.
 """

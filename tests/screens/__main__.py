@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.screens.browser import photographs
 from tests.screens.take import FOLDER, pictures
+from tests.support.web import find_browser, open_browser
 
 
 def main() -> None:
@@ -14,6 +16,16 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for name, svg in pictures(Path(folder)):
             (target / name).write_text(svg, encoding="utf-8")
+    found = find_browser()
+    if not found:
+        sys.exit("chromium and chromedriver are not installed: the pictures of pages are left out")
+    with TemporaryDirectory() as folder, TemporaryDirectory() as profile:
+        browser = open_browser(*found, Path(profile))
+        try:
+            for name, png in photographs(Path(folder), browser):
+                (target / name).write_bytes(png)
+        finally:
+            browser.quit()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.screens.browser import PAGES as PAGES_OF_PICTURES
+from tests.screens.browser import WIDTH
 from tests.screens.picture import to_svg
 from tests.screens.take import COMMANDS, FOLDER, pictures
 from tests.support.documents import PAGES
@@ -17,14 +19,26 @@ NAMESPACE = "http://www.w3.org/2000/svg"
 
 NAMES = [f"{name}.svg" for name in COMMANDS]
 
+PHOTOGRAPHS = [f"{name}.png" for name in PAGES_OF_PICTURES]
+
 LARGEST = 20_000
 """Largest size of a picture, in bytes."""
 
 
 def test_the_folder_has_these_pictures() -> None:
     """Each command has a picture, and there is no other one."""
-    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted([*NAMES, *PHOTOGRAPHS])
     assert len(NAMES) == 6
+    assert len(PHOTOGRAPHS) <= 6
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_a_picture_of_a_page_is_small(name: str) -> None:
+    """It is a PNG, as wide as the window, and no burden for a clone."""
+    content = (FOLDER / name).read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert int.from_bytes(content[16:20]) == WIDTH
+    assert len(content) <= 150_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +58,7 @@ def test_each_picture_is_shown_with_a_description() -> None:
         for page in PAGES
         for found in re.finditer(r"!\[([^\]]*)\]\(((?:docs/)?screens/[^)]*)\)", page.read_text())
     ]
-    assert {Path(target).name for target, _ in shown} == set(NAMES)
+    assert {Path(target).name for target, _ in shown} == {*NAMES, *PHOTOGRAPHS}
     assert all(len(description) > 30 for _, description in shown)
     assert any(target.startswith("docs/") for target, _ in shown), "the README shows one"
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -220,6 +221,13 @@ def test_the_form_of_a_question_explains_itself(browser: Browser, site: str) -> 
     browser.find_element(By.NAME, "repository").send_keys("swr/nowhere")
     follow(browser, By.CSS_SELECTOR, "main button")
     assert "There is no such gap." in text_of(browser)
+
+
+def test_a_digest_of_a_moment_leads_to_its_image(client: httpx.Client, site: str) -> None:
+    """What a tag pointed to then is a link, as it is on the page of the tag."""
+    answer = client.get(site + page_of("tag", repository=f"swr/{API}", tag="latest", at="9h40m"))
+    (digest,) = re.findall(r'<a href="/image\?digest=([^"]+)"><code class="whole">\1<', answer.text)
+    assert client.get(f"{site}/image", params={"digest": digest}).status_code == 200
 
 
 def test_who_has_a_layer(browser: Browser, site: str, folder: Path, served: Path) -> None:

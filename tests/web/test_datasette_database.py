@@ -124,3 +124,18 @@ def test_a_count_of_a_large_table_is_interrupted(database: Path, clock: FakeCloc
             asyncio.run(opened.execute("select count(*) from [large]"))
     finally:
         datasette.executor.shutdown()
+
+
+def test_an_error_of_sqlite_after_an_interrupt_is_no_bug(database: Path, clock: FakeClock) -> None:
+    """Each error of SQLite after the server began to stop becomes one sentence."""
+    Store.open(database).close()
+    datasette = Datasette(memory=False)
+    opened = ReadOnlyDatabase(datasette, database, (), clock)
+
+    def fn(_db: object) -> None:
+        opened.interrupt()
+        raise sqlite3.OperationalError("vtable constructor failed: image_search")
+
+    with pytest.raises(StoreError, match="tagsync web is stopping"):
+        asyncio.run(opened.execute_fn(fn))
+    datasette.executor.shutdown()

@@ -13,7 +13,7 @@ from tagsync.database.store import Store
 from tagsync.models import Repository, Tag, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll as poll_once
-from tagsync.web.queries import NO_CHANGE, changes, front, repository, tag
+from tagsync.web.queries import NO_CHANGE, PAGE, changes, front, repository, tag
 from tagsync.web.snapshot import Snapshot, snapshot
 from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
@@ -76,7 +76,7 @@ def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Callable[[], 
         },
     ]
     assert [change["summary"] for change in page["changes"]] == [
-        *("deleted", "moved", "changed: is_trusted", "added"),
+        *("deleted", "moved", "fields: is_trusted", "added"),
     ]
 
 
@@ -92,6 +92,23 @@ def test_a_tag_that_is_resolved_later_has_an_interval_since_then(
         (ONE, None),
         (None, "2026-05-03T12:10:00.000Z"),
     ]
+
+
+def test_gaps_after_the_first_page_are_left_out_with_their_number(
+    poll: Callable[..., None], record: Callable[[], Snapshot], clock: FakeClock
+) -> None:
+    """A page shows the newest gaps, with the one that lasts, and how many it leaves out."""
+    poll(Tag("v1", ONE))
+    for number in range(PAGE + 3):
+        clock.advance(hours=1)
+        poll(Tag("v1", TWO if number == 0 else ONE))
+    page, of_tag = repository(record(), NAME, NO_CHANGE), tag(record(), NAME, "v1")
+    assert page is not None
+    assert of_tag is not None
+    entries = [row["entry"] for row in page["timeline"]]
+    assert entries == [*["gap"] * PAGE, "more gaps", *["change"] * 2, "first listing"]
+    assert page["timeline"][PAGE]["number"] == 4
+    assert (len(of_tag["gaps"]), of_tag["more_gaps"]) == (PAGE, 4)
 
 
 def test_pages_of_unknown_names(poll: Callable[..., None], record: Callable[[], Snapshot]) -> None:
