@@ -173,6 +173,17 @@ def test_the_front_page_fits_two_screens(window: Browser, site: str) -> None:
     assert window.execute_script("return document.documentElement.scrollHeight") <= 1800
 
 
+def test_the_front_page_has_few_cards_on_a_narrow_window(window: Browser, site: str) -> None:
+    """At 390 px each table of the front page shows two rows, and a link to all of them."""
+    emulate(window, 390)
+    window.get(site)
+    for table in window.find_elements(By.CSS_SELECTOR, "table.brief"):
+        rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+        assert sum(row.is_displayed() for row in rows) == 2 < len(rows)
+        section = table.find_element(By.XPATH, "ancestor::section")
+        assert section.find_element(By.CSS_SELECTOR, ".more a").is_displayed()
+
+
 def test_the_keyboard_reaches_the_content(window: Browser, site: str) -> None:
     """The first key leads to a visible link that skips the header."""
     window.get(f"{site}/changes")
