@@ -4,6 +4,7 @@
 
     TagsyncError
     ├── ConfigError                 the configuration or the command line is wrong
+    │   └── AddressUnavailable      the daemon cannot listen on its address at the moment
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
     ├── NoAnswer                    the daemon does not answer a health check
     ├── StoreError                  the database could not be read or written
@@ -68,6 +69,13 @@ class TagsyncError(Exception):
 
 class ConfigError(TagsyncError):
     """The configuration or the command line is wrong; nothing was done."""
+
+
+class AddressUnavailable(ConfigError):
+    """The daemon cannot listen on its address at the moment; another attempt may succeed.
+
+    Another process uses the port, or the host does not have the address (yet).
+    """
 
 
 class UnclearQuestion(TagsyncError):

@@ -14,7 +14,7 @@ from tagsync.database.hash_chain import Heads, has_heads, read_heads
 from tagsync.database.new_file import NewFile
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.writer_lock import WriterLock
-from tagsync.errors import DatabaseInUse, RefusedBackup, StoreError
+from tagsync.errors import DatabaseInUse, RefusedBackup, StoreError, UnusableDatabase
 
 WRITER_TIMEOUT: Final = 5.0
 """Seconds for which `restore` waits for another process's transaction."""
@@ -87,18 +87,22 @@ def restore(
 
     Raises:
         DatabaseInUse: If another process has the database open.
-        RefusedBackup: If the backup has a fault, or lacks something and `force` is false.
+        RefusedBackup: If the backup is not a database of tagsync, has a fault, or lacks something
+            and `force` is false.
+        UnusableDatabase: If the database is a folder.
         StoreError: If a file cannot be read or written.
     """
     path = Path(os.path.realpath(database))
+    if path.is_dir():
+        raise UnusableDatabase(f"{path} is a folder: set store.path to a file in it")
     with (
         DaemonLock(database),
         WriterLock(database, writer_timeout),
         NewFile(path) as new,
         ExitStack() as stack,
     ):
-        with reading(backup) as db:
-            copies.copy(db, new.path, path)
+        with ExitStack() as reader:
+            copies.copy(_open_backup(backup, reader), new.path, path)
         copies.prepare(new.path, backup)
         _check_backup(backup, new.path, () if force else heads)
         _permit(new, path, backup)
@@ -112,6 +116,16 @@ def restore(
         kept = copies.keep_aside(path)
         new.replace()
     return Restored(restored, kept)
+
+
+def _open_backup(backup: Path, stack: ExitStack) -> Connection:
+    try:
+        return stack.enter_context(reading(backup))
+    except UnusableDatabase as error:
+        # The advice of this error is for the configured database.
+        raise RefusedBackup(
+            f"{backup} cannot be restored ({error}): name a file that tagsync backup made"
+        ) from error
 
 
 def _find_fault(path: Path, heads: Collection[str]) -> Row | None:

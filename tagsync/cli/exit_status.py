@@ -13,6 +13,7 @@ import click
 
 from tagsync.cli.streams import is_stream
 from tagsync.errors import (
+    AddressUnavailable,
     ConfigError,
     TagsyncError,
     UnclearQuestion,
@@ -45,6 +46,11 @@ The user can correct them in the command line or in the configuration.
 """
 
 
+def _is_refusal(error: TagsyncError) -> bool:
+    # The service manager starts the daemon again, unless its status is REFUSED.
+    return isinstance(error, _REFUSALS) and not isinstance(error, AddressUnavailable)
+
+
 def report(error: Exception) -> int:
     """Print an error on standard error and return the exit status for this error."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -57,7 +63,7 @@ def report(error: Exception) -> int:
         return REFUSED
     if isinstance(error, TagsyncError):
         complain(str(error))
-        return REFUSED if isinstance(error, _REFUSALS) else FAILED
+        return REFUSED if _is_refusal(error) else FAILED
     if isinstance(error, OSError) and (sentence := _explain(error)):
         complain(sentence)
         return FAILED

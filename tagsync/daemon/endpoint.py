@@ -1,5 +1,6 @@
 """The HTTP server of the daemon: ``/metrics``, ``/healthz`` and ``/livez``."""
 
+import errno
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,10 +12,13 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import structlog
 
 from tagsync.daemon.metrics import Application, Metrics
-from tagsync.errors import ConfigError
+from tagsync.errors import AddressUnavailable, ConfigError
 from tagsync.escaping import escape_control_characters
 
 log = structlog.get_logger()
+
+_TRANSIENT: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Errors of an address that may be available later."""
 
 _CLIENT_TIMEOUT: Final = 10.0
 """Idle timeout for clients, in seconds."""
@@ -67,13 +71,15 @@ class Endpoint:
             application: Answers the requests.
 
         Raises:
-            ConfigError: If the address cannot be used.
+            AddressUnavailable: If another process uses the port, or the host lacks the address.
+            ConfigError: If the address cannot be used for another reason.
         """
         server = _IPv6Server if ":" in address[0] else _Server
         try:
             self._server = server(address, _Handler)
         except OSError as error:
-            raise ConfigError(
+            kind = AddressUnavailable if error.errno in _TRANSIENT else ConfigError
+            raise kind(
                 f"metrics.listen: the daemon cannot listen on {address[0]}, port {address[1]}"
                 f" ({error.strerror or error}): choose another address or port"
             ) from error

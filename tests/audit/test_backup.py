@@ -281,9 +281,26 @@ def test_file_that_is_no_backup_is_refused(
     """A file that is no database of tagsync is refused, also with force."""
     heads = scribe(database, "a")
     backup.write_text(text)
-    with pytest.raises(UnusableDatabase, match=r"backup\.db is (empty|not a SQLite database)"):
+    sentence = (
+        r"backup\.db cannot be restored \(.+backup\.db is (empty|not a SQLite database): .+\):"
+        r" name a file that tagsync backup made$"
+    )
+    with pytest.raises(RefusedBackup, match=sentence):
         restore(backup, database, force=True)
     assert heads_of(database) == heads
+
+
+def test_folder_is_not_replaced(scribe: Recorder, backup: Path, tmp_path: Path) -> None:
+    """If the path of the database is a folder by mistake, it stays, also with force."""
+    scribe(tmp_path / "mine.db", "a")
+    back_up(tmp_path / "mine.db", backup)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    before = names_in(tmp_path)
+    with pytest.raises(UnusableDatabase, match=r"folder is a folder: set store\.path to a file"):
+        restore(backup, folder, force=True)
+    assert folder.is_dir()
+    assert names_in(tmp_path) == before
 
 
 def test_restore_waits_for_no_daemon(scribe: Recorder, database: Path, backup: Path) -> None:

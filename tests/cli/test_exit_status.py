@@ -16,7 +16,14 @@ from tagsync import cli
 from tagsync.cli import tables
 from tagsync.cli.exit_status import BUG, FAILED, REFUSED, report
 from tagsync.database.store import Store
-from tagsync.errors import ConfigError, Forbidden, StoreError, TagsyncError, UnusableDatabase
+from tagsync.errors import (
+    AddressUnavailable,
+    ConfigError,
+    Forbidden,
+    StoreError,
+    TagsyncError,
+    UnusableDatabase,
+)
 
 BUG_SENTENCE = "tagsync: this is a bug in tagsync: please report it with the traceback above"
 
@@ -98,6 +105,7 @@ def test_a_broken_pipe_of_another_stream_is_a_bug(
     ("error", "status"),
     [
         (ConfigError("a mistake"), REFUSED),
+        (AddressUnavailable("a mistake"), FAILED),
         (UnusableDatabase("a mistake"), FAILED),
         (StoreError("a mistake"), FAILED),
         (Forbidden("a mistake"), FAILED),

@@ -10,7 +10,7 @@ import pytest
 
 from tagsync.daemon.endpoint import Endpoint, make_application
 from tagsync.daemon.metrics import Metrics
-from tagsync.errors import ConfigError
+from tagsync.errors import AddressUnavailable, ConfigError
 
 WITHIN = 10.0
 
@@ -119,9 +119,21 @@ def test_clients_that_disconnect_early_are_not_logged(
     assert capfd.readouterr().err == ""
 
 
-def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(endpoint: Endpoint) -> None:
-    """The error names the key, the address, the reason, and what to do."""
+@pytest.mark.parametrize(
+    ("address", "kind"), [("192.0.2.1", AddressUnavailable), ("fe80::1", ConfigError)]
+)
+def test_only_an_address_that_the_host_lacks_is_transient(
+    address: str, kind: type[Exception]
+) -> None:
+    """The host may get an address later; one that no host can listen on is a mistake."""
     with pytest.raises(ConfigError) as raised:
+        Endpoint((address, 0), make_application(Metrics("test"), list, list))
+    assert type(raised.value) is kind
+
+
+def test_a_port_that_is_taken_is_transient(endpoint: Endpoint) -> None:
+    """The error names the key, the address, the reason, and what to do."""
+    with pytest.raises(AddressUnavailable) as raised:
         Endpoint(("127.0.0.1", endpoint.port), make_application(Metrics("test"), list, list))
     assert str(raised.value) == (
         f"metrics.listen: the daemon cannot listen on 127.0.0.1, port {endpoint.port}"
