@@ -20,6 +20,7 @@ from tagsync.errors import (
     UnknownRepository,
     UnknownTag,
 )
+from tagsync.journal import leads_to_journal, with_priority
 
 FAILED: Final = 1
 """Exit status: a repository, the database or an output failed.
@@ -134,8 +135,6 @@ def _report_bug(error: Exception) -> None:
 
 
 def _print(text: str) -> None:
-    from tagsync.journal import leads_to_journal, with_priority  # noqa: PLC0415  errors only
-
     if leads_to_journal(sys.stderr, os.environ):
         text = with_priority(text, "error")
     # If standard error is broken, the exit status still reports the failure.
