@@ -55,6 +55,13 @@ class Question(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
 
 
+_DAYS_OR_ALL: Final = Parameter(
+    "days",
+    "Days",
+    "How many days to look back. Empty: 7. 0: the whole history, which may be slow.",
+    7,
+)
+
 QUESTIONS: Final = (
     Question(
         "moved-last-week",
@@ -74,17 +81,22 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that moved to another digest at least twice, with the times at which the first and"
-        " the last move were observed. A move also counts if the tag was deleted before it was"
-        " added with another digest.",
-        "No tag moved more than once.",
+        "A tag that moved to another digest at least twice within the last `:days` days (7 if left"
+        " empty, the whole history if 0), with the times at which the first and the last of these"
+        " moves were observed. A move also counts if the tag was deleted before it was added with"
+        " another digest.",
+        "No tag moved more than once in this time.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
 FROM tag_moves
-GROUP BY repository_id, tag
+WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                        strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                 '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+GROUP BY +repository_id, tag  -- with +, SQLite uses the index of the times
 HAVING count(*) > 1
 ORDER BY moves DESC, repository, tag""",
+        (_DAYS_OR_ALL,),
     ),
     Question(
         "rollbacks",
