@@ -101,19 +101,26 @@ ORDER BY moves DESC, repository, tag""",
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that moved back to an earlier digest. The tag had already begun to point to that"
-        " digest at `came_before_at`, and returned to it after `not_before` and no later than"
-        " `observed_at`. Before it returned, the tag last pointed to the digest `instead_of`.",
-        "No tag moved back to an earlier digest.",
+        "A tag that moved back to an earlier digest within the last `:days` days (7 if left empty,"
+        " the whole history if 0). The tag had already begun to point to that digest at"
+        " `came_before_at`, and returned to it after `not_before` and no later than `observed_at`."
+        " Before it returned, the tag last pointed to the digest `instead_of`.",
+        "No tag moved back to an earlier digest in this time.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
-        WHERE p.repository_id = m.repository_id AND p.tag = m.tag AND p.id < m.id
-          AND p.new_digest = m.new_digest AND p.old_digest IS NOT p.new_digest) AS came_before_at,
+        WHERE p.new_digest = m.new_digest AND p.old_digest IS NOT p.new_digest
+          -- with +, SQLite uses the index of the digests
+          AND +p.repository_id = m.repository_id AND +p.tag = m.tag AND p.id < m.id
+       ) AS came_before_at,
        not_before, observed_at
 FROM tag_moves AS m
-WHERE came_before_at IS NOT NULL
-ORDER BY id DESC""",
+WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                        strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                 '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+  AND came_before_at IS NOT NULL
+ORDER BY observed_at DESC, id DESC""",
+        (_DAYS_OR_ALL,),
     ),
     Question(
         "tags-with-layer",

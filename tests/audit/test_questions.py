@@ -142,11 +142,13 @@ def test_tags_that_moved_more_than_once(answer: Answer) -> None:
 
 def test_tags_that_were_rolled_back(answer: Answer, digests: dict[str, str]) -> None:
     """A move back to an earlier digest is a rollback; restoring a deleted tag is not."""
-    (row,) = answer("rollbacks")
+    (row,) = answer("rollbacks", days=60)
     assert picked([row], "repository", "tag", "digest", "instead_of") == [
         ("swr/team/api", "latest", digests["A"], digests["B"])
     ]
     assert row["came_before_at"] < row["not_before"] < row["observed_at"]
+    assert answer("rollbacks", days=0) == answer("rollbacks", days="0") == [row]
+    assert answer("rollbacks") == []
 
 
 def test_tags_with_a_layer(answer: Answer, month: Path) -> None:
@@ -270,7 +272,7 @@ def test_unresolved_digest_is_not_a_move(
         scripted.then(Tag("v1.2.3", digest))
         poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
-    assert ask(database, "rollbacks") == []
+    assert ask(database, "rollbacks", days=0) == []
     assert ask(database, "immutable-tags-that-moved") == []
     assert ask(database, "moved-more-than-once", days=0) == []
 
@@ -283,7 +285,9 @@ def test_unresolved_digest_is_not_a_move(
         ("sha256:b", "sha256:a"),
         ("sha256:a", "sha256:b"),
     ]
-    assert picked(ask(database, "rollbacks"), "instead_of", "digest") == [("sha256:b", "sha256:a")]
+    assert picked(ask(database, "rollbacks", days=0), "instead_of", "digest") == [
+        ("sha256:b", "sha256:a")
+    ]
     assert picked(ask(database, "moved-more-than-once", days=0), "moves") == [(2,)]
 
 
