@@ -55,6 +55,13 @@ class Question(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
 
 
+_DAYS_OR_ALL: Final = Parameter(
+    "days",
+    "Days",
+    "How many days to look back. Empty: 7. 0: the whole history, which may be slow.",
+    7,
+)
+
 QUESTIONS: Final = (
     Question(
         "moved-last-week",
@@ -74,34 +81,46 @@ ORDER BY observed_at DESC, id DESC""",
     Question(
         "moved-more-than-once",
         "Which tags moved more than once?",
-        "A tag that moved to another digest at least twice, with the times at which the first and"
-        " the last move were observed. A move also counts if the tag was deleted before it was"
-        " added with another digest.",
-        "No tag moved more than once.",
+        "A tag that moved to another digest at least twice within the last `:days` days (7 if left"
+        " empty, the whole history if 0), with the times at which the first and the last of these"
+        " moves were observed. A move also counts if the tag was deleted before it was added with"
+        " another digest.",
+        "No tag moved more than once in this time.",
         """\
 SELECT repository, tag, count(*) AS moves,
        min(observed_at) AS first_observed_at, max(observed_at) AS last_observed_at
 FROM tag_moves
-GROUP BY repository_id, tag
+WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                        strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                 '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+GROUP BY +repository_id, tag  -- with +, SQLite uses the index of the times
 HAVING count(*) > 1
 ORDER BY moves DESC, repository, tag""",
+        (_DAYS_OR_ALL,),
     ),
     Question(
         "rollbacks",
         "Which tags were rolled back?",
-        "A tag that moved back to an earlier digest. The tag had already begun to point to that"
-        " digest at `came_before_at`, and returned to it after `not_before` and no later than"
-        " `observed_at`. Before it returned, the tag last pointed to the digest `instead_of`.",
-        "No tag moved back to an earlier digest.",
+        "A tag that moved back to an earlier digest within the last `:days` days (7 if left empty,"
+        " the whole history if 0). The tag had already begun to point to that digest at"
+        " `came_before_at`, and returned to it after `not_before` and no later than `observed_at`."
+        " Before it returned, the tag last pointed to the digest `instead_of`.",
+        "No tag moved back to an earlier digest in this time.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
-        WHERE p.repository_id = m.repository_id AND p.tag = m.tag AND p.id < m.id
-          AND p.new_digest = m.new_digest AND p.old_digest IS NOT p.new_digest) AS came_before_at,
+        WHERE p.new_digest = m.new_digest AND p.old_digest IS NOT p.new_digest
+          -- with +, SQLite uses the index of the digests
+          AND +p.repository_id = m.repository_id AND +p.tag = m.tag AND p.id < m.id
+       ) AS came_before_at,
        not_before, observed_at
 FROM tag_moves AS m
-WHERE came_before_at IS NOT NULL
-ORDER BY id DESC""",
+WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                        strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                 '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+  AND came_before_at IS NOT NULL
+ORDER BY observed_at DESC, id DESC""",
+        (_DAYS_OR_ALL,),
     ),
     Question(
         "tags-with-layer",

@@ -132,18 +132,23 @@ def test_tags_that_moved_last_week(answer: Answer, digests: dict[str, str]) -> N
 
 def test_tags_that_moved_more_than_once(answer: Answer) -> None:
     """A tag with one move, or with a change of another field, is not listed."""
-    rows = answer("moved-more-than-once")
+    rows = answer("moved-more-than-once", days=60)
     assert picked(rows, "repository", "tag", "moves") == [("swr/team/api", "latest", 3)]
+    assert answer("moved-more-than-once", days=0) == answer("moved-more-than-once", days="0")
+    assert answer("moved-more-than-once", days="0") == rows
+    assert answer("moved-more-than-once") == []
     assert rows[0]["first_observed_at"] < rows[0]["last_observed_at"]
 
 
 def test_tags_that_were_rolled_back(answer: Answer, digests: dict[str, str]) -> None:
     """A move back to an earlier digest is a rollback; restoring a deleted tag is not."""
-    (row,) = answer("rollbacks")
+    (row,) = answer("rollbacks", days=60)
     assert picked([row], "repository", "tag", "digest", "instead_of") == [
         ("swr/team/api", "latest", digests["A"], digests["B"])
     ]
     assert row["came_before_at"] < row["not_before"] < row["observed_at"]
+    assert answer("rollbacks", days=0) == answer("rollbacks", days="0") == [row]
+    assert answer("rollbacks") == []
 
 
 def test_tags_with_a_layer(answer: Answer, month: Path) -> None:
@@ -267,9 +272,9 @@ def test_unresolved_digest_is_not_a_move(
         scripted.then(Tag("v1.2.3", digest))
         poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
         clock.advance(minutes=5)
-    assert ask(database, "rollbacks") == []
+    assert ask(database, "rollbacks", days=0) == []
     assert ask(database, "immutable-tags-that-moved") == []
-    assert ask(database, "moved-more-than-once") == []
+    assert ask(database, "moved-more-than-once", days=0) == []
 
     for digest in (None, "sha256:b", "sha256:a"):
         scripted.then(Tag("v1.2.3", digest))
@@ -280,8 +285,10 @@ def test_unresolved_digest_is_not_a_move(
         ("sha256:b", "sha256:a"),
         ("sha256:a", "sha256:b"),
     ]
-    assert picked(ask(database, "rollbacks"), "instead_of", "digest") == [("sha256:b", "sha256:a")]
-    assert picked(ask(database, "moved-more-than-once"), "moves") == [(2,)]
+    assert picked(ask(database, "rollbacks", days=0), "instead_of", "digest") == [
+        ("sha256:b", "sha256:a")
+    ]
+    assert picked(ask(database, "moved-more-than-once", days=0), "moves") == [(2,)]
 
 
 @pytest.mark.parametrize(
@@ -387,7 +394,7 @@ def test_sqlite3_shell_answers_each_question(month: Path) -> None:
         timeout=30,
     )
     assert shell.stderr == ""
-    assert "swr/team/api|latest|3|" in shell.stdout
+    assert "swr/team/api|v1.0.0|" in shell.stdout
 
 
 def test_each_question_only_reads() -> None:
