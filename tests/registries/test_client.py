@@ -376,7 +376,10 @@ def test_redirects_count_towards_the_time() -> None:
     def slow(connection: socket.socket) -> None:
         connection.recv(65536)
         sleep(0.15)
-        connection.sendall(b"HTTP/1.1 307 x\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")
+        # The server closes the connection, so the next hop must not use it.
+        connection.sendall(
+            b"HTTP/1.1 307 x\r\nLocation: /x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
 
     assert type(failure(slow, timeout=0.4)) is TimedOut
 
