@@ -619,8 +619,11 @@ class Daemon:
 
     def _log(self, heads: Heads | None) -> None:
         """Log heads. If the line cannot be written, the next call of the job logs them again."""
+        # The database may have been deleted or replaced since the heads were read.
+        if heads is None or self._database_error is not None:
+            return
         # A log method returns False if the line could not be written; see `tagsync.log`.
-        if heads is None or log.info("history.extended", **heads.log_fields()) is False:
+        if log.info("history.extended", **heads.log_fields()) is False:
             return
         self._last_heads = (heads.changes.change_id, heads.observations.ended)
         self._metrics.set_heads_logged(self._clock())
