@@ -22,6 +22,34 @@ Time = Annotated[str, Meta(pattern=TIMESTAMP_PATTERN, extra_json_schema={"format
 
 FullName = Annotated[str, Meta(description="the full name, registry/namespace/name")]
 
+DigestBefore = Annotated[
+    str | None, Meta(description="the digest before the change; null if absent or not resolved")
+]
+
+DigestAfter = Annotated[
+    str | None, Meta(description="the digest after the change; null if absent or not resolved")
+]
+
+ChangedFields = Annotated[
+    Fields, Meta(description="each field that differs, as a list of its old and its new value")
+]
+
+UnsureFrom = Annotated[
+    Time | None,
+    Meta(
+        description="the answer is not certain from this time on; null if it is certain, or if it"
+        " is not certain for any earlier time"
+    ),
+]
+
+UnsureUntil = Annotated[
+    Time | None,
+    Meta(
+        description="the answer is not certain until this time; null if it is certain, or if the"
+        " uncertainty has not ended"
+    ),
+]
+
 _HASH: Final = Meta(pattern="^[0-9a-f]{64}$")
 
 
@@ -130,20 +158,8 @@ class TagsAtRow(msgspec.Struct, frozen=True):
         Meta(description="whether the tag existed in this state; null without a tag"),
     ]
     certainty: Annotated[Level, Meta(description="how certain the row is, see docs/audit.md")]
-    unsure_from: Annotated[
-        Time | None,
-        Meta(
-            description="the answer is not certain from this time on; null if it is certain, or if"
-            " it is not certain for any earlier time"
-        ),
-    ]
-    unsure_until: Annotated[
-        Time | None,
-        Meta(
-            description="the answer is not certain until this time; null if it is certain, or if"
-            " the uncertainty has not ended"
-        ),
-    ]
+    unsure_from: UnsureFrom
+    unsure_until: UnsureUntil
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -165,18 +181,9 @@ class LogRow(msgspec.Struct, frozen=True):
     tag: Annotated[str, Meta(description="the name of the tag")]
     kind: Annotated[Kind, Meta(description="what happened to the tag")]
     moved: Annotated[bool, Meta(description="whether the tag was updated to another digest")]
-    old_digest: Annotated[
-        str | None,
-        Meta(description="the digest before the change; null if absent or not resolved"),
-    ]
-    new_digest: Annotated[
-        str | None,
-        Meta(description="the digest after the change; null if absent or not resolved"),
-    ]
-    fields: Annotated[
-        Fields,
-        Meta(description="each field that differs, as a list of its old and its new value"),
-    ]
+    old_digest: DigestBefore
+    new_digest: DigestAfter
+    fields: ChangedFields
     hash: Annotated[
         str, _HASH, Meta(description="the hash of the change, a link of the chain of changes")
     ]
@@ -215,20 +222,8 @@ class DiffRow(msgspec.Struct, frozen=True):
     certainty: Annotated[
         Level, Meta(description="the lower certainty of the two states, see docs/audit.md")
     ]
-    unsure_from: Annotated[
-        Time | None,
-        Meta(
-            description="the answer is not certain from this time on; null if it is certain, or if"
-            " it is not certain for any earlier time"
-        ),
-    ]
-    unsure_until: Annotated[
-        Time | None,
-        Meta(
-            description="the answer is not certain until this time; null if it is certain, or if"
-            " the uncertainty has not ended"
-        ),
-    ]
+    unsure_from: UnsureFrom
+    unsure_until: UnsureUntil
 
 
 class FindRow(msgspec.Struct, frozen=True):

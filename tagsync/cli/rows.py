@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tagsync.audit.rows import FullName
-from tagsync.database.decoding import Fields
+from tagsync.audit.rows import ChangedFields, DigestAfter, DigestBefore, FullName
 from tagsync.models import Kind
 from tagsync.polling.jobs import PollOutcome
 
@@ -47,18 +46,9 @@ class ExpectedChange(msgspec.Struct, frozen=True):
     tag: Annotated[str, Meta(description="the name of the tag")]
     kind: Annotated[Kind, Meta(description="what would happen to the tag")]
     moved: Annotated[bool, Meta(description="whether the tag would be updated to another digest")]
-    old_digest: Annotated[
-        str | None,
-        Meta(description="the digest before the change; null if absent or not resolved"),
-    ]
-    new_digest: Annotated[
-        str | None,
-        Meta(description="the digest after the change; null if absent or not resolved"),
-    ]
-    fields: Annotated[
-        Fields,
-        Meta(description="each field that differs, as a list of its old and its new value"),
-    ]
+    old_digest: DigestBefore
+    new_digest: DigestAfter
+    fields: ChangedFields
 
 
 class SyncDryRunRow(SyncRow, frozen=True):

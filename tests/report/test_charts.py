@@ -1,7 +1,6 @@
 """Charts of a real record: places, links, gaps, and what the drawings say in words."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -14,15 +13,12 @@ from tagsync.audit.queries import Audit
 from tagsync.audit.ranges import Range
 from tagsync.clock import parse_timestamp
 from tagsync.database.store import Store
-from tagsync.errors import Unreachable
-from tagsync.models import Tag
 from tagsync.polling.jobs import Job
-from tagsync.polling.poll import poll
 from tagsync.report import charts
 from tagsync.report.charts import Links, percentage
 from tests.support.audit import at, pointing
 from tests.support.clock import FakeClock
-from tests.support.registries import REPOSITORY, Scripted
+from tests.support.registries import REPOSITORY, Scripted, polls_at_minutes
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINKS = Links(
@@ -39,17 +35,7 @@ HOSTILE = '"><script>alert(1)</script>\u202e'
 
 @pytest.fixture
 def record(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callable[..., None]:
-    """Poll at a minute; the poll lists these tags, or fails without any."""
-
-    def run(minute: float, *tags: Tag) -> None:
-        clock.now = FakeClock().now + timedelta(minutes=minute)
-        if tags:
-            scripted.then(*tags)
-        else:
-            scripted.script.append(Unreachable("no connection"))
-        poll(job, store, clock=clock)
-
-    return run
+    return polls_at_minutes(job, scripted, store, clock)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Registries in memory: a scripted one, and an emulator polled into a store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
+from tagsync.errors import Unreachable
 from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
@@ -90,6 +91,22 @@ def poll_any_names(
     digests = {name: sha256(text.encode()).hexdigest() for name, text in tags.items()}
     registry.then(*(Tag(name, f"sha256:{digest}") for name, digest in digests.items()))
     poll(Job(repository, registry, INTERVAL), store, clock=clock)
+
+
+def polls_at_minutes(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock
+) -> Callable[..., None]:
+    """Return a function that polls at a minute; the poll lists these tags, or fails without any."""
+
+    def run(minute: float, *tags: Tag) -> None:
+        clock.now = FakeClock().now + timedelta(minutes=minute)
+        if tags:
+            scripted.then(*tags)
+        else:
+            scripted.script.append(Unreachable("no connection"))
+        poll(job, store, clock=clock)
+
+    return run
 
 
 class World:

@@ -1,13 +1,11 @@
 """The pages of ``tagsync web``: a recorded world, its server, and a real browser."""
 
 import json
-import os
 import re
 import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -34,6 +32,7 @@ from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
+from tests.support.commands import environment, error_line, tagsync
 from tests.support.registries import INTERVAL, Scripted, World, poll_any_names
 
 API, HOSTILE, IMAGES = "team/api", "team/hostile", "team/images"
@@ -46,15 +45,6 @@ CHROMIUM = (
 )
 FILES = {"config.toml", "tagsync.db", "tagsync.db.writer-lock"}
 Browser = Chrome
-
-
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "LANG": "C.UTF-8"}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tagsync", *map(str, arguments)]
 
 
 def configure(folder: Path, watch: str = "") -> Path:
@@ -94,19 +84,7 @@ def serving(arguments: Sequence[str], cwd: Path) -> Iterator[tuple[str, subproce
 
 def refused(*arguments: object, cwd: Path, status: int = 2) -> str:
     """Run a command that is refused, and return its one sentence."""
-    finished = subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (finished.returncode, finished.stdout) == (status, ""), finished
-    (line,) = finished.stderr.splitlines()
-    return line
+    return error_line(tagsync(*arguments, cwd=cwd), status)
 
 
 class Trap:

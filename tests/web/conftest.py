@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.commands import command
 from tests.support.documents import section
 from tests.support.web import (
     Browser,
     Trap,
-    command,
     configure,
     find_browser,
     hostile_names,

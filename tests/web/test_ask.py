@@ -14,6 +14,7 @@ import httpx
 import pytest
 from selenium.webdriver.common.by import By
 
+from tests.support.commands import command, environment
 from tests.support.web import (
     API,
     HOSTILE,
@@ -21,9 +22,7 @@ from tests.support.web import (
     Trap,
     accessibility_faults,
     cells,
-    command,
     emulate,
-    environment,
     follow,
     overflowing,
     page_of,

@@ -15,8 +15,7 @@ from tagsync.audit.ranges import Range
 from tagsync.clock import timestamp
 from tagsync.database.connection import reading
 from tagsync.database.store import Store
-from tagsync.errors import Unreachable
-from tagsync.models import Repository, Tag, Watch
+from tagsync.models import Repository, Watch
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll as poll_once
 from tagsync.web import chart_queries, queries
@@ -26,7 +25,7 @@ from tagsync.web.snapshot import Snapshot, snapshot
 from tagsync.web.urls import image_url, url
 from tests.support.audit import at, pointing
 from tests.support.clock import FakeClock
-from tests.support.registries import INTERVAL, REPOSITORY, Scripted
+from tests.support.registries import INTERVAL, REPOSITORY, Scripted, polls_at_minutes
 
 NOW = Wanted("", "")
 WATCH = Watch("swr", ("team/*",), interval=timedelta(minutes=10))
@@ -34,17 +33,7 @@ WATCH = Watch("swr", ("team/*",), interval=timedelta(minutes=10))
 
 @pytest.fixture
 def poll(job: Job, scripted: Scripted, store: Store, clock: FakeClock) -> Callable[..., None]:
-    """Poll at a minute; the poll lists these tags, or fails without any."""
-
-    def run(minute: float, *tags: Tag) -> None:
-        clock.now = FakeClock().now + timedelta(minutes=minute)
-        if tags:
-            scripted.then(*tags)
-        else:
-            scripted.script.append(Unreachable("no connection"))
-        poll_once(job, store, clock=clock)
-
-    return run
+    return polls_at_minutes(job, scripted, store, clock)
 
 
 @contextmanager

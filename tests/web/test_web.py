@@ -31,6 +31,7 @@ from tagsync.database.store import Store
 from tagsync.errors import ConfigError, UnusableDatabase
 from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
+from tests.support.commands import command, environment
 from tests.support.web import (
     FILES,
     HOSTILE,
@@ -38,9 +39,7 @@ from tests.support.web import (
     Browser,
     Trap,
     cells,
-    command,
     configure,
-    environment,
     follow,
     page_of,
     refused,
