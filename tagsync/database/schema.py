@@ -160,6 +160,45 @@ without a fault has covered; 0 if there is none
     observations_head TEXT NOT NULL -- hash of that observation; zeros if there is none
 );
 
+CREATE TABLE events ( -- The outbox of notifications: append-only. A row is written in the \
+transaction that caused it.
+    id INTEGER PRIMARY KEY, -- 1, 2, 3 … without gaps
+    at TEXT NOT NULL, -- when it was observed; for a change its observed_at
+    kind TEXT NOT NULL CHECK (kind IN ('added', 'moved', 'updated', 'deleted', 'held', 'failed', \
+'recovered', 'stale', 'immutable_moved', 'immutable_deleted', 'unverified', 'baselined', \
+'verification_failed')), -- what happened; docs/notifications.md explains each kind
+    repository_id INTEGER REFERENCES repositories (id), -- repositories.id; null if the event is \
+about the whole database
+    tag TEXT, -- name of the tag; null if the event is not about one tag
+    change_id INTEGER REFERENCES changes (id), -- changes.id; null if no change caused the event
+    detail TEXT -- JSON object with what else is known; null if the change says everything
+);
+-- The alarms about tags that must not move are read often, and are few.
+CREATE INDEX events_immutable ON events (change_id)
+WHERE kind IN ('immutable_moved', 'immutable_deleted');
+CREATE INDEX events_stale ON events (repository_id, at) WHERE kind = 'stale';
+
+CREATE TABLE destinations ( -- Where notifications are sent, and how far each destination has got.
+    name TEXT PRIMARY KEY, -- its name in the configuration
+    cursor INTEGER NOT NULL, -- events.id; all events up to it were accepted or not wanted
+    sequence INTEGER NOT NULL DEFAULT 0, -- number of the last message that was accepted
+    batch TEXT, -- JSON array of the events.id that are being sent together; null if none are
+    lease_holder TEXT, -- the process that may send; null if none may
+    lease_until TEXT, -- when another process may take over the lease
+    failures INTEGER NOT NULL DEFAULT 0, -- consecutive attempts that failed
+    failing_since TEXT, -- the first of these attempts; null if there is none
+    last_error TEXT, -- why the last attempt failed; null if it was accepted
+    retry_at TEXT, -- when the next attempt is due; null if nothing failed
+    last_accepted_at TEXT -- when the receiver last accepted something; null if it never has
+);
+
+CREATE TABLE acceptances ( -- Changes of immutable tags that somebody has accepted: append-only.
+    change_id INTEGER PRIMARY KEY REFERENCES changes (id), -- changes.id
+    at TEXT NOT NULL, -- when it was accepted
+    who TEXT NOT NULL, -- the user who accepted it, as the system names them
+    reason TEXT NOT NULL -- the reason that they gave
+);
+
 CREATE TABLE info ( -- The identity of this file, in one row.
     database_id TEXT NOT NULL, -- random; tells this database from a copy that was restored
     created_at TEXT NOT NULL -- when the file was created
@@ -184,6 +223,22 @@ BEGIN SELECT RAISE(ABORT, 'verifications is append-only'); END;
 CREATE TRIGGER verifications_are_never_replaced BEFORE INSERT ON verifications
 WHEN EXISTS (SELECT 1 FROM verifications WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'verifications is append-only'); END;
+
+CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events is append-only'); END;
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events is append-only'); END;
+CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
+WHEN EXISTS (SELECT 1 FROM events WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'events is append-only'); END;
+
+CREATE TRIGGER acceptances_are_never_updated BEFORE UPDATE ON acceptances
+BEGIN SELECT RAISE(ABORT, 'acceptances is append-only'); END;
+CREATE TRIGGER acceptances_are_never_deleted BEFORE DELETE ON acceptances
+BEGIN SELECT RAISE(ABORT, 'acceptances is append-only'); END;
+CREATE TRIGGER acceptances_are_never_replaced BEFORE INSERT ON acceptances
+WHEN EXISTS (SELECT 1 FROM acceptances WHERE change_id = NEW.change_id)
+BEGIN SELECT RAISE(ABORT, 'acceptances is append-only'); END;
 
 CREATE TRIGGER images_are_never_deleted BEFORE DELETE ON images
 BEGIN SELECT RAISE(ABORT, 'images is append-only'); END;

@@ -27,6 +27,7 @@ from tagsync.database.durability import flush_to_disk
 from tagsync.database.file_identity import FileIdentity
 from tagsync.database.group_commit import GroupCommit
 from tagsync.database.hash_chain import Heads, read_heads
+from tagsync.database.outbox import Outbox
 from tagsync.database.outcomes import Damaged, Outcome, PendingLog
 from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
@@ -310,6 +311,11 @@ class Store:
             StoreError: If the result could not be recorded.
         """
         self._write(lambda db: insert_verification(db, verification))
+
+    @property
+    def outbox(self) -> Outbox:
+        """The events and the destinations of the notifications."""
+        return Outbox(self._read, self._write)
 
     def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
         """Return whether `record` would drop the outcome, for a dry run."""
