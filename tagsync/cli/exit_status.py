@@ -72,6 +72,22 @@ def report(error: Exception) -> int:
     return BUG
 
 
+_ADVICE: Final = {
+    errno.ENOENT: "check the path, and create its folder if that is missing",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EACCES: "check the permissions of the file and of its folders",
+    errno.EPERM: "check the permissions of the file and of its folders",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space, or raise the quota of the user",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "check the symbolic links of the path",
+    errno.EXDEV: "choose two places on the same disk",
+}
+"""What to do about an error of the file system."""
+
+
 def complain(sentence: str) -> None:
     """Print one sentence on standard error. An error of standard error is ignored."""
     from tagsync.escaping import escape_control_characters  # noqa: PLC0415  errors only
@@ -92,11 +108,12 @@ def _explain(error: OSError) -> str | None:
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if _is_path(path)]
     if not paths and _working_directory_is_gone():
         # The error of os.getcwd does not name the directory.
-        paths = ["the working directory"]
+        return f"the working directory cannot be used: {error.strerror}; change to one that exists"
     if not paths:
         return None
     sentence = f"{' and '.join(paths)} cannot be used: {error.strerror}"
     advice = _group_advice(paths) if error.errno == errno.EACCES else None
+    advice = advice or _ADVICE.get(error.errno or 0)
     return f"{sentence}; {advice}" if advice else sentence
 
 

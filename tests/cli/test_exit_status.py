@@ -132,24 +132,25 @@ def test_an_expected_error_is_one_sentence(
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/etc/tagsync/\x1b[2J"),
-            r"/etc/tagsync/\x1b[2J cannot be used: Permission denied",
+            r"/etc/tagsync/\x1b[2J cannot be used: Permission denied; check the permissions",
         ),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", b"bytes"),
-            "bytes cannot be used: No such file or directory",
+            "bytes cannot be used: No such file or directory; check the path",
         ),
         (
             OSError(errno.EXDEV, "Invalid cross-device link", "new", None, "old"),
-            "new and old cannot be used: Invalid cross-device link",
+            "new and old cannot be used: Invalid cross-device link; choose two places",
         ),
     ],
 )
 def test_an_error_of_the_system_names_what_failed(
     error: OSError, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sentence names the stream or the files."""
+    """The sentence names the stream or the files, and says what to do."""
     assert report(error) == FAILED
-    assert capsys.readouterr().err == f"tagsync: {sentence}\n"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tagsync: {sentence}")
 
 
 def test_a_file_that_cannot_be_read_is_named(
@@ -163,7 +164,8 @@ def test_a_file_that_cannot_be_read_is_named(
     monkeypatch.setattr(tables.View, "show", read)
     assert run("tags") == FAILED
     assert capsys.readouterr().err == (
-        f"tagsync: {tmp_path / 'missing'} cannot be used: No such file or directory\n"
+        f"tagsync: {tmp_path / 'missing'} cannot be used: No such file or directory;"
+        " check the path, and create its folder if that is missing\n"
     )
 
 
@@ -281,5 +283,6 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     finished = start(tmp_path, "demo", "--directory", str(tmp_path / "demo"), before=before)
     assert finished.returncode == FAILED
     assert finished.stderr.endswith(
-        b"tagsync: the working directory cannot be used: No such file or directory\n"
+        b"tagsync: the working directory cannot be used: No such file or directory;"
+        b" change to one that exists\n"
     )
