@@ -107,8 +107,8 @@ def observe(
     """Add a poll to its repository's newest observation, or end that one and begin another.
 
     A new observation begins if the result differs, after a gap in coverage, and on a new UTC day.
-    In the last case it begins with the last poll of the observation before it, because there is no
-    gap between the two.
+    It begins with the last poll of the observation before it if only the day is new, or if both
+    have complete listings without a gap between them: the time between the two is covered.
 
     Args:
         db: Within a write transaction, after the poll's changes were recorded.
@@ -179,11 +179,13 @@ def _add(
 ) -> None:
     """Extend the newest observation, or end it and insert the next one."""
     first_at = time.at
-    if newest is not None and _is_continued(newest, result, time, interval):
-        if newest.ended is None and newest.last_at[:10] == time.at[:10]:
+    if newest is not None and _follows(newest, time, interval):
+        is_same = newest.result[:4] == result[:4]
+        if is_same and newest.ended is None and newest.last_at[:10] == time.at[:10]:
             db.execute(_EXTEND, (time.at, result.tags, newest.id))
             return
-        first_at = newest.last_at
+        if is_same or newest.result.outcome == result.outcome == "ok":
+            first_at = newest.last_at
     if newest is not None and newest.ended is None:
         _end(db, db.execute(f"{_ROWS_TO_END} WHERE o.id = ?", (newest.id,)).fetchall())
     db.execute(_INSERT, (repository_id, *result, time.clock_said, first_at, time.at))
@@ -202,12 +204,15 @@ def _end(db: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
     db.executemany(_END, updates)
 
 
-def _is_continued(newest: _Newest, result: _Result, time: PollTime, interval: timedelta) -> bool:
-    """Return whether a poll extends the newest observation: same result, no gap."""
+def _follows(newest: _Newest, time: PollTime, interval: timedelta) -> bool:
+    """Return whether there is no gap between an observation and the next poll.
+
+    A time that shows only the order of polls does not follow one that the clock has said, nor the
+    other way around.
+    """
     gap = parse_timestamp(time.at) - parse_timestamp(newest.last_at)
     was_behind, is_behind = newest.clock_said is not None, time.clock_said is not None
-    same = newest.result[:4] == result[:4] and was_behind == is_behind
-    return same and gap <= 2 * interval
+    return was_behind == is_behind and gap <= 2 * interval
 
 
 def _read_newest(db: Connection, repository_id: int) -> _Newest | None:

@@ -129,8 +129,8 @@ failed
     clock_said TEXT, -- the clock's time, if it was before the last recorded time; first_at and \
 last_at then show only the order
     detail TEXT, -- the reasons in a sentence for people
-    first_at TEXT NOT NULL, -- end of the first poll of the run; last_at of the row before, if the \
-run only goes on after midnight (UTC)
+    first_at TEXT NOT NULL, -- end of the first poll of the run; last_at of the row before, if no \
+time without complete listings is between the two, or if the run only goes on after midnight (UTC)
     last_at TEXT NOT NULL, -- end of the last poll of the run
     polls INTEGER NOT NULL, -- number of polls
     tags INTEGER, -- number of tags in the last listing of the run; null if the polls failed

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tagsync.database.hash_chain import (
     GENESIS,
@@ -19,7 +20,7 @@ from tagsync.database.outcomes import Damaged
 from tagsync.database.state import Freshness
 from tagsync.database.store import Store
 from tagsync.errors import DamagedRecord, Unreachable
-from tagsync.models import Repository
+from tagsync.models import Listing, Repository
 from tagsync.polling.jobs import Job, Options
 from tagsync.polling.poll import poll
 from tagsync.polling.run_once import run_once
@@ -109,6 +110,33 @@ def test_another_result_or_a_gap_at_midnight_is_not_bridged(poll_on: PollAt, que
         (at(4, "00:00"), at(4, "00:00")),
         (at(4, "23:55"), at(4, "23:55")),
         (at(5, "00:30"), at(5, "00:30")),
+    ]
+
+
+def test_complete_listings_with_other_results_leave_no_gap(
+    job: Job, scripted: Scripted, store: Store, clock: FakeClock, query: Query
+) -> None:
+    """The time between two complete listings is covered, also if they differ in source or reasons.
+
+    Between a listing and a failure there is no such row, nor across a gap.
+    """
+    sources = ("head", "zot", "head", None, "head")
+    for minutes, source in zip((0, 5, 10, 15, 60), sources, strict=True):
+        clock.now = FakeClock().now + timedelta(minutes=minutes)
+        if source is None:
+            scripted.script.append(Unreachable("no connection"))
+        else:
+            scripted.then("a")
+            (listing,) = scripted.script
+            assert isinstance(listing, Listing)
+            scripted.script = [replace(listing, source=source)]
+        poll(job, store, clock=clock)
+    assert [row[:3] for row in query(RUNS)] == [
+        (at(3, "12:00"), at(3, "12:00"), 1),
+        (at(3, "12:00"), at(3, "12:05"), 1),
+        (at(3, "12:05"), at(3, "12:10"), 1),
+        (at(3, "12:15"), at(3, "12:15"), 1),
+        (at(3, "13:00"), at(3, "13:00"), 1),
     ]
 
 
