@@ -15,7 +15,7 @@ LEVELS: tuple[set[str], ...] = (
     {"cli"},
     {"web"},
     {"api", "config", "daemon", "report"},
-    {"polling", "audit", "drawing"},
+    {"polling", "audit", "drawing", "notify"},
     {"database", "registries"},
     {"emulator", "log", "manifests", "schedule"},
     {"escaping"},
@@ -30,7 +30,7 @@ ENTRY_POINTS = {"__main__", "__init__"}
 """Import what they start or offer. `tagsync/__init__.py` does so only when it is used."""
 
 ONLY_IN: dict[str, set[str]] = {
-    "httpx": {"registries"},
+    "httpx": {"registries", "notify"},
     "httpcore": {"registries"},
     "sqlite_utils": {"database"},
     # Datasette hands its connections to the web pages, and expects sqlite3's errors from them.
@@ -42,6 +42,7 @@ ONLY_IN: dict[str, set[str]] = {
     "rich": {"cli"},
     "datasette": {"web"},
     "uvicorn": {"web"},
+    "apprise": {"notify"},
 }
 """For each library that has one place, that place."""
 

@@ -1,0 +1,1 @@
+"""Notifications: send the events of the outbox to webhooks, chats and commands."""
