@@ -7,6 +7,7 @@
     │   └── AddressUnavailable      the daemon cannot listen on its address at the moment
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
     ├── NoAnswer                    the daemon does not answer a health check
+    ├── NotDelivered                a receiver has not accepted a notification
     ├── StoreError                  the database could not be read or written
     │   ├── UnusableDatabase        the file is missing, or tagsync cannot use it
     │   ├── ReplacedDatabase        the open file was deleted, replaced or restored
@@ -84,6 +85,18 @@ class UnclearQuestion(TagsyncError):
 
 class NoAnswer(TagsyncError):
     """The daemon does not answer a health check."""
+
+
+class NotDelivered(TagsyncError):
+    """A receiver has not accepted a notification; it is sent again later.
+
+    Attributes:
+        retry_after: Seconds to wait before the next attempt. None if the receiver did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StoreError(TagsyncError):

@@ -14,7 +14,14 @@ import msgspec
 
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import Count, Timestamp, damaged, decode
-from tagsync.database.events import Event, newest_event, read_events, read_events_by_id
+from tagsync.database.events import (
+    Event,
+    EventKey,
+    newest_event,
+    read_event_keys,
+    read_events,
+    read_events_by_id,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -122,6 +129,11 @@ class Outbox:
         """Return the events that follow a given one; see `read_events`."""
         with self._read() as db:
             return read_events(db, after, limit)
+
+    def event_keys(self, after: int, limit: int) -> list[EventKey]:
+        """Return what a filter needs of the events that follow one; see `read_event_keys`."""
+        with self._read() as db:
+            return read_event_keys(db, after, limit)
 
     def events_by_id(self, ids: Sequence[int]) -> list[Event]:
         """Return the events with these ids; see `read_events_by_id`."""
