@@ -245,7 +245,12 @@ class Store:
         return {digest for (digest,) in rows}
 
     def record(
-        self, repository: Repository, outcome: Outcome, seen: RepositoryState, interval: timedelta
+        self,
+        repository: Repository,
+        outcome: Outcome,
+        seen: RepositoryState,
+        interval: timedelta,
+        immutable: Sequence[str] = (),
     ) -> PendingLog | None:
         """Record the outcome of one poll; see `tagsync.database.recorder.record`.
 
@@ -254,18 +259,18 @@ class Store:
             StoreError: If the outcome could not be recorded. No part of it is stored then.
         """
         return self._write(
-            lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
+            lambda db: recorder.record(
+                db, repository, outcome, seen=seen, interval=interval, immutable=immutable
+            )
         )
 
     def record_damage(self, repository: Repository, damage: Damaged, interval: timedelta) -> None:
-        """Record a failure; see `tagsync.database.observations.observe_damage`.
+        """Record a failure; see `tagsync.database.recorder.record_damage`.
 
         Raises:
             StoreError: If the failure could not be recorded.
         """
-        self._write(
-            lambda db: observations.observe_damage(db, repository, damage, interval),
-        )
+        self._write(lambda db: recorder.record_damage(db, repository, damage, interval))
 
     def end_past_observations(self, today: str, go_on: Callable[[], bool] = lambda: True) -> None:
         """End all observations whose UTC day is over, in several short transactions.
