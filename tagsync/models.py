@@ -277,6 +277,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
         shared: Whether to discover repositories that other accounts share.
         tags: Globs over the tags to resolve, see `Scope`.
         exclude_tags: Globs over the tags not to resolve, see `Scope`.
+        immutable: Globs over the tags that must not move.
         manifests: Whether to fetch manifests, see `Scope`.
         allow_empty: Whether the globs may match nothing without being reported.
     """
@@ -293,6 +294,7 @@ class Watch(msgspec.Struct, frozen=True, dict=True):
     shared: bool = False
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
     manifests: bool = False
     allow_empty: bool = False
 

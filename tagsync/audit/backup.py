@@ -1,7 +1,7 @@
 """Back up a database, and restore it: copies that are verified before they are used."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +12,7 @@ from tagsync.database.connection import Connection, reading
 from tagsync.database.daemon_lock import DaemonLock
 from tagsync.database.hash_chain import Heads, has_heads, read_heads
 from tagsync.database.new_file import NewFile
+from tagsync.database.skipped_events import SkippedEvents
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DatabaseInUse, RefusedBackup, StoreError, UnusableDatabase
@@ -26,10 +27,12 @@ class Restored(NamedTuple):
     Attributes:
         heads: The heads of the database that was put in place.
         kept: The new name of the database that was there before. None if there was none.
+        skipped: The events that the destinations of notifications will not be sent.
     """
 
     heads: Heads
     kept: Path | None
+    skipped: Sequence[SkippedEvents] = ()
 
 
 def back_up(database: Path, target: Path) -> Heads:
@@ -76,7 +79,7 @@ def restore(
     """Put a verified copy of a backup in the place of a database that no process has open.
 
     The database that was there keeps its content under another name. If the process is killed,
-    either database is in place, whole.
+    either database is in place, whole. The events of the backup that wait to be sent are skipped.
 
     Args:
         backup: The backup. It stays as it is.
@@ -103,7 +106,7 @@ def restore(
     ):
         with ExitStack() as reader:
             copies.copy(_open_backup(backup, reader), new.path, path)
-        copies.prepare(new.path, backup)
+        skipped = copies.prepare(new.path, backup)
         _check_backup(backup, new.path, () if force else heads)
         _permit(new, path, backup)
         new.flush()
@@ -115,7 +118,7 @@ def restore(
             raise RefusedBackup(f"{backup} {lost}: restore another backup, or use --force")
         kept = copies.keep_aside(path)
         new.replace()
-    return Restored(restored, kept)
+    return Restored(restored, kept, skipped)
 
 
 def _open_backup(backup: Path, stack: ExitStack) -> Connection:

@@ -1,15 +1,14 @@
 """Query the changes that moved or deleted an immutable tag, and whether they were accepted."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from tagsync.database.connection import Connection
-from tagsync.database.decoding import Count, Timestamp, damaged, decode
-
-ImmutableKind = Literal["immutable_moved", "immutable_deleted"]
-"""What happened to an immutable tag, as ``events.kind`` says it."""
+from tagsync.database.decoding import Count, Timestamp, decode
+from tagsync.database.events import violation_of
+from tagsync.database.outcomes import ViolationKind
 
 _IS_IMMUTABLE: Final = "e.kind IN ('immutable_moved', 'immutable_deleted')"
 _CHANGES_SQL: Final = f"""
@@ -49,7 +48,7 @@ class ImmutableChange(msgspec.Struct, frozen=True):
     """
 
     change_id: int
-    kind: ImmutableKind
+    kind: ViolationKind
     repository: str
     tag: str
     not_before: str | None
@@ -72,7 +71,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     """A row of `_CHANGES_SQL`."""
 
     change_id: Count
-    kind: ImmutableKind
+    kind: ViolationKind
     repository: str
     tag: str
     not_before: Timestamp | None
@@ -82,17 +81,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     accepted_at: Timestamp | None
     accepted_by: str | None
     reason: str | None
-    detail: str
-
-
-class _Detail(msgspec.Struct, frozen=True):
-    """The JSON of ``events.detail`` of such a change."""
-
-    previous_digest: str | None
-    pattern: str
-
-
-_decode_detail: Final = msgspec.json.Decoder(_Detail).decode
+    detail: str | None
 
 
 def open_alarms(db: Connection, newest: int | None = None) -> list[ImmutableChange]:
@@ -146,10 +135,9 @@ def _read(db: Connection, sql: str, values: Sequence[int]) -> list[ImmutableChan
 def _change(columns: Sequence[object]) -> ImmutableChange:
     what = f"the alarm about change {columns[0]}"
     row: _Row = decode(columns, _Row, what)
-    try:
-        detail = _decode_detail(row.detail)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise damaged(what, error) from error
+    violation = violation_of(row.kind, row.detail, row.change_id)
     values = msgspec.structs.asdict(row)
     del values["detail"]
-    return ImmutableChange(**values, previous_digest=detail.previous_digest, pattern=detail.pattern)
+    return ImmutableChange(
+        **values, previous_digest=violation.previous_digest, pattern=violation.pattern
+    )

@@ -13,6 +13,7 @@ from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import display_path, load_config
 from tagsync.cli.tables import Line, render
 from tagsync.cli.verify import check_heads
+from tagsync.database.skipped_events import SkippedEvents
 from tagsync.errors import ConfigError
 
 
@@ -38,7 +39,8 @@ def restore(settings: Settings, file: Path, heads: tuple[str, ...], force: bool)
     Stop tagsync first: the command refuses while another process has the database open. It verifies
     the backup, and refuses one that does not contain everything that the present database has
     recorded. The present database is kept beside, with the ending .before-restore. The file of the
-    backup stays as it is.
+    backup stays as it is. Notifications of the backup that wait to be sent are skipped, because
+    they may be old, and the command names them.
 
     \b
     Example:
@@ -50,7 +52,8 @@ def restore(settings: Settings, file: Path, heads: tuple[str, ...], force: bool)
         raise ConfigError(f"there is no backup at {file}: name a file that tagsync backup made")
     restored = put_back(file, database, heads, force=force)
     view = make_view(settings)
-    print_lines(render([Line(sentence(restored, file, database))], view))
+    sentences = [sentence(restored, file, database), *map(about_skipped, restored.skipped)]
+    print_lines(render([Line(each) for each in sentences], view))
 
 
 def sentence(restored: Restored, file: Path, database: Path) -> str:
@@ -61,3 +64,14 @@ def sentence(restored: Restored, file: Path, database: Path) -> str:
     if restored.kept is None:
         return text
     return f"{text} The database that was there before is {display_path(restored.kept)}."
+
+
+def about_skipped(skipped: SkippedEvents) -> str:
+    """Return a sentence about the events that a destination will not be sent."""
+    name, first, last = skipped
+    what, it = ("event", "it") if first == last else ("events", "them")
+    ids = f"{first}" if first == last else f"{first} to {last}"
+    return (
+        f"{name} will not be sent {what} {ids} of the backup: tagsync notify replay {name} --since"
+        f" {first} sends {it}."
+    )

@@ -225,7 +225,12 @@ def run_pass(
             tally.add(poll)
             show_progress(str(tally))
 
-        return [*failures, *empty, *run_once(jobs, store, pools, options, count)]
+        polls = run_once(jobs, store, pools, options, count)
+        if not options.dry_run:
+            # A repository that was just listed is not stale.
+            missed = [poll.repository for poll in polls if poll.outcome in {"failed", "held"}]
+            store.report_stale({each: watches[each] for each in missed}, utc_now())
+        return [*failures, *empty, *polls]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:

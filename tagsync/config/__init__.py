@@ -155,6 +155,7 @@ def _watches(file: File) -> Iterator[Watch]:
                 shared=watch.shared,
                 tags=watch.tags,
                 exclude_tags=watch.exclude_tags,
+                immutable=watch.immutable,
                 manifests=watch.manifests,
                 allow_empty=watch.allow_empty,
             )

@@ -156,6 +156,7 @@ def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
         )
     globs = [("tags", glob) for glob in watch.tags]
     globs += [("exclude_tags", glob) for glob in watch.exclude_tags]
+    globs += [("immutable", glob) for glob in watch.immutable]
     for key, glob in globs:
         if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
             raise ConfigError(

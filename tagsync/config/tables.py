@@ -75,6 +75,7 @@ class WatchTable(_Table):
     discovery_interval: Duration | None = None
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
     manifests: bool = False
     allow_empty: bool = False
 

@@ -59,11 +59,15 @@ Request = Literal["stop", "reload"]
 _HEARTBEAT_JOB: Final = "daemon:heartbeat"
 _WITNESS_JOB: Final = "daemon:witness"
 _MEASURE_JOB: Final = "daemon:measure"
+_STALE_JOB: Final = "daemon:stale"
 _VERIFY_JOB: Final = "daemon:verify"
 """Names of the daemon's own jobs and of their pools. No registry has such a name."""
 
 _MEASURE_INTERVAL: Final = timedelta(minutes=1)
 """Time between two measurements of the database."""
+
+_STALE_INTERVAL: Final = timedelta(minutes=1)
+"""Time between two searches for repositories that have become stale."""
 
 _POLLS_TIMEOUT: Final = 2.2
 """How long `Daemon.stop` waits for polls that are under way, in seconds."""
@@ -177,6 +181,7 @@ class Daemon:
             (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
             (_WITNESS_JOB, self._log_heads, HEARTBEAT),
             (_MEASURE_JOB, self._measure, _MEASURE_INTERVAL),
+            (_STALE_JOB, self._report_stale, _STALE_INTERVAL),
         ):
             self._add_own_job(job, run, interval, now)
         if self._verifier is not None:
@@ -561,7 +566,7 @@ class Daemon:
             now = self._clock()
             for discovery in self._watchlist.discoveries:
                 self._scheduler.run_at(discovery.name, now)
-            own_jobs = [_HEARTBEAT_JOB, _WITNESS_JOB, _MEASURE_JOB]
+            own_jobs = [_HEARTBEAT_JOB, _WITNESS_JOB, _MEASURE_JOB, _STALE_JOB]
             own_jobs += [_VERIFY_JOB] if self._verifier else []
             for job in own_jobs:
                 self._scheduler.run_at(job, now)
@@ -636,6 +641,22 @@ class Daemon:
         with suppress(StoreError):
             self._metrics.set_disk_usage(self._store.disk_usage())
             self._metrics.set_pending_log_lines(self._store.pending_log_lines())
+
+    def _report_stale(self) -> None:
+        """Write an event for each repository that has become stale, for the notifications."""
+        if not self._has_database():
+            return
+        with self._changed:
+            now = self._clock()
+            stale = [watched for watched in self._watchlist if watched.is_known_stale(now)]
+            watches = {watched.repository: watched.watch for watched in stale}
+        try:
+            self._store.report_stale(watches, now)
+        except ReplacedDatabase as error:
+            self._lose_database(error)
+        except StoreError as error:
+            if not self._stopping:
+                log.error("daemon.failed", error=str(error))
 
     def _verify(self) -> None:
         """Verify the database if it is time. The scheduler runs this as a job."""

@@ -102,6 +102,15 @@ class WatchedRepository:
         """Return whether the last complete listing is too old; see `schedule.stale`."""
         return stale(self.watch, self.last_complete_at or self.watched_since, now)
 
+    def is_known_stale(self, now: datetime) -> bool:
+        """Return whether the repository is stale although the daemon has looked at it.
+
+        After a long stop each repository is stale until its first poll, which says nothing about
+        its registry. If that poll does not end, three intervals have to pass.
+        """
+        looked = self.polled or stale(self.watch, self.watched_since, now)
+        return looked and self.is_stale(now)
+
     def next_due(self, after: datetime, random: Random) -> datetime:
         """Return when to poll next: the time by the schedule plus a random jitter."""
         jitter = random.uniform(0, self.watch.jitter.total_seconds())

@@ -11,6 +11,7 @@ from tagsync.database import migrations, schema
 from tagsync.database.connection import BUSY_TIMEOUT, Connection, connect_beside, reading
 from tagsync.database.durability import sync_path
 from tagsync.database.new_file import link_or_rename
+from tagsync.database.skipped_events import SkippedEvents, skip_events
 from tagsync.database.sqlite_errors import translate_sqlite_errors
 from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DatabaseInUse, DatabaseLocked, StoreError, UnusableDatabase
@@ -63,12 +64,18 @@ def copy(source: Connection, path: Path, target: Path) -> None:
         db.execute("PRAGMA journal_mode = DELETE")
 
 
-def prepare(path: Path, name: Path) -> None:
-    """Bring the copy of a database to this version's schema, and give it a new ``database_id``.
+def prepare(path: Path, name: Path) -> list[SkippedEvents]:
+    """Make the copy of a database ready for use in its place.
+
+    It gets this version's schema and a new ``database_id``, and each destination of notifications
+    begins with the next event.
 
     Args:
         path: The copy of a file that `migrations.check` accepts. No other process uses it.
         name: The file that it was copied from, for messages.
+
+    Returns:
+        The events that the destinations will therefore not be sent.
 
     Raises:
         StoreError: If the copy is damaged or cannot be written.
@@ -77,6 +84,7 @@ def prepare(path: Path, name: Path) -> None:
         db.execute("PRAGMA journal_mode = MEMORY")
         migrations.migrate(db, str(name))
         db.execute(f"UPDATE info SET database_id = {schema.RANDOM_ID}")  # noqa: S608  constant
+        return skip_events(db)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from msgspec.structs import astuple
 
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import Count, Timestamp, damaged, decode
+from tagsync.database.outcomes import Violation, ViolationKind
 from tagsync.models import Kind
 
 EventKind = Literal[
@@ -110,6 +111,13 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     detail: str | None
 
 
+class _ViolationDetail(msgspec.Struct, frozen=True):
+    """The detail of an event about an immutable tag."""
+
+    previous_digest: str | None
+    pattern: str
+
+
 _NEXT: Final = "SELECT coalesce(max(id), 0) + 1 FROM events"
 _INSERT: Final = """
     INSERT INTO events (id, at, kind, repository_id, tag, change_id, detail)
@@ -129,7 +137,12 @@ _KEYS: Final = """
     FROM events AS e LEFT JOIN repositories AS r ON r.id = e.repository_id
     WHERE e.id > ? ORDER BY e.id LIMIT ?
 """
+_VIOLATIONS: Final = """
+    SELECT change_id, kind, detail FROM events
+    WHERE kind IN ('immutable_moved', 'immutable_deleted') AND change_id >= ? AND repository_id = ?
+"""
 _COLUMNS: Final = len(_Row.__struct_fields__)
+_violation_decoder: Final = msgspec.json.Decoder(_ViolationDetail)
 _detail_decoder: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -180,6 +193,39 @@ def read_events_by_id(db: Connection, ids: Sequence[int]) -> list[Event]:
     """
     rows = db.execute(_BY_ID, (msgspec.json.encode(ids).decode(),)).fetchall()
     return [_event(row) for row in rows]
+
+
+def read_violations(db: Connection, repository_id: int, first: int) -> dict[int, Violation]:
+    """Return the changes of immutable tags of a repository, by the id of the change.
+
+    Args:
+        db: The database.
+        repository_id: The value of ``repositories.id``.
+        first: Id of the first change to return.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+    """
+    rows = db.execute(_VIOLATIONS, (first, repository_id)).fetchall()
+    return {number: violation_of(kind, detail, number) for number, kind, detail in rows}
+
+
+def violation_of(kind: ViolationKind, detail: str | None, change_id: object) -> Violation:
+    """Return how a change breaks the promise of an immutable tag.
+
+    Args:
+        kind: The column ``events.kind``.
+        detail: The column ``events.detail``.
+        change_id: The id of the change, for the message.
+
+    Raises:
+        DamagedRecord: If the detail is not what tagsync wrote.
+    """
+    try:
+        stated = _violation_decoder.decode(detail or "")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise damaged(f"the event of change {change_id}", error) from error
+    return Violation(kind, stated.previous_digest, stated.pattern)
 
 
 def _event(columns: Sequence[object]) -> Event:

@@ -15,7 +15,7 @@ from tagsync.database.decoding import check_timestamp
 from tagsync.database.hash_chain import OBSERVATION_COLUMNS, link_observation, read_heads
 from tagsync.database.outcomes import Damaged, Failed, Held, Outcome
 from tagsync.database.state import RepositoryState
-from tagsync.models import Repository, Unchanged
+from tagsync.models import Unchanged
 
 _NEWEST: Final = """
     SELECT outcome, reasons, reason_key, source, detail, tags, id, last_at, clock_said, ended
@@ -24,6 +24,15 @@ _NEWEST: Final = """
 _NEWEST_LISTED: Final = """
     SELECT outcome, reasons, reason_key, source, detail, tags
     FROM observations WHERE repository_id = ? AND outcome = 'ok' ORDER BY id DESC LIMIT 1
+"""
+_WAS_HELD: Final = """
+    SELECT EXISTS (
+        SELECT 1 FROM observations
+        WHERE repository_id = ?1 AND outcome = 'held' AND reason_key = ?2 AND id > coalesce((
+            SELECT id FROM observations WHERE repository_id = ?1 AND outcome = 'ok'
+            ORDER BY id DESC LIMIT 1
+        ), 0)
+    )
 """
 _INSERT: Final = """
     INSERT INTO observations (repository_id, outcome, reasons, reason_key, source, detail, tags,
@@ -55,7 +64,7 @@ class PollTime(NamedTuple):
     clock_said: str | None = None
 
 
-class _Result(NamedTuple):
+class Result(NamedTuple):
     """The result of a poll, in the columns of an observation."""
 
     outcome: str
@@ -66,10 +75,13 @@ class _Result(NamedTuple):
     tags: int | None
 
 
-class _Newest(NamedTuple):
-    """The newest observation of a repository."""
+class Newest(NamedTuple):
+    """The newest observation of a repository.
 
-    result: _Result
+    The attributes after ``result`` are columns of ``observations``.
+    """
+
+    result: Result
     id: int
     last_at: str
     clock_said: str | None
@@ -101,8 +113,45 @@ def poll_time(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -
     return PollTime(timestamp(parse_timestamp(last) + _TICK), clock_said=at)
 
 
+def read_newest(db: Connection, repository_id: int) -> Newest | None:
+    """Return the newest observation of a repository, or None if there is none.
+
+    Raises:
+        DamagedRecord: If its time is not one that tagsync wrote.
+    """
+    row = db.execute(_NEWEST, (repository_id,)).fetchone()
+    if row is None:
+        return None
+    newest = Newest(Result(*row[:6]), *row[6:])
+    check_timestamp(newest.last_at, f"observation {newest.id}")
+    return newest
+
+
+def was_held(db: Connection, repository_id: int, held: Held, newest: Newest | None) -> bool:
+    """Return whether a listing since the last recorded one was held with the same ``reason_key``.
+
+    Args:
+        db: The database, before the poll is recorded.
+        repository_id: The repository.
+        held: The outcome of the poll.
+        newest: The newest observation.
+    """
+    if newest is not None and (newest.result.outcome, newest.result.reason_key) == (
+        "held",
+        held.reason_key,
+    ):
+        return True
+    (found,) = db.execute(_WAS_HELD, (repository_id, held.reason_key)).fetchone()
+    return bool(found)
+
+
 def observe(
-    db: Connection, repository_id: int, outcome: Outcome, time: PollTime, interval: timedelta
+    db: Connection,
+    repository_id: int,
+    outcome: Outcome,
+    time: PollTime,
+    interval: timedelta,
+    newest: Newest | None,
 ) -> None:
     """Add a poll to its repository's newest observation, or end that one and begin another.
 
@@ -116,39 +165,35 @@ def observe(
         outcome: The outcome of the poll.
         time: The time to record.
         interval: Planned time between two polls. After more than twice this time there is a gap.
+        newest: The newest observation before the poll.
     """
-    newest = _read_newest(db, repository_id)
     result = _result_of(db, repository_id, outcome, newest)
     _add(db, repository_id, newest, result, time, interval)
 
 
 def observe_damage(
-    db: Connection, repository: Repository, damage: Damaged, interval: timedelta
+    db: Connection,
+    repository_id: int,
+    damage: Damaged,
+    at: str,
+    interval: timedelta,
+    newest: Newest | None,
 ) -> None:
     """Record that a poll failed because the repository's record is damaged.
 
     Only observations are read and written. The repository's row stays as it is, so that
-    `tagsync verify` still finds the damage. Without a row for the repository nothing is recorded.
+    `tagsync verify` still finds the damage.
 
     Args:
         db: Within a write transaction.
-        repository: The repository.
-        damage: The damage, and when the poll found it.
+        repository_id: The repository.
+        damage: The damage.
+        at: The time to record.
         interval: As in `observe`.
-
-    Raises:
-        DamagedRecord: If the newest observation is damaged, too.
+        newest: As in `observe`.
     """
-    row = db.execute(
-        "SELECT id FROM repositories WHERE registry = ? AND name = ?",
-        (repository.registry, repository.name),
-    ).fetchone()
-    if row is None:
-        return
-    newest = _read_newest(db, row[0])
-    at = max(damage.finished_at, newest.last_at if newest else "")
-    result = _Result("failed", "damaged", damage.reason_key, None, damage.detail, None)
-    _add(db, row[0], newest, result, PollTime(at), interval)
+    result = Result("failed", "damaged", damage.reason_key, None, damage.detail, None)
+    _add(db, repository_id, newest, result, PollTime(at), interval)
 
 
 def has_past(db: Connection, today: str) -> bool:
@@ -172,8 +217,8 @@ def end_past(db: Connection, today: str, limit: int) -> None:
 def _add(
     db: Connection,
     repository_id: int,
-    newest: _Newest | None,
-    result: _Result,
+    newest: Newest | None,
+    result: Result,
     time: PollTime,
     interval: timedelta,
 ) -> None:
@@ -204,7 +249,7 @@ def _end(db: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
     db.executemany(_END, updates)
 
 
-def _follows(newest: _Newest, time: PollTime, interval: timedelta) -> bool:
+def _follows(newest: Newest, time: PollTime, interval: timedelta) -> bool:
     """Return whether there is no gap between an observation and the next poll.
 
     A time that shows only the order of polls does not follow one that the clock has said, nor the
@@ -215,28 +260,19 @@ def _follows(newest: _Newest, time: PollTime, interval: timedelta) -> bool:
     return was_behind == is_behind and gap <= 2 * interval
 
 
-def _read_newest(db: Connection, repository_id: int) -> _Newest | None:
-    row = db.execute(_NEWEST, (repository_id,)).fetchone()
-    if row is None:
-        return None
-    newest = _Newest(_Result(*row[:6]), *row[6:])
-    check_timestamp(newest.last_at, f"observation {newest.id}")
-    return newest
-
-
 def _result_of(
-    db: Connection, repository_id: int, outcome: Outcome, newest: _Newest | None
-) -> _Result:
+    db: Connection, repository_id: int, outcome: Outcome, newest: Newest | None
+) -> Result:
     if isinstance(outcome, Unchanged):
         # The registry returned the recorded listing again, so the result is the recorded one.
         if newest is not None and newest.result.outcome == "ok":
             return newest.result
         row = db.execute(_NEWEST_LISTED, (repository_id,)).fetchone()
-        return _Result(*row) if row else _Result("ok", None, None, None, None, None)
+        return Result(*row) if row else Result("ok", None, None, None, None, None)
     reasons = ",".join(sorted(outcome.reasons)) or None
     about = (reasons, outcome.reason_key)
     if isinstance(outcome, Failed):
-        return _Result("failed", *about, None, outcome.detail, None)
+        return Result("failed", *about, None, outcome.detail, None)
     listing = outcome.listing
     kind = "held" if isinstance(outcome, Held) else "ok"
-    return _Result(kind, *about, listing.source, outcome.detail, len(listing.tags))
+    return Result(kind, *about, listing.source, outcome.detail, len(listing.tags))

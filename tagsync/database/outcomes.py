@@ -4,7 +4,7 @@
 returned the recorded listing again. `Failed` has no complete listing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -142,6 +142,25 @@ class Damaged(msgspec.Struct, frozen=True):
 Outcome = Accepted | Unchanged | Held | Failed
 
 
+ViolationKind = Literal["immutable_moved", "immutable_deleted"]
+"""What happened to an immutable tag. The words are those of ``events.kind``."""
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """How a change breaks the promise of an immutable tag.
+
+    Attributes:
+        kind: Whether the tag moved or was deleted.
+        previous_digest: The last digest that the tag is known to have pointed to before the change.
+            None if a tag was deleted that was never resolved.
+        pattern: The glob that the tag matches.
+    """
+
+    kind: ViolationKind
+    previous_digest: str | None
+    pattern: str
+
+
 class PendingLog(msgspec.Struct, frozen=True):
     """Log lines of committed changes that still have to be written.
 
@@ -151,11 +170,13 @@ class PendingLog(msgspec.Struct, frozen=True):
         changes: The changes to log, oldest first, without those of the first listing.
         through: Id of the newest change that these lines cover. It is acknowledged once they are
             written.
+        violations: The changes among them that break the promise of an immutable tag, by id.
     """
 
     baseline: int | None = None
     changes: Sequence[RecordedChange] = ()
     through: int = 0
+    violations: Mapping[int, Violation] = {}
 
 
 NO_LINES: Final = PendingLog()

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import astuple, replace
 
+from tagsync.database.before_poll import read_before
 from tagsync.database.connection import Connection
 from tagsync.database.daily_changes import count_changes
 from tagsync.database.decoding import (
@@ -22,16 +23,20 @@ from tagsync.database.decoding import (
     decode_fields,
 )
 from tagsync.database.digest_index import index_images, unindex_images
+from tagsync.database.events import append_events, read_violations
 from tagsync.database.hash_chain import GENESIS, REPOSITORY_COLUMNS, Head, link, read_head
-from tagsync.database.observations import observe, poll_time
+from tagsync.database.observations import observe, observe_damage, poll_time, read_newest
 from tagsync.database.outcomes import (
     NO_LINES,
     Accepted,
+    Damaged,
     Failed,
     Held,
     Outcome,
     PendingLog,
+    Violation,
 )
+from tagsync.database.poll_events import events_of, events_of_damage, find_violations
 from tagsync.database.resolution import not_before_of, unresolved_after
 from tagsync.database.state import TAG_COLUMNS, RepositoryState, read_state, row_values
 from tagsync.models import FIELDS, Change, Image, RecordedChange, Repository, Unchanged
@@ -100,8 +105,9 @@ def record(
     *,
     seen: RepositoryState,
     interval: timedelta,
+    immutable: Sequence[str] = (),
 ) -> PendingLog | None:
-    """Record the outcome of one poll.
+    """Record the outcome of one poll, and its events.
 
     A listing is dropped if it was overtaken; see `is_overtaken`.
 
@@ -112,6 +118,7 @@ def record(
         seen: The state that the poll read when it began.
         interval: Planned time between two polls. After more than twice this time there is a gap,
             and a new observation begins.
+        immutable: Globs of the tags that must not move.
 
     Returns:
         The pending log lines of the repository, or None if the listing was dropped.
@@ -127,25 +134,52 @@ def record(
     head = read_head(db) if isinstance(outcome, Accepted) else None
     after = _advance(state, outcome, time.at, head)
     repository_id = _write_repository(db, repository, after)
+    newest = None if state.id is None else read_newest(db, repository_id)
+    listed = state.not_before is not None
+    before = read_before(db, repository_id, outcome, newest, listed=listed)
     changes: list[RecordedChange] = []
     if isinstance(outcome, Accepted) and head is not None:
-        _record_images(db, outcome, time.at)
-        if state.not_before is not None:
-            _check_continuity(db, repository, repository_id, outcome.changes)
-        unresolved = _read_unresolved(db, repository, repository_id)
-        not_before = not_before_of(outcome.changes, state.not_before, unresolved)
-        changes = list(_chained(outcome.changes, not_before, repository, head, time.at))
-        db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in changes))
-        count_changes(db, repository_id, changes)
         began = state.not_before or after.not_before
         assert began is not None, "an accepted listing has a start"  # noqa: S101  tells the type checker
-        unresolved_now = unresolved_after(outcome.listing, unresolved, began)
-        _update_tags(db, repository_id, outcome, time.at, unresolved_now)
-        _mark_unresolved(db, repository_id, unresolved, unresolved_now)
-    observe(db, repository_id, outcome, time, interval)
+        changes = _record_listing(
+            db, repository, repository_id, outcome, head, time.at, began, listed=listed
+        )
+    violations = find_violations(changes, before.digests, immutable)
+    append_events(db, events_of(outcome, changes, violations, before, repository_id, time.at))
+    observe(db, repository_id, outcome, time, interval, newest)
     if state.unlogged_from is not None:
         return _still_pending(db, repository_id, state.unlogged_from)
-    return _pending(db, outcome, state, changes)
+    return _pending(db, outcome, state, changes, violations)
+
+
+def record_damage(
+    db: Connection, repository: Repository, damage: Damaged, interval: timedelta
+) -> None:
+    """Record that a poll failed because the repository's record is damaged, and its event.
+
+    Without a row for the repository nothing is recorded.
+
+    Args:
+        db: Within a write transaction.
+        repository: The repository.
+        damage: The damage, and when the poll found it.
+        interval: As in `record`.
+
+    Raises:
+        DamagedRecord: If the newest observation is damaged, too.
+    """
+    row = db.execute(
+        "SELECT id FROM repositories WHERE registry = ? AND name = ?",
+        (repository.registry, repository.name),
+    ).fetchone()
+    if row is None:
+        return
+    newest = read_newest(db, row[0])
+    at = max(damage.finished_at, newest.last_at if newest else "")
+    append_events(
+        db, events_of_damage(damage, newest.result.outcome if newest else None, row[0], at)
+    )
+    observe_damage(db, row[0], damage, at, interval, newest)
 
 
 def is_overtaken(outcome: Outcome, state: RepositoryState, seen: RepositoryState) -> bool:
@@ -212,6 +246,43 @@ def _advance(
         listing_hash=outcome.listing.fingerprint,
         unlogged_from=pending_from,
     )
+
+
+def _record_listing(
+    db: Connection,
+    repository: Repository,
+    repository_id: int,
+    accepted: Accepted,
+    head: Head,
+    at: str,
+    began: str,
+    *,
+    listed: bool,
+) -> list[RecordedChange]:
+    """Record a listing: its images and changes, and the mirror. Return the changes.
+
+    Args:
+        db: Within a write transaction.
+        repository: The repository.
+        repository_id: The value of ``repositories.id``.
+        accepted: The listing, and what it changes.
+        head: The newest change before the poll.
+        at: The recorded time of the poll.
+        began: Start of the last recorded listing, or of this one if it is the first.
+        listed: Whether a listing was recorded before.
+    """
+    _record_images(db, accepted, at)
+    if listed:
+        _check_continuity(db, repository, repository_id, accepted.changes)
+    unresolved = _read_unresolved(db, repository, repository_id)
+    not_before = not_before_of(accepted.changes, began if listed else None, unresolved)
+    changes = list(_chained(accepted.changes, not_before, repository, head, at))
+    db.executemany(_INSERT_CHANGE, ((repository_id, *astuple(row)) for row in changes))
+    count_changes(db, repository_id, changes)
+    unresolved_now = unresolved_after(accepted.listing, unresolved, began)
+    _update_tags(db, repository_id, accepted, at, unresolved_now)
+    _mark_unresolved(db, repository_id, unresolved, unresolved_now)
+    return changes
 
 
 def _write_repository(db: Connection, repository: Repository, state: RepositoryState) -> int:
@@ -394,7 +465,11 @@ def _continues(change: Change, history: Iterable[tuple[str, Fields]]) -> bool:
 
 
 def _pending(
-    db: Connection, outcome: Outcome, state: RepositoryState, changes: Sequence[RecordedChange]
+    db: Connection,
+    outcome: Outcome,
+    state: RepositoryState,
+    changes: Sequence[RecordedChange],
+    violations: Mapping[int, Violation],
 ) -> PendingLog:
     """Return the log lines of the poll that was just recorded.
 
@@ -405,7 +480,7 @@ def _pending(
         return NO_LINES
     if state.not_before is None:
         return PendingLog(len(changes), (), read_head(db).change_id)
-    return PendingLog(None, changes, changes[-1].id) if changes else NO_LINES
+    return PendingLog(None, changes, changes[-1].id, violations) if changes else NO_LINES
 
 
 def _still_pending(db: Connection, repository_id: int, first: int) -> PendingLog:
@@ -415,4 +490,5 @@ def _still_pending(db: Connection, repository_id: int, first: int) -> PendingLog
     # A pending line without a change is about the first listing of an empty repository.
     baseline = len(changes) - len(news) if changes else 0
     through = read_head(db).change_id
-    return PendingLog(baseline if baseline or not changes else None, news, through)
+    violations = read_violations(db, repository_id, first) if news else {}
+    return PendingLog(baseline if baseline or not changes else None, news, through, violations)

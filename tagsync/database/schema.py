@@ -176,6 +176,8 @@ about the whole database
 -- The alarms about tags that must not move are read often, and are few.
 CREATE INDEX events_immutable ON events (change_id)
 WHERE kind IN ('immutable_moved', 'immutable_deleted');
+-- Before each event about staleness or a wrong manifest, the one before it is looked up.
+CREATE INDEX events_unverified ON events (repository_id, tag) WHERE kind = 'unverified';
 CREATE INDEX events_stale ON events (repository_id, at) WHERE kind = 'stale';
 
 CREATE TABLE destinations ( -- Where notifications are sent, and how far each destination has got.

@@ -6,14 +6,14 @@ Threads use the read connection one after the other; their writes share transact
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Final, Self, TypeVar
 
-from tagsync.database import observations, recorder
+from tagsync.database import observations, recorder, stale_events
 from tagsync.database.connection import (
     BUSY_TIMEOUT,
     Connection,
@@ -40,7 +40,7 @@ from tagsync.database.verifications import (
 )
 from tagsync.database.writer_lock import WriterLock
 from tagsync.errors import DamagedRecord, StoreError
-from tagsync.models import Change, Repository, Tag
+from tagsync.models import Change, Repository, Tag, Watch
 
 ResultT = TypeVar("ResultT")
 
@@ -245,7 +245,12 @@ class Store:
         return {digest for (digest,) in rows}
 
     def record(
-        self, repository: Repository, outcome: Outcome, seen: RepositoryState, interval: timedelta
+        self,
+        repository: Repository,
+        outcome: Outcome,
+        seen: RepositoryState,
+        interval: timedelta,
+        immutable: Sequence[str] = (),
     ) -> PendingLog | None:
         """Record the outcome of one poll; see `tagsync.database.recorder.record`.
 
@@ -254,18 +259,38 @@ class Store:
             StoreError: If the outcome could not be recorded. No part of it is stored then.
         """
         return self._write(
-            lambda db: recorder.record(db, repository, outcome, seen=seen, interval=interval)
+            lambda db: recorder.record(
+                db, repository, outcome, seen=seen, interval=interval, immutable=immutable
+            )
         )
 
     def record_damage(self, repository: Repository, damage: Damaged, interval: timedelta) -> None:
-        """Record a failure; see `tagsync.database.observations.observe_damage`.
+        """Record a failure; see `tagsync.database.recorder.record_damage`.
 
         Raises:
             StoreError: If the failure could not be recorded.
         """
-        self._write(
-            lambda db: observations.observe_damage(db, repository, damage, interval),
-        )
+        self._write(lambda db: recorder.record_damage(db, repository, damage, interval))
+
+    def report_stale(self, watches: Mapping[Repository, Watch], now: datetime) -> None:
+        """Write an event for each repository that has become stale.
+
+        See `tagsync.database.stale_events.report_stale`. If no event is due, nothing is written.
+
+        Args:
+            watches: Repositories that may be stale, each with its watch.
+            now: The current time.
+
+        Raises:
+            ReplacedDatabase: If the database is no longer the file that was opened.
+            StoreError: If the database could not be read or written.
+        """
+        if not watches:
+            return
+        with self._read() as db:
+            is_due = stale_events.has_unreported(db, watches, now)
+        if is_due:
+            self._write(lambda db: stale_events.report_stale(db, watches, now))
 
     def end_past_observations(self, today: str, go_on: Callable[[], bool] = lambda: True) -> None:
         """End all observations whose UTC day is over, in several short transactions.

@@ -7,6 +7,7 @@ from msgspec.structs import astuple
 
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import Count, Timestamp, decode
+from tagsync.database.events import NewEvent, append_events
 from tagsync.database.hash_chain import GENESIS, Head, Heads, ObservationsHead
 
 Result = Literal["ok", "fault", "failed"]
@@ -53,8 +54,16 @@ _LAST: Final = f"SELECT {_COLUMNS} FROM verifications ORDER BY id DESC LIMIT 1" 
 
 
 def insert_verification(db: Connection, verification: Verification) -> None:
-    """Append a row, within the caller's transaction."""
+    """Append a row, and an event if the result is not ``ok``, within the caller's transaction.
+
+    Each such verification has its event, because nothing says whether it found the same fault as
+    the one before it.
+    """
     db.execute(_INSERT, astuple(verification))
+    if verification.result != "ok":
+        about = {"result": verification.result, "error": verification.detail}
+        detail = msgspec.json.encode(about).decode()
+        append_events(db, [NewEvent(verification.at, "verification_failed", detail=detail)])
 
 
 def read_last_verification(db: Connection) -> Verification | None:

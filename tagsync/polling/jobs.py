@@ -36,6 +36,7 @@ class Job(msgspec.Struct, frozen=True):
         agree_after: How far apart these listings have to be.
         tags: Globs over the names of the tags to resolve.
         exclude_tags: Globs over the names of the tags not to resolve.
+        immutable: Globs over the names of the tags that must not move.
         manifests: Whether to fetch manifests.
         discovered: Whether only discovery found the repository, and no watch names it exactly.
         failures: Number of failed polls directly before this poll that the caller knows of. The
@@ -49,6 +50,7 @@ class Job(msgspec.Struct, frozen=True):
     agree_after: timedelta = timedelta()
     tags: tuple[str, ...] = ("*",)
     exclude_tags: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
     manifests: bool = False
     discovered: bool = False
     failures: int = 0
@@ -76,6 +78,7 @@ class Job(msgspec.Struct, frozen=True):
             agree_after,
             watch.tags,
             watch.exclude_tags,
+            watch.immutable,
             watch.manifests,
             discovered=not watch.names(repository),
         )

@@ -1,6 +1,6 @@
 """Write the log lines of a poll."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import structlog
@@ -29,26 +29,28 @@ def write_changes(repository: Repository, pending: PendingLog) -> bool:
     lines = list(_lines(pending))
     about = about_repository(repository)
     # A log method returns False if the line could not be written; see `tagsync.log`.
-    written = all(log.info(event, **about, **fields) is not False for event, fields in lines)
+    written = all(write(event, **about, **fields) is not False for write, event, fields in lines)
     return bool(lines) and written
 
 
-def _lines(pending: PendingLog) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the event and the fields of each pending line."""
+def _lines(pending: PendingLog) -> Iterator[tuple[Callable[..., Any], str, dict[str, Any]]]:
+    """Yield the log method, the event and the fields of each pending line.
+
+    A change that breaks the promise of an immutable tag has a second line.
+    """
     if pending.baseline is not None:
-        yield "repository.baselined", {"tags": pending.baseline}
+        yield log.info, "repository.baselined", {"tags": pending.baseline}
     for change in pending.changes:
         moved = {"moved": change.moved} if change.kind == "updated" else {}
-        fields = {
-            "tag": change.tag,
-            **moved,
-            "old_digest": change.old_digest,
-            "new_digest": change.new_digest,
-            "not_before": change.not_before,
-            "observed_at": change.observed_at,
-            "change_id": change.id,
-        }
-        yield f"tag.{change.kind}", fields
+        digests = {"old_digest": change.old_digest, "new_digest": change.new_digest}
+        times = {"not_before": change.not_before, "observed_at": change.observed_at}
+        number = {"change_id": change.id}
+        tag = {"tag": change.tag}
+        yield log.info, f"tag.{change.kind}", tag | moved | digests | times | number
+        if violation := pending.violations.get(change.id):
+            promise = {"previous_digest": violation.previous_digest, "pattern": violation.pattern}
+            fields = tag | promise | {"new_digest": change.new_digest} | times | number
+            yield log.warning, f"tag.{violation.kind}", fields
 
 
 def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None:

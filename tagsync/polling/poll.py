@@ -164,7 +164,7 @@ def _record_unless_dry_run(
     """
     if options.dry_run:
         return None if store.would_drop(job.repository, outcome, state) else NO_LINES
-    return store.record(job.repository, outcome, state, job.interval)
+    return store.record(job.repository, outcome, state, job.interval, job.immutable)
 
 
 def _report_damage(job: Job, store: Store, options: Options, error: DamagedRecord, at: str) -> Poll:

@@ -204,6 +204,27 @@ def test_restore_puts_a_copy_in_place(scribe: Recorder, database: Path, backup: 
     assert heads_of(restored.kept) == heads
 
 
+def test_restore_skips_the_events_that_wait(scribe: Recorder, database: Path, backup: Path) -> None:
+    """Each destination goes on after the newest event; the backup stays as it is."""
+    scribe(database, "a", "b", "c")
+    with Store.open(database) as store:
+        outbox = store.outbox
+        for name, after in (("done", 3), ("ops", 1), ("new", 2)):
+            outbox.add(name, after)
+        assert outbox.acquire("ops", "me", "2026-05-03T12:00:00.000Z", "2099-05-03T12:00:00.000Z")
+        assert outbox.begin("ops", "me", [2, 3])
+        assert outbox.refuse("ops", "me", "no", "2026-05-03T12:00:00.000Z", "2099-01-01")
+    back_up(database, backup)
+    rows = "SELECT * FROM destinations ORDER BY name"
+    assert query(backup, rows) == query(database, rows)
+    assert restore(backup, database).skipped == [("new", 3, 3), ("ops", 2, 3)]
+    columns = "name, cursor, sequence, batch, lease_holder, lease_until, failures, failing_since"
+    assert query(database, f"SELECT {columns}, last_error, retry_at FROM destinations") == [
+        (name, 3, 0, None, None, None, 0, None, None, None) for name in ("done", "ops", "new")
+    ]
+    assert query(backup, "SELECT batch FROM destinations WHERE name = 'ops'") == [("[2,3]",)]
+
+
 def test_older_backup_is_refused(scribe: Recorder, database: Path, backup: Path) -> None:
     """A backup that lacks changes is refused, and restored with force; nothing is lost."""
     scribe(database, "a", "b")

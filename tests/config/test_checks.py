@@ -189,10 +189,10 @@ def test_keys_must_fit_the_kind_of_registry(text: str, words: tuple[str, ...]) -
         assert word in sentence
 
 
-@pytest.mark.parametrize("key", ["tags", "exclude_tags"])
+@pytest.mark.parametrize("key", ["tags", "exclude_tags", "immutable"])
 @pytest.mark.parametrize("glob", ["", "v 1", "team/api:v*", "v[1", "v*\u001b[31m"])
 def test_impossible_tag_glob_is_refused(glob: str, key: str, tmp_path: Path) -> None:
-    """A glob that no tag can match is refused, because it would resolve nothing."""
+    """A glob that no tag can match is refused, because it would do nothing."""
     watch = f"[[registries.watch]]\nrepositories = ['a/b']\n{key} = [{json.dumps(glob)}]\n"
     with pytest.raises(ConfigError, match=f"^{key}: .*matches no tag"):
         parse(f"{OCI}{watch}", {}, tmp_path)

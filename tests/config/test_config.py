@@ -269,6 +269,9 @@ def test_keys_of_an_oci_registry(tmp_path: Path) -> None:
     assert (watch.tags, watch.exclude_tags, watch.manifests) == (("*",), (), False)
     (watch,) = parse(f"{text}exclude_tags = ['sha256-*.sig']\n", {}, tmp_path).watches
     assert watch.exclude_tags == ("sha256-*.sig",)
+    assert watch.immutable == ()
+    (watch,) = parse(f"{text}immutable = ['v*', 'sha-*']\n", {}, tmp_path).watches
+    assert watch.immutable == ("v*", "sha-*")
 
 
 @pytest.mark.parametrize(

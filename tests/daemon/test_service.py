@@ -1015,6 +1015,51 @@ def test_a_database_that_cannot_be_read_leaves_its_gauges(
     assert not events(logged, "daemon.failed")
 
 
+STALE = "SELECT full_name, at FROM events JOIN repositories AS r ON r.id = repository_id"
+
+
+def test_repository_that_becomes_stale_has_one_event(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query
+) -> None:
+    """Three intervals after its last listing a repository has one event; the other has none."""
+    start(plan(watch("team/api", "team/web", interval=HOUR), a=registry))
+    scheduler.advance(hours=2)
+    registry.errors["team/api"] = [Forbidden("no")] * 100
+    scheduler.advance(hours=10)
+    (event,) = query(f"{STALE} WHERE kind = 'stale'")
+    assert event[0] == "a/team/api"
+    ((last,),) = query("SELECT last_complete_at FROM repositories WHERE name = 'team/api'")
+    late = datetime.fromisoformat(event[1]) - datetime.fromisoformat(last)
+    assert 3 * HOUR < late <= 3 * HOUR + 2 * MINUTE
+
+
+def test_nothing_is_stale_before_its_first_poll(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, clock: FakeClock
+) -> None:
+    """After a long stop, a repository is stale only if its first poll ends without a listing."""
+    watched = plan(watch("team/api", "team/web", interval=HOUR), rate=0.001, a=registry)
+    start(watched)
+    scheduler.advance(hours=1)
+    clock.advance(days=3)
+    registry.errors["team/api"] = [Forbidden("no")] * 100
+    restarted = FakeScheduler(clock)
+    start(watched, scheduler=restarted)
+    restarted.advance(hours=1)
+    assert [name for name, _ in query(f"{STALE} WHERE kind = 'stale'")] == ["a/team/api"]
+
+
+def test_unwatched_repository_is_not_stale(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query
+) -> None:
+    """A repository that a reload has removed has no event."""
+    first = plan(watch("team/api", "team/web", interval=HOUR), a=registry)
+    daemon = start(first, reload=lambda: plan(watch("team/web", interval=HOUR), a=registry))
+    scheduler.advance(hours=2)
+    handle(daemon, "reload")
+    scheduler.advance(hours=10)
+    assert query(f"{STALE} WHERE kind = 'stale'") == []
+
+
 def test_observations_end_soon_after_midnight(
     start: Start, scheduler: FakeScheduler, registry: FakeRegistry, query: Query, logged: Log
 ) -> None:

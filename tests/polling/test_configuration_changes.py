@@ -35,6 +35,7 @@ KEYS = {
     "discovery_interval": '"1h"',
     "tags": '["v*"]',
     "exclude_tags": '["sha256-*"]',
+    "immutable": '["v*"]',
     "manifests": "true",
 }
 """A value of each key of a watch."""

@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tests.support.commands import (
     command,
@@ -123,6 +124,24 @@ def test_daemon_goes_on_after_a_restore(
     assert daemon.stop() == 0
     assert tagsync("verify", *given, cwd=recorded).returncode == 0
     assert_history_is_whole(recorded / "tagsync.db")
+
+
+def test_restore_names_the_notifications_that_it_skips(swr: Emulator, recorded: Path) -> None:
+    """The result has a sentence for each destination for which an event waits."""
+    swr.push("team/api", "later", "later")
+    assert tagsync("sync", cwd=recorded).returncode == 0
+    with Store.open(recorded / "tagsync.db") as store:
+        for name, after in (("ops", 1), ("team", 0), ("done", 2)):
+            store.outbox.add(name, after)
+    assert tagsync("backup", "waiting.db", cwd=recorded).returncode == 0
+    finished = tagsync("restore", "waiting.db", cwd=recorded)
+    assert finished.stdout.splitlines()[1:] == [
+        f"{name} will not be sent {what} of the backup: tagsync notify replay {name} --since {how}."
+        for name, what, how in (
+            ("ops", "event 2", "2 sends it"),
+            ("team", "events 1 to 2", "1 sends them"),
+        )
+    ]
 
 
 def test_restore_is_refused_while_a_reader_has_the_database(recorded: Path) -> None:

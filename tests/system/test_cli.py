@@ -753,3 +753,16 @@ def test_file_size_limit_leaves_the_database_whole(swr: Emulator, tmp_path: Path
     assert query(database, "SELECT count(*) FROM changes") == [(1,)]
     assert tagsync("sync", cwd=tmp_path).returncode == 0
     assert query(database, "SELECT count(*) FROM tags") == [(400,)]
+
+
+def test_sync_writes_the_event_of_a_stale_repository(tmp_path: Path) -> None:
+    """A pass that cannot list a repository reports once that its last listing is too old."""
+    with Store.open(tmp_path / "tagsync.db") as store:
+        poll_any_names(store, FakeClock(), Repository("swr", "team/api"), {"v1": "one"})
+    configure(tmp_path, "http://127.0.0.1:9", "team/api")
+    kinds = "SELECT kind FROM events WHERE kind <> 'baselined' ORDER BY id"
+    assert tagsync("sync", "--dry-run", cwd=tmp_path).returncode == 1
+    assert query(tmp_path / "tagsync.db", kinds) == []
+    for _ in range(2):
+        assert tagsync("sync", cwd=tmp_path).returncode == 1
+        assert query(tmp_path / "tagsync.db", kinds) == [("failed",), ("stale",)]
