@@ -52,7 +52,7 @@ def preview(rule: Rule, events: Iterable[Event], database_id: str) -> Iterator[P
 
 
 def _joins(rule: Rule, together: list[Event], event: Event) -> bool:
-    if len(together) >= rule.batch_size:
+    if rule.kind != "apprise" and len(together) >= rule.batch_size:
         return False
     return parse_timestamp(event.at) - parse_timestamp(together[0].at) <= rule.batch
 

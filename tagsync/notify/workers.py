@@ -11,7 +11,7 @@ import structlog
 
 from tagsync.clock import Clock, utc_now
 from tagsync.database.outbox import Outbox
-from tagsync.errors import ReplacedDatabase, StoreError
+from tagsync.errors import DamagedRecord, ReplacedDatabase, StoreError
 from tagsync.escaping import truncate
 from tagsync.notify.delivery import POLL_INTERVAL, Delivery
 from tagsync.notify.sender import Sender
@@ -79,7 +79,8 @@ class _Worker:
                 pause = min(self._interval * 2 ** min(failures, 10), _LONGEST_PAUSE)
                 if failures == 1 and not self._stopping.is_set():
                     log.error("notify.failed", destination=self.rule.name, error=str(error))
-            except Exception as error:  # noqa: BLE001  a dead thread would never send again
+            except Exception as error:
+                # A dead thread would never send again, and nobody would see that.
                 pause = _LONGEST_PAUSE
                 if not self._stopping.is_set():
                     self._crash = f"{type(error).__name__}: {truncate(str(error))}"
@@ -194,13 +195,17 @@ class Workers:
 def add_destinations(outbox: Outbox, rules: Sequence[Rule]) -> None:
     """Add the destinations that are new. They get the events of the future.
 
+    A destination with a damaged row is logged, and does not keep the others from being added.
+
     Raises:
-        StoreError: If the database could not be written.
+        StoreError: If the database could not be read or written.
     """
-    known = {each.name for each in outbox.destinations()}
     for rule in rules:
-        if rule.name not in known:
-            outbox.add(rule.name)
+        try:
+            if outbox.destination(rule.name) is None:
+                outbox.add(rule.name)
+        except DamagedRecord as error:
+            log.error("notify.failed", destination=rule.name, error=str(error))
 
 
 def deliver_within(
