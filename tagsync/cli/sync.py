@@ -40,6 +40,8 @@ from tagsync.config import Config
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
 from tagsync.models import Repository, Watch, is_glob, watch_of
+from tagsync.notify.targets import Rule
+from tagsync.notify.workers import add_destinations, deliver_within
 from tagsync.polling.discovery import (
     EMPTY_AFTER,
     EMPTY_DETAIL,
@@ -176,16 +178,18 @@ def run_pass(
     options: Options,
     env: Mapping[str, str] = environ,
     *,
+    rules: Sequence[Rule] = (),
     on_poll: Callable[[Poll], None] = lambda _: None,
     show_progress: Show = lambda _: None,
 ) -> list[Poll]:
-    """Poll each matching repository once.
+    """Poll each matching repository once, then send the notifications.
 
     Args:
         config: The registries and watches.
         patterns: Globs over full names. Without any, all repositories are polled.
         options: Options of the pass.
         env: Environment variables that secrets may refer to.
+        rules: The destinations of notifications. A dry run sends none.
         on_poll: Called after each poll of a repository.
         show_progress: Shows the progress of the pass.
 
@@ -211,6 +215,9 @@ def run_pass(
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
         now = utc_now()
+        rules = () if options.dry_run else rules
+        if rules:
+            add_destinations(store.outbox, rules)
         jobs = [
             Job.of(each, watches[each], registries[each.registry], now) for each in repositories
         ]
@@ -230,6 +237,9 @@ def run_pass(
             # A repository that was just listed is not stale.
             missed = [poll.repository for poll in polls if poll.outcome in {"failed", "held"}]
             store.report_stale({each: watches[each] for each in missed}, utc_now())
+        if rules:
+            show_progress("sending notifications")
+            deliver_within(store.outbox, rules)
         return [*failures, *empty, *polls]
 
 

@@ -16,7 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
     make_wsgi_app,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -26,6 +26,7 @@ from tagsync.daemon.health import Census
 from tagsync.database.usage import DiskUsage
 from tagsync.database.verifications import Result, Verification
 from tagsync.models import Kind
+from tagsync.notify.status import DestinationStatus
 from tagsync.polling.jobs import Poll, PollOutcome
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -146,6 +147,12 @@ class Metrics:
         """Set the function that each scrape calls to count the repositories."""
         self._registry.register(_CensusCollector(census))
 
+    def collect_destinations_from(
+        self, destinations: Callable[[], Sequence[DestinationStatus]]
+    ) -> None:
+        """Set the function that each scrape calls for the destinations of notifications."""
+        self._registry.register(_DestinationCollector(destinations))
+
     def exposition(self) -> Application:
         """Return the WSGI application that renders all metrics."""
         application: Application = make_wsgi_app(self._registry)
@@ -252,3 +259,45 @@ class _CensusCollector(Collector):
             " included; they are counted as stale.",
         }
         return [GaugeMetricFamily(*each, labels=["registry"]) for each in described.items()]
+
+
+class _DestinationCollector(Collector):
+    def __init__(self, destinations: Callable[[], Sequence[DestinationStatus]]) -> None:
+        self._destinations = destinations
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metrics without values: the daemon may not have started yet."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        waiting, failures, last, accepted = families = self._families()
+        for each in self._destinations():
+            if each.kind is None:
+                continue
+            waiting.add_metric([each.name], each.waiting)
+            failures.add_metric([each.name], each.failures)
+            accepted.add_metric([each.name], each.sequence)
+            if each.last_accepted_at is not None:
+                last.add_metric([each.name], parse_timestamp(each.last_accepted_at).timestamp())
+        return families
+
+    def _families(self) -> tuple[GaugeMetricFamily | CounterMetricFamily, ...]:
+        name, labels = "tagsync_notify", ["destination"]
+        return (
+            GaugeMetricFamily(
+                f"{name}_waiting_events", "Events that wait for a destination.", labels=labels
+            ),
+            GaugeMetricFamily(
+                f"{name}_failures",
+                "Consecutive attempts to send to a destination that failed.",
+                labels=labels,
+            ),
+            GaugeMetricFamily(
+                f"{name}_last_accepted_timestamp_seconds",
+                "Time when a destination last accepted a message.",
+                labels=labels,
+            ),
+            CounterMetricFamily(
+                f"{name}_accepted", "Messages that a destination has accepted.", labels=labels
+            ),
+        )

@@ -47,6 +47,8 @@ from tagsync.daemon.watchlist import (
 from tagsync.database.hash_chain import Heads
 from tagsync.database.store import Store
 from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
+from tagsync.notify.status import DestinationStatus, failing_for_long, statuses
+from tagsync.notify.workers import Workers
 from tagsync.polling import log_lines
 from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
@@ -131,6 +133,7 @@ class Daemon:
         self._clock = clock
         self._monotonic = monotonic
         self._random = random or Random()  # noqa: S311  jitter may be predictable
+        self._workers = Workers(store.outbox, clock=clock)
         self._verifier = Verifier(store, verifications, clock, monotonic) if verifications else None
         self._requests: SimpleQueue[Request] = SimpleQueue()
         # Guards all attributes below. Waiting threads are notified when a poll or a discovery ends.
@@ -145,6 +148,7 @@ class Daemon:
         self._clock_offset = self._read_clock_offset()
         self._last_heads = (0, 0)
         self._first_round_at: datetime | None = None
+        self._destinations: list[DestinationStatus] = []
 
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT. Must be called in the main thread.
@@ -171,6 +175,7 @@ class Daemon:
             StoreError: If the database cannot be read.
         """
         self._metrics.collect_from(self.census)
+        self._metrics.collect_destinations_from(lambda: self._destinations)
         self._metrics.set_heads_logged(self._clock())
         self._scheduler.start(self._on_finished, self._on_overrun)
         self.apply_plan(self._first_plan)
@@ -259,18 +264,29 @@ class Daemon:
             self._stopping = True
         if self._verifier is not None:
             self._verifier.stop()
+        self._workers.stop()
         said = ends_within(_STEP_TIMEOUT, lambda: log.info("daemon.stopping"))
         # The scheduler's thread may be writing to the log, too.
         ended = ends_within(_STEP_TIMEOUT, self._scheduler.stop)
         with self._changed:
+            end = time.monotonic() + _POLLS_TIMEOUT
             self._changed.wait_for(lambda: not self._in_use.calls, _POLLS_TIMEOUT)
             abandoned = self._in_use.calls
+        ended &= self._join_workers(end - time.monotonic())
         # Closing waits for the transaction that is under way. Nothing can be recorded afterwards.
         closed = ends_within(_CLOSE_TIMEOUT, self._close_store)
         said &= ends_within(
             _STEP_TIMEOUT, lambda: log.info("daemon.stopped", abandoned_polls=abandoned)
         )
         return said and ended and closed and not abandoned
+
+    def _join_workers(self, seconds: float) -> bool:
+        """Wait for messages that are being sent. Return whether all workers have ended."""
+        left = max(0.0, seconds)
+        ended: list[bool] = []
+        # Giving up a lease may wait for the database.
+        in_time = ends_within(left + _STEP_TIMEOUT, lambda: ended.append(self._workers.join(left)))
+        return in_time and all(ended)
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -281,7 +297,8 @@ class Daemon:
 
     def health(self) -> list[str]:
         """Return one sentence for each problem. The list is empty if all is well."""
-        causes = self.liveness()
+        causes = self.liveness() + self._workers.problems()
+        causes += failing_for_long(self._destinations, self._clock())
         with self._changed:
             return causes + problems(self._watchlist, self._clock())
 
@@ -330,9 +347,11 @@ class Daemon:
         """Replace the plan. Repositories and discoveries that both plans have are kept.
 
         Raises:
+            ConfigError: If a destination of notifications is wrong.
             StoreError: If the database cannot be read. The current plan then stays in force.
         """
         recorded = self._store.freshness()
+        self._workers.apply(plan.rules)
         with self._changed:
             now = self._clock()
             difference = self._watchlist.apply_plan(plan, recorded, now)
@@ -641,6 +660,14 @@ class Daemon:
         with suppress(StoreError):
             self._metrics.set_disk_usage(self._store.disk_usage())
             self._metrics.set_pending_log_lines(self._store.pending_log_lines())
+            self._measure_destinations()
+
+    def _measure_destinations(self) -> None:
+        if not self._watchlist.plan.rules:
+            self._destinations = []
+            return
+        rules, now = self._watchlist.plan.rules, self._clock()
+        self._destinations = statuses(self._store.outbox, rules, now)
 
     def _report_stale(self) -> None:
         """Write an event for each repository that has become stale, for the notifications."""

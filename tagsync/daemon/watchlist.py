@@ -16,6 +16,7 @@ import msgspec
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.database.state import Freshness
 from tagsync.models import Repository, Watch, watch_of
+from tagsync.notify.targets import Rule
 from tagsync.polling.discovery import EMPTY_AFTER
 from tagsync.polling.jobs import Poll
 from tagsync.registries import Registry
@@ -54,11 +55,13 @@ class Plan(msgspec.Struct, frozen=True):
         registries: By configured name. A registry stays open if its handle equals the previous one.
         watches: A repository belongs to the first watch that covers it.
         verify: Time between two verifications of the database. Zero means none.
+        rules: The destinations of notifications.
     """
 
     registries: Mapping[str, RegistryHandle]
     watches: tuple[Watch, ...]
     verify: timedelta = timedelta()
+    rules: tuple[Rule, ...] = ()
 
 
 class WatchedRepository:

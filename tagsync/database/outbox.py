@@ -72,7 +72,9 @@ _ACQUIRE: Final = """
     UPDATE destinations SET lease_holder = ?2, lease_until = ?4
     WHERE name = ?1
           AND (lease_holder IS NULL OR lease_holder = ?2 OR lease_until IS NULL
-               OR lease_until <= ?3)
+               OR lease_until <= ?3
+               -- No lease lasts that long: the clock was set back after it was taken.
+               OR julianday(lease_until) > julianday(?4) + 60.0 / 86400)
 """
 _RENEW: Final = "UPDATE destinations SET lease_until = ? WHERE name = ? AND lease_holder = ?"
 _RELEASE: Final = """

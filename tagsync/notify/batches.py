@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from tagsync.database.decoding import damaged
 from tagsync.database.events import EventKey, EventKind
 from tagsync.database.outbox import Outbox
 from tagsync.notify.messages import Message, message_id
@@ -30,9 +31,9 @@ class Waiting(NamedTuple):
     through: int
 
     @property
-    def ids(self) -> list[int]:
+    def ids(self) -> tuple[int, ...]:
         """The ids of the events."""
-        return [key.id for key in self.keys]
+        return tuple(key.id for key in self.keys)
 
 
 def waiting_events(outbox: Outbox, wanted: Filter, after: int, limit: int) -> Waiting:
@@ -92,6 +93,8 @@ def build_message(
     for start in range(len(events), len(ids), _CHUNK):
         rest = outbox.events_by_id(ids[start : start + _CHUNK])
         counts.update(event.kind for event in rest)
+    if counts.total() != len(ids):
+        raise damaged(f"the batch of {rule.name}", "it names events that do not exist")
     name = message_id(database_id, rule.name, ids)
     return Message(name, database_id, sequence, events, counts)
 

@@ -1,6 +1,7 @@
 """Pure: messages made of events: CloudEvents for programs, subject and text for people."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -76,6 +77,20 @@ def message_id(database_id: str, destination: str, ids: Sequence[int]) -> str:
     """
     content = msgspec.json.encode([database_id, destination, ids])
     return f"msg_{ids[0]}-{ids[-1]}_{hashlib.sha256(content).hexdigest()[:24]}"
+
+
+def message_of(rule: Rule, database_id: str, sequence: int, events: Sequence[Event]) -> Message:
+    """Return the message for some events, without further ones.
+
+    Args:
+        rule: The destination.
+        database_id: The database's id.
+        sequence: The number of the first event for this destination.
+        events: The events, the oldest first.
+    """
+    name = message_id(database_id, rule.name, [event.id for event in events])
+    counts = Counter(event.kind for event in events)
+    return Message(name, database_id, sequence, events, counts)
 
 
 def event_type(kind: EventKind) -> str:

@@ -45,7 +45,7 @@ def check_template(key: str, text: str) -> None:
         )
     for name in template.get_identifiers():
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1)
+            near = get_close_matches(name, NAMES, n=1, cutoff=0.5)
             advice = f"did you mean ${near[0]}?" if near else f"known are ${', $'.join(NAMES)}"
             raise ConfigError(f"{key}: there is no ${name}: {advice}")
 

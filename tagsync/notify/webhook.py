@@ -21,7 +21,7 @@ from tagsync.registries.proxies import ProxyTransport
 from tagsync.registries.tls import DEFAULT_TRUST
 from tagsync.secrets import Secret, redact
 
-_MAX_ANSWER_BYTES: Final = 4096
+_MAX_ANSWER_BYTES: Final = 8192
 """How much of an answer is read. The connection is closed after a longer one."""
 
 _LEAST_SECRET: Final = 6
@@ -150,7 +150,8 @@ class WebhookSender:
         # `redact` knows all secrets that exist. These exist only here, because a part of a path
         # may be an ordinary word elsewhere.
         secrets = [Secret(part) for part in parts if len(part) >= _LEAST_SECRET]
-        return one_line(redact(text, secrets))
+        # A secret may be cut off at the end, so the second half is dropped afterwards.
+        return one_line(redact(text[:_MAX_ANSWER_BYTES], secrets)[: _MAX_ANSWER_BYTES // 2])
 
 
 def webhook_url(secret: Secret) -> httpx.URL:
@@ -164,7 +165,7 @@ def webhook_url(secret: Secret) -> httpx.URL:
         url = httpx.URL(secret.reveal())
     except httpx.InvalidURL:
         url = httpx.URL()
-    if url.scheme not in {"https", "http"} or not is_host(url.host):
+    if url.scheme not in {"https", "http"} or "%" in url.host or not is_host(url.host):
         raise ConfigError("url is not the address of a webhook: write https://HOST/PATH")
     if url.userinfo:
         raise ConfigError(
@@ -173,6 +174,6 @@ def webhook_url(secret: Secret) -> httpx.URL:
         )
     if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigError(
-            f"url is http://, which would send messages to {url.host} in the clear: use https://"
+            "url is http:// to another host, which would send messages in the clear: use https://"
         )
     return url

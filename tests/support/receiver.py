@@ -1,0 +1,96 @@
+"""A receiver of webhooks on loopback, which answers as the test says."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Condition, Thread
+from typing import Any, NamedTuple
+
+
+class Answer(NamedTuple):
+    """An answer. `body` may contain ``{body}``, which becomes the body of the request."""
+
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    body: str = ""
+
+
+class Received(NamedTuple):
+    """A request."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        content = json.loads(self.body)
+        return content if isinstance(content, list) else [content]
+
+    @property
+    def ids(self) -> list[str]:
+        return [event["id"] for event in self.events]
+
+
+class Receiver:
+    """What was received, and what is answered next: the last answer again and again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.url = ""
+        self.received: list[Received] = []
+        self.answers = list(answers or [Answer()])
+        self.changed = Condition()
+
+    @property
+    def ids(self) -> list[str]:
+        return [number for request in self.received for number in request.ids]
+
+    def take(self, request: Received) -> Answer:
+        with self.changed:
+            self.received.append(request)
+            self.changed.notify_all()
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def wait_for(self, count: int, seconds: float = 10) -> None:
+        """Wait until a number of requests has been received."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.received) >= count, seconds)
+
+
+@contextmanager
+def receiving(*answers: Answer) -> Iterator[Receiver]:
+    """Run a receiver whose URL has a secret path and a secret query."""
+    receiver = Receiver(*answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = receiver.take(Received(self.path, headers, body))
+            text = answer.body.replace("{path}", self.path).encode()
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hooks/T0KEN-PART?key=QUERY-PART"
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
