@@ -27,7 +27,7 @@ _TRANSIENT: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 """Errors of an address that may be available later."""
 
 _CLIENT_TIMEOUT: Final = 10.0
-"""Seconds that a client may take to send its request, and as long to read the answer."""
+"""Seconds that a client may take to send its request, and then to read the answer."""
 
 _MAX_CONNECTIONS: Final = 64
 """Maximum number of connections. Further ones are closed at once."""
@@ -82,7 +82,12 @@ class Endpoint:
     """An HTTP server that runs in its own thread until it is closed."""
 
     def __init__(
-        self, address: tuple[str, int], application: Application, key: str = "metrics.listen"
+        self,
+        address: tuple[str, int],
+        application: Application,
+        key: str = "metrics.listen",
+        *,
+        timeout: float = _CLIENT_TIMEOUT,
     ) -> None:
         """Start to listen.
 
@@ -90,6 +95,7 @@ class Endpoint:
             address: Host and port. Port 0 selects a free one.
             application: Answers the requests.
             key: The key of the configuration that sets the address.
+            timeout: Seconds that a client may take to send its request.
 
         Raises:
             AddressUnavailable: If another process uses the port, or the host lacks the address.
@@ -105,6 +111,7 @@ class Endpoint:
                 f" ({error.strerror or error}): choose another address or port"
             ) from error
         self._server.set_app(application)
+        self._server.client_timeout = timeout
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
 
@@ -123,6 +130,8 @@ class Endpoint:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = _MAX_CONNECTIONS
+    client_timeout = _CLIENT_TIMEOUT
 
     def __init__(self, *arguments: Any) -> None:
         self._free = BoundedSemaphore(_MAX_CONNECTIONS)
@@ -164,29 +173,30 @@ class _IPv6Server(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _CLIENT_TIMEOUT
+    server: _Server
 
     def setup(self) -> None:
         """Bound the time and the size of the request."""
         super().setup()
         self.rfile.close()
-        self.rfile = io.BufferedReader(_BoundedInput(self.connection))
+        self.rfile = io.BufferedReader(_BoundedInput(self.connection, self.server.client_timeout))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  http.server's own name
         """Log nothing: a scrape every few seconds would fill the log, and a path may be secret."""
 
 
 class _BoundedInput(socket.SocketIO):
-    """Reads a request, within `_CLIENT_TIMEOUT` and up to `_MAX_REQUEST`.
+    """Reads a request, within a time and up to `_MAX_REQUEST`.
 
     The timeout of a socket starts again with each byte, so it would not stop a client that sends
     one byte every few seconds.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, timeout: float) -> None:
         super().__init__(connection, "r")
         self._connection = connection
-        self._deadline = time.monotonic() + _CLIENT_TIMEOUT
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
         self._left = _MAX_REQUEST
 
     def readinto(self, buffer: Any) -> int | None:
@@ -203,7 +213,7 @@ class _BoundedInput(socket.SocketIO):
         try:
             count = super().readinto(buffer)
         finally:
-            self._connection.settimeout(_CLIENT_TIMEOUT)
+            self._connection.settimeout(self._timeout)
         self._left -= count or 0
         if self._left < 0:
             raise ConnectionError("the request is too large")
