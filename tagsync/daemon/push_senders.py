@@ -134,7 +134,7 @@ SENDERS: Final = (
 
 
 class Push(msgspec.Struct, frozen=True):
-    """What a notification says.
+    """The content of a notification.
 
     Attributes:
         sender: Name of the sender. None if no format fits the body.

@@ -75,7 +75,7 @@ class _Hinted:
 
     Attributes:
         hinted: Whether there was a hint since the last run began.
-        hintable_from: No run begins because of a hint before this time. None if there was no run.
+        hintable_from: The earliest time for a run because of a hint. None before the first run.
     """
 
     def __init__(self) -> None:
