@@ -45,7 +45,8 @@ def run(settings: Settings) -> None:
 
     SIGTERM and Ctrl-C stop the daemon. SIGHUP reloads the configuration. If the new configuration
     is wrong, the daemon keeps the current one. Under systemd, the daemon reports its state to the
-    service manager. A second daemon on the same database refuses to start.
+    service manager. With hooks.listen set, it also polls a repository at once when its registry
+    reports a push. A second daemon on the same database refuses to start.
 
     \b
     Example:

@@ -11,7 +11,6 @@ Neither the path nor a header of a request is logged, because both may contain t
 import base64
 import binascii
 import hmac
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +52,7 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
 
 class Hooks:
-    """The WSGI application that receives push hints. It refuses all before `configure`."""
+    """The WSGI application that receives push hints. Before `configure` it knows no registry."""
 
     def __init__(
         self, hint: Hint, metrics: Metrics, *, monotonic: Callable[[], float] = time.monotonic
@@ -65,7 +64,7 @@ class Hooks:
             metrics: Counts the hints.
             monotonic: Returns seconds that a change of the system clock does not affect.
         """
-        self._secret: Secret | None = None
+        self._secret = Secret("")
         self._registries: Collection[str] = ()
         self._hint = hint
         self._metrics = metrics
@@ -126,7 +125,7 @@ class Hooks:
         Raises:
             _Refusal: If the path names no registry, or the proof is missing or wrong.
         """
-        secret = self._secret.reveal().encode() if self._secret else secrets.token_bytes()
+        secret = self._secret.reveal().encode()
         path = environ["PATH_INFO"]
         registry, _, in_path = path.removeprefix(_PREFIX).partition("/")
         signature = f"sha256={hmac.new(secret, body, 'sha256').hexdigest()}".encode()

@@ -311,11 +311,9 @@ class Watchlist:
         return self._watched.get(name)
 
     def discovery_of(self, repository: Repository) -> Discovery | None:
-        """Return the discovery that would find a repository, or None if no glob covers it."""
+        """Return the discovery that would find an unknown repository, or None."""
         watch = watch_of(repository, self.plan.watches)
-        if watch is None or not watch.discovers(repository):
-            return None
-        return self._discoveries.get(watch)
+        return None if watch is None else self._discoveries.get(watch)
 
     def has(self, watched: WatchedRepository) -> bool:
         """Return whether a repository is still watched."""

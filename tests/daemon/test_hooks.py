@@ -188,6 +188,13 @@ def test_whatever_lacks_the_secret_is_not_found(
     assert receiver.counted() == {("", "unauthorized"): 1}
 
 
+def test_a_path_without_its_beginning_is_not_found(receiver: Receiver) -> None:
+    """A request whose path is only the name of a registry is not one for this endpoint."""
+    head = f"POST reg HTTP/1.1\r\nAuthorization: {SECRET}\r\nContent-Length: 2\r\n\r\n{{}}"
+    with closing(receiver.send(head.encode())) as connection:
+        assert connection.recv(100).split()[1] == b"404"
+
+
 def test_nothing_is_accepted_before_there_is_a_secret() -> None:
     """An endpoint without a secret refuses also an empty one."""
     hooks = Hooks(lambda *_: {}, Metrics("test"))
@@ -306,7 +313,7 @@ def test_requests_are_limited(receiver: Receiver) -> None:
     assert receiver.counted()["reg", "throttled"] == 2
 
 
-def test_slow_senders_are_disconnected(capfd: pytest.CaptureFixture[str]) -> None:
+def test_slow_senders_are_disconnected(capfd: pytest.CaptureFixture[str], logged: Log) -> None:
     """A sender that never ends its request is disconnected in time, however it goes on."""
     receiver = Receiver(timeout=0.1)
     head = b"POST %s HTTP/1.1\r\nContent-Length: 100000\r\n" % PATH.encode()
@@ -322,6 +329,7 @@ def test_slow_senders_are_disconnected(capfd: pytest.CaptureFixture[str]) -> Non
                             break
         assert time.monotonic() - began < WITHIN
     receiver.endpoint.close()
+    assert [line["status"] for line in logged] == ["408 Request Timeout"]
     assert capfd.readouterr().err == ""
 
 
