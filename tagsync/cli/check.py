@@ -19,7 +19,7 @@ from tagsync.cli.rows import CheckRow
 from tagsync.cli.setup import display_path, find_config, open_configured, set_up
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
-from tagsync.config.secret_sources import resolve_credential
+from tagsync.config.secret_sources import read_hook_secret, resolve_credential
 from tagsync.database import migrations
 from tagsync.database.connection import reading
 from tagsync.errors import (
@@ -100,6 +100,7 @@ def check(settings: Settings, output_format: str) -> int:
         _check_configuration(config, find_config(settings)),
         *_check_database(config.database),
         _check_clock(config.database),
+        *_check_hooks(config),
     ]
     with ExitStack() as stack:
         for name in config.registries:
@@ -182,6 +183,21 @@ def _check_clock(path: Path) -> Line:
         detail = f"it says {now}, but the newest poll in the database began at {newest}"
         return Line("clock", "failed", detail, advice)
     return Line("clock", "ok", f"it says {now}")
+
+
+def _check_hooks(config: Config) -> Iterator[Line]:
+    """Check the secret for push hints, if the daemon receives any."""
+    if config.hooks_listen is None:
+        return
+    host, port = config.hooks_listen
+    subject = f"push hints at {host}, port {port}"
+    try:
+        read_hook_secret(config.file.hooks, os.environ, config.folder)
+    except ConfigError as error:
+        advice = "correct the key, file or variable that the detail is about"
+        yield Line(subject, "failed", str(error), advice, refused=True)
+    else:
+        yield Line(subject, "ok", "the secret can be read")
 
 
 def _check_registry(config: Config, name: str, stack: ExitStack) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 import msgspec
@@ -15,10 +15,15 @@ from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, load
-from tagsync.config.secret_sources import changed_credentials, resolve_credential
+from tagsync.config.secret_sources import (
+    changed_credentials,
+    read_hook_secret,
+    resolve_credential,
+)
 from tagsync.config.tables import RegistryTable
 from tagsync.daemon.endpoint import Endpoint, make_application
-from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.hooks import Hooks
+from tagsync.daemon.metrics import Application, Metrics
 from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.verify_runner import VerifyProcess
@@ -40,7 +45,8 @@ def run(settings: Settings) -> None:
 
     SIGTERM and Ctrl-C stop the daemon. SIGHUP reloads the configuration. If the new configuration
     is wrong, the daemon keeps the current one. Under systemd, the daemon reports its state to the
-    service manager. A second daemon on the same database refuses to start.
+    service manager. With hooks.listen set, it also polls a repository at once when its registry
+    reports a push. A second daemon on the same database refuses to start.
 
     \b
     Example:
@@ -74,6 +80,44 @@ def _run_daemon(settings: Settings, manager: ServiceManager) -> None:
             os._exit(0)
 
 
+class _Listener(NamedTuple):
+    """An endpoint and its configured address. Both are None if there is none."""
+
+    address: tuple[str, int] | None = None
+    endpoint: Endpoint | None = None
+
+    def moved(
+        self,
+        key: str,
+        address: tuple[str, int] | None,
+        application: Application,
+        stack: ExitStack,
+    ) -> "_Listener":
+        """Return this listener, or a new one if the address is another one.
+
+        Args:
+            key: The key of the configuration that sets the address.
+            address: Host and port. None to listen nowhere.
+            application: Answers the requests.
+            stack: Closes a new listener if another step fails.
+
+        Raises:
+            ConfigError: If the daemon cannot listen there.
+        """
+        if address == self.address:
+            return self
+        if address is None:
+            return _Listener()
+        endpoint = Endpoint(address, application, key)
+        stack.callback(endpoint.close)
+        return _Listener(address, endpoint)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self.endpoint is not None:
+            self.endpoint.close()
+
+
 class _PlanLoader:
     """Turns configurations into plans. A registry that did not change stays open."""
 
@@ -83,8 +127,9 @@ class _PlanLoader:
         self._database = config.database
         self._env = env
         self._opened: dict[str, tuple[RegistryTable, Credential, RegistryHandle]] = {}
-        self._listen: tuple[str, int] | None = None
-        self._endpoint: Endpoint | None = None
+        self._pages = _Listener()
+        self._hook_listener = _Listener()
+        self._hooks: Hooks | None = None
         self._daemon: Daemon | None = None
 
     def reload(self) -> Plan:
@@ -125,19 +170,30 @@ class _PlanLoader:
         return Plan(handles, config.watches, config.file.schedule.verify)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
-        """Serve ``/metrics``, ``/healthz`` and ``/livez`` on the configured address.
+        """Serve the daemon's pages, and receive push hints, on the configured addresses.
 
         Raises:
-            ConfigError: If the daemon cannot listen there. The current address stays in use.
+            ConfigError: If the daemon cannot listen there, or the secret for push hints cannot be
+                read. The current addresses stay in use.
         """
         self._daemon = daemon
-        if config.listen == self._listen:
-            return
+        secret = read_hook_secret(config.file.hooks, self._env, config.folder)
+        if self._hooks is None:
+            self._hooks = Hooks(daemon.hint, self.metrics)
         application = make_application(self.metrics, daemon.health, daemon.liveness)
-        endpoint = Endpoint(config.listen, application) if config.listen else None
-        if self._endpoint is not None:
-            self._endpoint.close()
-        self._listen, self._endpoint = config.listen, endpoint
+        hook_application = self._hooks.application()
+        with ExitStack() as stack:
+            pages = self._pages.moved("metrics.listen", config.listen, application, stack)
+            hook_listener = self._hook_listener.moved(
+                "hooks.listen", config.hooks_listen, hook_application, stack
+            )
+            stack.pop_all()
+        for before, after in ((self._pages, pages), (self._hook_listener, hook_listener)):
+            if before is not after:
+                before.close()
+        self._pages, self._hook_listener = pages, hook_listener
+        if secret is not None:
+            self._hooks.configure(secret, config.registries)
 
     def _handle(
         self, table: RegistryTable, config: Config, stack: ExitStack

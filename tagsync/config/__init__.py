@@ -49,6 +49,7 @@ class Config(msgspec.Struct, frozen=True):
         listen: Host and port at which the daemon serves metrics. None if it does not serve them.
         folder: The folder of the configuration file. Relative paths in the file start there.
         file: The tables of the file as they are written, with the default for each missing key.
+        hooks_listen: Host and port at which the daemon receives push hints. None if it does not.
     """
 
     database: Path
@@ -57,6 +58,7 @@ class Config(msgspec.Struct, frozen=True):
     listen: tuple[str, int] | None
     folder: Path
     file: File = msgspec.field(default_factory=File)
+    hooks_listen: tuple[str, int] | None = None
 
 
 def find(given: str | None, env: Mapping[str, str]) -> Path:
@@ -124,10 +126,28 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
         database=_database(file.store, env, folder),
         registries={registry.name: registry for registry in file.registries},
         watches=tuple(_watches(file)),
-        listen=_listen_address(file.metrics.listen),
+        listen=_listen_address("metrics.listen", file.metrics.listen),
         folder=folder,
         file=file,
+        hooks_listen=_hooks_address(file),
     )
+
+
+def _hooks_address(file: File) -> tuple[str, int] | None:
+    address = _listen_address("hooks.listen", file.hooks.listen)
+    if address is None:
+        return None
+    if file.hooks.secret is None:
+        raise ConfigError(
+            "hooks.listen needs hooks.secret, without which any program could cause polls: name"
+            ' the place of a secret, such as "env:TAGSYNC_HOOKS_SECRET"'
+        )
+    if address == _listen_address("metrics.listen", file.metrics.listen):
+        raise ConfigError(
+            "hooks.listen is the address of metrics.listen: choose another port, because push hints"
+            " come from other hosts than scrapes"
+        )
+    return address
 
 
 def _watches(file: File) -> Iterator[Watch]:
@@ -185,12 +205,12 @@ def _times(
     return interval, own.cron, jitter
 
 
-def _listen_address(text: str | None) -> tuple[str, int] | None:
+def _listen_address(key: str, text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})", text)
     if not match or int(match[3]) > 65535:  # noqa: PLR2004  the highest port
-        raise ConfigError(f'metrics.listen: invalid address {text!r}; write it like ":9180"')
+        raise ConfigError(f'{key}: invalid address {text!r}; write it like ":9180"')
     return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 

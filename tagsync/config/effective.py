@@ -24,6 +24,8 @@ def effective_tables(config: Config) -> dict[str, Any]:
         tables["schedule"] = {"interval": format_duration(INTERVAL), **tables["schedule"]}
     if config.listen is not None:
         tables["metrics"]["listen"] = _address(*config.listen)
+    if config.hooks_listen is not None:
+        tables["hooks"]["listen"] = _address(*config.hooks_listen)
     watches = iter(config.watches)
     for registry in tables["registries"]:
         for key in ("ca_file", "client_cert_file", "client_key_file"):

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
-from tagsync.config.tables import RegistryTable
+from tagsync.config.tables import HooksTable, RegistryTable
 from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import Credential, DockerCredential
 from tagsync.secrets import Secret
+
+_MIN_HOOK_SECRET: Final = 16
+"""Minimum length of the secret for push hints, in characters."""
 
 
 def resolve_credential(registry: RegistryTable, env: Mapping[str, str], folder: Path) -> Credential:
@@ -66,6 +69,31 @@ def read_secret(name: SecretName, env: Mapping[str, str], folder: Path) -> Secre
     if not (value := value.strip()):
         raise ConfigError(f"the secret {name} is missing or empty: set it and try again")
     return Secret(value)
+
+
+def read_hook_secret(table: HooksTable, env: Mapping[str, str], folder: Path) -> Secret | None:
+    """Read the secret that a sender of push hints has to know.
+
+    Args:
+        table: The table ``[hooks]``.
+        env: The environment.
+        folder: The folder of the configuration file, for relative paths.
+
+    Returns:
+        None if the daemon receives no push hints.
+
+    Raises:
+        ConfigError: If the secret is missing or too short, or cannot be read.
+    """
+    if table.listen is None or table.secret is None:
+        return None
+    secret = read_secret(table.secret, env, folder)
+    if len(secret.reveal()) < _MIN_HOOK_SECRET:
+        raise ConfigError(
+            f"the secret {table.secret} has fewer than {_MIN_HOOK_SECRET} characters, so a sender"
+            " could guess it: make a longer one, for instance with openssl rand -hex 24"
+        )
+    return secret
 
 
 def changed_credentials(

@@ -51,6 +51,13 @@ class MetricsTable(_Table):
     listen: str | None = None
 
 
+class HooksTable(_Table):
+    """The table ``[hooks]``."""
+
+    listen: str | None = None
+    secret: SecretName | None = None
+
+
 CredentialTable = (
     NoCredential
     | TokenCredential[SecretName]
@@ -106,6 +113,7 @@ class File(_Table):
     store: StoreTable = msgspec.field(default_factory=StoreTable)
     schedule: ScheduleTable = msgspec.field(default_factory=ScheduleTable)
     metrics: MetricsTable = msgspec.field(default_factory=MetricsTable)
+    hooks: HooksTable = msgspec.field(default_factory=HooksTable)
     registries: list[RegistryTable] = []
 
 
@@ -114,6 +122,7 @@ _TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
     "store": (StoreTable,),
     "schedule": (ScheduleTable,),
     "metrics": (MetricsTable,),
+    "hooks": (HooksTable,),
     "registries": (RegistryTable,),
     "registries.auth": CREDENTIALS,
     "registries.watch": (WatchTable,),

@@ -5,7 +5,7 @@ Names follow Prometheus's "Metric and label naming": the unit at the end, counte
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,6 +31,23 @@ from tagsync.polling.jobs import Poll, PollOutcome
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application (PEP 3333)."""
+
+HintResult = Literal[
+    "accepted",
+    "coalesced",
+    "discovery",
+    "unwatched",
+    "ignored",
+    "unknown",
+    "malformed",
+    "throttled",
+    "unauthorized",
+]
+"""The result of a push hint: the first four for each repository, the others for a whole request.
+
+``ignored`` means a known sender, but no event that changes a tag. ``unknown`` means that no known
+sender writes such a body.
+"""
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES: Final = tuple(4**exponent * 1024 for exponent in range(11))
@@ -58,6 +75,7 @@ class Metrics:
         self._overruns = self._counter(
             "tagsync_overruns", "Polls that were still under way when they were due again."
         )
+        self._hints = self._counter("tagsync_hints", "Push hints.", "result")
         self._seconds = self._histogram(
             "tagsync_poll_duration_seconds", "Duration of polls.", _SECONDS
         )
@@ -107,6 +125,19 @@ class Metrics:
         self._delay.labels(name).observe(delay)
         if poll.outcome != "failed":
             self._bytes.labels(name).observe(poll.size)
+
+    def add_hints(self, registry: str) -> None:
+        """Create a registry's counters of push hints at zero.
+
+        Args:
+            registry: Its name. Empty for requests that do not prove to know the secret.
+        """
+        for result in get_args(HintResult):
+            self._hints.labels(registry, result)
+
+    def count_hints(self, registry: str, result: HintResult, count: int = 1) -> None:
+        """Count push hints. See `add_hints` for the name of the registry."""
+        self._hints.labels(registry, result).inc(count)
 
     def count_overrun(self, registry: str) -> None:
         """Count a poll that was still under way when it was due again."""

@@ -113,6 +113,9 @@ class Scheduler(Protocol):
     def run_at(self, job: str, at: datetime) -> None:
         """Run a job at a given time, instead of at the time when it is due next."""
 
+    def hasten(self, job: str, at: datetime) -> None:
+        """Run a job at a given time. No effect if it is due earlier anyway."""
+
     def set_hanging(self, job: str, *, hanging: bool) -> None:
         """Set whether a job is known to hang, so that its next runs do not keep others waiting."""
 
@@ -217,6 +220,12 @@ class ThreadScheduler:
     def run_at(self, job: str, at: datetime) -> None:
         """See `Scheduler.run_at`."""
         self._scheduler.modify_job(job, next_run_time=at + self._lead())
+
+    def hasten(self, job: str, at: datetime) -> None:
+        """See `Scheduler.hasten`."""
+        latest = at + self._lead()
+        if self._scheduler.get_job(job).next_run_time > latest:
+            self._scheduler.modify_job(job, next_run_time=latest)
 
     def set_hanging(self, job: str, *, hanging: bool) -> None:
         """See `Scheduler.set_hanging`."""

@@ -28,13 +28,14 @@ import structlog
 
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.daemon.health import HEARTBEAT, Census, census, faults, problems, summarize
-from tagsync.daemon.metrics import Metrics
+from tagsync.daemon.metrics import HintResult, Metrics
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.verifier import Verifier
 from tagsync.daemon.verify_runner import Runner
 from tagsync.daemon.watchlist import (
+    DISCOVERY_HINT_SPACING,
     Difference,
     Discovery,
     Plan,
@@ -47,6 +48,7 @@ from tagsync.daemon.watchlist import (
 from tagsync.database.hash_chain import Heads
 from tagsync.database.store import Store
 from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
+from tagsync.models import Repository
 from tagsync.notify.status import DestinationStatus, failing_for_long, statuses
 from tagsync.notify.workers import Workers
 from tagsync.polling import log_lines
@@ -478,6 +480,8 @@ class Daemon:
             elif watched.overran:
                 watched.overran = False
                 self._scheduler.run_at(watched.name, self._clock())
+            if watched.hinted:
+                self._scheduler.hasten(watched.name, watched.hint_due(self._clock()))
             if recovered:
                 # The registry answers again, so its other repositories can stop backing off.
                 registry = watched.repository.registry
@@ -487,7 +491,8 @@ class Daemon:
         """Note that a repository was due while its last poll was queued or under way."""
         with self._changed:
             watched = self._watchlist.get(name)
-            if self._stopping or watched is None or watched.overran:
+            if self._stopping or watched is None or watched.overran or watched.hinted:
+                # After a hint, the poll that is queued or follows serves both.
                 return
             watched.overran = True
             # After a failure, the repository is postponed anyway.
@@ -497,6 +502,52 @@ class Daemon:
         registry = watched.repository.registry
         self._metrics.count_overrun(registry)
         log.warning("daemon.overrun", registry=registry, repository=name)
+
+    # --- push hints -------------------------------------------------------------------------------
+
+    def hint(self, registry: str, names: Iterable[str]) -> Counter[HintResult]:
+        """Poll repositories at once, because a sender says that their tags have changed.
+
+        The sender is not believed. A hint brings the next poll forward, within the limits of
+        `watchlist.HINT_SPACING`, the request rate and the backoff. Later polls stay where they
+        are. If a glob covers a name that is not watched, its discovery is brought forward.
+
+        Args:
+            registry: The registry's name in the configuration.
+            names: Names of repositories within the registry. Any text is possible: it is only
+                looked up.
+
+        Returns:
+            The number of names for each result.
+        """
+        results: Counter[HintResult] = Counter()
+        soon: list[WatchedRepository] = []
+        with self._changed:
+            now = self._clock()
+            for name in () if self._stopping else names:
+                repository = Repository(registry, name)
+                watched = self._watchlist.get(repository.full_name)
+                if watched is None:
+                    results[self._hint_discovery(repository, now)] += 1
+                elif watched.note_hint():
+                    results["accepted"] += 1
+                    soon.append(watched)
+                else:
+                    results["coalesced"] += 1
+            for watched, start in self._watchlist.stagger(soon, now):
+                # If a poll is under way, another one is scheduled when it has ended.
+                if not watched.polling:
+                    self._scheduler.hasten(watched.name, max(start, watched.hint_due(now)))
+        return results
+
+    def _hint_discovery(self, repository: Repository, now: datetime) -> HintResult:
+        discovery = self._watchlist.discovery_of(repository)
+        if discovery is None:
+            return "unwatched"
+        if not discovery.note_hint():
+            return "coalesced"
+        self._scheduler.hasten(discovery.name, discovery.hint_due(now))
+        return "discovery"
 
     # --- discovery --------------------------------------------------------------------------------
 
@@ -508,6 +559,7 @@ class Daemon:
         with self._changed:
             if self._stopping or not self._watchlist.runs(discovery):
                 return
+            discovery.hinted = False
             registry = self._watchlist.plan.registries[watch.registry].registry
             self._in_use.begin(registry)
         try:
@@ -525,15 +577,23 @@ class Daemon:
                 return
             now = self._clock()
             discovery.note_found(found, now)
-            retry_after = discovery.note_result(failed=failed)
-            if retry_after is not None:
-                self._scheduler.run_at(discovery.name, now + retry_after)
+            self._schedule_discovery(discovery, now, failed=failed)
             if recorded is not None and not failed:
                 self._change_polls(self._watchlist.add_discovered(found, recorded, now), now)
             report = not failed and not discovery.logged_empty and discovery.is_empty(now)
             discovery.logged_empty |= report
         if report:
             log_empty(watch)
+
+    def _schedule_discovery(self, discovery: Discovery, now: datetime, *, failed: bool) -> None:
+        """Back off after a failure, and serve a hint that came during the discovery."""
+        retry_after = discovery.note_result(failed=failed)
+        if retry_after is not None:
+            self._scheduler.run_at(discovery.name, now + retry_after)
+        spacing = max(DISCOVERY_HINT_SPACING, retry_after or DISCOVERY_HINT_SPACING)
+        discovery.hintable_from = now + spacing
+        if discovery.hinted:
+            self._scheduler.hasten(discovery.name, discovery.hint_due(now))
 
     def _read_recorded(self, registry: str) -> Recorded | None:
         try:

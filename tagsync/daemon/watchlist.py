@@ -28,6 +28,15 @@ _FIRST_DISCOVERY_BACKOFF: Final = timedelta(seconds=30)
 It doubles with each further failure, up to the interval between two discoveries.
 """
 
+HINT_SPACING: Final = timedelta(seconds=5)
+"""Shortest time between the end of a poll and the next poll because of a push hint.
+
+If the poll took longer, this is its duration.
+"""
+
+DISCOVERY_HINT_SPACING: Final = timedelta(minutes=1)
+"""Shortest time between the end of a discovery and the next one because of a push hint."""
+
 Recorded = Mapping[Repository, Freshness]
 """How fresh the record of each recorded repository is."""
 
@@ -64,7 +73,30 @@ class Plan(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...] = ()
 
 
-class WatchedRepository:
+class _Hinted:
+    """A job that push hints bring forward, but not before a given time.
+
+    Attributes:
+        hinted: Whether there was a hint since the last run began.
+        hintable_from: The earliest time for a run because of a hint. None before the first run.
+    """
+
+    def __init__(self) -> None:
+        self.hinted = False
+        self.hintable_from: datetime | None = None
+
+    def note_hint(self) -> bool:
+        """Note a hint. Return False if the run that an earlier hint caused serves it, too."""
+        first = not self.hinted
+        self.hinted = True
+        return first
+
+    def hint_due(self, now: datetime) -> datetime:
+        """Return when to run because of a hint."""
+        return max(now, self.hintable_from or now)
+
+
+class WatchedRepository(_Hinted):
     """A repository that is polled, and the results of its polls so far.
 
     Attributes:
@@ -81,6 +113,7 @@ class WatchedRepository:
     """
 
     def __init__(self, repository: Repository, watch: Watch, now: datetime) -> None:
+        super().__init__()
         self.repository: Final = repository
         self.name: Final = repository.full_name
         self.watch = watch
@@ -134,7 +167,12 @@ class WatchedRepository:
             return False
         self.polling = True
         self.overran = False
+        self.hinted = False
         return True
+
+    def hint_due(self, now: datetime) -> datetime:
+        """Return when to poll because of a hint. A hint does not shorten a backoff."""
+        return max(super().hint_due(now), self.backoff_until or now)
 
     def note_result(self, poll: Poll, now: datetime) -> bool:
         """Note the result of a poll, and how long to back off if it failed.
@@ -144,6 +182,7 @@ class WatchedRepository:
         """
         self.polled = True
         self.detail = poll.detail
+        self.hintable_from = now + max(HINT_SPACING, timedelta(seconds=poll.seconds))
         if poll.outcome == "failed":
             self.failures += 1
             self.transient = poll.error is not None and poll.error.transient
@@ -170,7 +209,7 @@ class WatchedRepository:
         return backoff(self.failures, spacing(self.watch, now))
 
 
-class Discovery:
+class Discovery(_Hinted):
     """The repeated expansion of the globs of one watch.
 
     Attributes:
@@ -181,6 +220,7 @@ class Discovery:
     """
 
     def __init__(self, name: str, watch: Watch, matched_at: datetime | None = None) -> None:
+        super().__init__()
         self.name: Final = name
         self.watch: Final = watch
         self.failures = 0
@@ -272,6 +312,11 @@ class Watchlist:
     def get(self, name: str) -> WatchedRepository | None:
         """Return the repository of this full name, or None if it is not watched."""
         return self._watched.get(name)
+
+    def discovery_of(self, repository: Repository) -> Discovery | None:
+        """Return the discovery that would find an unknown repository, or None."""
+        watch = watch_of(repository, self.plan.watches)
+        return None if watch is None else self._discoveries.get(watch)
 
     def has(self, watched: WatchedRepository) -> bool:
         """Return whether a repository is still watched."""

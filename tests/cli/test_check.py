@@ -110,6 +110,19 @@ def test_a_working_configuration(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "config.toml"]
 
 
+@pytest.mark.parametrize(
+    ("place", "result", "status"),
+    [("SECRET", "ok", 0), ("KEY", "failed", 2), ("MISSING", "failed", 2)],
+)
+def test_the_secret_for_push_hints(tmp_path: Path, place: str, result: str, status: int) -> None:
+    """A secret that is missing or too short is reported, and is not shown."""
+    hooks = f'[hooks]\nlisten = ":9181"\nsecret = "env:{place}"\n'
+    with Emulator(keys=KEYS) as swr:
+        swr.push("team/a", "v1", "a")
+        lines = check(tmp_path, swr.url, '["team/a"]', more=hooks, status=status)
+    assert lines["push hints at 127.0.0.1, port 9181"]["result"] == result
+
+
 @pytest.mark.parametrize("name", ["team/*", "team/a"])
 def test_wrong_credentials(tmp_path: Path, name: str) -> None:
     """A refused credential is reported for the registry and for what it names."""

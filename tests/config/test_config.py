@@ -24,6 +24,10 @@ discovery_interval = "1h"
 [metrics]
 listen = ":9180"
 
+[hooks]
+listen = "[::1]:9181"
+secret = "file:hooks"
+
 [[registries]]
 name = "swr-1.eu"
 kind = "swr"
@@ -82,6 +86,8 @@ def test_every_key_is_read() -> None:
     config = parsed(EVERYTHING)
     assert config.database == FOLDER / "mirror/tags.db"
     assert config.listen == ("127.0.0.1", 9180)
+    assert config.hooks_listen == ("::1", 9181)
+    assert config.file.hooks.secret == SecretName("file:hooks")
     assert config.folder == FOLDER
     assert list(config.registries) == ["swr-1.eu", "other"]
     registry = config.registries["swr-1.eu"]
@@ -154,6 +160,19 @@ def test_default_address_is_loopback() -> None:
     """Without a host, the daemon listens on loopback only."""
     listens = [parsed(f'[metrics]\nlisten = "{each}"').listen for each in (":1", "[::1]:2", "h:3")]
     assert listens == [("127.0.0.1", 1), ("::1", 2), ("h", 3)]
+
+
+def test_push_hints_need_a_secret_and_an_address_of_their_own() -> None:
+    """Without a secret, or with a literal one or the address of the metrics, they are refused."""
+    hooks = '[hooks]\nlisten = ":9181"\n'
+    secret = 'secret = "env:HOOKS"\n'
+    assert parsed(hooks + secret).hooks_listen == ("127.0.0.1", 9181)
+    assert parsed(f"[hooks]\n{secret}").hooks_listen is None
+    assert refusal(hooks).startswith("hooks.listen needs hooks.secret")
+    assert "must not be written" in refusal(f'{hooks}secret = "made-up-secret"\n')
+    assert "hooks.listen: invalid address 'x'" in refusal(f'[hooks]\nlisten = "x"\n{secret}')
+    metrics = '[metrics]\nlisten = "127.0.0.1:9181"\n'
+    assert "is the address of metrics.listen" in refusal(hooks + secret + metrics)
 
 
 def test_repository_twice_in_one_watch_is_refused() -> None:

@@ -28,6 +28,9 @@ jitter = 0
 discovery_interval = "90s"
 [metrics]
 listen = ":9180"
+[hooks]
+listen = ":9181"
+secret = "file:hooks"
 [[registries]]
 name = "r"
 kind = "oci"
@@ -107,6 +110,7 @@ def test_the_effective_configuration_means_the_same(text: str) -> None:
     assert again.database == original.database
     assert again.watches == original.watches
     assert again.listen == original.listen
+    assert again.hooks_listen == original.hooks_listen
     assert registries(again) == registries(original)
     assert written(again) == written(original)
 
@@ -148,6 +152,7 @@ def test_each_watch_has_its_own_schedule() -> None:
         {"cron": berlin, "jitter": "20s", "discovery_interval": "1m30s"},
     ]
     assert tables["metrics"] == {"listen": "127.0.0.1:9180"}
+    assert tables["hooks"] == {"listen": "127.0.0.1:9181", "secret": f"file:{FOLDER / 'hooks'}"}
     assert tables["schedule"]["cron"] == "0 * * * *"
     assert "interval" not in tables["schedule"]
 

@@ -8,9 +8,11 @@ import pytest
 from tagsync.config import parse
 from tagsync.config.secret_sources import (
     changed_credentials,
+    read_hook_secret,
     read_secret,
     resolve_credential,
 )
+from tagsync.config.tables import HooksTable
 from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.registries.credentials import DockerCredential, NoCredential, TokenCredential
@@ -44,6 +46,21 @@ def test_secret_from_systemd(tmp_path: Path) -> None:
     (tmp_path / "swr").write_text(SECRET)
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert read_secret(SecretName("credential:swr"), env, Path("/nowhere")).reveal() == SECRET
+
+
+def test_secret_for_push_hints_is_long(tmp_path: Path) -> None:
+    """A secret that could be guessed is refused; without an address, none is read."""
+    path = tmp_path / "hooks"
+    table = HooksTable(listen=":9181", secret=SecretName("file:hooks"))
+    path.write_text("x" * 16)
+    secret = read_hook_secret(table, {}, tmp_path)
+    assert secret is not None
+    assert secret.reveal() == "x" * 16
+    path.write_text("made-up-secret!")
+    with pytest.raises(ConfigError, match="fewer than 16 characters") as raised:
+        read_hook_secret(table, {}, tmp_path)
+    assert "made-up" not in str(raised.value)
+    assert read_hook_secret(HooksTable(secret=table.secret), {}, tmp_path) is None
 
 
 def test_changed_credential_is_found(tmp_path: Path) -> None:

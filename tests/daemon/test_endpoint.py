@@ -2,8 +2,9 @@
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
@@ -108,6 +109,22 @@ def test_a_silent_client_delays_no_other(endpoint: Endpoint) -> None:
         assert get(endpoint.port, "/healthz")[0] == 200
 
 
+def test_the_number_of_connections_is_bounded(endpoint: Endpoint) -> None:
+    """While too many clients say nothing, another one is disconnected at once."""
+    address = ("127.0.0.1", endpoint.port)
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(address, timeout=WITHIN))
+        with pytest.raises(ConnectionError):
+            get(endpoint.port, "/livez")
+    began = time.monotonic()
+    while time.monotonic() - began < WITHIN:
+        with suppress(ConnectionError):
+            assert get(endpoint.port, "/livez")[0] == 200
+            return
+    pytest.fail("the connections that ended still count")
+
+
 def test_clients_that_disconnect_early_are_not_logged(
     endpoint: Endpoint, wrong: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +156,12 @@ def test_a_port_that_is_taken_is_transient(endpoint: Endpoint) -> None:
         f"metrics.listen: the daemon cannot listen on 127.0.0.1, port {endpoint.port}"
         " (Address already in use): choose another address or port"
     )
+    with pytest.raises(AddressUnavailable, match=r"^hooks\.listen: "):
+        Endpoint(
+            ("127.0.0.1", endpoint.port),
+            make_application(Metrics("test"), list, list),
+            "hooks.listen",
+        )
 
 
 def test_a_closed_endpoint_frees_its_port() -> None:

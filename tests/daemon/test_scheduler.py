@@ -220,6 +220,20 @@ def test_postponing_never_makes_a_job_earlier(start: Start) -> None:
     assert abs(due["unaffected"] - soon - timedelta(hours=1)) < timedelta(seconds=1)
 
 
+def test_hastening_never_makes_a_job_later(start: Start) -> None:
+    """A job that is due earlier than the time it is hastened to stays as it is."""
+    watcher = start()
+    soon = utc_now() + timedelta(minutes=5)
+    watcher.add("hastened", lambda: None, first=soon + timedelta(hours=1))
+    watcher.add("unaffected", lambda: None, first=soon)
+    watcher.scheduler.hasten("hastened", soon)
+    watcher.scheduler.hasten("unaffected", soon + timedelta(hours=1))
+    watcher.scheduler.resume()
+    due = {job.id: job.next_run_time for job in watcher.scheduler._scheduler.get_jobs()}  # noqa: SLF001  the protocol does not return due times
+    assert abs(due["hastened"] - soon) < timedelta(seconds=1)
+    assert abs(due["unaffected"] - soon) < timedelta(seconds=1)
+
+
 def test_a_job_is_rescheduled_by_its_own_function(start: Start) -> None:
     """After `reschedule` a job is due when its function says so now."""
     watcher = start()

@@ -23,6 +23,7 @@ def exported() -> set[str]:
     """The names of all metrics that a daemon exports, with those of histograms' series."""
     metrics = Metrics("test")
     metrics.add_registry("a")
+    metrics.add_hints("a")
     metrics.count_discovery("a", failed=False)
     metrics.set_disk_usage(DiskUsage(1, 2, 3, 4))
     metrics.set_verification(Verification("2026-05-03T12:00:00.000Z", "ok", 1.0, None))

@@ -7,9 +7,11 @@ from contextlib import suppress
 from typing import Final
 
 import httpx
+import msgspec
 import stamina
 
 from tagsync import manifests
+from tagsync.daemon.push_senders import read_push
 from tagsync.database.digest_index import search_terms
 from tagsync.errors import RegistryError
 from tagsync.models import TAG, Listing
@@ -95,10 +97,21 @@ def any_manifest(body: bytes) -> None:
         assert all(re.fullmatch(r"[0-9a-f]+", term) for term in terms)
 
 
+def push(body: bytes) -> None:
+    """A notification of a push names repositories within bounds, or is not JSON."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return
+    for event_type in (None, "zotregistry.image.updated"):
+        names = read_push(content, event_type).repositories
+        assert all(0 < len(name) <= 255 for name in names)
+
+
 _HEADERS: Final = httpx.Headers({"Location": "http://127.0.0.1/?t=made-up-secret"})
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (tags, repositories, refusals, any_manifest)
+    target.__name__: target for target in (tags, repositories, refusals, any_manifest, push)
 }
 
 SEEDS: Final = (
@@ -108,6 +121,8 @@ SEEDS: Final = (
     b'x{"errors":[{"errorCode":"SVCSTG.SWR.4001072","errorMessage":"made-up-secret"}]}',
     b'{"config":{"digest":"sha256:a"},"mediaType":"x"}',
     b'[{"Tag":"v1","digest":"sha256:a","manif\x97(t":"{}"}]',  # a finding: not UTF-8, accepted
+    b'{"events":[{"action":"push","target":{"repository":"team/api","tag":"v1"}}]}',
+    b'{"action":"published","package":{"package_version":{"package_url":"ghcr.io/A/b:v1"}}}',
     b"null",
     b"[]",
 )

@@ -150,6 +150,7 @@ def running(
     tls: tuple[Path, Path] | None = None,
     verify: Any = True,
     auth: Auth | None = None,
+    notify: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[DockerRegistry]:
     """Run a registry on a port that the system chose.
 
@@ -160,6 +161,7 @@ def running(
         tls: The files of its certificate and key.
         verify: How the client that fills it verifies the certificate, as httpx takes it.
         auth: The credential of this client.
+        notify: Where it sends notifications: the endpoints of its configuration.
     """
     http: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "made-up"}
     if tls:
@@ -171,6 +173,7 @@ def running(
         "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
         "http": http,
         **({"auth": access} if access else {}),
+        **({"notifications": {"endpoints": list(notify)}} if notify else {}),
     }
     path = folder / "registry.yml"
     path.write_text(json.dumps(configuration))  # JSON is valid YAML

@@ -122,6 +122,9 @@ class FakeScheduler:
     def run_at(self, job: str, at: datetime) -> None:
         self.jobs[job].due = at
 
+    def hasten(self, job: str, at: datetime) -> None:
+        self.jobs[job].due = min(self.jobs[job].due, at)
+
     def set_hanging(self, job: str, *, hanging: bool) -> None:
         (self.hanging.add if hanging else self.hanging.discard)(job)
 

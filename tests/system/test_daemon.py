@@ -99,6 +99,52 @@ def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> No
         assert changes.fetchone() == (witness["change_id"], witness["head"])
 
 
+def test_a_reload_moves_the_endpoint_for_push_hints(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """After a reload the new address and secret count; after a rejected one, they still do."""
+    first, second = free_port(), free_port()
+    body = b'{"repository": "team/api", "updated_tags": ["v1"]}'
+
+    def write(port: int, secret: str, more: str = "") -> None:
+        (tmp_path / "hook-secret").write_text(secret)
+        hooks = f'[hooks]\nlisten = "127.0.0.1:{port}"\nsecret = "file:hook-secret"\n'
+        watched = registry("swr", swr.url, "team/api")
+        configure(tmp_path, watched, interval="1h", more=hooks + more)
+
+    def post(port: int, secret: str) -> int:
+        url = f"http://127.0.0.1:{port}/hooks/swr/{secret}"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=WITHIN) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with Emulator() as swr:
+        swr.push("team/api", "v1", "one")
+        write(first, "made-up-hook-secret")
+        process = run()
+        process.await_event("repository.baselined")
+        swr.push("team/api", "v1", "two")
+        assert post(first, "made-up-hook-secret") == 202
+        process.await_event("tag.updated", tag="v1")
+
+        write(second, "made-up-other-secret")
+        process.popen.send_signal(signal.SIGHUP)
+        process.await_event("config.reloaded")
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            post(first, "made-up-hook-secret")
+        assert post(second, "made-up-hook-secret") == 404
+        assert post(second, "made-up-other-secret") == 202
+
+        write(second, "short")
+        process.popen.send_signal(signal.SIGHUP)
+        assert "fewer than 16 characters" in process.await_event("config.rejected")["error"]
+        assert post(second, "made-up-other-secret") == 202
+        assert process.stop() == 0
+
+
 def test_second_daemon_on_a_database_is_refused(
     tmp_path: Path, run: Callable[..., Process]
 ) -> None:
