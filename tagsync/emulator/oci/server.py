@@ -246,8 +246,7 @@ class OciEmulator:
 
     def _challenge(self, request: Request, path: str, vendor: Vendor) -> Answer:
         host = request.headers.get("Host", "")
-        names = re.search(r"/(?:v2|v1/repositories|v1)/(.+?)/(?:tags|manifests|_tags)\b", path)
-        scope = f',scope="repository:{names[1]}:pull"' if names else ""
+        scope = f',scope="{asked}"' if (asked := vendor.scope(path)) else ""
         challenge = (
             f'Bearer realm="http://{host}{vendor.realm_path}",service="{vendor.service}"{scope}'
         )

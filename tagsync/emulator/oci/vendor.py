@@ -1,13 +1,18 @@
 """What a vendor adds to the emulated OCI registry, and the known faults of such lists."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from tagsync.emulator.answers import json_answer
 from tagsync.emulator.http import Answer, Request
+
+
+_REPOSITORY: Final = re.compile(r"/(?:v2|v1/repositories|v1)/(.+?)/(?:tags|manifests|_tags)\b")
+"""The paths of requests for one repository, its name as a group."""
 
 
 class ListFault(StrEnum):
@@ -120,6 +125,11 @@ class Vendor(ABC):
     @abstractmethod
     def respond(self, request: Request, contents: Contents) -> Answer | None:
         """Answer a request, or return None if it is one of the OCI specification, or of nobody."""
+
+    def scope(self, path: str) -> str | None:
+        """Return the scope that a challenge to a request with this path names, or None."""
+        match = _REPOSITORY.search(path)
+        return f"repository:{match[1]}:pull" if match else None
 
     def needs_token(self, path: str) -> bool:
         """Return whether a request with this path needs the token of the registry."""
