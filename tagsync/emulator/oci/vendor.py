@@ -10,7 +10,6 @@ from typing import ClassVar, Final, NamedTuple, Protocol
 from tagsync.emulator.answers import json_answer
 from tagsync.emulator.http import Answer, Request
 
-
 _REPOSITORY: Final = re.compile(r"/(?:v2|v1/repositories|v1)/(.+?)/(?:tags|manifests|_tags)\b")
 """The paths of requests for one repository, its name as a group."""
 
