@@ -123,7 +123,7 @@ class Vendor(ABC):
 
     @abstractmethod
     def respond(self, request: Request, contents: Contents) -> Answer | None:
-        """Answer a request, or return None if it is one of the OCI specification, or of nobody."""
+        """Answer a request, or return None if it is not for the vendor."""
 
     def scope(self, path: str) -> str | None:
         """Return the scope that a challenge to a request with this path names, or None."""

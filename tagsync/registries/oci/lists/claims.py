@@ -1,4 +1,4 @@
-"""What one read of a registry's own list says, and how far it is right."""
+"""One read of a registry's own list: which digests count, and whether HEAD contradicts them."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -48,7 +48,7 @@ class Suspicion(NamedTuple):
 
 
 class Notes:
-    """What is known about the list of one repository, from one poll to the next.
+    """Knowledge about the list of one repository, from one poll to the next.
 
     Attributes:
         suspicions: The tags for which HEAD contradicted the list, by name.
@@ -77,7 +77,7 @@ class Claims:
         Args:
             vendor: The list that was read.
             rows: The read.
-            notes: What is known about the list. `compare` updates it.
+            notes: The knowledge about the list, which `compare` updates.
             report: Is called with the reason if the list is not used after all.
         """
         self.pages = rows.pages

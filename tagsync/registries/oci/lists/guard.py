@@ -7,7 +7,7 @@ these names:
 ==============================================================  ==================================
 the list has                                                    the digest comes from
 ==============================================================  ==================================
-no digest, several digests, or a text that is no digest         HEAD
+no digest, several digests, or an invalid digest                HEAD
 another digest than the one that is recorded                    HEAD
 a digest, nothing is recorded, and it is not of the same store  HEAD
 a digest, and it is the turn of the tag in the sample           HEAD
