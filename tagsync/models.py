@@ -98,6 +98,48 @@ def _none_recorded(_: Collection[str]) -> Set[str]:
     return frozenset()
 
 
+def _none_stored() -> "Mapping[str, Tag]":
+    return {}
+
+
+class Distrust(msgspec.Struct, frozen=True):
+    """Why a registry's own list of a repository is not used until the next start.
+
+    Attributes:
+        source: The name of the list.
+        tag: The tag for which HEAD contradicted the list.
+        listed: The digest that the list had.
+        head: The digest that HEAD had.
+        first_at: When HEAD first contradicted this digest of the list.
+        confirmed_at: When HEAD contradicted it again.
+    """
+
+    source: str
+    tag: str
+    listed: str
+    head: str
+    first_at: str
+    confirmed_at: str
+
+
+class ListUse(msgspec.Struct, frozen=True):
+    """How a repository's tags are resolved to digests.
+
+    Attributes:
+        source: The name of the registry's own list, or ``head``.
+        tags: Number of tags of the repository.
+        idle_requests: Number of requests of a poll that finds no change.
+        reason: Why no list is used, in a phrase. None if one is used.
+        offered: Whether the registry has a list, which may not be usable.
+    """
+
+    source: str
+    tags: int
+    idle_requests: int
+    reason: str | None = None
+    offered: bool = False
+
+
 class Scope(msgspec.Struct, frozen=True):
     """Options for a listing: which tags to resolve, and whether to fetch manifests.
 
@@ -114,6 +156,10 @@ class Scope(msgspec.Struct, frozen=True):
             them from here and does not resolve them again.
         confirm_missing: Whether to confirm each missing manifest by a GET request, although the
             recorded listing lacked the same manifests.
+        stored: A function that returns the recorded tags of the repository, by name. It is called
+            only if a registry's own list is compared with them.
+        turn: Number of complete listings of the repository so far. It decides which tags are
+            resolved although a registry's own list has their digests.
     """
 
     tags: tuple[str, ...] = ("*",)
@@ -122,6 +168,8 @@ class Scope(msgspec.Struct, frozen=True):
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
     confirm_missing: bool = True
+    stored: Callable[[], Mapping[str, Tag]] = _none_stored
+    turn: int = 0
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""
@@ -165,7 +213,10 @@ class Listing(msgspec.Struct, frozen=True):
         unfetched: Why some manifests could not be fetched. None if all manifests were fetched.
         bad_fields: The fields of each tag that the registry sent in another type than documented.
             They are None in the tag.
-        source: Where the digests came from: ``swr``, or ``head`` for OCI registries.
+        source: Where the digests came from: ``swr``, ``head``, or the name of a registry's own list
+            of which at least one digest was believed.
+        distrust: Why a registry's own list is not used until the next start. None if it is used, or
+            if there is none.
     """
 
     tags: Mapping[str, Tag]
@@ -187,6 +238,7 @@ class Listing(msgspec.Struct, frozen=True):
     bad_fields: Mapping[str, tuple[str, ...]] = {}
     source: str | None = None
     wrong_manifests: Mapping[str, str] = {}
+    distrust: Distrust | None = None
 
 
 class Unchanged(msgspec.Struct, frozen=True):

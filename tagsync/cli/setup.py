@@ -116,6 +116,8 @@ def open_configured(table: RegistryTable, credential: Credential, folder: Path) 
         requests_per_second=table.requests_per_second,
         connections=table.concurrency,
         kind="oci" if table.kind == "oci" else "swr",
+        list_choice=table.list,
+        name=table.name,
         ca_file=_path_in(folder, table.ca_file),
         client_cert_file=_path_in(folder, table.client_cert_file),
         client_key_file=_path_in(folder, table.client_key_file),

@@ -71,6 +71,12 @@ def _check_registry(registry: RegistryTable) -> None:
             f"the registry {name!r} of kind {registry.kind!r} does not accept auth of kind"
             f" {auth.__struct_config__.tag!r}; write one of {kinds}"
         )
+    list_token = getattr(auth, "list_token", None)
+    if registry.kind == "swr" and (registry.list != "auto" or list_token is not None):
+        raise ConfigError(
+            "list and list_token are for registries of kind 'oci', because SWR's list contains"
+            f" every digest: remove them from {name!r}"
+        )
     for key in ("ca_file", "client_cert_file", "client_key_file"):
         value = getattr(registry, key)
         if value is not None and (not value or "\0" in value):
@@ -123,7 +129,8 @@ def _check_url(subject: str, endpoint: str, auth: CredentialTable) -> None:
             f"{subject} must be a URL like https://registry.example.com, without a user, a query or"
             " a fragment"
         )
-    if url.scheme == "http" and not is_loopback(host or "") and not isinstance(auth, NoCredential):
+    sends_secrets = not isinstance(auth, NoCredential) or auth.list_token is not None
+    if url.scheme == "http" and not is_loopback(host or "") and sends_secrets:
         raise ConfigError(
             f"{subject} is http://, which would send credentials in the clear: use https://"
         )

@@ -10,6 +10,7 @@ import msgspec
 
 from tagsync.config.values import Crontab, Duration, DurationOrZero, SecretName, Size
 from tagsync.errors import ConfigError
+from tagsync.registries import ListChoice
 from tagsync.registries.credentials import (
     CREDENTIALS,
     AgencyCredential,
@@ -59,13 +60,13 @@ class HooksTable(_Table):
 
 
 CredentialTable = (
-    NoCredential
+    NoCredential[SecretName]
     | TokenCredential[SecretName]
     | KeyCredential[SecretName]
     | PasswordCredential[SecretName]
     | AgencyCredential
     | BasicCredential[SecretName]
-    | DockerCredential
+    | DockerCredential[SecretName]
 )
 """The table ``[registries.auth]``: a credential, with the places of its secrets."""
 
@@ -93,6 +94,7 @@ class RegistryTable(_Table):
     name: str
     endpoint: str
     kind: str = "swr"
+    list: ListChoice = "auto"
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
@@ -104,7 +106,7 @@ class RegistryTable(_Table):
     max_listing_size: Size = Size(256 * 2**20)
     agreeing_listings: _Positive = 2
     agree_after: DurationOrZero | None = None
-    watch: list[WatchTable] = []
+    watch: tuple[WatchTable, ...] = ()
 
 
 class File(_Table):

@@ -24,6 +24,7 @@ Reason = (
         "unfetched",
         "bad_name",
         "bad_field",
+        "list_distrusted",
         "damaged",
     ]
     | FailureReason

@@ -35,7 +35,7 @@ from tagsync.database.outcomes import Accepted, Alternation, Held, Reason, finge
 from tagsync.database.past import Past
 from tagsync.database.state import RepositoryState
 from tagsync.escaping import truncate
-from tagsync.models import FIELDS, Change, Image, Listing, Tag
+from tagsync.models import FIELDS, Change, Distrust, Image, Listing, Tag
 from tagsync.polling.alternation import (
     describe,
     flips_among,
@@ -236,7 +236,8 @@ def merge_reads(first: Listing, second: Listing) -> Listing:
         bad_names=tuple({*first.bad_names, *second.bad_names}),
         unfetched=first.unfetched or second.unfetched,
         bad_fields={**first.bad_fields, **second.bad_fields},
-        source=second.source,
+        source=first.source,
+        distrust=second.distrust or first.distrust,
     )
 
 
@@ -304,9 +305,20 @@ def _oddities(listing: Listing) -> Iterator[_Oddity]:
         names = _some_of([repr(truncate(name)) for name in listing.bad_names])
         sentence = f"the registry lists {names}, which cannot be a tag and is left out"
         yield _Oddity("bad_name", listing.bad_names, sentence)
+    if listing.distrust:
+        about = [listing.distrust.tag, listing.distrust.listed, listing.distrust.head]
+        yield _Oddity("list_distrusted", about, _about_distrust(listing.distrust))
     if listing.bad_fields:
         fields = [f"{tag} {field}" for tag, many in listing.bad_fields.items() for field in many]
         yield _Oddity("bad_field", fields, _about_fields(listing))
+
+
+def _about_distrust(distrust: Distrust) -> str:
+    return (
+        f"HEAD gave {distrust.head} for {distrust.tag[:_SHOWN]} at {distrust.first_at} and"
+        f" {distrust.confirmed_at}, and the registry's own list ({distrust.source}) gave"
+        f" {distrust.listed}, so the list is not used until the next start"
+    )
 
 
 def _about_unverified(listing: Listing) -> str:

@@ -8,7 +8,7 @@ import structlog
 from tagsync.database.outcomes import Failed, Outcome, PendingLog, Reason
 from tagsync.database.state import RepositoryState
 from tagsync.escaping import truncate
-from tagsync.models import Listing, Repository, Unchanged
+from tagsync.models import Distrust, Listing, Repository, Unchanged
 from tagsync.polling.jobs import Poll
 
 _NAMES: Final = 10
@@ -68,25 +68,44 @@ def write_warnings(poll: Poll, outcome: Outcome, state: RepositoryState) -> None
     about = about_repository(poll.repository)
     listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
     if isinstance(listing, Listing):
-        for name in listing.unverified:
-            tag = listing.tags[name]
-            wrong = listing.wrong_manifests.get(name)
-            what = {"digest": tag.digest, "image_id": tag.image_id, "manifest_digest": wrong}
-            log.warning("image.unverified", **about, tag=name, **what)
-        for name in listing.missing:
-            log.warning("tag.unresolved", **about, tag=name)
-        for name, error in sorted(listing.failed.items()):
-            log.warning("tag.unresolved", **about, tag=name, error=error)
-        if listing.bad_names:
-            names = [truncate(name) for name in sorted(listing.bad_names)[:_NAMES]]
-            log.warning("tag.skipped", **about, names=names, count=len(listing.bad_names))
-        for name, fields in listing.bad_fields.items():
-            log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
-        if listing.unfetched:
-            log.warning("manifests.unfetched", **about, error=listing.unfetched)
+        _write_problems(about, listing)
     last = state.last_attempt_at
     if poll.outcome != "dropped" and last is not None and listing.finished_at < last:
         log.warning("clock.behind", **about, clock=listing.finished_at, recorded=last)
+
+
+def _write_problems(about: dict[str, str], listing: Listing) -> None:
+    """Write a warning for each problem of a listing."""
+    for name in listing.unverified:
+        tag = listing.tags[name]
+        wrong = listing.wrong_manifests.get(name)
+        what = {"digest": tag.digest, "image_id": tag.image_id, "manifest_digest": wrong}
+        log.warning("image.unverified", **about, tag=name, **what)
+    for name in listing.missing:
+        log.warning("tag.unresolved", **about, tag=name)
+    for name, error in sorted(listing.failed.items()):
+        log.warning("tag.unresolved", **about, tag=name, error=error)
+    if listing.bad_names:
+        names = [truncate(name) for name in sorted(listing.bad_names)[:_NAMES]]
+        log.warning("tag.skipped", **about, names=names, count=len(listing.bad_names))
+    for name, fields in listing.bad_fields.items():
+        log.warning("tag.bad_field", **about, tag=name, fields=list(fields))
+    if listing.distrust and listing.distrust.confirmed_at >= listing.started_at:
+        log.warning("list.distrusted", **about, **_about_distrust(listing.distrust))
+    if listing.unfetched:
+        log.warning("manifests.unfetched", **about, error=listing.unfetched)
+
+
+def _about_distrust(distrust: Distrust) -> dict[str, str]:
+    """Return the fields about a list that is no longer used."""
+    return {
+        "list": distrust.source,
+        "tag": distrust.tag,
+        "list_digest": distrust.listed,
+        "head_digest": distrust.head,
+        "first_at": distrust.first_at,
+        "confirmed_at": distrust.confirmed_at,
+    }
 
 
 def write_result(poll: Poll) -> None:

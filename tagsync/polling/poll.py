@@ -24,6 +24,7 @@ A **dry run** decides and logs the outcome, but records nothing.
 """
 
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -123,6 +124,8 @@ def read_listing(
             recorded=store.with_manifest,
             # Both begin with the date: missing manifests are confirmed at least once a day.
             confirm_missing=(state.last_complete_at or "")[:10] != began[:10],
+            stored=partial(store.tags, job.repository),
+            turn=state.version,
         )
         # If two states alternate, each listing decides whether they still do.
         known = None if state.alternating else state.listing_hash

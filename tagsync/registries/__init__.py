@@ -11,6 +11,9 @@ from tagsync.secrets import Secret
 RegistryKind = Literal["swr", "oci"]
 """The API of a registry: SWR's own, or that of the OCI distribution specification."""
 
+ListChoice = Literal["auto", "tags"]
+"""Whether an OCI registry's own list of tags with digests is used, if it has one."""
+
 
 class Registry(Protocol):
     """One configured endpoint. Safe to use from many threads at once."""
@@ -61,6 +64,8 @@ def open_registry(
     requests_per_second: float,
     connections: int,
     kind: RegistryKind = "swr",
+    list_choice: ListChoice = "tags",
+    name: str = "",
     ca_file: Path | None = None,
     client_cert_file: Path | None = None,
     client_key_file: Path | None = None,
@@ -76,6 +81,9 @@ def open_registry(
         requests_per_second: Maximum rate of all requests to the registry together.
         connections: Maximum number of requests at the same time.
         kind: The API of the registry.
+        list_choice: ``auto`` uses the registry's own list of tags with digests as far as it can be
+            believed. ``tags`` resolves each tag by a HEAD request. SWR ignores it.
+        name: The name of the registry in the configuration, for the log.
         ca_file: A file with certificates (PEM) to trust in addition to the default ones.
         client_cert_file: A file with the certificate (PEM) that tagsync shows to servers, followed
             by its chain. None shows no certificate.
@@ -91,6 +99,7 @@ def open_registry(
     from tagsync.registries.echoes import EchoGuard  # noqa: PLC0415  see above
     from tagsync.registries.oci import api as oci  # noqa: PLC0415  see above
     from tagsync.registries.oci import auth as oci_auth  # noqa: PLC0415  see above
+    from tagsync.registries.oci.lists.vendor import VendorLists  # noqa: PLC0415  see above
     from tagsync.registries.swr import api as swr  # noqa: PLC0415  see above
     from tagsync.registries.swr import auth as swr_auth  # noqa: PLC0415  see above
     from tagsync.registries.tls import Trust  # noqa: PLC0415  see above
@@ -100,14 +109,19 @@ def open_registry(
     auth = oci_auth.auth_for(credential, endpoint) if is_oci else swr_auth.auth_for(credential)
     refusals = oci.REFUSALS if is_oci else swr.REFUSALS
 
+    lists: VendorLists | None = None
+
     def secrets() -> tuple[Secret, ...]:
-        return auth.secrets if auth else ()
+        return (auth.secrets if auth else ()) + (lists.secrets if lists else ())
 
     trust = Trust(ca_file, client_cert_file, client_key_file)
     client = Client(endpoint, auth, refusals, limits, secrets=secrets, trust=trust)
     registry: Registry
-    if is_oci:
-        registry = oci.Oci(client, max_listing_bytes, connections)
+    if isinstance(auth, oci_auth.ChallengedAuth):
+        if list_choice == "auto":
+            token = getattr(credential, "list_token", None)
+            lists = VendorLists(client, registry=name, login=auth.login, list_token=token)
+        registry = oci.Oci(client, max_listing_bytes, connections, lists=lists)
     else:
         registry = swr.Swr(client, max_listing_bytes)
     return EchoGuard(registry, endpoint, secrets)

@@ -42,6 +42,9 @@ from tagsync.secrets import Secret, redact
 ATTEMPTS: Final = 6
 """Maximum number of times that a request is sent while its errors are transient."""
 
+PROBE_BYTES: Final = 64 * 2**10
+"""Maximum size of the answer to a probe."""
+
 _JSON: Final = "application/json"
 
 _STEP: Final = 64 * 2**10
@@ -146,6 +149,8 @@ class Client:
         self._secrets = secrets
         self._pacer = pacer or Pacer(limits.requests_per_second)
         self._monotonic = monotonic
+        self._trust = trust
+        self._transport = transport
         if transport is None:
             transport = ProxyTransport(_opener(trust.context(), limits))
             transport.check(self._endpoint)
@@ -195,6 +200,46 @@ class Client:
             limit_text = f"the {self._limits.max_listing_bytes} bytes that max_listing_size allows"
         request = _Request("GET", self.endpoint + path, query, accept, max_bytes, limit_text)
         return self._send_with_retries(request)
+
+    def probe(self, path: str) -> Answer:
+        """Send a GET request once and without a credential, and return whatever is answered.
+
+        Raises:
+            RegistryError: If no answer arrives, or the answer is larger than `PROBE_BYTES`.
+        """
+        limit_text = f"the {PROBE_BYTES} bytes that an answer without a list may have"
+        request = _Request("GET", self.endpoint + path, {}, _JSON, PROBE_BYTES, limit_text)
+        self._pacer.wait(self._limits.retry_for)
+        return self._deliver(request, None)
+
+    def sibling(
+        self, endpoint: str, auth: httpx.Auth | None, secrets: Callable[[], tuple[Secret, ...]]
+    ) -> "Client":
+        """Return a client with the same limits for another interface of the registry.
+
+        At the same scheme, host and port, both clients share the rate of their requests. Another
+        host has a rate of its own, and is shown no client certificate.
+
+        Args:
+            endpoint: The URL to which paths are appended.
+            auth: Adds the credential to each request. None sends requests anonymously.
+            secrets: Returns the secrets to remove from error messages.
+
+        Raises:
+            ConfigError: If the environment names a proxy that is not a valid address.
+        """
+        at_home = origin(httpx.URL(endpoint)) == origin(self._endpoint)
+        return Client(
+            endpoint,
+            auth,
+            self._refusals,
+            self._limits,
+            secrets=secrets,
+            trust=self._trust if at_home else Trust(self._trust.ca_file),
+            transport=self._transport,
+            pacer=self._pacer if at_home else None,
+            monotonic=self._monotonic,
+        )
 
     def head(self, path: str, *, accept: str) -> Answer:
         """Send a HEAD request, and retry it as `get` does. The answer has no body."""
@@ -247,11 +292,18 @@ class Client:
         return True if error.retry_after is None else error.retry_after
 
     def _send_once(self, request: _Request) -> Answer:
+        """Send a request once, and raise the error that its answer means."""
+        answer = self._deliver(request, self._auth)
+        if answer.status != httpx.codes.OK:
+            raise refusal_error(answer, self._refusals, self._secrets())
+        return answer
+
+    def _deliver(self, request: _Request, auth: httpx.Auth | None) -> Answer:
         """Send a request once, and follow redirects, all within the time of one request."""
         # Append the query here: httpx's params= parses and formats the URL twice, which is slower.
         query = f"?{urlencode(request.query)}" if request.query else ""
         sent = self._build(request, request.url + query)
-        auth, size, hops = self._auth, 0, 0
+        size, hops = 0, 0
         with within(self._limits.timeout, self._monotonic):
             response, body = self._exchange(sent, auth, request, size)
             while is_redirect(response):
@@ -261,10 +313,7 @@ class Client:
                     response, body = self._exchange(sent, auth, request, size)
         # A redirect's target may be a signed URL, whose query contains a key.
         url = self._shown(sent.url) if hops else request.url
-        answer = Answer(url, response.status_code, response.headers, body, 1 + hops, hops > 0)
-        if answer.status != httpx.codes.OK:
-            raise refusal_error(answer, self._refusals, self._secrets())
-        return answer
+        return Answer(url, response.status_code, response.headers, body, 1 + hops, hops > 0)
 
     def _build(self, request: _Request, url: str | httpx.URL) -> httpx.Request:
         """Return a request to a URL, which may contain text that the registry sent."""

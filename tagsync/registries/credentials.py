@@ -23,8 +23,15 @@ class BaseCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """The base class. The tag of a subclass is its value of the key ``kind``."""
 
 
-class NoCredential(BaseCredential, frozen=True, tag="none"):
-    """No authentication: requests are sent anonymously."""
+class NoCredential(BaseCredential, Generic[SecretT], frozen=True, tag="none"):
+    """No authentication: requests are sent anonymously.
+
+    Attributes:
+        list_token: A token for the registry's own list of tags, which its API wants instead of the
+            login (Quay). All kinds for OCI registries have it. None sends the login, or nothing.
+    """
+
+    list_token: SecretT | None = None
 
 
 class TokenCredential(BaseCredential, Generic[SecretT], frozen=True, tag="token"):
@@ -35,6 +42,7 @@ class TokenCredential(BaseCredential, Generic[SecretT], frozen=True, tag="token"
     """
 
     token: SecretT
+    list_token: SecretT | None = None
 
 
 class KeyCredential(BaseCredential, Generic[SecretT], frozen=True, tag="aksk"):
@@ -82,9 +90,10 @@ class BasicCredential(BaseCredential, Generic[SecretT], frozen=True, tag="basic"
 
     username: str
     password: SecretT
+    list_token: SecretT | None = None
 
 
-class DockerCredential(BaseCredential, frozen=True, tag="docker"):
+class DockerCredential(BaseCredential, Generic[SecretT], frozen=True, tag="docker"):
     """Docker's own logins, from its ``config.json`` and from credential helpers.
 
     Attributes:
@@ -92,16 +101,17 @@ class DockerCredential(BaseCredential, frozen=True, tag="docker"):
     """
 
     path: Path | None = None
+    list_token: SecretT | None = None
 
 
 Credential = (
-    NoCredential
+    NoCredential[Secret]
     | TokenCredential[Secret]
     | KeyCredential[Secret]
     | PasswordCredential[Secret]
     | AgencyCredential
     | BasicCredential[Secret]
-    | DockerCredential
+    | DockerCredential[Secret]
 )
 """Any credential, with its secrets."""
 

@@ -78,7 +78,7 @@ def test_defaults_of_a_registry() -> None:
     assert (registry.timeout, registry.retry_for) == (timedelta(seconds=30), timedelta(minutes=1))
     assert registry.max_listing_size == 256 * 1024 * 1024
     assert (registry.agreeing_listings, registry.agree_after) == (2, None)
-    assert registry.watch == []
+    assert registry.watch == ()
 
 
 def test_every_key_is_read() -> None:

@@ -7,10 +7,11 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from tagsync.clock import Clock, timestamp, utc_now
 from tagsync.errors import (
@@ -27,6 +28,8 @@ from tagsync.errors import (
 from tagsync.escaping import truncate
 from tagsync.models import EVERYTHING, OCI_REPOSITORY, TAG, Image, Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client
+from tagsync.registries.oci.lists.claims import HEAD, Believed, Claims
+from tagsync.registries.oci.lists.vendor import VendorLists
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
 from tagsync.registries.oci.resolve import ManifestFetch, Resolved, Resolver
 from tagsync.registries.responses import Answer, Refusal, Refusals, decode_body
@@ -98,6 +101,7 @@ class Oci:
         max_listing_bytes: int,
         concurrency: int,
         clock: Clock = utc_now,
+        lists: VendorLists | None = None,
     ) -> None:
         """Prepare the registry. No request is sent yet.
 
@@ -108,11 +112,13 @@ class Oci:
             concurrency: Maximum number of requests for manifests at the same time, for all
                 repositories together.
             clock: Returns the time at which a listing starts and finishes.
+            lists: Reads the registry's own list, if it has one. None resolves all tags by HEAD.
         """
         self._client = client
         self._max_bytes = max_listing_bytes
         self._clock = clock
         self._resolver = Resolver(client, concurrency)
+        self._lists = lists
         self._tags_page, self._catalog_page = PageSize(), PageSize()
 
     def list_tags(
@@ -138,8 +144,15 @@ class Oci:
         """
         started_at = timestamp(self._clock())
         cost = Cost(self._max_bytes)
-        listed = self._names(repository, cost)
-        found = self._resolve(repository, listed, known, scope, cost)
+        claims = self._lists.read(repository, scope, cost) if self._lists else None
+        listed = self._listed(repository, claims, cost)
+        believed = self._believe(repository, claims, listed, scope)
+        found = self._resolve(repository, listed, believed, known, scope, cost)
+        if claims and (distrust := claims.compare(found.asked, self._clock())):
+            believed, seen = Believed(distrust=distrust), found.resolved
+            found = self._resolve(
+                repository, listed, believed, known, replace(scope, seen=seen), cost
+            )
         if found.fingerprint == known:
             finished_at = timestamp(self._clock())
             return Unchanged(started_at, finished_at, found.fingerprint, cost.requests, cost.size)
@@ -170,7 +183,8 @@ class Oci:
             failed={name: str(error) for name, error in found.failed.items()},
             bad_names=tuple(listed.bad_names),
             unfetched=str(fetch.failure) if fetch.failure else None,
-            source="head",
+            source=believed.source,
+            distrust=believed.distrust,
         )
 
     def list_repositories(
@@ -192,6 +206,9 @@ class Oci:
         if not globs:
             return set()
         cost = Cost(self._max_bytes)
+        listed = self._lists.list_repositories(globs, cost) if self._lists else None
+        if listed is not None:
+            return {name for name in listed if _matches(name, globs)}
 
         def decode(answer: Answer) -> Sequence[str]:
             page = decode_body(_decode_catalog, answer, _INTERFACE)
@@ -216,12 +233,31 @@ class Oci:
             log.warning(
                 "discovery.skipped", endpoint=self._client.endpoint, names=names, count=count
             )
-        return {name for name in found.names if any(fnmatchcase(name, glob) for glob in globs)}
+        return {name for name in found.names if _matches(name, globs)}
 
     def close(self) -> None:
         """Close the connections."""
+        if self._lists:
+            self._lists.close()
         self._resolver.close()
         self._client.close()
+
+    def _listed(self, repository: str, claims: Claims | None, cost: Cost) -> "_Listed":
+        """Return the names of all tags, from ``tags/list`` unless the list is one of names, too."""
+        if claims is None or claims.names is None:
+            names = self._names(repository, cost)
+            return _Listed(list(names.names), list(names.bad_names), names.pages)
+        valid = {name: TAG.fullmatch(name) is not None for name in claims.names}
+        bad = [name for name, is_valid in valid.items() if not is_valid]
+        return _Listed([name for name in valid if valid[name]], bad, claims.pages)
+
+    def _believe(
+        self, repository: str, claims: Claims | None, listed: "_Listed", scope: Scope
+    ) -> Believed:
+        """Return the tags whose digests come from the registry's own list."""
+        if claims is not None:
+            return claims.believe(listed.names, scope)
+        return Believed(distrust=self._lists.distrust(repository) if self._lists else None)
 
     def _names(self, repository: str, cost: Cost) -> PagedNames:
         """Read the names of all tags."""
@@ -245,25 +281,51 @@ class Oci:
         return read_list(tags, self._tags_page, repository)
 
     def _resolve(
-        self, repository: str, listed: PagedNames, known: str | None, scope: Scope, cost: Cost
+        self,
+        repository: str,
+        listed: "_Listed",
+        believed: Believed,
+        known: str | None,
+        scope: Scope,
+        cost: Cost,
     ) -> "_Resolution":
         """Resolve the tags that the scope includes; the other tags have no digest.
 
         Tags whose manifest is missing are confirmed, unless the listing is then equal to the
         recorded one, whose missing manifests have been confirmed.
         """
-        found = _Resolution({name: scope.seen.get(name, Tag(name)) for name in listed.names})
-        before = next((name for name in found.tags if name in scope.seen), None)
-        wanted = [name for name in found.tags if scope.has(name) and name not in scope.seen]
+        given = {**believed.tags, **scope.seen}
+        found = _Resolution({name: given.get(name, Tag(name)) for name in listed.names})
+        found.images.update(believed.images)
+        before = next((name for name in found.tags if name in given), None)
+        wanted = [name for name in found.tags if scope.has(name) and name not in given]
         found.add(self._resolver.resolve(repository, wanted, cost, before))
-        found.fingerprint = _fingerprint(found, listed.bad_names, scope)
+        found.fingerprint = _fingerprint(found, listed.bad_names, believed, scope)
         if found.missing and (scope.confirm_missing or found.fingerprint != known):
             unconfirmed, found.missing = found.missing, []
             resolved = (name for name in wanted if found.tags[name].digest)
             before = next(resolved, before)
             found.add(self._resolver.confirm(repository, unconfirmed, cost, before))
-            found.fingerprint = _fingerprint(found, listed.bad_names, scope)
+            found.fingerprint = _fingerprint(found, listed.bad_names, believed, scope)
         return found
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+class _Listed(NamedTuple):
+    """The names of a repository's tags.
+
+    Attributes:
+        names: The valid names.
+        bad_names: Listed texts that are not valid names.
+        pages: Number of responses from which the names were read.
+    """
+
+    names: Sequence[str]
+    bad_names: Sequence[str]
+    pages: int
 
 
 class _Resolution(msgspec.Struct):
@@ -274,6 +336,7 @@ class _Resolution(msgspec.Struct):
         images: The images of the tags that were resolved here, by digest.
         missing: Tags whose manifest the registry does not have.
         failed: Tags whose manifest could not be read for another reason.
+        asked: The digest of each tag that was resolved here, or None if it has none.
         fingerprint: Hash of all this.
     """
 
@@ -281,11 +344,18 @@ class _Resolution(msgspec.Struct):
     images: dict[str, Image] = {}
     missing: list[str] = []
     failed: dict[str, RegistryError] = {}
+    asked: dict[str, str | None] = {}
     fingerprint: str = ""
+
+    @property
+    def resolved(self) -> dict[str, Tag]:
+        """The tags that were resolved here and have a digest, by name."""
+        return {name: self.tags[name] for name, digest in self.asked.items() if digest}
 
     def add(self, results: Iterable[Resolved]) -> None:
         """Add the results of some tags."""
         for result in results:
+            self.asked[result.tag] = result.image.digest if result.image else None
             if result.error is not None:
                 self.failed[result.tag] = result.error
             elif result.image is None:
@@ -295,14 +365,19 @@ class _Resolution(msgspec.Struct):
                 self.images[result.image.digest] = result.image
 
 
-def _fingerprint(found: _Resolution, bad_names: Iterable[str], scope: Scope) -> str:
-    """Return a hash of all tags, their digests, and whether manifests are fetched."""
+def _fingerprint(
+    found: _Resolution, bad_names: Iterable[str], believed: Believed, scope: Scope
+) -> str:
+    """Return a hash of all tags, their digests and where they come from."""
     marks = dict.fromkeys(found.missing, "404") | dict.fromkeys(found.failed, "?")
     lines = [f"{name} {marks.get(name, tag.digest or '')}\n" for name, tag in found.tags.items()]
     # A bad name may contain any character. Its line differs from that of every tag.
     lines += [f"!{name!r}\n" for name in bad_names]
     hashed = sha256(_FINGERPRINT_VERSION)
     hashed.update(b"manifests\n" if scope.manifests else b"")
+    # A listing from another source begins another observation, so it must not be `Unchanged`.
+    hashed.update(f"source {believed.source}\n".encode() if believed.source != HEAD else b"")
+    hashed.update(b"distrusted\n" if believed.distrust else b"")
     for line in sorted(lines):
         hashed.update(line.encode())
     return hashed.hexdigest()

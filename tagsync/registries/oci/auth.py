@@ -69,6 +69,9 @@ _REFUSALS: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _SCHEMES: Final = frozenset({"basic", "bearer"})
 """The schemes of challenges that tagsync knows."""
 
+_LIST_PATHS: Final = (r"/gitlab/v1/repositories/(.+)/tags/list/$",)
+"""The paths of registries' own lists that accept the token of a repository, its name as a group."""
+
 
 class ChallengedAuth(RegistryAuth):
     """Authentication by the login that the registry's challenges ask for.
@@ -147,6 +150,14 @@ class ChallengedAuth(RegistryAuth):
                 return
             discard_body(response)
             auth = other
+
+    def login(self, repository: str) -> Login | None:
+        """Return the login for a repository, or None without one.
+
+        Raises:
+            Unauthorized: If the login cannot be read.
+        """
+        return self._login_of(repository).current()
 
     def _login_of(self, repository: str) -> SharedLogin:
         """Return the login for a repository, which it shares with the others of its place."""
@@ -345,9 +356,13 @@ def _authorization(login: Login) -> str:
 
 
 def _repository_of(path: str) -> str:
-    """Return the repository in a request's path, or an empty string for the catalogue."""
-    match = re.search(r"/v2/(.+)/(?:tags|manifests)/[^/]+$", path)
-    return match[1] if match else ""
+    """Return the repository in a request's path, or an empty string for the catalogue.
+
+    The registries' own lists in `_LIST_PATHS` accept the token of their repository.
+    """
+    patterns = (r"/v2/(.+)/(?:tags|manifests)/[^/]+$", *_LIST_PATHS)
+    found = (re.search(pattern, path) for pattern in patterns)
+    return next((match[1] for match in found if match), "")
 
 
 def auth_for(credential: Credential, endpoint: str, clock: Clock = utc_now) -> ChallengedAuth:

@@ -75,6 +75,11 @@ class Cost:
         self.size = 0
 
     @property
+    def limit(self) -> int:
+        """Maximum number of bytes of the listing."""
+        return self._max_bytes
+
+    @property
     def bytes_left(self) -> int:
         """Bytes that the listing may still read."""
         return max(0, self._max_bytes - self.size)
@@ -85,6 +90,13 @@ class Cost:
             self.requests += answer.requests
             self.size += len(answer.body)
         return answer
+
+    def include(self, other: "Cost") -> None:
+        """Add the requests and bytes of another count, which has a limit of its own."""
+        with self._lock:
+            self.requests += other.requests
+            self.size += other.size
+            self._max_bytes += other.size
 
 
 class PageSize:

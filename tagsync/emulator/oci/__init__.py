@@ -1,0 +1,20 @@
+"""An emulated OCI registry on loopback, with its vendor's own list of tags.
+
+::
+
+    with OciEmulator(GitLab()) as registry:
+        registry.push("team/api", "v1", "first build")
+        registry.begin(ListFault.EMPTY)   # the list has no rows, and the status is 200
+        ...  # use registry.url as the endpoint of a registry of kind "oci"
+
+The emulator answers the requests of the OCI distribution specification that tagsync sends, and
+issues the tokens that it challenges for. A `Vendor` adds the list, one module for each vendor. Its
+list has the tags of `OciEmulator.index`, which are right unless a `ListFault` is on.
+"""
+
+from tagsync.emulator.oci.gitlab import GitLab
+from tagsync.emulator.oci.google import Google
+from tagsync.emulator.oci.server import OciEmulator
+from tagsync.emulator.oci.vendor import IndexRow, ListFault, Vendor
+
+__all__ = ["GitLab", "Google", "IndexRow", "ListFault", "OciEmulator", "Vendor"]

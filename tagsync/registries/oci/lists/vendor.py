@@ -1,0 +1,254 @@
+"""Find a registry's own list, read it for each poll, and note what was wrong with it."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from threading import Lock
+from typing import Final
+
+import msgspec
+import structlog
+
+from tagsync.clock import Clock, utc_now
+from tagsync.errors import RegistryError
+from tagsync.models import Distrust, Scope
+from tagsync.registries.client import Client
+from tagsync.registries.oci.lists.claims import Claims, Notes
+from tagsync.registries.oci.lists.gitlab import GitLabList
+from tagsync.registries.oci.lists.google import GoogleList
+from tagsync.registries.oci.lists.protocol import (
+    Access,
+    ListCut,
+    NotOffered,
+    TagList,
+)
+from tagsync.registries.oci.paging import Cost
+from tagsync.registries.oci.shared_login import Login
+from tagsync.secrets import Secret
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
+
+LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList)
+"""The lists that tagsync knows. The first one that detects itself is the registry's."""
+
+LOOK_AGAIN_AFTER: Final = timedelta(days=1)
+"""How long a list is left alone after it was refused, or not found."""
+
+RETRY_AFTER: Final = timedelta(minutes=15)
+"""How long a list is left alone after a transient error."""
+
+MAX_REFUSALS: Final = 3
+"""Number of repositories in a row whose list is refused, after which the login probably may not
+read any. No list is then read until `LOOK_AGAIN_AFTER`, unless one was read before."""
+
+
+NO_LIST: Final = "the registry has no list that tagsync knows"
+
+
+def no_login(_: str) -> Login | None:
+    """Return no login, whatever the repository."""
+    return None
+
+
+class _Pause(msgspec.Struct, frozen=True):
+    """A time in which a list is not read.
+
+    Attributes:
+        began: When the pause began.
+        lasts: How long it lasts.
+        reason: Why, in a phrase.
+    """
+
+    began: datetime
+    lasts: timedelta
+    reason: str
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether the list may be read again. A clock that was set back ends the pause."""
+        return not timedelta() <= now - self.began < self.lasts
+
+
+class VendorLists:
+    """A registry's own list, if it has one. Safe to use from many threads at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        registry: str = "",
+        login: Callable[[str], Login | None] = no_login,
+        list_token: Secret | None = None,
+        clock: Clock = utc_now,
+        lists: Sequence[type[TagList]] = LISTS,
+    ) -> None:
+        """Prepare the registry. No request is sent yet.
+
+        Args:
+            client: The registry's client.
+            registry: The registry's name, for the log.
+            login: Returns the user and password, or the token, for a repository.
+            list_token: The secret ``list_token``.
+            clock: Returns the time.
+            lists: The lists to look for.
+        """
+        self._client = client
+        self._registry = registry
+        self._login = login
+        self._list_token = list_token
+        self._clock = clock
+        self._lists = lists
+        self._lock = Lock()
+        self._found: TagList | None = None
+        self._was_looked_for = False
+        self._was_read = False
+        self._refusals = 0
+        self._pause: _Pause | None = None
+        self._pauses: dict[str, _Pause] = {}
+        self._notes: dict[str, Notes] = {}
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets that are sent for lists, in addition to those of the login."""
+        own = (self._list_token,) if self._list_token else ()
+        return own + (self._found.secrets if self._found else ())
+
+    def close(self) -> None:
+        """Close the connections that the list itself has opened."""
+        if self._found:
+            self._found.close()
+
+    def distrust(self, repository: str) -> Distrust | None:
+        """Return why a repository's list is not used until the next start, or None."""
+        notes = self._notes.get(repository)
+        return notes.distrust if notes else None
+
+    def why_unused(self, repository: str) -> str | None:
+        """Return why the last poll of a repository did not use a list, in a phrase.
+
+        Returns:
+            None if it did, or if no list was found.
+        """
+        pause = self._pauses.get(repository) or self._pause
+        notes = self._notes.get(repository)
+        return pause.reason if pause else notes.unused if notes else None
+
+    def read(self, repository: str, scope: Scope, cost: Cost) -> Claims | None:
+        """Read the list of a repository for one poll.
+
+        A poll that reads a repository a second time, to confirm a deletion, gets no list: the
+        second read is independent of it. Neither does a poll that needs no digest.
+
+        Args:
+            repository: The name of the repository.
+            scope: Which tags need a digest, and what is recorded of the repository.
+            cost: Counts the requests and bytes. They do not reduce the bytes that are left.
+
+        Returns:
+            None if no list is used in this poll.
+
+        Raises:
+            ListCut: If the list shows that the registry gives no complete list of names.
+        """
+        if not scope.tags or scope.seen or self.distrust(repository):
+            return None
+        found = self._find(repository)
+        if found is None or self._is_paused(repository):
+            return None
+        own = Cost(cost.limit)
+        try:
+            rows = found.read(repository, own)
+        except ListCut:
+            raise
+        except RegistryError as error:
+            self._note_error(repository, error)
+            return None
+        finally:
+            cost.include(own)
+        self._note_read(repository)
+        with self._lock:
+            notes = self._notes.setdefault(repository, Notes())
+        claims = Claims(found, rows, notes, partial(self._report, repository))
+        if rows.names is not None and (why := claims.why_unusable(scope.stored())):
+            self._report(repository, why)
+            return None
+        return claims
+
+    def list_repositories(self, globs: Sequence[str], cost: Cost) -> set[str] | None:
+        """Return the repositories of the registry's own API, for `Registry.list_repositories`.
+
+        Returns:
+            None if it has no list of them, or if the list cannot be read.
+        """
+        found = self._find("")
+        if found is None:
+            return None
+        try:
+            return found.list_repositories(globs, cost)
+        except RegistryError as error:
+            self._log(None, f"its list of repositories cannot be read: {error}")
+            return None
+
+    def _find(self, repository: str) -> TagList | None:
+        """Return the registry's list, and look for it first if that is due."""
+        with self._lock:
+            now = self._clock()
+            if self._pause is not None and self._pause.is_over(now):
+                self._pause, self._refusals, self._was_looked_for = None, 0, False
+            if self._pause is None and not self._was_looked_for:
+                self._was_looked_for = True
+                self._look(repository, now)
+            return None if self._pause else self._found
+
+    def _look(self, repository: str, now: datetime) -> None:
+        """Look for the registry's list. A failure only means that there is none for a while."""
+        try:
+            base = self._client.probe("/v2/")
+            access = Access(self._client, base, self._login, self._list_token, self._clock)
+            found = (kind.detect(access, repository) for kind in self._lists)
+            self._found = next(filter(None, found), None)
+        except RegistryError as error:
+            lasts = RETRY_AFTER if error.transient else LOOK_AGAIN_AFTER
+            self._pause = _Pause(
+                now, lasts, f"the registry's list could not be looked for: {error}"
+            )
+        if self._found is None and self._pause is None:
+            self._pause = _Pause(now, LOOK_AGAIN_AFTER, NO_LIST)
+
+    def _is_paused(self, repository: str) -> bool:
+        pause = self._pauses.get(repository)
+        if pause is not None and pause.is_over(self._clock()):
+            pause = self._pauses.pop(repository, None)
+            return False
+        return pause is not None
+
+    def _note_read(self, repository: str) -> None:
+        with self._lock:
+            self._was_read, self._refusals = True, 0
+            self._pauses.pop(repository, None)
+
+    def _note_error(self, repository: str, error: RegistryError) -> None:
+        """Leave a repository's list alone for a while, or all lists if none can be read."""
+        lasts = RETRY_AFTER if error.transient else LOOK_AGAIN_AFTER
+        pause = _Pause(self._clock(), lasts, str(error))
+        with self._lock:
+            self._pauses[repository] = pause
+            self._refusals += not isinstance(error, NotOffered)
+            gives_up = self._refusals >= MAX_REFUSALS and not self._was_read
+            if gives_up:
+                self._pause = pause
+                self._pauses.clear()
+        if self._refusals <= MAX_REFUSALS or self._was_read:
+            self._report(None if gives_up else repository, str(error))
+
+    def _report(self, repository: str | None, reason: str) -> None:
+        """Log once why a list is not used, until it is used again."""
+        with self._lock:
+            notes = self._notes.setdefault(repository or "", Notes())
+            is_news, notes.unused = notes.unused is None, reason
+        if is_news:
+            self._log(repository, reason)
+
+    def _log(self, repository: str | None, reason: str) -> None:
+        name = {} if repository is None else {"repository": f"{self._registry}/{repository}"}
+        found = self._found.name if self._found else None
+        log.warning("list.unused", registry=self._registry, **name, list=found, reason=reason)

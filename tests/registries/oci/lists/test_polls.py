@@ -1,0 +1,219 @@
+"""A registry's own list from poll to poll: faults, doubts and distrust."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tagsync.emulator.http import Answer, Request
+from tagsync.emulator.oci import GitLab, Google, ListFault, OciEmulator
+from tagsync.registries.oci.lists.vendor import MAX_REFUSALS
+from tests.support.clock import FakeClock
+from tests.support.lists import REPOSITORY, Open, digests, fill
+
+Events = list[dict[str, Any]]
+
+SIGNATURE = f"sha256-{'a' * 64}.sig"
+
+
+@pytest.fixture(params=[GitLab, Google], ids=["gitlab", "google"])
+def emulator(request: pytest.FixtureRequest) -> Iterator[OciEmulator]:
+    """An emulated registry of either vendor, with 31 tags."""
+    with OciEmulator(request.param()) as running:
+        fill(running, 30)
+        running.push(REPOSITORY, SIGNATURE, "signature")
+        yield running
+
+
+@pytest.fixture
+def gitlab() -> Iterator[OciEmulator]:
+    """An emulated GitLab with 31 tags, whose list is not the registry's ``tags/list``."""
+    with OciEmulator(GitLab()) as running:
+        fill(running, 31)
+        yield running
+
+
+def unused(logged: Events) -> list[str]:
+    """Return the reasons why a list was not used, as they were logged."""
+    return [entry["reason"] for entry in logged if entry["event"] == "list.unused"]
+
+
+@pytest.mark.parametrize(
+    "fault", [ListFault.NULL_DIGEST, ListFault.BAD_DIGEST, ListFault.WRONG_DIGEST]
+)
+def test_wrong_rows_change_no_digest(listed: Open, emulator: OciEmulator, fault: ListFault) -> None:
+    """After a true poll, rows that are wrong never change a recorded digest."""
+    registry = listed(emulator)
+    registry.poll()
+    emulator.begin(fault)
+    for _ in range(5):
+        assert digests(registry.poll()) == emulator.tags(REPOSITORY)
+
+
+@pytest.mark.parametrize("fault", [ListFault.NOT_JSON, ListFault.OTHER_JSON, ListFault.UNAVAILABLE])
+def test_list_that_cannot_be_read_is_left_alone(
+    listed: Open, gitlab: OciEmulator, fault: ListFault, logged: Events
+) -> None:
+    """Tags are resolved by HEAD, with one log line and one request in all polls."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(fault)
+    found = []
+    for _ in range(3):
+        listing = registry.poll()
+        assert (digests(listing), listing.source) == (gitlab.tags(REPOSITORY), "head")
+        found += [r.path for r in gitlab.requests if r.path.startswith("/gitlab/")]
+    assert len(found) == len(unused(logged)) == 1
+
+
+def test_list_is_tried_again(listed: Open, gitlab: OciEmulator, clock: FakeClock) -> None:
+    """A list that was refused is read again a day later."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(ListFault.REFUSED)
+    assert registry.poll().source == "head"
+    gitlab.end(ListFault.REFUSED)
+    clock.advance(hours=23)
+    assert registry.poll().source == "head"
+    clock.advance(hours=1)
+    assert registry.poll().source == "gitlab"
+
+
+def test_login_that_may_read_no_list_is_noticed(
+    listed: Open, gitlab: OciEmulator, logged: Events, clock: FakeClock
+) -> None:
+    """After a few refused repositories no list is read until the next day, with one line each."""
+    names = [f"team/r{number}" for number in range(MAX_REFUSALS + 4)]
+    for name in names:
+        fill(gitlab, 2, name)
+    gitlab.begin(ListFault.REFUSED)
+    registry = listed(gitlab)
+    asked = 0
+    for name in names:
+        assert registry.poll(name).source == "head"
+        lists = (r for r in gitlab.requests if r.path.endswith("/list/"))
+        asked += sum("Authorization" in request.headers for request in lists)
+    assert asked == len(unused(logged)) == MAX_REFUSALS
+    gitlab.end(ListFault.REFUSED)
+    clock.advance(days=1)
+    assert registry.poll(names[-1]).source == "gitlab"
+
+
+def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock) -> None:
+    """A registry whose list cannot be looked for is polled by HEAD, and looked at again later."""
+
+    class Busy(GitLab):
+        is_busy = True
+
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            if request.path == "/gitlab/v1/" and self.is_busy:
+                return Answer(503, b"", {})
+            return super().respond(request, contents)
+
+    vendor = Busy()
+    with OciEmulator(vendor) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator)
+        assert registry.poll().source == "head"
+        vendor.is_busy = False
+        assert registry.poll().source == "head"
+        clock.advance(days=1)
+        assert registry.poll().source == "gitlab"
+
+
+@pytest.mark.parametrize("fault", [ListFault.EMPTY])
+def test_list_without_rows_is_not_used(
+    listed: Open, gitlab: OciEmulator, fault: ListFault, logged: Events
+) -> None:
+    """An empty list with status 200 is said once, and used again as soon as it has rows."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(fault)
+    for _ in range(3):
+        listing = registry.poll()
+        assert (digests(listing), listing.source) == (gitlab.tags(REPOSITORY), "head")
+    assert unused(logged) == ["the list has no rows"]
+    gitlab.end(fault)
+    assert registry.poll().source == "gitlab"
+
+
+def test_list_that_lies_is_found_within_a_hundred_polls(
+    listed: Open, emulator: OciEmulator
+) -> None:
+    """A tag that the list does not move is found by the sample, and then the list is not used.
+
+    The other tags that the list did not move are found in the same poll.
+    """
+    registry = listed(emulator)
+    registry.poll()
+    emulator.begin(ListFault.FROZEN)
+    moved = {tag: emulator.push(REPOSITORY, tag, f"{tag} again") for tag in ("v00007", "v00023")}
+    polls = (registry.poll() for _ in range(101))
+    listing = next(each for each in polls if each.distrust is not None)
+    assert digests(listing) == emulator.tags(REPOSITORY)
+    assert listing.source == "head"
+    assert listing.distrust is not None
+    assert listing.distrust.tag in moved
+    assert listing.distrust.head == moved[listing.distrust.tag]
+    assert listing.distrust.first_at < listing.distrust.confirmed_at == listing.finished_at
+    emulator.end(ListFault.FROZEN)
+    again = registry.poll()
+    assert (again.source, again.distrust) == ("head", listing.distrust)
+
+
+def test_list_that_lags_a_moment_is_trusted(listed: Open, emulator: OciEmulator) -> None:
+    """A list that is right again before the next poll is only doubted for that tag."""
+    registry = listed(emulator)
+    registry.poll()
+    emulator.begin(ListFault.WRONG_DIGEST)
+    assert registry.poll().distrust is None
+    emulator.end(ListFault.WRONG_DIGEST)
+    for _ in range(3):
+        listing = registry.poll()
+        assert (listing.source, listing.distrust) != ("head", None)
+    assert listing.distrust is None
+
+
+def test_doubted_tag_is_asked_until_the_list_agrees(listed: Open, gitlab: OciEmulator) -> None:
+    """A tag for which HEAD contradicts the list is resolved by HEAD in the next poll, too."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(ListFault.WRONG_DIGEST)
+    registry.poll()
+    doubted = {tag for tag in gitlab.tags(REPOSITORY) if int(tag[1:]) % 3 == 0}
+    gitlab.end(ListFault.WRONG_DIGEST)
+    registry.poll()
+    assert doubted <= set(gitlab.heads())
+    registry.poll()
+    assert len(gitlab.heads()) < len(doubted)
+
+
+def test_scope_limits_what_comes_from_a_list(listed: Open, emulator: OciEmulator) -> None:
+    """A tag that no glob selects has no digest, although the list has one."""
+    listing = listed(emulator).poll(tags=("v*",), exclude_tags=("v0000*",))
+    found = digests(listing)
+    assert found.keys() == emulator.tags(REPOSITORY).keys()
+    assert {tag for tag, digest in found.items() if digest is None} == {
+        SIGNATURE,
+        *(f"v0000{number}" for number in range(10)),
+    }
+
+
+def test_poll_without_digests_reads_no_list(listed: Open, gitlab: OciEmulator) -> None:
+    """If no tag is to be resolved, only the names are read."""
+    registry = listed(gitlab)
+    registry.poll(tags=())
+    assert [request.path for request in gitlab.requests if request.path != "/jwt/auth"] == [
+        f"/v2/{REPOSITORY}/tags/list",
+        f"/v2/{REPOSITORY}/tags/list",
+    ]
+
+
+def test_list_larger_than_the_limit_is_not_used(
+    listed: Open, gitlab: OciEmulator, logged: Events
+) -> None:
+    """A list above `max_listing_size` leads to HEAD requests, and takes no bytes from the names."""
+    registry = listed(gitlab, bound=4000)
+    listing = registry.poll()
+    assert (digests(listing), listing.source) == (gitlab.tags(REPOSITORY), "head")
+    assert "max_listing_size" in unused(logged)[0]

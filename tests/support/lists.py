@@ -1,0 +1,122 @@
+"""An emulated registry with its own list, read by tagsync as one poll after another."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import httpx
+
+from tagsync.emulator.oci import OciEmulator
+from tagsync.models import Listing, Scope, Tag, Unchanged
+from tagsync.registries.client import Client, Limits
+from tagsync.registries.credentials import Credential, NoCredential
+from tagsync.registries.oci.api import REFUSALS, Oci
+from tagsync.registries.oci.auth import auth_for
+from tagsync.registries.oci.lists.protocol import Access, TagList
+from tagsync.registries.oci.lists.vendor import LISTS, VendorLists
+from tagsync.registries.pacing import Pacer
+from tagsync.registries.responses import Answer
+from tagsync.secrets import Secret
+from tests.support.clock import FakeClock
+
+REPOSITORY: Final = "team/api"
+"""The repository that most tests read."""
+
+BOUND: Final = 2**24
+
+
+class ListedRegistry:
+    """A registry that is read poll by poll, with what the last poll of each repository recorded.
+
+    Attributes:
+        oci: The registry's client.
+        lists: The client's list.
+        recorded: The tags of the last poll, by repository.
+        turn: The number of polls so far.
+        requests: The number of requests of the last poll.
+    """
+
+    def __init__(
+        self,
+        emulator: OciEmulator,
+        clock: FakeClock,
+        *,
+        credential: Credential | None = None,
+        list_token: Secret | None = None,
+        lists: Sequence[type[TagList]] = LISTS,
+        bound: int = BOUND,
+    ) -> None:
+        """Open the registry.
+
+        Args:
+            emulator: A running emulator.
+            clock: The time of listings.
+            credential: The login. None is anonymous.
+            list_token: The secret ``list_token``.
+            lists: The lists to look for.
+            bound: Maximum size of a listing.
+        """
+        auth = auth_for(credential or NoCredential(), emulator.url, clock)
+        limits = Limits(max_listing_bytes=bound)
+        self._client = Client(emulator.url, auth, REFUSALS, limits, pacer=Pacer(1e9))
+        self.lists = VendorLists(
+            self._client,
+            registry="reg",
+            login=auth.login,
+            list_token=list_token,
+            clock=clock,
+            lists=lists,
+        )
+        self.oci = Oci(self._client, bound, 4, clock, self.lists)
+        self.recorded: dict[str, dict[str, Tag]] = {}
+        self.turn = 0
+        self.requests = 0
+        self._emulator = emulator
+        self._clock = clock
+
+    def poll(self, repository: str = REPOSITORY, **scope: Any) -> Listing:
+        """Read the repository as the next poll does, a minute later, and record the result."""
+        self._clock.advance(minutes=2)
+        before = self.recorded.get(repository, {})
+        options = Scope(stored=lambda: before, turn=self.turn, **scope)
+        self._emulator.clear_requests()
+        listing = self.oci.list_tags(repository, None, options)
+        assert not isinstance(listing, Unchanged)
+        self.turn += 1
+        self.requests = len(self._emulator.requests)
+        self.recorded[repository] = dict(listing.tags)
+        return listing
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.oci.close()
+
+
+def access_at(endpoint: str, clock: FakeClock, **headers: str) -> Access:
+    """Return the access to a registry that answers ``/v2/`` with these headers, and nothing else.
+
+    In the names of the headers, ``_`` stands for a hyphen.
+    """
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"{request.url} was requested")
+
+    transport = httpx.MockTransport(refuse)
+    client = Client(endpoint, None, REFUSALS, Limits(), transport=transport)
+    sent = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    base = Answer(f"{endpoint}/v2/", 401, sent, b"")
+    return Access(client, base, lambda _: None, None, clock)
+
+
+def digests(listing: Listing) -> dict[str, str | None]:
+    """Return the digest of each tag of a listing."""
+    return {name: tag.digest for name, tag in listing.tags.items()}
+
+
+def fill(emulator: OciEmulator, tags: int, repository: str = REPOSITORY) -> None:
+    """Push this number of tags."""
+    for number in range(tags):
+        emulator.push(repository, f"v{number:05}", f"image {number}")
+
+
+Open = Callable[..., ListedRegistry]
+"""Opens the registry of an emulator; the fixture ``listed``."""
