@@ -494,8 +494,9 @@ ALTERATIONS: dict[str, tuple[tuple[Edit, ...], str, str]] = {
     "an alarm about a tag that was not deleted": (
         (
             (
-                "INSERT INTO events SELECT (SELECT max(id) + 1 FROM events), at, 'immutable_deleted',"
-                " repository_id, tag, change_id, '{}' FROM events WHERE kind = 'moved' LIMIT 1"
+                "INSERT INTO events SELECT (SELECT max(id) + 1 FROM events), at,"
+                " 'immutable_deleted', repository_id, tag, change_id, '{}' FROM events"
+                " WHERE kind = 'moved' LIMIT 1"
             ),
         ),
         "events",
