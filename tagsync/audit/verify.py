@@ -1,6 +1,6 @@
 """Verify that the database still has exactly what tagsync recorded.
 
-There are eight checks, in this order. Each of them is a row of the output:
+There are nine checks, in this order. Each of them is a row of the output:
 
 1. ``schema``: tables, indexes, views and triggers are exactly those of a new database, every value
    has the type of its column, each index agrees with its table, and ``info`` has its one row.
@@ -11,12 +11,14 @@ There are eight checks, in this order. Each of them is a row of the output:
    index finds each image by exactly the digests that the image references.
 4. ``tags``: the changes, replayed tag by tag, give exactly the rows of ``tags``.
 5. ``days``: the counts of ``daily_changes`` are those of the changes.
-6. ``observations``: from the first observation that ended to the last one, the hash of each matches
+6. ``events``: the events have no gap, and each change outside of first listings has the one that
+   says how the tag changed; see `tagsync.audit.verify_events`.
+7. ``observations``: from the first observation that ended to the last one, the hash of each matches
    its content and the previous one's hash; at most one observation of a repository still grows, and
    it is the newest; a complete listing observed each change, and each repository's row agrees with
    its observations.
-7. ``repositories``: each repository's row has its checksum.
-8. ``heads``: every head that a witness has is a hash of one of the two chains.
+8. ``repositories``: each repository's row has its checksum.
+9. ``heads``: every head that a witness has is a hash of one of the two chains.
 
 Each check reads the database once, in an order that needs little memory, and reports the first
 fault that it finds.
@@ -38,6 +40,7 @@ from tagsync.audit.faults import UnreadableTable, VerificationFault
 from tagsync.audit.observation_chain import check_checksums, check_heads, check_observation_chain
 from tagsync.audit.structure import damage, definition_fault
 from tagsync.audit.verify_daily_changes import check_days
+from tagsync.audit.verify_events import check_events
 from tagsync.audit.verify_progress import OnRows, RowCounter
 from tagsync.database import migrations, schema
 from tagsync.database.connection import Connection, empty_database
@@ -139,6 +142,7 @@ def verify(
         ("images", partial(_check_images, db)),
         ("tags", partial(_check_tags, db)),
         ("days", partial(check_days, db)),
+        ("events", partial(check_events, db)),
         ("observations", partial(_check_observations, db)),
         ("repositories", partial(check_checksums, db)),
         ("heads", partial(check_heads, db, heads)),
@@ -492,7 +496,7 @@ def _name_of(db: Connection, key: Sequence[Any]) -> str:
     return f"{row[0] if row else 'a missing repository'} tag {key[1]!r}"
 
 
-# --- 6. observations ------------------------------------------------------------------------------
+# --- 7. observations ------------------------------------------------------------------------------
 
 
 def _check_observations(db: Connection, read: Counter[str]) -> str:

@@ -423,6 +423,90 @@ ALTERATIONS: dict[str, tuple[tuple[Edit, ...], str, str]] = {
         "days",
         "swr/team/web on 2020-01-01 ",
     ),
+    "the first event removed": (
+        ("DELETE FROM events WHERE id = 1",),
+        "events",
+        "events are not numbered from 1 to",
+    ),
+    "the newest event of a change removed": (
+        ("DELETE FROM events WHERE id = (SELECT max(id) FROM events)",),
+        "events",
+        "change 9 has no event",
+    ),
+    "an event removed and the others renumbered": (
+        (
+            "DELETE FROM events WHERE kind = 'deleted'",
+            "UPDATE events SET id = (SELECT count(*) FROM events AS o WHERE o.id <= events.id)",
+        ),
+        "events",
+        " has no event",
+    ),
+    "an event of another kind": (
+        ("UPDATE events SET kind = 'updated' WHERE kind = 'moved'",),
+        "events",
+        "(updated) does not say what change",
+    ),
+    "an event of another tag": (
+        ("UPDATE events SET tag = 'other' WHERE kind = 'deleted'",),
+        "events",
+        "(deleted) does not say what change",
+    ),
+    "an event of another time": (
+        ("UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE kind = 'deleted'",),
+        "events",
+        "(deleted) does not say what change",
+    ),
+    "an event of another repository": (
+        ("UPDATE events SET repository_id = 3 - repository_id WHERE kind = 'deleted'",),
+        "events",
+        "(deleted) does not say what change",
+    ),
+    "an event for a tag of the first listing": (
+        (
+            (
+                "INSERT INTO events SELECT (SELECT max(id) + 1 FROM events), observed_at, 'added',"
+                " repository_id, tag, id, NULL FROM changes WHERE id = 1"
+            ),
+        ),
+        "events",
+        "(added) does not say what change 1 did",
+    ),
+    "an event without its change": (
+        ("UPDATE events SET change_id = NULL WHERE kind = 'deleted'",),
+        "events",
+        "(deleted) names no change",
+    ),
+    "an event written twice": (
+        (
+            (
+                "INSERT INTO events SELECT (SELECT max(id) + 1 FROM events), at, kind,"
+                " repository_id, tag, change_id, detail FROM events WHERE kind = 'deleted'"
+            ),
+        ),
+        "events",
+        "has more than one event, or its event is not in its place",
+    ),
+    "a change for an event without one": (
+        ("UPDATE events SET change_id = 1 WHERE kind = 'baselined' AND id = 1",),
+        "events",
+        "event 1 (baselined) does not say what change 1 did",
+    ),
+    "an alarm about a tag that was not deleted": (
+        (
+            (
+                "INSERT INTO events SELECT (SELECT max(id) + 1 FROM events), at,"
+                " 'immutable_deleted', repository_id, tag, change_id, '{}' FROM events"
+                " WHERE kind = 'moved' LIMIT 1"
+            ),
+        ),
+        "events",
+        "(immutable_deleted) does not say what change",
+    ),
+    "an acceptance without an alarm": (
+        ("INSERT INTO acceptances VALUES (1, '2020-01-01T00:00:00.000Z', 'ada', 'why')",),
+        "events",
+        "change 1 is accepted, but it is no change of an immutable tag",
+    ),
     "observations deleted": (
         ("DELETE FROM observations WHERE repository_id = 1",),
         "observations",
@@ -564,6 +648,7 @@ def test_head_of_a_witness_reveals_missing_changes(original: Path, database: Pat
         undo_newest_change_in_mirror(connection)
         remove_from_search_index(connection, f"digest = '{digest}'")
         connection.execute("DELETE FROM images WHERE digest = ?", (digest,))
+        connection.execute("DELETE FROM events WHERE change_id = (SELECT max(id) FROM changes)")
         connection.execute(DELETE_NEWEST_CHANGE)
         recount_days(connection)
 

@@ -24,6 +24,7 @@ CHECKS = (
     "images",
     "tags",
     "days",
+    "events",
     "observations",
     "repositories",
     "heads",
