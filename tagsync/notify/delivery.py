@@ -107,7 +107,8 @@ class Delivery:
             Seconds until another call may find something to do. None if no event waits.
 
         Raises:
-            StoreError: If the database failed. What was sent, but not recorded, is sent again.
+            StoreError: If the database failed. A message whose acceptance could not be recorded
+                may be sent again.
         """
         pause = self._pause(self._read())
         if pause is None or pause > 0:

@@ -107,7 +107,7 @@ class WebhookSender:
             raise NotDelivered(f"{self._origin} could not be reached: {reason}") from error
 
     def _read(self, response: httpx.Response) -> str:
-        """Return the beginning of a body. What cannot be read does not undo an acceptance."""
+        """Return the beginning of a body. An error does not undo an acceptance."""
         assert isinstance(response.stream, httpx.SyncByteStream), "the transport is synchronous"  # noqa: S101  tells the type checker
         body = b""
         try:
