@@ -156,8 +156,8 @@ def event_subject(rule: Rule, event: Event, count: int = 1) -> str:
     Args:
         rule: Its template is used, if it has one.
         event: The event, or the first of several.
-        count: Number of events that the message covers. If the template does not use ``$count``, the
-            number of the others is appended.
+        count: Number of events that the message covers. If the template does not use ``$count``,
+            the number of the others is appended.
     """
     if rule.subject is None:
         text = headline(event)
