@@ -259,3 +259,6 @@ def _deliver_until(delivery: Delivery, rule: Rule, seconds_left: Callable[[], fl
                 return
     except StoreError as error:
         log.error("notify.failed", destination=rule.name, error=str(error))
+    except Exception as error:
+        # The polls are recorded, so the pass has not failed.
+        log.error("notify.crashed", destination=rule.name, exc_info=error)
