@@ -106,6 +106,7 @@ class Daemon:
         manager: ServiceManager,
         *,
         verifications: Runner | None = None,
+        workers: Workers | None = None,
         scheduler: Scheduler | None = None,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -121,6 +122,7 @@ class Daemon:
             metrics: Counts the polls.
             manager: The service manager to notify.
             verifications: Runs verifications of the database. None if the daemon runs none.
+            workers: Send the notifications of the plan. None for workers in real time.
             scheduler: Runs the jobs. None for threads and real time.
             clock: Returns the current time.
             monotonic: Returns seconds that a change of the system clock does not affect.
@@ -135,7 +137,7 @@ class Daemon:
         self._clock = clock
         self._monotonic = monotonic
         self._random = random or Random()  # noqa: S311  jitter may be predictable
-        self._workers = Workers(store.outbox, clock=clock)
+        self._workers = workers or Workers(store.outbox, clock=clock)
         self._verifier = Verifier(store, verifications, clock, monotonic) if verifications else None
         self._requests: SimpleQueue[Request] = SimpleQueue()
         # Guards all attributes below. Waiting threads are notified when a poll or a discovery ends.

@@ -93,7 +93,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventKey(msgspec.Struct, frozen=True, array_like=True):
-    """What a filter needs to know of an event. Attributes as in `Event`."""
+    """The columns of an event that a filter needs. Attributes as in `Event`."""
 
     id: Count
     at: Timestamp

@@ -12,7 +12,7 @@ from tagsync.notify.selection import Filter
 from tagsync.notify.targets import Rule
 
 MOST_IN_FLOOD: Final = 100_000
-"""Maximum number of events that one message for people stands for."""
+"""Maximum number of events that one message for people covers."""
 
 _CHUNK: Final = 1000
 """Events to read at once. Reading them holds the database's read lock for a few milliseconds."""

@@ -15,10 +15,9 @@ import structlog
 
 from tagsync.clock import Clock, parse_timestamp, timestamp, utc_now
 from tagsync.database.outbox import Destination, Outbox
-from tagsync.errors import NotDelivered, ReplacedDatabase, StoreError
+from tagsync.errors import DamagedRecord, NotDelivered
 from tagsync.notify.batches import MOST_IN_FLOOD, Waiting, build_message, waiting_events
 from tagsync.notify.lease import Lease
-from tagsync.notify.messages import Message
 from tagsync.notify.selection import Filter
 from tagsync.notify.sender import MOST_SECONDS, Sender
 from tagsync.notify.targets import MAX_BATCH_SIZE, Rule
@@ -107,7 +106,8 @@ class Delivery:
             Seconds until another call may find something to do. None if no event waits.
 
         Raises:
-            StoreError: If the database failed. What was sent, but not recorded, is sent again.
+            StoreError: If the database failed. A message whose acceptance could not be recorded
+                may be sent again.
         """
         pause = self._pause(self._read())
         if pause is None or pause > 0:
@@ -145,20 +145,30 @@ class Delivery:
         if not self._lease.keep():
             return POLL_INTERVAL
         destination = self._read()
-        ids = self._pending_ids(destination)
-        if not ids:
-            waiting = waiting_events(self._outbox, self._filter, destination.cursor, self._limit)
-            if not waiting.keys:
-                if waiting.through > destination.cursor:
-                    self._outbox.skip(self._rule.name, self._lease.holder, waiting.through)
-                return None
-            if pause := self._pause_for_more(waiting):
-                return pause
-            ids = waiting.ids
-            self._unrecorded = ()
-            if not self._outbox.begin(self._rule.name, self._lease.holder, ids):
-                return POLL_INTERVAL
-        return self._send(destination, ids, seconds)
+        try:
+            ids = self._pending_ids(destination)
+            if not ids:
+                waiting = self._next_events(destination)
+                if not waiting.keys:
+                    return None
+                if pause := self._pause_for_more(waiting):
+                    return pause
+                ids = waiting.ids
+                self._unrecorded = ()
+                if not self._outbox.begin(self._rule.name, self._lease.holder, ids):
+                    return POLL_INTERVAL
+            if ids != self._unrecorded:
+                self._send(destination, ids, seconds)
+        except (NotDelivered, DamagedRecord) as error:
+            return self._refuse(destination, error)
+        return self._accept(ids)
+
+    def _next_events(self, destination: Destination) -> Waiting:
+        """Return the events for the next message. If there are none, pass over the others."""
+        waiting = waiting_events(self._outbox, self._filter, destination.cursor, self._limit)
+        if not waiting.keys and waiting.through > destination.cursor:
+            self._outbox.skip(self._rule.name, self._lease.holder, waiting.through)
+        return waiting
 
     def _pending_ids(self, destination: Destination) -> tuple[int, ...]:
         """Return the ids of a batch that was begun earlier. Empty if there is none."""
@@ -181,34 +191,45 @@ class Delivery:
         by_monotonic = self._first_seen[1] + self._batch.total_seconds() - now
         return max(0.0, min(by_clock.total_seconds(), by_monotonic))
 
-    def _send(self, destination: Destination, ids: tuple[int, ...], seconds: float) -> float:
-        """Send a batch that was begun, and record the result. Return as `deliver`."""
-        try:
-            message = build_message(
-                self._outbox,
-                self._rule,
-                self._outbox.database_id(),
-                destination.sequence + 1,
-                ids,
+    def _send(self, destination: Destination, ids: tuple[int, ...], seconds: float) -> None:
+        """Send a batch that was begun, and log that it was accepted.
+
+        Raises:
+            NotDelivered: If the receiver has not accepted it.
+            StoreError: If the events cannot be read, or are damaged.
+        """
+        number = self._outbox.database_id()
+        sequence = destination.sequence + 1
+        message = build_message(self._outbox, self._rule, number, sequence, ids)
+        with self._lease.renewed():
+            answer = self._sender.send(message, seconds)
+        if destination.failures:
+            log.info(
+                "notify.recovered",
+                destination=self._rule.name,
+                failures=destination.failures,
+                failing_since=destination.failing_since,
             )
-            if ids != self._unrecorded:
-                with self._lease.renewed():
-                    answer = self._sender.send(message, seconds)
-                self._note_accepted(destination, message, answer)
-        except (NotDelivered, StoreError) as error:
-            if isinstance(error, ReplacedDatabase):
-                raise
-            return self._refuse(destination, error)
+        log.info(
+            "notify.sent",
+            destination=self._rule.name,
+            message=message.id,
+            events=message.total,
+            sequence=sequence,
+            answer=answer,
+        )
+
+    def _accept(self, ids: tuple[int, ...]) -> float:
+        """Record that a batch was accepted. Return as `deliver`."""
         self._unrecorded = ids
         # For people a flood is one message.
         count = 1 if self._sender.sums_up else len(ids)
-        recorded = self._outbox.accept(
-            self._rule.name, self._lease.holder, ids[-1], count, timestamp(self._clock())
-        )
+        now = timestamp(self._clock())
+        recorded = self._outbox.accept(self._rule.name, self._lease.holder, ids[-1], count, now)
         self._unrecorded = ()
         return 0 if recorded else POLL_INTERVAL
 
-    def _refuse(self, destination: Destination, error: NotDelivered | StoreError) -> float:
+    def _refuse(self, destination: Destination, error: NotDelivered | DamagedRecord) -> float:
         """Record a failure. Return the seconds until the next attempt."""
         if self._stopped:
             return POLL_INTERVAL
@@ -235,20 +256,3 @@ class Delivery:
             timestamp(now + timedelta(seconds=pause)),
         )
         return max(pause, 0.001)
-
-    def _note_accepted(self, destination: Destination, message: Message, answer: str) -> None:
-        if destination.failures:
-            log.info(
-                "notify.recovered",
-                destination=self._rule.name,
-                failures=destination.failures,
-                failing_since=destination.failing_since,
-            )
-        log.info(
-            "notify.sent",
-            destination=self._rule.name,
-            message=message.id,
-            events=message.total,
-            sequence=destination.sequence + 1,
-            answer=answer,
-        )

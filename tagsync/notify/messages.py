@@ -53,7 +53,7 @@ class Message(msgspec.Struct, frozen=True):
         database_id: The database's id, for the source of each event.
         sequence: The number of the first event among all that this destination was sent.
         events: The events, the oldest first. For people, only the first ones of a flood.
-        counts: How many events of each kind the message stands for.
+        counts: Number of events of each kind that the message covers.
         is_test: Whether nothing of it has happened.
     """
 
@@ -66,7 +66,7 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many events the message stands for."""
+        """Number of events that the message covers."""
         return sum(self.counts.values())
 
 
@@ -156,8 +156,8 @@ def event_subject(rule: Rule, event: Event, count: int = 1) -> str:
     Args:
         rule: Its template is used, if it has one.
         event: The event, or the first of several.
-        count: How many events the message stands for. If the template does not use ``$count``, the
-            number of the others is appended.
+        count: Number of events that the message covers. If the template does not use ``$count``,
+            the number of the others is appended.
     """
     if rule.subject is None:
         text = headline(event)
@@ -178,8 +178,8 @@ def event_text(rule: Rule, event: Event, count: int = 1) -> str:
 def text_for_people(rule: Rule, message: Message) -> tuple[str, str]:
     """Return the subject and the text of a message.
 
-    A message with all of its events has a paragraph for each. One that stands for more counts
-    them by kind, and describes the first.
+    A message with all of its events has a paragraph for each. One that covers more counts them by
+    kind, and describes the first.
     """
     first = message.events[0]
     subject = event_subject(rule, first, message.total)

@@ -13,7 +13,7 @@ class Sender(Protocol):
     """Sends messages to one destination."""
 
     sums_up: bool
-    """Whether one message may stand for more events than it has room for."""
+    """Whether a message counts events instead of listing them, if there are too many."""
 
     def send(self, message: Message, seconds: float) -> str:
         """Send a message and wait until the receiver has accepted it.

@@ -25,7 +25,7 @@ from tagsync.notify.webhook import WebhookSender
 
 
 class Receipt(NamedTuple):
-    """What a receiver made of a message.
+    """The result of an attempt to send a message.
 
     Attributes:
         accepted: Whether it has accepted the message.

@@ -7,7 +7,7 @@ from tagsync.database.events import Event, EventKind
 from tagsync.notify.neutral import neutral_name, neutral_text
 
 NO_DIGEST: Final = "no digest"
-"""What a text says instead of a digest that is not known."""
+"""The text for a digest that is not known."""
 
 
 def subject_of(event: Event) -> str:

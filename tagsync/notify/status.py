@@ -8,6 +8,7 @@ import msgspec
 
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.database.outbox import Destination, Outbox
+from tagsync.errors import DamagedRecord
 from tagsync.notify.batches import count_waiting
 from tagsync.notify.targets import Rule, TargetKind
 
@@ -88,7 +89,13 @@ def _status(
         return DestinationStatus(
             rule.name, rule.kind, None, newest, 0, 0, 0, 0, None, None, None, None, None
         )
-    waiting = count_waiting(outbox, rule, row.cursor) if row.cursor < newest else 0
+    waiting = 0
+    if row.cursor < newest:
+        try:
+            waiting = count_waiting(outbox, rule, row.cursor)
+        except DamagedRecord:
+            # The destination's own error names the event.
+            waiting = newest - row.cursor
     return _of(row, rule.kind, newest, waiting, now)
 
 

@@ -80,7 +80,7 @@ class _Worker:
                 if failures == 1 and not self._stopping.is_set():
                     log.error("notify.failed", destination=self.rule.name, error=str(error))
             except Exception as error:
-                # A dead thread would never send again, and nobody would see that.
+                # If the thread ended, nothing would ever be sent again, without any sign of it.
                 pause = _LONGEST_PAUSE
                 if not self._stopping.is_set():
                     self._crash = f"{type(error).__name__}: {truncate(str(error))}"
@@ -259,3 +259,6 @@ def _deliver_until(delivery: Delivery, rule: Rule, seconds_left: Callable[[], fl
                 return
     except StoreError as error:
         log.error("notify.failed", destination=rule.name, error=str(error))
+    except Exception as error:
+        # The polls are recorded, so the pass has not failed.
+        log.error("notify.crashed", destination=rule.name, exc_info=error)

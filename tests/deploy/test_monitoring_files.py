@@ -11,12 +11,18 @@ from tagsync.daemon.health import Census
 from tagsync.daemon.metrics import Metrics
 from tagsync.database.usage import DiskUsage
 from tagsync.database.verifications import Verification
+from tagsync.notify.status import DestinationStatus
 from tests.support.paths import ROOT
 
 NOON: Final = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
 ALERTS: Final = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
 RUNBOOK: Final = (ROOT / "docs/monitoring.md").read_text()
 DASHBOARD: Final = json.loads((ROOT / "deploy/grafana/tagsync.json").read_text())
+
+OPS: Final = DestinationStatus(
+    "ops", "webhook", 1, 1, 0, 0, 1, 0, None, None, None, "2026-05-03T12:00:00.000Z", None
+)
+"""A destination of notifications."""
 
 
 def exported() -> set[str]:
@@ -28,6 +34,7 @@ def exported() -> set[str]:
     metrics.set_disk_usage(DiskUsage(1, 2, 3, 4))
     metrics.set_verification(Verification("2026-05-03T12:00:00.000Z", "ok", 1.0, None))
     metrics.collect_from(lambda: [Census("a", 1, 1, 0, 0, 0, NOON)])
+    metrics.collect_destinations_from(lambda: [OPS])
     environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
     text = b"".join(metrics.exposition()(environ, lambda *_: lambda *_: None)).decode()
     families = re.findall(r"^# TYPE (\w+) histogram$", text, re.MULTILINE)

@@ -15,6 +15,7 @@ from tagsync.notify.delivery import FIRST_BACKOFF, LONGEST_BACKOFF, POLL_INTERVA
 from tagsync.notify.lease import LEASE, Lease
 from tagsync.notify.messages import Message
 from tagsync.notify.sender import Sender
+from tagsync.notify.status import statuses
 from tagsync.notify.targets import AppriseTarget, CommandTarget, Rule
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
@@ -308,7 +309,7 @@ def full_disk(path: Path) -> None:
 
 
 def run(path: Path, sql: str) -> None:
-    with closing(sqlite3.connect(path)) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(sql)
 
 
@@ -377,4 +378,31 @@ def test_a_damaged_event_is_a_failure(outbox: Outbox, path: Path, clock: FakeClo
     sender = Recorder()
     assert delivery(outbox, sender, clock).deliver() == 1
     assert "events that do not exist" in (destination(outbox).last_error or "")
+    assert not sender.sent
+
+
+def test_an_event_that_tagsync_did_not_write_is_a_failure(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """A damaged event is shown as the destination's error, and its status counts what waits."""
+    add_moves(path, 2)
+    run(path, "DROP TRIGGER events_are_never_updated")
+    run(path, "UPDATE events SET at = 'yesterday' WHERE id = 2")
+    sender = Recorder()
+    assert delivery(outbox, sender, clock).deliver() == 1
+    assert "event 2" in (destination(outbox).last_error or "")
+    assert not sender.sent
+    assert statuses(outbox, [RULE], clock())[0].waiting == 2
+
+
+def test_nothing_is_sent_from_a_database_that_was_replaced(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """Once another file is in the place of the database, nothing more is sent."""
+    add_moves(path, 1)
+    sender = Recorder()
+    one = delivery(outbox, sender, clock)
+    path.rename(path.with_suffix(".old"))
+    with pytest.raises(StoreError):
+        one.deliver()
     assert not sender.sent

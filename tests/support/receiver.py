@@ -1,15 +1,15 @@
 """A receiver of webhooks on loopback, which answers as the test says."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """An answer. `body` may contain ``{body}``, which becomes the body of the request."""
+    """An answer. In `body`, ``{path}`` becomes the path of the request."""
 
     status: int = 200
     headers: Mapping[str, str] = {}
@@ -41,6 +41,7 @@ class Receiver:
         self.received: list[Received] = []
         self.answers = list(answers or [Answer()])
         self.changed = Condition()
+        self.before_answer: Callable[[], object] = lambda: None
 
     @property
     def ids(self) -> list[str]:
@@ -50,7 +51,9 @@ class Receiver:
         with self.changed:
             self.received.append(request)
             self.changed.notify_all()
-            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.before_answer()
+        return answer
 
     def wait_for(self, count: int, seconds: float = 10) -> None:
         """Wait until a number of requests has been received."""
@@ -76,7 +79,8 @@ def receiving(*answers: Answer) -> Iterator[Receiver]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text)
+            with suppress(OSError):
+                self.wfile.write(text)
 
         def do_GET(self) -> None:
             self.do_POST()
