@@ -63,7 +63,7 @@ def prepare_jinja2_environment(env: Environment) -> None:
 def extra_template_vars(
     datasette: Datasette, request: Request | None, template: str
 ) -> Callable[[], Awaitable[dict[str, object]]]:
-    """Return what the page of a saved question shows beside its rows."""
+    """Return the variables for the page of a saved question, or none for other pages."""
 
     async def variables() -> dict[str, object]:
         question = question_of(request) if request and template == "query.html" else None

@@ -1,4 +1,4 @@
-"""What the page of a saved question shows beside Datasette's form and rows."""
+"""The variables of the template of a saved question, beside those of Datasette."""
 
 from collections.abc import Mapping
 from typing import Any
