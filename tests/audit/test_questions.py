@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tagsync.audit.questions import QUESTIONS
 from tagsync.clock import parse_timestamp, timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.models import Image, Repository, Tag
+from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.web.queries import state
@@ -459,3 +460,32 @@ def test_each_question_only_reads() -> None:
         assert question.sql.startswith(("SELECT ", "WITH ")), question.slug
         assert ";" not in question.sql
         assert not re.search(r"\b(INSERT|UPDATE|DELETE|REPLACE INTO|ATTACH|PRAGMA)\b", question.sql)
+
+
+def test_big_tables_are_read_by_an_index(month: Path) -> None:
+    """The biggest images come from an index in their order, and platforms from one of indexes."""
+    (biggest,) = (question.sql for question in QUESTIONS if question.slug == "biggest-images")
+    platforms = "SELECT * FROM image_platforms"
+    with closing(sqlite3.connect(month)) as connection:
+        for sql, index in ((biggest, "images_by_size"), (platforms, "images_with_platforms")):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", {"count": ""}).fetchall()
+            assert f"USING INDEX {index}" in plan[0][3]
+            assert not any("TEMP B-TREE" in step[3] for step in plan)
+
+
+def test_an_unverified_manifest_says_nothing_about_layers(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """A layer is found by a manifest that hashes to its digest, and not by another one."""
+    layer = f"sha256:{'4e07' * 16}"
+    text = json.dumps({"layers": [{"digest": layer}]})
+    right, wrong = f"sha256:{sha256(text.encode()).hexdigest()}", f"sha256:{'0' * 64}"
+    scripted.then(Tag("right", right), Tag("wrong", wrong))
+    images = {
+        digest: Image(digest, manifest=text, verified=digest == right) for digest in (right, wrong)
+    }
+    (listing,) = scripted.script
+    assert isinstance(listing, Listing)
+    scripted.script = [msgspec.structs.replace(listing, images=images)]
+    poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+    assert picked(ask(database, "tags-with-layer", layer=layer), "tag") == [("right",)]
