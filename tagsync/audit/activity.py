@@ -24,6 +24,12 @@ _AMONG: Final = """AND repository_id IN (
     SELECT id FROM repositories WHERE full_name IN (SELECT value FROM json_each(:names)))
 """
 
+_TOTAL_SQL: Final = """
+    SELECT coalesce(sum(baseline + added + moved + updated + deleted), 0) FROM daily_changes
+    WHERE repository_id IN (
+        SELECT id FROM repositories WHERE full_name IN (SELECT value FROM json_each(?)))
+"""
+
 
 class Day(msgspec.Struct, frozen=True):
     """The changes that were recorded on a UTC day, by kind.
@@ -87,3 +93,15 @@ def changes_by_day(
         wanted = [day for day in wanted if day > counted[-1][0]]
     found = {row[0]: Day(*row[:-1]) for row in counted}
     return [found.get(day, Day(day)) for day in reversed(wanted)]
+
+
+def number_of_changes(db: Connection, repositories: Sequence[Repository]) -> int:
+    """Return how many changes some repositories have, the baseline included.
+
+    Raises:
+        DamagedRecord: If a row is not what tagsync wrote.
+    """
+    names = json.dumps([each.full_name for each in repositories])
+    row = db.execute(_TOTAL_SQL, (names,)).fetchone()
+    (number,) = decode(row, tuple[Count], "the counts")
+    return int(number)

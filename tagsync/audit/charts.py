@@ -67,6 +67,10 @@ class Charts:
         """Return the time of a repository's first complete listing, or None without one."""
         return lanes.first_observed_at(self._db, repository)
 
+    def last_listing(self, repository: Repository) -> str | None:
+        """Return the time of a repository's last complete listing, or None without one."""
+        return lanes.last_complete_at(self._db, repository)
+
     def lanes(self, repository: Repository, period: Range, before: int | None = None) -> Lanes:
         """Return a page of the lanes of a repository; see `tagsync.audit.lanes.lanes`."""
         return lanes.lanes(self._db, repository, period, before)
@@ -87,6 +91,10 @@ class Charts:
         """Return the changes of each of the last days; see `activity.changes_by_day`."""
         today = datetime.fromisoformat(timestamp(now)).date()
         return activity.changes_by_day(self._db, today, days, repositories)
+
+    def number_of_changes(self, repositories: Sequence[Repository]) -> int:
+        """Return how many changes some repositories have; see `activity.number_of_changes`."""
+        return activity.number_of_changes(self._db, repositories)
 
     def registry_strips(
         self, period: Range, slices: int = coverage_strips.SLICES

@@ -98,11 +98,13 @@ class Strip(msgspec.Struct, frozen=True):
         name: The full name of the repository, or the name of the registry.
         slices: The slices, of equal length.
         covered: The covered share of all time but the unknown one. None if all is unknown.
+        polled: Whether the first poll was before the end of the range. Always True for a registry.
     """
 
     name: str
     slices: tuple[Slice, ...]
     covered: float | None
+    polled: bool = True
 
 
 class Strips(msgspec.Struct, frozen=True):
@@ -197,7 +199,8 @@ def repository_strips(
         first = db.execute(_FIRST_SQL, (number,)).fetchone()
         read.append((repository.full_name, runs, first[0] if first else None))
     strips = tuple(
-        _strip(name, _shares_of(runs, covered, first, slices), 1) for name, runs, first in read
+        _strip(name, _shares_of(runs, covered, first, slices), 1, polled=_is_before(first, covered))
+        for name, runs, first in read
     )
     return Strips(covered, strips, len(repositories))
 
@@ -364,14 +367,18 @@ def _sum(some: list[list[float]], others: list[list[float]]) -> list[list[float]
     ]
 
 
-def _strip(name: str, sums: list[list[float]], repositories: int) -> Strip:
+def _is_before(first: str | None, period: Range) -> bool:
+    return first is not None and first <= period.end
+
+
+def _strip(name: str, sums: list[list[float]], repositories: int, *, polled: bool = True) -> Strip:
     """Return a strip from the shares of several repositories, as `_sum` adds them."""
     slices = tuple(
         _slice(*(total / repositories for total in totals)) for totals in zip(*sums, strict=True)
     )
     known = sum(1 - each.unknown for each in slices)
     covered = sum(each.covered for each in slices)
-    return Strip(name, slices, min(covered / known, 1.0) if known > 0 else None)
+    return Strip(name, slices, min(covered / known, 1.0) if known > 0 else None, polled)
 
 
 def _slice(covered: float, failed: float, held: float, unknown: float) -> Slice:

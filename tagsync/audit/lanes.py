@@ -36,7 +36,8 @@ _MOVES: Final = "(kind <> 'updated' OR old_digest IS NOT new_digest)"
 """SQL condition for the changes that begin or end an interval."""
 
 _REPOSITORY_SQL: Final = """
-    SELECT id, not_before, first_observed_at FROM repositories WHERE registry = ? AND name = ?
+    SELECT id, not_before, first_observed_at, last_complete_at
+    FROM repositories WHERE registry = ? AND name = ?
 """
 _RECENT_SQL: Final = f"""
     SELECT id, tag, kind, observed_at, {_MOVES} AND NOT EXISTS (
@@ -159,6 +160,7 @@ class _Repository(NamedTuple):
     id: int
     not_before: Timestamp | None
     first_observed_at: Timestamp | None
+    last_complete_at: Timestamp | None
 
 
 class _Step(msgspec.Struct, frozen=True, array_like=True):
@@ -246,6 +248,14 @@ def first_observed_at(db: Connection, repository: Repository) -> str | None:
         DamagedRecord: If a row is not what tagsync wrote.
     """
     return _recorded(db, repository).first_observed_at
+
+
+def last_complete_at(db: Connection, repository: Repository) -> str | None:
+    """Return the time of a repository's last complete listing, or None without one.
+
+    The errors are those of `first_observed_at`.
+    """
+    return _recorded(db, repository).last_complete_at
 
 
 def _recorded(db: Connection, repository: Repository) -> _Repository:

@@ -25,6 +25,7 @@ class Parameter(msgspec.Struct, frozen=True):
             parameter is text, which has no default.
         example: An example of a text. None if the value is a number.
         repository: Whether the value is the full name of a repository.
+        required: Whether the question has no answer without a value.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Parameter(msgspec.Struct, frozen=True):
     default: int | None = None
     example: str | None = None
     repository: bool = False
+    required: bool = False
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -45,6 +47,11 @@ class Question(msgspec.Struct, frozen=True):
         empty: The answer without any row, in a sentence.
         sql: One SELECT statement, without a semicolon at its end.
         parameters: The parameters of the SQL, in the order in which a form shows them.
+        examined: One SELECT statement with the same parameters, whose single row says how much of
+            the record the answer is about: ``number``, and ``since``, the time of the oldest one,
+            or null without any. If ``examined`` is None, the explanation says everything.
+        all_of_it: The parameters with which the answer is about the whole record. Empty without
+            ``examined``.
     """
 
     slug: str
@@ -53,6 +60,8 @@ class Question(msgspec.Struct, frozen=True):
     empty: str
     sql: str
     parameters: tuple[Parameter, ...] = ()
+    examined: str | None = None
+    all_of_it: tuple[tuple[str, str], ...] = ()
 
 
 _DAYS_OR_ALL: Final = Parameter(
@@ -102,10 +111,11 @@ ORDER BY moves DESC, repository, tag""",
         "rollbacks",
         "Which tags were rolled back?",
         "A tag that moved back to an earlier digest within the last `:days` days (7 if left empty,"
-        " the whole history if 0). The tag had already begun to point to that digest at"
+        " the whole history if 0). Of the moves in this time, the newest `:moves` are examined"
+        " (4,000 if left empty, all if 0). The tag had already begun to point to that digest at"
         " `came_before_at`, and returned to it after `not_before` and no later than `observed_at`."
         " Before it returned, the tag last pointed to the digest `instead_of`.",
-        "No tag moved back to an earlier digest in this time.",
+        "None of the examined moves led back to an earlier digest.",
         """\
 SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
        (SELECT max(observed_at) FROM changes AS p
@@ -114,52 +124,133 @@ SELECT repository, tag, new_digest AS digest, previous_digest AS instead_of,
           AND +p.repository_id = m.repository_id AND +p.tag = m.tag AND p.id < m.id
        ) AS came_before_at,
        not_before, observed_at
-FROM tag_moves AS m
-WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
-                        strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
-                                 '-' || coalesce(nullif(:days, ''), 7) || ' days'))
-  AND came_before_at IS NOT NULL
+FROM (
+    SELECT * FROM tag_moves
+    WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                            strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                     '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+    ORDER BY observed_at DESC, id DESC
+    LIMIT coalesce(nullif(CAST(coalesce(nullif(:moves, ''), 4000) AS INTEGER), 0), -1)
+) AS m
+WHERE came_before_at IS NOT NULL
 ORDER BY observed_at DESC, id DESC""",
-        (_DAYS_OR_ALL,),
+        (
+            _DAYS_OR_ALL,
+            Parameter(
+                "moves",
+                "Moves",
+                "How many of the newest moves to examine. Empty: 4,000. 0: all, which takes about"
+                " a second for every 24,000.",
+                4000,
+            ),
+        ),
+        """\
+SELECT count(*) AS number, min(observed_at) AS since
+FROM (
+    SELECT * FROM tag_moves
+    WHERE observed_at > iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+                            strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                                     '-' || coalesce(nullif(:days, ''), 7) || ' days'))
+    ORDER BY observed_at DESC, id DESC
+    LIMIT coalesce(nullif(CAST(coalesce(nullif(:moves, ''), 4000) AS INTEGER), 0), -1)
+)""",
+        (("days", "0"), ("moves", "0")),
     ),
     Question(
         "tags-with-layer",
         "Which tags contain this layer?",
-        "A tag whose image has the layer `:layer` (the whole digest). If the image is an index, it"
-        " counts if one of its platforms has the layer and the manifest of that platform is"
-        " recorded.",
+        "A tag that points now to an image with the layer `:layer` (the whole digest). If the image"
+        " is an index, it counts if one of its platforms has the layer and the manifest of that"
+        " platform is recorded. Only verified manifests count, and of those that reference the"
+        " layer the newest `:images` (1,000 if left empty, all if 0). The tag has pointed to the"
+        " image since `valid_from` or earlier.",
         "No tag points to an image with this layer now.",
         """\
-WITH holders AS (
-    SELECT digest FROM image_layers WHERE layer_digest = :layer
-)
-SELECT repository, tag, digest, changed_at
-FROM current_tags
-WHERE digest IN (
-    SELECT digest FROM holders
+WITH found AS (  -- the newest first: image_search has the digits of each referenced digest
+    SELECT i.id, digest, iif(json_valid(manifest), manifest, '{}') AS text
+    FROM image_search AS s CROSS JOIN images AS i ON i.id = s.rowid
+    WHERE image_search MATCH
+          '"' || replace(coalesce(substr(:layer, instr(:layer, ':') + 1), ''), '"', '') || '"'
+      AND verified
+    ORDER BY s.rowid DESC
+    LIMIT coalesce(nullif(CAST(coalesce(nullif(:images, ''), 1000) AS INTEGER), 0), -1)
+), holders AS (  -- schema 1 has fsLayers
+    SELECT digest FROM found CROSS JOIN json_each(text, '$.layers') AS l
+    WHERE l.type = 'object' AND json_extract(l.value, '$.digest') = :layer
     UNION
-    SELECT index_digest FROM image_platforms WHERE manifest_digest IN (SELECT digest FROM holders)
+    SELECT digest FROM found CROSS JOIN json_each(text, '$.fsLayers') AS l
+    WHERE l.type = 'object' AND json_extract(l.value, '$.blobSum') = :layer
+), indexes AS (
+    SELECT i.digest
+    FROM holders CROSS JOIN image_search AS s CROSS JOIN images AS i ON i.id = s.rowid
+    WHERE image_search MATCH '"' || substr(holders.digest, instr(holders.digest, ':') + 1) || '"'
+      AND verified
+      AND EXISTS (SELECT 1 FROM image_platforms AS p
+                  WHERE p.index_digest = i.digest AND p.manifest_digest = holders.digest)
 )
+SELECT repository, tag, h.digest, valid_from
+FROM (SELECT digest FROM holders UNION SELECT digest FROM indexes) AS leading
+CROSS JOIN tag_history AS h ON h.digest = leading.digest
+WHERE valid_to IS NULL
 ORDER BY repository, tag""",
         (
             Parameter(
-                "layer", "Layer", "The whole digest of a layer.", example=f"sha256:{'4e07' * 16}"
+                "layer",
+                "Layer",
+                "The whole digest of a layer.",
+                example=f"sha256:{'4e07' * 16}",
+                required=True,
+            ),
+            Parameter(
+                "images",
+                "Images",
+                "How many of the newest images with the layer to examine. Empty: 1,000. 0: all.",
+                1000,
             ),
         ),
     ),
     Question(
         "same-image-elsewhere",
         "Which images are tagged in more than one repository?",
-        "An image to which tags of at least two repositories point now, with all these tags.",
-        "No image is tagged in more than one repository.",
+        "An image to which tags of at least two repositories point now, `:repository` among them"
+        " (`*` for any), with all these tags. The answer has the `:count` images with the most tags"
+        " (100 if left empty).",
+        "No such image is tagged in more than one repository.",
         """\
-SELECT digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
+WITH wanted AS (
+    SELECT * FROM (
+        SELECT digest FROM tags
+        WHERE :repository = '*' AND digest IS NOT NULL
+        GROUP BY digest
+        HAVING min(repository_id) < max(repository_id)
+        ORDER BY count(*) DESC, digest
+        LIMIT coalesce(nullif(:count, ''), 100)
+    )
+    UNION  -- one of the two halves is empty, and takes no time
+    SELECT digest FROM tags
+    WHERE repository_id = (SELECT id FROM repositories WHERE full_name = :repository)
+      AND digest IS NOT NULL
+)
+SELECT h.digest, count(DISTINCT repository) AS repositories, count(*) AS tags,
        group_concat(repository || ':' || tag, ', ') AS tagged_as
-FROM current_tags
-WHERE digest IS NOT NULL
-GROUP BY digest
+FROM wanted CROSS JOIN tag_history AS h ON h.digest = wanted.digest
+WHERE valid_to IS NULL
+GROUP BY h.digest
 HAVING count(DISTINCT repository) > 1
-ORDER BY repositories DESC, tags DESC, digest""",
+ORDER BY tags DESC, h.digest
+LIMIT coalesce(nullif(:count, ''), 100)""",
+        (
+            Parameter(
+                "repository",
+                "Repository",
+                "The full name of a repository. *: all repositories, which takes about a second for"
+                " every million tags.",
+                example="swr/team-a/service",
+                repository=True,
+                required=True,
+            ),
+            Parameter("count", "Images", "How many images to show. Empty: 100.", 100),
+        ),
     ),
     Question(
         "deleted",
@@ -195,16 +286,16 @@ ORDER BY id DESC""",
         "biggest-images",
         "Which images are the biggest?",
         "One of the `:count` biggest images (20 if left empty) to which a tag points now, with the"
-        " size that the registry states. A layer that several images share counts in the size of"
-        " each of these images.",
+        " size that its manifest states, or else the registry. A layer that several images share"
+        " counts in the size of each of these images.",
         "No image has a known size.",
         """\
-SELECT digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
+SELECT i.digest, size, round(size / 1048576.0, 1) AS mebibytes, count(*) AS tags,
        min(repository || ':' || tag) AS tagged_as
-FROM current_tags
-WHERE size IS NOT NULL AND digest IS NOT NULL
-GROUP BY digest
-ORDER BY size DESC, digest
+FROM images AS i CROSS JOIN tag_history AS h ON h.digest = i.digest
+WHERE size IS NOT NULL AND valid_to IS NULL
+GROUP BY size, i.id  -- in the order of images_by_size, up to the last row of the answer
+ORDER BY size DESC, i.id DESC
 LIMIT coalesce(nullif(:count, ''), 20)""",
         (Parameter("count", "Images", "How many images to show. Empty: 20.", 20),),
     ),
@@ -233,33 +324,46 @@ ORDER BY last_complete_at, repository""",
         "holes",
         "When did we not see the tags?",
         "A gap of more than `:minutes` minutes (10 if left empty) in the coverage of `:repository`"
-        " (every repository if left empty). `polls_in_vain` is the number of polls in the gap that"
-        " failed or were held. A gap without `unseen_until` has not ended.",
+        " (every repository if left empty) that lasted into the last `:days` days (7 if left empty,"
+        " the whole history if 0). `polls_in_vain` is the number of polls in the gap that failed or"
+        " were held. A gap without `unseen_until` has not ended.",
         "There is no such gap.",
         """\
-WITH spells AS (  -- each spell begins with an observation of complete listings
-    SELECT repository_id, outcome, first_at, last_at, polls,
-           sum(outcome = 'ok') OVER (PARTITION BY repository_id ORDER BY id) AS spell
-    FROM observations
-    WHERE nullif(:repository, '') IS NULL
-       OR repository_id IN (SELECT id FROM repositories WHERE full_name = :repository)
+WITH time AS (
+    SELECT iif(coalesce(nullif(:days, ''), 7) + 0 = 0, '',
+               strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+                        '-' || coalesce(nullif(:days, ''), 7) || ' days')) AS since
+), watched AS (  -- each with the last observation of complete listings that ended before this time
+    SELECT r.id AS repository_id, full_name, since, coalesce((
+               SELECT o.id FROM observations AS o
+               WHERE o.repository_id = r.id AND outcome = 'ok' AND last_at < since
+               ORDER BY o.id DESC LIMIT 1), 0) AS first_id
+    FROM repositories AS r CROSS JOIN time
+    WHERE nullif(:repository, '') IS NULL OR full_name = :repository
+), spells AS (  -- each spell begins with an observation of complete listings
+    SELECT full_name, since, outcome, first_at, last_at, polls,
+           sum(outcome = 'ok') OVER (PARTITION BY w.repository_id ORDER BY id) AS spell
+    FROM watched AS w
+    CROSS JOIN observations AS o ON o.repository_id = w.repository_id AND id >= first_id
 ), holes AS (
-    SELECT repository_id, spell, max(last_at) FILTER (WHERE outcome = 'ok') AS unseen_from,
-           lead(min(first_at)) OVER (PARTITION BY repository_id ORDER BY spell) AS unseen_until,
+    SELECT full_name AS repository, spell, since,
+           max(last_at) FILTER (WHERE outcome = 'ok') AS unseen_from,
+           lead(min(first_at)) OVER (PARTITION BY full_name ORDER BY spell) AS unseen_until,
            total(polls) FILTER (WHERE outcome <> 'ok') AS polls_in_vain
     FROM spells
-    GROUP BY repository_id, spell
+    GROUP BY full_name, spell
 )
-SELECT full_name AS repository, unseen_from, unseen_until,
+SELECT repository, unseen_from, unseen_until,
        round((julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 24, 2) AS hours,
        CAST(polls_in_vain AS INTEGER) AS polls_in_vain
 FROM holes
-JOIN repositories ON repositories.id = repository_id
 WHERE spell > 0
+  AND (unseen_until IS NULL OR unseen_until > since)
   AND (julianday(coalesce(unseen_until, 'now')) - julianday(unseen_from)) * 1440
       > coalesce(nullif(:minutes, ''), 10) + 0
 ORDER BY unseen_from DESC, repository""",
         (
+            _DAYS_OR_ALL,
             Parameter("minutes", "Minutes", "Shorter gaps are left out. Empty: 10.", 10),
             Parameter(
                 "repository",

@@ -49,6 +49,9 @@ the registry's list
 1: the manifest hashes to the digest; 0: it does not; null: there is no manifest
     first_observed_at TEXT NOT NULL -- end of the first listing that contained the image
 );
+CREATE INDEX images_by_size ON images (size) WHERE size IS NOT NULL;
+-- For the view image_platforms: hardly any of the manifests may be one of an index.
+CREATE INDEX images_with_platforms ON images (id) WHERE instr(manifest, '"manifests"') > 0;
 
 -- Finds images by the digests that they reference. The row id is images.id, and the text is every
 -- referenced digest in hexadecimal. A manifest's references are indexed only if it is verified;
@@ -400,7 +403,7 @@ os/architecture, and the variant if there is one
     json_extract(m.value, '$.digest') AS manifest_digest -- digest of that platform's manifest
 FROM images AS i,
      json_each(iif(json_valid(i.manifest), i.manifest, '{}'), '$.manifests') AS m
-WHERE m.type = 'object';
+WHERE instr(i.manifest, '"manifests"') > 0 AND m.type = 'object';
 """
 
 SEARCH_TABLE: Final = "image_search"

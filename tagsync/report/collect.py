@@ -163,11 +163,9 @@ def collect(
 
 
 def _parts(audit: Audit, question: ReportQuestion, now: datetime) -> list[_Part]:
-    repositories = audit.repositories([question.repository])
-    rows = audit.status(dict.fromkeys(repositories), now)
     parts = []
-    for repository, row in zip(repositories, rows, strict=True):
-        last = row["last_complete_at"]
+    for repository in audit.repositories([question.repository]):
+        last = audit.charts.last_listing(repository)
         if last is None:
             parts.append(_Part(repository, None, None, None))
             continue

@@ -231,4 +231,5 @@ def _missing(strip: Strip, period: Range) -> Row:
         "held": each * sum(part.held for part in strip.slices),
         "hole": each * sum(part.hole for part in strip.slices),
         "unknown": strip.covered is None,
+        "polled": strip.polled,
     }

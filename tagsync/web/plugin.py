@@ -15,7 +15,8 @@ from tagsync.web import formats
 from tagsync.web.datasette_database import DATABASE
 from tagsync.web.error_pages import error_response
 from tagsync.web.pages import NAVIGATION, PAGES
-from tagsync.web.pages.page import read, repository_names
+from tagsync.web.pages.page import read
+from tagsync.web.saved_questions import context, question_of, values_of
 from tagsync.web.urls import image_url, layer_url, report_url, repository_url, tag_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -62,17 +63,14 @@ def prepare_jinja2_environment(env: Environment) -> None:
 def extra_template_vars(
     datasette: Datasette, request: Request | None, template: str
 ) -> Callable[[], Awaitable[dict[str, object]]]:
-    """Return names of repositories for the form of a question that takes one."""
+    """Return the variables for the page of a saved question, or none for other pages."""
 
     async def variables() -> dict[str, object]:
-        slug = request.path.rpartition("/")[2] if request and template == "query.html" else ""
-        takes_one = any(
-            parameter.repository
-            for question in QUESTIONS
-            if question.slug == slug
-            for parameter in question.parameters
-        )
-        return {"repository_names": await read(datasette, repository_names)} if takes_one else {}
+        question = question_of(request) if request and template == "query.html" else None
+        if request is None or question is None:
+            return {}
+        values = values_of(question, request)
+        return await read(datasette, lambda record: context(record, question, values))
 
     return variables
 

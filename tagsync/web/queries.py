@@ -265,7 +265,7 @@ def coverage_gaps(query: Query, name: str) -> list[Row]:
 
     The SQL is that of the saved question ``holes``.
     """
-    return query(_GAPS_SQL, {"repository": name, "minutes": None})
+    return query(_GAPS_SQL, {"repository": name, "minutes": None, "days": "0"})
 
 
 def summarize(change: Row) -> str:

@@ -7,16 +7,18 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tagsync.audit.questions import QUESTIONS
 from tagsync.clock import parse_timestamp, timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
-from tagsync.models import Image, Repository, Tag
+from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.web.queries import state
@@ -81,9 +83,8 @@ def record_month(world: World, digests: dict[str, str]) -> None:
     push(WEB, "0abc123", "W")
     push(GONE, "only", "G")
     index = json.dumps({"mediaType": INDEX_TYPE, "manifests": [{"digest": digests["W"]}]})
-    world.emulator.push(
-        WEB, "multi", Image("sha256:" + "1" * 64, media_type=INDEX_TYPE, manifest=index)
-    )
+    digest = f"sha256:{sha256(index.encode()).hexdigest()}"
+    world.emulator.push(WEB, "multi", Image(digest, media_type=INDEX_TYPE, manifest=index))
     world.poll(API, WEB, GONE)
 
     push(API, "latest", "B")
@@ -151,6 +152,28 @@ def test_tags_that_were_rolled_back(answer: Answer, digests: dict[str, str]) -> 
     assert answer("rollbacks") == []
 
 
+def test_rollbacks_of_the_newest_moves(answer: Answer, month: Path) -> None:
+    """Only as many moves as wanted are examined, and the page learns since when."""
+    (question,) = (each for each in QUESTIONS if each.slug == "rollbacks")
+    assert question.examined
+    newest_first = [row["observed_at"] for row in answer("moved-last-week", days=60)]
+    with closing(sqlite3.connect(month)) as connection:
+        every = [at for (at,) in connection.execute("SELECT observed_at FROM tag_moves")]
+        for moves, number in ((1, 1), (2, 2), (0, len(every)), ("", len(every))):
+            found = connection.execute(question.examined, {"days": 0, "moves": moves}).fetchone()
+            assert found == (number, sorted(every)[-number])
+        assert connection.execute(question.examined, {"days": 1, "moves": ""}).fetchone() == (
+            0,
+            None,
+        )
+    # The newest move led to a new image, and a tag that was deleted came back with another one.
+    assert len(newest_first) == 3
+    assert len(every) == 4
+    assert answer("rollbacks", days=0, moves=1) == []
+    assert answer("rollbacks", **dict(question.all_of_it)) == answer("rollbacks", days=0)
+    assert len(answer("rollbacks", days=0, moves=3)) == 1
+
+
 def test_tags_with_a_layer(answer: Answer, month: Path) -> None:
     """A layer leads to the tags of its images and their indexes; no layer to none."""
     with closing(sqlite3.connect(month)) as connection:
@@ -165,7 +188,9 @@ def test_tags_with_a_layer(answer: Answer, month: Path) -> None:
         ("swr/team/web", "stable"),
     ]
     assert len(answer("tags-with-layer", layer=base)) == 6
-    for missing in ("sha256:" + "0" * 64, "", None):
+    assert answer("tags-with-layer", layer=base, images=0) == answer("tags-with-layer", layer=base)
+    assert len(answer("tags-with-layer", layer=base, images=1)) == 1
+    for missing in ("sha256:" + "0" * 64, base[:-1], base[7:], '"', "", None):
         assert answer("tags-with-layer", layer=missing) == []
 
 
@@ -176,7 +201,7 @@ def test_former_tags_elsewhere_do_not_count(answer: Answer, month: Path) -> None
             "SELECT count(DISTINCT repository) FROM tag_history GROUP BY digest ORDER BY 1 DESC"
         ).fetchone()
     assert once == (2,)
-    assert answer("same-image-elsewhere") == []
+    assert answer("same-image-elsewhere", repository="*") == []
 
 
 def test_deleted_tags(answer: Answer, digests: dict[str, str]) -> None:
@@ -248,20 +273,33 @@ def test_gone_repository_is_not_stale_after_the_clock_was_set_back(
 def test_gaps_in_coverage(answer: Answer) -> None:
     """Gaps in coverage are listed with their failed polls; the current one has no end."""
     columns = ("repository", "hours", "polls_in_vain")
-    rows = answer("holes")
+    rows = answer("holes", days=0)
     gaps_of_web = [row for row in rows if row["repository"] == "swr/team/web"]
     assert [row["unseen_until"] is None for row in gaps_of_web] == [True, False, False]
     assert picked(gaps_of_web[1:], *columns) == [
         ("swr/team/web", 0.33, 2),
         ("swr/team/web", 3.0, 0),
     ]
-    assert answer("holes", repository="swr/team/web") == gaps_of_web
+    assert answer("holes", repository="swr/team/web", days=0) == gaps_of_web
     gaps_of_api = answer("holes", repository="swr/team/api", minutes=60 * 24 * 10)
     (longest,) = picked(gaps_of_api, "hours", "polls_in_vain")
     assert longest == (pytest.approx(27 * 24 + 0.33, abs=0.1), 0)
     assert all(parse_timestamp(row["unseen_from"]) for row in rows)
     assert "swr/team/never" not in {row["repository"] for row in rows}
-    assert answer("holes", repository="swr/team/nowhere") == []
+    assert answer("holes", repository="swr/team/nowhere", days=0) == []
+
+
+def test_gaps_in_the_last_days(answer: Answer) -> None:
+    """A gap counts with its true start if it lasted into the days, and only then."""
+    everything = answer("holes", days=0)
+    for days in (1, 7, 29, 60):
+        since = timestamp(utc_now() - timedelta(days=days))
+        expected = [row for row in everything if (row["unseen_until"] or "9") > since]
+        assert picked(answer("holes", days=days), "repository", "unseen_from") == picked(
+            expected, "repository", "unseen_from"
+        )
+    assert len(answer("holes", days=7)) < len(everything) == len(answer("holes", days=60))
+    assert len(picked(answer("holes"), "unseen_from")) == len(answer("holes", days=7))
 
 
 def test_unresolved_digest_is_not_a_move(
@@ -332,9 +370,28 @@ def test_images_tagged_elsewhere(
     for name in ("team/api", "team/web"):
         scripted.then(Tag("one", "sha256:same"), Tag("own", f"sha256:{name}"), Tag("unknown", None))
         poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
-    (row,) = ask(database, "same-image-elsewhere")
+    (row,) = ask(database, "same-image-elsewhere", repository="*")
     assert (row["digest"], row["repositories"], row["tags"]) == ("sha256:same", 2, 2)
     assert sorted(row["tagged_as"].split(", ")) == ["swr/team/api:one", "swr/team/web:one"]
+    for name in ("swr/team/api", "swr/team/web"):
+        assert ask(database, "same-image-elsewhere", repository=name) == [row]
+    for unknown in ("swr/team/nowhere", "swr/team/*", "", None):
+        assert ask(database, "same-image-elsewhere", repository=unknown) == []
+
+
+def test_most_tagged_images_come_first(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """The answer has as many images as wanted, those with the most tags, however it is asked."""
+    for name in ("team/api", "team/web"):
+        tags = [Tag(f"{digest}{n}", f"sha256:{digest}") for digest in "abc" for n in range(2)]
+        tags += [Tag("one more", "sha256:b")] * (name == "team/web")
+        scripted.then(*tags)
+        poll(Job(Repository("swr", name), scripted, INTERVAL), store, clock=clock)
+    for name in ("*", "swr/team/api"):
+        rows = ask(database, "same-image-elsewhere", repository=name, count=2)
+        assert picked(rows, "digest", "tags") == [("sha256:b", 5), ("sha256:a", 4)]
+        assert len(ask(database, "same-image-elsewhere", repository=name)) == 3
 
 
 @pytest.mark.usefixtures("store")
@@ -365,7 +422,7 @@ def test_empty_parameter_means_the_default(answer: Answer) -> None:
         assert answers[0] == answers[1] == answers[2]
         for name, value in default.items():
             assert f"`:{name}`" in question.explanation
-            assert f"{value} if left empty" in question.explanation
+            assert f"{int(value):,} if left empty" in question.explanation
 
 
 def test_page_shows_each_question_with_its_sql() -> None:
@@ -403,3 +460,32 @@ def test_each_question_only_reads() -> None:
         assert question.sql.startswith(("SELECT ", "WITH ")), question.slug
         assert ";" not in question.sql
         assert not re.search(r"\b(INSERT|UPDATE|DELETE|REPLACE INTO|ATTACH|PRAGMA)\b", question.sql)
+
+
+def test_big_tables_are_read_by_an_index(month: Path) -> None:
+    """The biggest images come from an index in their order, and platforms from one of indexes."""
+    (biggest,) = (question.sql for question in QUESTIONS if question.slug == "biggest-images")
+    platforms = "SELECT * FROM image_platforms"
+    with closing(sqlite3.connect(month)) as connection:
+        for sql, index in ((biggest, "images_by_size"), (platforms, "images_with_platforms")):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", {"count": ""}).fetchall()
+            assert f"USING INDEX {index}" in plan[0][3]
+            assert not any("TEMP B-TREE" in step[3] for step in plan)
+
+
+def test_an_unverified_manifest_says_nothing_about_layers(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """A layer is found by a manifest that hashes to its digest, and not by another one."""
+    layer = f"sha256:{'4e07' * 16}"
+    text = json.dumps({"layers": [{"digest": layer}]})
+    right, wrong = f"sha256:{sha256(text.encode()).hexdigest()}", f"sha256:{'0' * 64}"
+    scripted.then(Tag("right", right), Tag("wrong", wrong))
+    images = {
+        digest: Image(digest, manifest=text, verified=digest == right) for digest in (right, wrong)
+    }
+    (listing,) = scripted.script
+    assert isinstance(listing, Listing)
+    scripted.script = [msgspec.structs.replace(listing, images=images)]
+    poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+    assert picked(ask(database, "tags-with-layer", layer=layer), "tag") == [("right",)]

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import httpx
 
+from tagsync.audit.questions import QUESTIONS
 from tagsync.database.connection import connect_for_reading
 from tests.benchmarks import year
 
@@ -62,7 +63,8 @@ def addresses(path: Path) -> Mapping[str, str]:
     for kind, number in (("busy", 0), ("ordinary", 428)):
         name = year.repository_of(number).full_name
         pages |= _of_repository(f"{kind} repository", name, past, end)
-    return pages | _of_datasette()
+    busy = year.repository_of(0).full_name
+    return pages | _of_datasette() | _of_questions(base, busy)
 
 
 def _of_repository(kind: str, name: str, past: str, end: str) -> dict[str, str]:
@@ -74,21 +76,34 @@ def _of_repository(kind: str, name: str, past: str, end: str) -> dict[str, str]:
         f"{kind}, difference": _url("/difference", repository=name, **{"from": past}),
         f"{kind}, tag": _url("/tag", repository=name, tag="latest", range="all"),
         f"{kind}, tag at a moment": _url("/tag", repository=name, tag="latest", at=past),
+        f"{kind}, report": _url("/report", pattern=name),
+        f"{kind}, report on a tag": _url("/report", pattern=f"{name}:latest"),
     }
 
 
 def _of_datasette() -> dict[str, str]:
     tables = (
         *("repositories", "tags", "changes", "images", "observations", "current_tags"),
-        *("change_log", "tag_history", "tag_moves", "image_layers"),
+        *("change_log", "tag_history", "tag_moves", "image_layers", "image_platforms"),
     )
     return {
         "list of tables": "/tagsync",
         **{f"table {name}": f"/tagsync/{name}" for name in tables},
         "table changes, by kind": "/tagsync/changes?_facet=kind",
         "row of changes": "/tagsync/changes/1000",
-        "question moved-last-week": "/tagsync/moved-last-week",
-        "question stale-repositories": "/tagsync/stale-repositories",
+        **{f"question {question.slug}": f"/tagsync/{question.slug}" for question in QUESTIONS},
+    }
+
+
+def _of_questions(base: str, busy: str) -> dict[str, str]:
+    """Return the questions that need a value, with one: a base layer, and the busy repository."""
+    images = "/tagsync/same-image-elsewhere"
+    return {
+        "question tags-with-layer, of many images": _url("/tagsync/tags-with-layer", layer=base),
+        "question same-image-elsewhere, busy": _url(images, repository=busy),
+        "question same-image-elsewhere, of all": _url(images, repository="*"),
+        "question holes, 30 days": _url("/tagsync/holes", days="30"),
+        "question holes, busy": _url("/tagsync/holes", repository=busy, days="0"),
     }
 
 

@@ -198,6 +198,20 @@ def test_coverage_says_how_long_and_why(poll: Callable[..., None], database: Pat
     assert (row["held"], row["covered"]) == (0, "33.33 %")
 
 
+def test_a_repository_is_polled_before_its_coverage_is_known(
+    poll: Callable[..., None], database: Path
+) -> None:
+    """A first poll of just now is neither coverage nor a repository without polls."""
+    poll(0, pointing("a", "1"))
+    with recorded(database, 5) as record:
+        (row,) = chart_queries.coverage(record, NOW, "", "", 1)["rows"]
+        others = record.audit.charts.repository_strips(
+            [Repository("swr", "team/other")], record.audit.charts.range("1d", record.now)
+        )
+    assert (row["covered"], row["polled"]) == ("", True)
+    assert [(strip.covered, strip.polled) for strip in others.strips] == [(None, False)]
+
+
 def test_the_last_verification_is_shown(poll: Callable[..., None], database: Path) -> None:
     """The front page has the newest row of verifications, or None without one."""
     poll(0, pointing("a", "1"))

@@ -256,6 +256,8 @@ def test_hostile_names_are_text_in_a_chart(
         (f"{REPOSITORY}&until=2000-01-01", 200, "No tags in this range"),
         ("/image?digest=sha256:00", 404, "no image &#39;sha256:00&#39; is recorded"),
         ("/image", 404, "is recorded: give the whole digest"),
+        ("/tag", 400, "parameter repository or tag is missing: give both"),
+        ("/tag?repository=swr%2Fteam%2Fapi&at=yesterday", 400, "repository or tag is missing"),
         ("/changes?day=x", 400, "invalid parameter day: give a date"),
         ("/changes?day=9999-12-31", 400, "invalid parameter day"),
     ],

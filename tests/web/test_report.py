@@ -10,7 +10,12 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tagsync.audit.selection import exact_pattern
-from tests.support.commands import tagsync
+from tagsync.database.store import Store
+from tagsync.models import Repository
+from tagsync.web.pages.report import MOST_CHANGES
+from tests.support.clock import FakeClock
+from tests.support.commands import command, tagsync
+from tests.support.registries import poll_any_names
 from tests.support.reports import Page
 from tests.support.web import (
     API,
@@ -20,13 +25,17 @@ from tests.support.web import (
     Browser,
     Trap,
     accessibility_faults,
+    configure,
     emulate,
     overflowing,
     page_of,
+    serving,
     text_of,
 )
 
 pytestmark = pytest.mark.processes
+
+END = "2026-09-01T00:00:00Z"
 
 PATTERNS = {
     "tag": f"swr/{API}:latest",
@@ -123,7 +132,8 @@ def test_pages_link_to_their_report(
 ) -> None:
     """The link downloads the file of the command, but for the time of making."""
     links = Page(client.get(site + page).text).attributes("href")
-    (link,) = [link for link in links if link.startswith("/report?")]
+    link, *others = [link for link in links if link.startswith("/report?")]
+    assert others == [f"{link}&run=0"] * (":" not in pattern)
     answer = client.get(site + link)
     name = re.sub("[/:]", "-", pattern)
     assert answer.headers["content-disposition"] == f'attachment; filename="report-{name}.html"'
@@ -146,6 +156,46 @@ def test_each_hostile_tag_has_its_own_report(
         assert re.fullmatch(
             r'attachment; filename="[A-Za-z0-9._-]+"', answer.headers["content-disposition"]
         )
+
+
+def test_the_form_of_a_report(site: str, browser: Browser) -> None:
+    """The form says how much a report reads, and its button downloads it with what was chosen."""
+    for width in (390, 1280):
+        emulate(browser, width)
+        browser.get(f"{site}{page_of('report', pattern=f'swr/{API}', format='md', run='0')}")
+        assert overflowing(browser) == []
+    assert accessibility_faults(browser) == []
+    assert "changes to read for this report." in text_of(browser)
+    assert f"tagsync report swr/{API} -o report.html" in text_of(browser)
+    form = browser.find_element(By.CSS_SELECTOR, "main form")
+    fields = form.find_elements(By.CSS_SELECTOR, "[name]")
+    chosen = {str(each.get_attribute("name")): each.get_attribute("value") for each in fields}
+    assert chosen == {"pattern": f"swr/{API}", "run": "1", "format": "md", "from": "", "to": ""}
+
+
+@pytest.mark.parametrize(("tags", "at_once"), [(MOST_CHANGES, True), (MOST_CHANGES + 1, False)])
+def test_a_long_report_is_made_only_on_its_button(
+    tags: int, at_once: bool, tmp_path: Path, client: httpx.Client
+) -> None:
+    """The page of a report with many changes says how long it takes, and the button makes it."""
+    configure(tmp_path)
+    names = {f"v{number}": "image" for number in range(tags)}
+    with Store.open(tmp_path / "tagsync.db") as store:
+        poll_any_names(store, FakeClock(), Repository("swr", API), names)
+    options = ("--config", "config.toml", "web", "--port", "0")
+    with serving(command(*options), tmp_path) as (address, _):
+        asked, made = (
+            client.get(
+                f"{address}/report",
+                params={"pattern": f"swr/{API}", "format": "json", "to": END, "run": run},
+            )
+            for run in ("", "1")
+        )
+    assert json.loads(made.text)["question"]["to"] == END.replace("Z", ".000Z")
+    assert ("content-disposition" in asked.headers) == at_once
+    sentence = f"{tags:,} changes to read for this report, which takes about 1 second."
+    assert (sentence in asked.text) == (not at_once)
+    assert (f"--to {END.replace('Z', '.000Z')}" in asked.text) == (not at_once)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,27 @@ def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
     assert browser.find_element(By.TAG_NAME, "pre").text == moved.sql
 
 
+@pytest.mark.parametrize(
+    ("path", "shown", "hidden"),
+    [
+        ("tags-with-layer", "Give a value for “Layer” to get the answer.", "No tag points to"),
+        ("same-image-elsewhere?count=3", "Give a value for “Repository”", "No such image"),
+        ("same-image-elsewhere?repository=*", "point now", "Give a value"),
+        ("rollbacks?days=60", 'href="/tagsync/rollbacks?days=0&amp;moves=0"', "Give a value"),
+        ("rollbacks?days=60&moves=1", "1 moves were examined, back to", "Give a value"),
+        ("rollbacks?days=0&moves=0", "moves were examined, back to", "Examine the whole"),
+    ],
+)
+def test_a_question_says_what_it_needs_and_what_it_read(
+    client: httpx.Client, site: str, path: str, shown: str, hidden: str
+) -> None:
+    """A page asks for a value that it needs, and says how much of the record it examined."""
+    answer = client.get(f"{site}/tagsync/{path}")
+    assert answer.status_code == 200
+    assert shown in answer.text
+    assert hidden not in answer.text
+
+
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.slug)
 def test_every_question_is_answered(client: httpx.Client, site: str, question: Any) -> None:
     """Each documented question has an answer in the browser, as a page and as CSV."""

@@ -1,7 +1,7 @@
 """The page of a tag: its digests and its changes."""
 
 from datasette.app import Datasette
-from datasette.utils.asgi import NotFound, Request, Response
+from datasette.utils.asgi import BadRequest, NotFound, Request, Response
 
 from tagsync.escaping import escape_control_characters
 from tagsync.models import Repository
@@ -13,10 +13,19 @@ from tagsync.web.snapshot import Snapshot
 
 
 async def page(datasette: Datasette, request: Request) -> Response:
-    """Answer ``/tag?repository=&tag=&range=&until=``, or ``…&at=``."""
+    """Answer ``/tag?repository=&tag=&range=&until=``, or ``…&at=``.
+
+    Raises:
+        BadRequest: If the repository or the tag is missing.
+    """
+    name, tag = text(request, "repository"), text(request, "tag")
+    if not name or not tag:
+        raise BadRequest(
+            "parameter repository or tag is missing: give both, or choose a tag on the page of its"
+            " repository"
+        )
     if at := moment(datasette, request, "at"):
         return await as_of.tag(datasette, request, at)
-    name, tag = text(request, "repository"), text(request, "tag")
     asked = wanted(text(request, "range"), text(request, "until"))
     context = await read(datasette, lambda record: _answer(record, name, tag, asked))
     if context is None:
