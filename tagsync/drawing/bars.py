@@ -18,7 +18,7 @@ _MOST: Final = 400
 """Maximum number of days."""
 
 _TOP: Final = 18
-_HEIGHT: Final = 150
+_HEIGHT: Final = 96
 """Pixels above the plot, where the highest label is, and of the plot."""
 
 _BOTTOM: Final = _TOP + _HEIGHT

@@ -47,7 +47,7 @@ class _Layout(msgspec.Struct, frozen=True):
     pitch: float
 
 
-_STRIPS: Final = _Layout(name=15, bar=24, pitch=56)
+_STRIPS: Final = _Layout(name=13, bar=16, pitch=40)
 _HEAT_MAP: Final = _Layout(name=13, bar=16, pitch=42)
 
 
@@ -95,7 +95,7 @@ def _draw(strips: Sequence[Strip], span: Range, layout: _Layout, *, prefix: str,
         height=bottom + marks.legend_height(len(legend)),
         links=any(strip.href is not None for strip in strips),
     )
-    bar_top = layout.pitch - layout.bar - (10 if layout is _STRIPS else 8)
+    bar_top = layout.pitch - layout.bar - (6 if layout is _STRIPS else 8)
     marks.block_hatching(drawing, prefix)
     axis.draw_axis(drawing, span, bottom=bottom - 6)
     for index, strip in enumerate(strips):

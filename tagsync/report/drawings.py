@@ -1,6 +1,7 @@
 """Draw the charts of a report."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -16,6 +17,9 @@ from tagsync.report.words import moment
 
 _MOST_LANES: Final = 5
 """Maximum number of repositories whose tags are drawn. Of more, only the coverage is drawn."""
+
+_ON_FIRST_SHEET: Final = 4
+"""Number of lanes in the first of several drawings, so that it fits below the answer on A4."""
 
 _ON_A_SHEET: Final = 14
 """Maximum number of lanes in a drawing, so that it fits on a sheet of A4."""
@@ -70,10 +74,17 @@ def _lanes(
         return
     found, cut = _all_lanes(audit, report, repository, period)
     words = text("The tags of ", Code(name), cut, *_range(found.range))
-    for start in range(0, len(found.lanes), _ON_A_SHEET):
-        part = msgspec.structs.replace(found, lanes=found.lanes[start : start + _ON_A_SHEET])
+    for start, end in pairwise(_bounds(len(found.lanes))):
+        part = msgspec.structs.replace(found, lanes=found.lanes[start:end])
         chart = charts.lanes_chart(audit.charts, repository, part, prefix=f"{prefix}-{start}")
         yield Drawing(chart.svg, text("The next tags.") if start else words)
+
+
+def _bounds(lanes: int) -> list[int]:
+    """Return where drawings of so many lanes begin, and where the last one ends."""
+    if lanes <= _ON_A_SHEET:
+        return [0, lanes] if lanes else []
+    return [0, *range(_ON_FIRST_SHEET, lanes, _ON_A_SHEET), lanes]
 
 
 def _all_lanes(

@@ -25,14 +25,14 @@ from tagsync.report.document import (
 from tagsync.report.words import count, duration, moment, sentence, size, states, window
 
 _WHICH: Final[dict[ListName, str]] = {
-    "repositories": "the first repositories",
-    "answers": "the first tags",
-    "changes": "the newest changes",
-    "coverage": "the first repositories",
-    "gaps": "the longest gaps",
-    "images": "the first images",
+    "repositories": "the first {} repositories",
+    "answers": "the first {} tags",
+    "changes": "the newest {} changes",
+    "coverage": "the first {} repositories",
+    "gaps": "the longest {} gaps",
+    "images": "the first {} images",
 }
-"""Which rows of a list are shown if it is cut."""
+"""Which rows of a list are shown if it is cut, with a place for their number."""
 
 
 def outline(report: Report, drawings: Sequence[Drawing] = ()) -> Document:
@@ -465,5 +465,6 @@ def _cut(report: Report, name: ListName) -> list[Block]:
     if not length.is_cut:
         return []
     of = "" if length.total is None else f" of {length.total:,}"
-    words = f"This list is cut: it has {_WHICH[name]}, {length.shown:,}{of}. This gives all: "
+    which = _WHICH[name].format(f"{length.shown:,}{of}")
+    words = f"This list is cut: it has {which}. This gives all: "
     return [Notice(text(words, Code(length.command)), "warning")]

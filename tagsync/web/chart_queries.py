@@ -24,7 +24,7 @@ Row = dict[str, Any]
 ALARMS: Final = 5
 """Maximum number of alarms on the front page."""
 
-REGISTRIES: Final = 4
+REGISTRIES: Final = 3
 """Maximum number of registries on the front page."""
 
 INTERVALS: Final = 100
@@ -64,11 +64,9 @@ def alarms(record: Snapshot) -> Row:
     repositories = record.audit.repositories([])
     watches = {each: watch_of(each, record.watches) for each in repositories}
     found: Alarms = record.audit.charts.alarms(watches, record.now, newest=ALARMS)
-    shown = mixed(found.alarms)
     return {
-        "newest": shown,
+        "newest": mixed(found.alarms),
         "counts": found.counts,
-        "more": sum(found.counts.values()) - len(shown),
         "searched_from": None if found.complete else found.searched_from,
     }
 

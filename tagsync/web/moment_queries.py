@@ -14,7 +14,10 @@ from tagsync.web.snapshot import Snapshot
 Row = dict[str, Any]
 
 PAGE: Final = 50
-"""Maximum number of repositories on the page about a moment."""
+"""Maximum number of repositories on a page of the list at a moment."""
+
+FIRST_REPOSITORIES: Final = 5
+"""Maximum number of repositories on the front page at a moment, where the list begins."""
 
 MOST_REPOSITORIES: Final = 50
 """Maximum number of repositories that one page of differences reads."""
@@ -29,12 +32,14 @@ def front_at(record: Snapshot, moment: str, after: str) -> Row:
     Args:
         record: The record.
         moment: The time, as `tagsync.clock.timestamp` writes it.
-        after: Return only repositories that come after this full name.
+        after: Return only repositories that come after this full name. If it is empty, the list
+            is short.
     """
     charts = record.audit.charts
     overview = charts.overview_at(moment)
     listed = charts.repositories_at(moment)
     following = [row for row in listed if row.repository > after]
+    size = PAGE if after else FIRST_REPOSITORIES
     newest = (overview.last_change_id or 0) + 1
     latest = queries.changes(record, newest, queries.LATEST)["changes"] if newest > 1 else []
     return {
@@ -42,8 +47,8 @@ def front_at(record: Snapshot, moment: str, after: str) -> Row:
         "listed": len(listed),
         "covered": sum(row.covered for row in listed),
         "latest": latest,
-        "repositories": following[:PAGE],
-        "next_after": following[PAGE - 1].repository if len(following) > PAGE else None,
+        "repositories": following[:size],
+        "next_after": following[size - 1].repository if len(following) > size else None,
         "after": after,
     }
 

@@ -40,6 +40,14 @@ _TAGS_SQL: Final = """
     LEFT JOIN tags AS t ON t.repository_id = r.id AND t.tag = :tag
     ORDER BY r.full_name LIMIT :limit
 """
+# Ordered by repository, so that the key of tags finds the first rows without reading the others.
+_BEGINNING_SQL: Final = """
+    SELECT r.full_name AS repository, r.registry, r.name, t.tag, 1 AS present, t.digest
+    FROM repositories AS r
+    CROSS JOIN tags AS t ON t.repository_id = r.id
+        AND t.tag > :beginning AND t.tag < :beginning || char(0x10ffff)
+    ORDER BY r.full_name, t.tag LIMIT :limit
+"""
 
 
 def registries_by_host(endpoints: Mapping[str, str]) -> dict[str, list[str]]:
@@ -116,14 +124,16 @@ def answer(record: Snapshot, search: Search, at: str | None) -> Row:
     Returns:
         ``reference``: what each repository of an image reference has at its tag, or None.
         ``repositories`` and ``tags_named``: those with the text in their names, or with it as their
-        name. ``digest``: the rows of the command ``find``, or None. Each of the last three has
-        ``rows``, and ``more`` if there are more.
+        name. ``tags_beginning``: the longer tags that begin with the text and exist now; None
+        for a moment. ``digest``: the rows of the command ``find``, or None. Each of the last four
+        has ``rows``, and ``more`` if there are more.
     """
     plain = search.name if not search.is_reference else ""
     return {
         "reference": _reference(record, search, at) if search.is_reference else None,
         "repositories": _repositories(record, plain) if plain else None,
         "tags_named": _tags(record, plain, at) if plain else None,
+        "tags_beginning": _tags_beginning(record, plain) if plain and at is None else None,
         "digest": _digest(record, search, at) if search.digest else None,
     }
 
@@ -140,6 +150,15 @@ def _tags(record: Snapshot, tag: str, at: str | None) -> Row:
         for row in found[: ROWS if at is None else MOST_STATES]
     ]
     return {"rows": rows, "more": len(rows) < len(found)}
+
+
+def _tags_beginning(record: Snapshot, text: str) -> Row:
+    """Return the longer tags that begin with a text. An asterisk at its end changes nothing."""
+    beginning = text.removesuffix("*")
+    if not beginning:
+        return {"rows": [], "more": False}
+    rows = record.query(_BEGINNING_SQL, {"beginning": beginning, "limit": ROWS + 1})
+    return {"beginning": beginning, "rows": rows[:ROWS], "more": len(rows) > ROWS}
 
 
 def _states(record: Snapshot, repository: Repository, tag: str, at: str | None) -> list[Row] | None:

@@ -41,7 +41,7 @@ def test_a_share_is_a_height() -> None:
     legend = {id(part) for group in by_class(drawing, "legend") for part in group.iter()}
     filled = [rect for rect in by_class(drawing, "partly") if id(rect) not in legend]
     heights = [float(rect.get("height", "")) for rect in filled]
-    assert heights == [12, pytest.approx(3.6), pytest.approx(20.4)]
+    assert heights == [8, pytest.approx(2.4), pytest.approx(13.6)]
     assert [title.partition(",")[0] for title in titles(drawing)[2:]] == [
         *("swr: 50 % covered", "swr: less than 1 % covered", "swr: 99 % covered")
     ]

@@ -81,7 +81,7 @@ def test_many_lanes_are_divided(tmp_path: Path) -> None:
         report = collect(audit, ask("*", None, None), datetime(2026, 6, 1, tzinfo=UTC))
         coverage, *drawings = draw(audit, report)
     assert caption(coverage).startswith("Coverage of the repositories, from ")
-    assert [len(lanes(drawing)) for drawing in drawings] == [14, 14, 12, 14, 14, 12]
+    assert [len(lanes(drawing)) for drawing in drawings] == [4, 14, 14, 8, 4, 14, 14, 8]
     ids = [element.get("id") for each in drawings for element in parse(each.svg).iter()]
     given = [each for each in ids if each]
     assert len(given) == len(set(given))

@@ -170,7 +170,7 @@ def test_a_report_is_shortened_until_it_is_small_enough(
             written.decode() if output_format == "html" else MARKDOWN.render(written.decode())
         )
         assert command in page.codes
-        assert "it has the newest changes, 2 of 4" in "".join(words for _, words in page.texts)
+        assert "it has the newest 2 of 4 changes" in "".join(words for _, words in page.texts)
 
 
 def test_drawings_are_left_out_last(report_on: ReportOn) -> None:

@@ -26,7 +26,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tagsync.clock import timestamp, utc_now
 from tagsync.database.store import Store
+from tagsync.database.verifications import Verification
 from tagsync.emulator import Emulator
+from tagsync.errors import Unreachable
 from tagsync.manifests import fetched_image
 from tagsync.models import Image, Listing, Repository, Tag
 from tagsync.polling.jobs import Job
@@ -216,6 +218,42 @@ def record_world(path: Path, hostile: Sequence[str]) -> None:
             " VALUES (?, ?, 0, '2026-05-03T12:00:00.000Z')",
             (f"sha256:{'4' * 64}", MANIFEST),
         )
+
+
+CROWD = [f"registry-{'r' * 40}-{number}" for number in range(6)]
+"""Names of registries, more than a front page shows."""
+
+
+def record_crowd(folder: Path) -> None:
+    """Record what makes a front page as long as it gets, and configure its registries.
+
+    Each registry is stale and has a move of a tag that promised never to move. Each of the first
+    three also has a repository that fails with a long error. The last verification found a fault.
+
+    Args:
+        folder: The folder of the database and the configuration.
+    """
+    (folder / "config.toml").write_text(
+        '[store]\npath = "tagsync.db"\n'
+        + "".join(
+            f'[[registries]]\nname = "{name}"\nendpoint = "http://127.0.0.1:9"\n'
+            '[registries.auth]\nkind = "none"\n[[registries.watch]]\nrepositories = ["*"]\n'
+            for name in CROWD
+        )
+    )
+    clock, tag = FakeClock(), f"v1.2.3-{'t' * 100}"
+    clock.now = utc_now() - timedelta(days=2)
+    with Store.open(folder / "tagsync.db") as store:
+        for image in ("first", "second"):
+            for name in CROWD:
+                clock.advance(minutes=1)
+                poll_any_names(store, clock, Repository(name, LONG), {tag: image})
+        for name in CROWD[:3]:
+            failing = Scripted(clock)
+            failing.script.append(Unreachable("no connection to the host, " * 20))
+            poll(Job(Repository(name, API), failing, INTERVAL), store, clock=clock)
+        fault = "the hash of change 7 is not that of its content. " * 8
+        store.record_verification(Verification(timestamp(clock.now), "fault", 3.0, fault))
 
 
 def find_browser() -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -165,6 +166,30 @@ def test_logged_head_is_accepted_by_verify(recorded: Path) -> None:
     rows = rows_of(tagsync("verify", "--head", line["head"], "--format", "json", cwd=recorded))
     assert {row["check"]: row["detail"] for row in rows}["chain"] == f"head {line['head']}"
     assert (line["change_id"],) == query(recorded / "tagsync.db", "SELECT max(id) FROM changes")[0]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("alteration", [None, "UPDATE tags SET size = 7"])
+def test_verify_records_nothing(recorded: Path, tmp_path: Path, alteration: str | None) -> None:
+    """Run by a user who may write, verify adds no row to any table, also if it finds a fault."""
+    path = copytree(recorded, tmp_path / "copy") / "tagsync.db"
+    if alteration:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(alteration)
+    before = numbers_of_rows(path)
+    assert before["changes"] > 0
+    assert os.access(path, os.W_OK)
+    assert tagsync("verify", cwd=path.parent).returncode == (alteration is not None)
+    assert numbers_of_rows(path) == before
+
+
+def numbers_of_rows(path: Path) -> dict[str, int]:
+    """Return how many rows each table of a database has. A search index has tables of its own."""
+    tables = query(
+        path,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL %'",
+    )
+    return {name: query(path, f'SELECT count(*) FROM "{name}"')[0][0] for (name,) in tables}
 
 
 @pytest.mark.processes

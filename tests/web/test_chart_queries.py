@@ -146,7 +146,7 @@ def test_alarms_of_the_front_page(poll: Callable[..., None], database: Path) -> 
     with recorded(database, 15, WATCH) as record:
         found = chart_queries.front(record)["alarms"]
     assert [alarm.kind for alarm in found["newest"]] == ["failing", "moved"]
-    assert (found["more"], found["searched_from"]) == (0, None)
+    assert (found["counts"], found["searched_from"]) == ({"failing": 1, "moved": 1}, None)
 
 
 def test_few_registries_are_on_the_front_page(

@@ -11,6 +11,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.support.commands import command
 from tests.support.web import (
     API,
     HOSTILE,
@@ -24,6 +25,8 @@ from tests.support.web import (
     emulate,
     overflowing,
     page_of,
+    record_crowd,
+    serving,
     text_of,
 )
 
@@ -166,22 +169,70 @@ def test_rows_are_cards_on_a_narrow_window(window: Browser, site: str) -> None:
     assert labels == [f'"{head.get_attribute("textContent")}"' for head in heads]
 
 
-def test_the_front_page_fits_two_screens(window: Browser, site: str) -> None:
-    """At 1,280 px the front page is at most 1,800 px high, with the longest of names."""
-    emulate(window, 1280)
-    window.get(site)
-    assert window.execute_script("return document.documentElement.scrollHeight") <= 1800
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a record whose front page has all that can be on it, with long names."""
+    folder = tmp_path_factory.mktemp("crowd")
+    record_crowd(folder)
+    with serving(command("web", "--port", "0"), folder) as (address, _):
+        yield address
 
 
-def test_the_front_page_has_few_cards_on_a_narrow_window(window: Browser, site: str) -> None:
-    """At 390 px each table of the front page shows two rows, and a link to all of them."""
-    emulate(window, 390)
+@pytest.mark.parametrize("path", ["/", "/?at=40h"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_front_page_fits_two_screens(
+    window: Browser, crowd: str, path: str, width: int, height: int
+) -> None:
+    """The longest front page is at most two screens high, and nothing is off screen."""
+    emulate(window, width, height=height)
+    window.get(f"{crowd}{path}")
+    assert window.execute_script("return document.documentElement.scrollHeight") <= 2 * height
+    assert overflowing(window) == []
+
+
+def test_the_front_page_links_to_what_it_leaves_out(window: Browser, crowd: str) -> None:
+    """At 390 px each list of the front page shows its beginning, and links to the rest."""
+    emulate(window, 390, height=844)
+    window.get(crowd)
+    for rows, shown, links in (
+        (".alarms li", 3, "[aria-labelledby=alarms] .totals a"),
+        (".brief tbody tr", 2, "[aria-labelledby=changes] .more a"),
+    ):
+        found = window.find_elements(By.CSS_SELECTOR, rows)
+        assert sum(row.is_displayed() for row in found) == shown < len(found)
+        assert all(link.is_displayed() for link in window.find_elements(By.CSS_SELECTOR, links))
+    targets = {
+        selector: [
+            str(link.get_attribute("href")).removeprefix(crowd)
+            for link in window.find_elements(By.CSS_SELECTOR, f"{selector} a")
+        ]
+        for selector in (".totals", "#coverage", ".clamp", "[aria-labelledby=changes] .more")
+    }
+    assert targets == {
+        ".totals": ["/repositories", "/tagsync/immutable-tags-that-moved", "/repositories"],
+        "#coverage": ["/coverage"],
+        ".clamp": ["/tagsync/verifications"],
+        "[aria-labelledby=changes] .more": ["/changes"],
+    }
+
+
+@pytest.mark.parametrize("width", [600, 768, 1000, 1120, 1179, 1180, 1280])
+def test_the_header_has_its_search_beside_the_name(window: Browser, site: str, width: int) -> None:
+    """At each width the search is on the line of the name, and its text has room."""
+    emulate(window, width)
     window.get(site)
-    for table in window.find_elements(By.CSS_SELECTOR, "table.brief"):
-        rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
-        assert sum(row.is_displayed() for row in rows) == 2 < len(rows)
-        section = table.find_element(By.XPATH, "ancestor::section")
-        assert section.find_element(By.CSS_SELECTOR, ".more a").is_displayed()
+    name, search, button, nav = (
+        window.find_element(By.CSS_SELECTOR, f".bar {part}").rect
+        for part in (".name", "input", "form button", "nav")
+    )
+    assert name["y"] < search["y"] + search["height"] / 2 < name["y"] + name["height"]
+    assert search["width"] >= 120
+    assert width - 60 < button["x"] + button["width"] < width
+    if width >= 1180:
+        assert nav["y"] < name["y"] + name["height"]
+        assert nav["height"] < 50
+    else:
+        assert nav["y"] >= search["y"] + search["height"]
 
 
 def test_the_keyboard_reaches_the_content(window: Browser, site: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from tagsync.database.store import Store
 from tagsync.errors import UnclearQuestion, UnknownRepository, UnknownTag
 from tagsync.models import Repository
 from tagsync.web.moment_queries import (
+    FIRST_REPOSITORIES,
     Cursor,
     coverage_at,
     difference,
@@ -156,6 +158,23 @@ def test_the_front_page_at_a_moment(record: Snapshot) -> None:
     assert front_at(record, at(8), "swr/team/many")["repositories"][0].repository == WEB.full_name
     before = front_at(record, at(-5), "")
     assert (before["listed"], before["latest"], before["repositories"]) == (0, [], [])
+
+
+def test_the_front_page_at_a_moment_is_short(
+    store: Store, clock: FakeClock, database: Path
+) -> None:
+    """It has the first repositories, and the pages that follow have all others."""
+    names = [f"team/{number}" for number in range(FIRST_REPOSITORIES + 3)]
+    for name in names:
+        poll_any_names(store, clock, Repository("swr", name), {"v1": "one"})
+    with reading(database) as db:
+        record = snapshot(db, database, (), clock())
+        first = front_at(record, at(0), "")
+        rest = front_at(record, at(0), first["next_after"])
+    assert len(first["repositories"]) == FIRST_REPOSITORIES
+    shown = [row.repository for row in (*first["repositories"], *rest["repositories"])]
+    assert shown == [f"swr/{name}" for name in names]
+    assert rest["next_after"] is None
 
 
 def test_names_are_exact(record: Snapshot) -> None:

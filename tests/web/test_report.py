@@ -120,6 +120,36 @@ def test_a_report_prints_on_sheets_of_a4(reports: dict[str, Path], browser: Brow
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_a_sheet_cuts_nothing(reports: dict[str, Path], browser: Browser) -> None:
+    """On the width of A4, marks at the end of a chart and short names of tags are whole."""
+    emulate(browser, 700)
+    browser.get(reports["everything"].as_uri())
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        width = browser.execute_script("return document.documentElement.clientWidth")
+        crosses = browser.execute_script(
+            "return [...document.querySelectorAll('.cross')].map("
+            "  mark => mark.getBoundingClientRect().right)"
+        )
+        (overflow,) = {
+            drawing.value_of_css_property("overflow-x")
+            for drawing in browser.find_elements(By.CSS_SELECTOR, "svg.drawing")
+        }
+        lines = browser.execute_script(
+            "return [...document.querySelectorAll('td:first-child code')].filter("
+            "  name => name.textContent === 'swr/team/api:latest').map("
+            "  name => name.getClientRects().length)"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        emulate(browser, 1280)
+    assert crosses
+    assert max(crosses) <= width
+    assert overflow == "visible"
+    assert lines
+    assert set(lines) == {1}
+
+
 @pytest.mark.parametrize(
     ("page", "pattern"),
     [

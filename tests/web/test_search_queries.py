@@ -14,7 +14,13 @@ from tagsync.database.store import Store
 from tagsync.models import Repository, Tag
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
-from tagsync.web.search_queries import answer, exact_hit, registries_by_host
+from tagsync.web.search_queries import (
+    _BEGINNING_SQL,
+    ROWS,
+    answer,
+    exact_hit,
+    registries_by_host,
+)
 from tagsync.web.search_text import parse
 from tagsync.web.snapshot import Snapshot, snapshot
 from tests.support.audit import at
@@ -65,6 +71,36 @@ def test_a_digest_is_answered_as_by_find(record: Snapshot, text: str) -> None:
     found = search(record, text)["digest"]
     assert msgspec.json.encode(found["rows"]) == msgspec.json.encode(list(record.audit.find(text)))
     assert (found["complete"], found["more"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("l", ["hub/library/nginx:latest", "own/team/api:latest", "swr/team/api:latest"]),
+        ("lat*", ["hub/library/nginx:latest", "own/team/api:latest", "swr/team/api:latest"]),
+        ("latest", []),
+        ("L", []),
+        ("v", []),
+        ("m", ["swr/team/api-gateway:main"]),
+        ("l%", []),
+        ("*", []),
+    ],
+)
+def test_tags_are_found_by_their_beginning(record: Snapshot, text: str, found: list[str]) -> None:
+    """Longer tags that begin with the text and exist now are found, but not for a moment."""
+    rows = search(record, text)["tags_beginning"]["rows"]
+    assert [f"{row['repository']}:{row['tag']}" for row in rows] == found
+    assert search(record, text, 2)["tags_beginning"] is None
+
+
+def test_tags_are_found_without_reading_all(record: Snapshot) -> None:
+    """Tags are found by the key of their table, in the order in which they are shown."""
+    plan = record.query(
+        f"EXPLAIN QUERY PLAN {_BEGINNING_SQL}", {"beginning": "v", "limit": ROWS + 1}
+    )
+    steps = " ".join(row["detail"] for row in plan)
+    assert "SEARCH t USING PRIMARY KEY (repository_id=? AND tag>? AND tag<?)" in steps
+    assert "SCAN r USING INDEX repositories_by_full_name" in steps
 
 
 def test_an_unknown_and_an_invalid_digest(record: Snapshot) -> None:

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copytree
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -31,8 +32,10 @@ from tagsync.database.store import Store
 from tagsync.errors import ConfigError, UnusableDatabase
 from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
+from tagsync.web.queries import HISTORY
 from tests.support.commands import command, environment
 from tests.support.web import (
+    API,
     FILES,
     HOSTILE,
     LONG,
@@ -638,6 +641,25 @@ def test_as_a_user_who_may_only_read(client: httpx.Client, tmp_path: Path) -> No
         )
         tmp_path.chmod(0o555)
         assert "swr/team/new" in client.get(site).text
+
+
+def test_the_gaps_of_a_tag_with_many_changes(
+    client: httpx.Client, served: Path, tmp_path: Path
+) -> None:
+    """If a tag has more changes than its page shows, the caption says since when gaps are shown."""
+    folder = copytree(served.parent, tmp_path / "copy")
+    address = page_of("tag", repository=f"swr/{API}", tag="latest")
+    with serving(command("web", "--port", "0"), folder) as (site, _):
+        assert "since the tag was first seen" in client.get(site + address).text
+        with closing(sqlite3.connect(folder / served.name)) as connection, connection:
+            connection.execute(
+                "INSERT INTO changes (repository_id, tag, kind, fields, not_before, observed_at,"
+                " hash) SELECT c.repository_id, c.tag, 'updated', '{}', c.observed_at,"
+                " c.observed_at, '' FROM changes AS c, json_each(?)"
+                " WHERE c.id = (SELECT max(id) FROM changes WHERE tag = 'latest')",
+                [json.dumps(list(range(HISTORY)))],
+            )
+        assert "since the oldest change above" in client.get(site + address).text
 
 
 def test_a_database_that_goes_away_and_comes_back(client: httpx.Client, tmp_path: Path) -> None:
