@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +20,7 @@ from tagsync.database import migrations
 from tagsync.database.connection import Connection, reading
 from tagsync.database.decoding import check_timestamp, check_values, decode
 from tagsync.database.hash_chain import Heads, read_heads
+from tagsync.database.outbox import Outbox
 from tagsync.database.verifications import Verification, read_last_verification
 from tagsync.errors import UnknownTag, UnusableDatabase
 from tagsync.models import Repository, Watch, is_glob
@@ -90,6 +91,16 @@ class Audit:
             UnusableDatabase: If an older tagsync wrote the database last.
         """
         return Charts(self._db, self._path)
+
+    @property
+    def outbox(self) -> Outbox:
+        """The events and destinations of notifications, for reading only.
+
+        Raises:
+            UnusableDatabase: If an older tagsync wrote the database last.
+        """
+        migrations.check_current(self._db, self._path)
+        return Outbox(lambda: nullcontext(self._db), _refuse_to_write)
 
     def repositories(self, patterns: Sequence[str]) -> list[Repository]:
         """Return the recorded repositories that match a pattern, sorted by name.
@@ -394,3 +405,7 @@ class Audit:
             DamagedRecord: If a row is not what tagsync wrote.
         """
         return find_proof(self._db, heads)
+
+
+def _refuse_to_write(_: object) -> None:
+    raise TypeError("the database is open for reading only")

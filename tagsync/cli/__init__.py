@@ -42,6 +42,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Operate": {
         "web": "Show the record in a browser.",
+        "notify": "Test, preview and repeat notifications.",
         "healthcheck": "Ask the running daemon whether all is well.",
         "backup": "Copy the database into a new file, and verify the copy.",
         "restore": "Put a backup in the place of the database.",

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
-from typing import Final, Literal
+from typing import Final
 
 import click
 import msgspec
 
 from tagsync.cli import Settings
+from tagsync.cli.check_line import Line, Result
+from tagsync.cli.check_notify import check_destinations
 from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
@@ -39,8 +41,6 @@ from tagsync.models import Listing, Repository, Scope, Watch, watch_of
 from tagsync.registries import Registry
 from tagsync.registries.credentials import NoCredential
 
-Result = Literal["ok", "warning", "failed"]
-
 _ORDER: Final[Mapping[Result, int]] = {"ok": 0, "warning": 1, "failed": 2}
 
 _NAMES_ONLY: Final = Scope(tags=())
@@ -60,36 +60,16 @@ _ADVICE: Final[Mapping[type[RegistryError], str]] = {
 _OTHER_ADVICE: Final = "run tagsync check again; if the error stays, ask the registry's operator"
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One line of the output: the result for one thing that was checked.
-
-    Attributes:
-        subject: The checked thing, such as ``glob swr/team/*``.
-        result: ``failed`` also makes the command fail.
-        detail: The reason for the result, in a phrase.
-        advice: The remedy. None if ``result`` is ``ok``.
-        error: The error of the registry, if there was one.
-        refused: Whether the configuration or a secret is wrong.
-    """
-
-    subject: str
-    result: Result
-    detail: str
-    advice: str | None = None
-    error: RegistryError | None = None
-    refused: bool = False
-
-
 @click.command(cls=StrictCommand)
 @format_option
 @click.pass_obj
 def check(settings: Settings, output_format: str) -> int:
     """Check the configuration, then each registry.
 
-    Checks the configuration, the database, the clock, the login of each registry, and each
-    repository and glob that the configuration names. Prints a line for each of them, the worst ones
-    last. The column advice says what to do. Records nothing. If a line failed, the exit status is
-    1, or 2 if the configuration or a secret is wrong.
+    Checks the configuration, the database, the clock, the login of each registry, each repository
+    and glob that the configuration names, and each destination of notifications. Prints a line for
+    each of them, the worst ones last. The column advice says what to do. Records and sends nothing.
+    If a line failed, the exit status is 1, or 2 if the configuration or a secret is wrong.
 
     \b
     Example:
@@ -105,6 +85,7 @@ def check(settings: Settings, output_format: str) -> int:
     with ExitStack() as stack:
         for name in config.registries:
             lines += _check_registry(config, name, stack)
+    lines += check_destinations(config, os.environ)
     lines.sort(key=lambda line: _ORDER[line.result])
     rows = [CheckRow(line.subject, line.result, line.detail, line.advice) for line in lines]
     show(rows, CheckRow, output_format)

@@ -140,7 +140,7 @@ class _PlanLoader:
                 changed then.
         """
         config = load(self._path, self._env)
-        for path in changed_credentials(config.registries.values(), self._env, config.folder):
+        for path in changed_credentials(config.secret_tables, self._env, config.folder):
             log.warning("config.credential_changed", file=str(path))
         if config.database != self._database:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """The command ``status``, which shows how fresh the record of each repository is."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -20,8 +20,10 @@ from tagsync.cli.options import OutputOptions, StrictCommand, output_options, pa
 from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
+from tagsync.config.notify_rules import rules_without_secrets
 from tagsync.database.verifications import Verification
 from tagsync.models import Repository, Watch, watch_of
+from tagsync.notify.status import DestinationStatus, statuses
 from tagsync.schedule import stale
 
 
@@ -62,10 +64,12 @@ def status(
         rows = audit.status(watches, now)
 
         last = audit.last_verification()
+        destinations = statuses(audit.outbox, rules_without_secrets(config), now)
 
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
             yield from status_blocks(rows, show_all=show_all)
             yield from verification_block(last, view)
+            yield from destination_blocks(destinations, view)
 
         answer(settings, output, StatusRow, rows, document)
         _warn_if_not_polling(audit, watches, now)
@@ -99,6 +103,18 @@ def verification_block(last: Verification | None, view: View) -> Iterator[Block]
         return
     found = "found a fault" if last.result == "fault" else "did not finish"
     yield Line(f"the verification of {view.time(last.at)} {found}: run tagsync verify", "failed")
+
+
+def destination_blocks(destinations: Iterable[DestinationStatus], view: View) -> Iterator[Block]:
+    """Yield a line about each configured destination of notifications that is failing."""
+    for each in destinations:
+        if each.kind is not None and each.failing_since is not None:
+            yield Line(
+                f"{each.name} has not accepted notifications since {view.time(each.failing_since)}"
+                f" ({count_text(each.failures, 'attempt')}, {count_text(each.waiting, 'event')}"
+                f" waiting): {each.last_error}",
+                "failed",
+            )
 
 
 _STATES: Final = ("stale", "failed", "held", "ok", "not watched")

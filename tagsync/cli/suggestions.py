@@ -1,4 +1,4 @@
-"""Repositories and tags of the database, for the completion of command lines.
+"""Repositories, tags and destinations, for the completion of command lines.
 
 click itself completes commands, options and their values. Without a configuration or a database,
 nothing is suggested, and no error is shown.
@@ -7,8 +7,12 @@ nothing is suggested, and no error is shown.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from tagsync.config import Config
 
 
 def complete_pattern(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -32,13 +36,28 @@ def complete_tag(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     return _search(ctx, lambda path: tag_names(path, names, incomplete))
 
 
-def _search(ctx: click.Context, query: Callable[[Path], list[str]]) -> list[str]:
-    """Return the result of a query to the configured database, or nothing if that fails."""
-    from tagsync.config import find, load  # noqa: PLC0415  only to complete
-    from tagsync.errors import TagsyncError  # noqa: PLC0415
+def complete_destination(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the destinations in the configuration."""
+    from tagsync.errors import TagsyncError  # noqa: PLC0415  only to complete
 
     try:
-        path = find(ctx.find_root().params.get("config"), os.environ)
-        return query(load(path, os.environ).database)
+        tables = _load(ctx).file.notify
     except (TagsyncError, OSError):
         return []
+    return [table.name for table in tables if table.name.startswith(incomplete)]
+
+
+def _search(ctx: click.Context, query: Callable[[Path], list[str]]) -> list[str]:
+    """Return the result of a query to the configured database, or nothing if that fails."""
+    from tagsync.errors import TagsyncError  # noqa: PLC0415  only to complete
+
+    try:
+        return query(_load(ctx).database)
+    except (TagsyncError, OSError):
+        return []
+
+
+def _load(ctx: click.Context) -> "Config":
+    from tagsync.config import find, load  # noqa: PLC0415  only to complete
+
+    return load(find(ctx.find_root().params.get("config"), os.environ), os.environ)

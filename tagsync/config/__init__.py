@@ -19,6 +19,7 @@ from tagsync.config.checks import (
     check_scope,
     correct_endpoints,
 )
+from tagsync.config.notify_checks import check_notifications
 from tagsync.config.tables import (
     File,
     RegistryTable,
@@ -59,6 +60,11 @@ class Config(msgspec.Struct, frozen=True):
     folder: Path
     file: File = msgspec.field(default_factory=File)
     hooks_listen: tuple[str, int] | None = None
+
+    @property
+    def secret_tables(self) -> list[msgspec.Struct]:
+        """The tables that name the places of secrets."""
+        return [*(registry.auth for registry in self.registries.values()), *self.file.notify]
 
 
 def find(given: str | None, env: Mapping[str, str]) -> Path:
@@ -122,6 +128,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
     file = decode(content)
     correct_endpoints(file.registries)
     check_registries(file.registries)
+    check_notifications(file.notify)
     return Config(
         database=_database(file.store, env, folder),
         registries={registry.name: registry for registry in file.registries},

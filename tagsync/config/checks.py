@@ -24,6 +24,9 @@ from tagsync.registries.hosts import DOCKER_HUB, DOCKER_HUB_SITES, is_host, is_l
 REGISTRY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The pattern of names of registries."""
 
+TAG_GLOB: Final = re.compile(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+")
+"""The pattern of globs that can match a tag."""
+
 _ACCEPTED: Final[Mapping[str, tuple[type[BaseCredential], ...]]] = {
     "swr": (NoCredential, TokenCredential, KeyCredential, PasswordCredential, AgencyCredential),
     "oci": (NoCredential, BasicCredential, TokenCredential, DockerCredential),
@@ -165,7 +168,7 @@ def check_scope(registry: RegistryTable, watch: WatchTable) -> None:
     globs += [("exclude_tags", glob) for glob in watch.exclude_tags]
     globs += [("immutable", glob) for glob in watch.immutable]
     for key, glob in globs:
-        if not re.fullmatch(r"(?:[A-Za-z0-9_.*?-]|\[[^\]]+\])+", glob):
+        if not TAG_GLOB.fullmatch(glob):
             raise ConfigError(
                 f"{key}: {glob!r}, for {registry.name!r}, matches no tag that can exist: a tag has"
                 " letters and digits, with '_', '.' or '-' between them"

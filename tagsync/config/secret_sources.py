@@ -97,7 +97,7 @@ def read_hook_secret(table: HooksTable, env: Mapping[str, str], folder: Path) ->
 
 
 def changed_credentials(
-    registries: Iterable[RegistryTable], env: Mapping[str, str], folder: Path
+    tables: Iterable[msgspec.Struct], env: Mapping[str, str], folder: Path
 ) -> list[Path]:
     """Return the files of credentials that changed after systemd copied them.
 
@@ -106,17 +106,17 @@ def changed_credentials(
     a credential from another place is not compared.
 
     Args:
-        registries: The registries whose secrets are compared.
+        tables: The tables with the places of secrets.
         env: The environment.
         folder: The folder of the configuration file.
     """
     copies = Path(env.get("CREDENTIALS_DIRECTORY", ""))
-    names = sorted({name for table in registries for name in _credentials(table)})
+    names = sorted({name for table in tables for name in _credentials(table)})
     return [folder / name for name in names if _is_newer(folder / name, copies / name)]
 
 
-def _credentials(registry: RegistryTable) -> Iterator[str]:
-    for value in msgspec.structs.asdict(registry.auth).values():
+def _credentials(table: msgspec.Struct) -> Iterator[str]:
+    for value in msgspec.structs.asdict(table).values():
         scheme, _, name = value.partition(":") if isinstance(value, SecretName) else ("", "", "")
         if scheme == "credential":
             yield name

@@ -10,6 +10,7 @@ import msgspec
 
 from tagsync.config.values import Crontab, Duration, DurationOrZero, SecretName, Size
 from tagsync.errors import ConfigError
+from tagsync.notify.targets import DEFAULT_EVENTS, MAX_BATCH_SIZE
 from tagsync.registries import ListChoice
 from tagsync.registries.credentials import (
     CREDENTIALS,
@@ -109,6 +110,23 @@ class RegistryTable(_Table):
     watch: tuple[WatchTable, ...] = ()
 
 
+class NotifyTable(_Table):
+    """A table ``[[notify]]``. ``url``, ``argv`` and ``signing_key`` depend on the kind."""
+
+    name: str
+    kind: str
+    url: SecretName | None = None
+    argv: tuple[str, ...] | None = None
+    signing_key: SecretName | None = None
+    repositories: tuple[str, ...] = ("*",)
+    tags: tuple[str, ...] = ("*",)
+    events: tuple[str, ...] = DEFAULT_EVENTS
+    batch: DurationOrZero = DurationOrZero(0)
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_SIZE)] = 100
+    subject: str | None = None
+    text: str | None = None
+
+
 class File(_Table):
     """The whole configuration file."""
 
@@ -117,6 +135,7 @@ class File(_Table):
     metrics: MetricsTable = msgspec.field(default_factory=MetricsTable)
     hooks: HooksTable = msgspec.field(default_factory=HooksTable)
     registries: list[RegistryTable] = []
+    notify: list[NotifyTable] = []
 
 
 _TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
@@ -128,6 +147,7 @@ _TABLES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
     "registries": (RegistryTable,),
     "registries.auth": CREDENTIALS,
     "registries.watch": (WatchTable,),
+    "notify": (NotifyTable,),
 }
 """The structs that can describe a table, by the table's place in the file."""
 
@@ -168,9 +188,10 @@ def _explain(error: str) -> str:
         problem, place = place, ""
     place = place.rstrip("`").lstrip(".")
     prefix = f"{place}: " if place else ""
+    table = re.sub(r"\[.*?\]", "", place)
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
         key = match[1]
-        tables = _TABLES[re.sub(r"\[.*?\]", "", place)]
+        tables = _TABLES[table]
         known = sorted({field for table in tables for field in table.__struct_fields__})
         known += ["kind"] if len(tables) > 1 else []
         if near := difflib.get_close_matches(key, known, n=1):
@@ -182,4 +203,6 @@ def _explain(error: str) -> str:
     if match := re.fullmatch(r"Invalid value '(.*)'", problem, re.DOTALL):
         kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in CREDENTIALS)
         return f"{prefix}there is no kind {match[1]!r}; write one of {kinds}"
+    if problem == "Expected `array`, got `object`" and table in _TABLES:
+        return f"[{table}] may be there several times: write [[{table}]]"
     return prefix + problem[0].lower() + problem[1:].replace("`", "")

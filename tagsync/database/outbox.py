@@ -6,7 +6,7 @@ retries, restarts and changes of the configuration. A process sends only while i
 the destination. All times are given by the caller.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
@@ -98,6 +98,10 @@ _REFUSE: Final = """
         retry_at = ?
     WHERE name = ? AND lease_holder = ?
 """
+_FIRST_SINCE: Final = "SELECT id FROM events WHERE at >= ? ORDER BY id LIMIT 1"
+_PAGE: Final = 1000
+"""How many events `Outbox.events_after` reads at once."""
+
 _MOVE: Final = "UPDATE destinations SET cursor = ?, batch = NULL WHERE name = ?"
 
 
@@ -141,6 +145,22 @@ class Outbox:
         """Return the events with these ids; see `read_events_by_id`."""
         with self._read() as db:
             return read_events_by_id(db, ids)
+
+    def events_after(self, after: int) -> Iterator[Event]:
+        """Yield all events that follow a given one, read in parts."""
+        while page := self.events(after, _PAGE):
+            yield from page
+            after = page[-1].id
+
+    def last_event_before(self, at: str) -> int:
+        """Return the id that precedes the first event from a time on.
+
+        Args:
+            at: The time. Without an event from it on, the id is that of the newest event.
+        """
+        with self._read() as db:
+            (first,) = db.execute(_FIRST_SINCE, (at,)).fetchone() or (newest_event(db) + 1,)
+        return int(first) - 1
 
     def destinations(self) -> list[Destination]:
         """Return all destinations, by name. They may include some that are not configured.

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import click
 import pytest
 
-from tagsync import cli
 from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.database.store import Store
+from tests.support.command_tree import leaf_commands
 from tests.support.commands import tagsync
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -30,10 +29,16 @@ QUERYING = {
     "web": ["web", "--port", "0"],
     "backup": ["backup", "new.db"],
 }
+NOTIFYING = {
+    "notify test": ["notify", "test", "ops"],
+    "notify preview": ["notify", "preview"],
+    "notify replay": ["notify", "replay", "ops", "--since", "1"],
+    "notify status": ["notify", "status"],
+}
 RESTORE = ["restore", "backup.db"]
 CONFIGURED = RECORDING | QUERYING
 INIT = ["init", "--kind", "oci", "--endpoint", "http://127.0.0.1:9", "team/api"]
-READING = RECORDING | QUERYING | {"config": ["config"], "restore": RESTORE}
+READING = RECORDING | QUERYING | NOTIFYING | {"config": ["config"], "restore": RESTORE}
 HEALTHCHECK = {"healthcheck": ["healthcheck"]}
 ALL = READING | {"demo": ["demo"], "init": INIT, "completion": ["completion", "bash"]} | HEALTHCHECK
 
@@ -44,6 +49,12 @@ endpoint = "http://127.0.0.1:9"
 retry_for = "1ms"
 [[registries.watch]]
 repositories = ["team/api"]
+"""
+WITH_DESTINATION = f"""{REGISTRY}
+[[notify]]
+name = "ops"
+kind = "command"
+argv = ["/bin/false"]
 """
 WITH_SECRET = REGISTRY.replace(
     "[[registries.watch]]",
@@ -71,6 +82,10 @@ def without_database(folder: Path) -> None:
     (folder / "config.toml").write_text(REGISTRY)
 
 
+def with_destination(folder: Path) -> None:
+    (folder / "config.toml").write_text(WITH_DESTINATION)
+
+
 def without_folder(folder: Path) -> None:
     (folder / "config.toml").write_text(f'[store]\npath = "gone/tagsync.db"\n{REGISTRY}')
 
@@ -91,12 +106,30 @@ def with_foreign_database(folder: Path) -> None:
         connection.execute("CREATE TABLE theirs (id)")
 
 
+def _only(*names: str) -> dict[str, list[str]]:
+    """Return these of the commands ``notify``."""
+    return {f"notify {name}": NOTIFYING[f"notify {name}"] for name in names}
+
+
 TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     ("no configuration", READING | HEALTHCHECK, without_configuration, REFUSED),
     ("no address of the daemon", HEALTHCHECK, configure(REGISTRY), REFUSED),
     ("no daemon", HEALTHCHECK, configure(f'[metrics]\nlisten = ":1"\n{REGISTRY}'), FAILED),
     ("unknown key", READING, configure("colour = 1"), REFUSED),
     ("not TOML", READING, configure("{"), REFUSED),
+    ("no destination", _only("test", "preview", "replay"), configure(REGISTRY), REFUSED),
+    ("no database", _only("preview", "replay", "status"), with_destination, FAILED),
+    ("a destination that refuses", _only("test"), with_destination, FAILED),
+    ("no such event", _only("replay"), configure(WITH_DESTINATION), REFUSED),
+    (
+        "unknown destination",
+        {
+            **{name: ["notify", name, "nope"] for name in ("test", "preview", "status")},
+            "replay": ["notify", "replay", "nope", "--since", "1"],
+        },
+        configure(WITH_DESTINATION),
+        REFUSED,
+    ),
     ("nothing watched", RECORDING, configure(""), REFUSED),
     ("secret missing", RECORDING, configure(WITH_SECRET), REFUSED),
     ("no database", QUERYING, without_database, FAILED),
@@ -138,9 +171,10 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
             "log": ["log", "--since", "noon"],
             "diff": ["diff", "*", "--from", "noon"],
             "coverage": ["coverage", "--until", "noon"],
+            "notify preview": ["notify", "preview", "--since", "noon"],
             "report": ["report", "*", "--to", "2999-01-01", "-o", "report.html"],
         },
-        configure(REGISTRY),
+        configure(WITH_DESTINATION),
         REFUSED,
     ),
     (
@@ -179,6 +213,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
             if name
             not in {
                 *("run", "report", "web", "demo", "init", "completion", "restore", "healthcheck"),
+                *("notify test", "notify replay"),
             }
         },
         configure(REGISTRY),
@@ -210,5 +245,10 @@ def test_each_error_has_its_exit_status(
 
 def test_the_table_has_each_command() -> None:
     """No command is missing in the table of errors."""
-    context = click.Context(cli.tagsync)
-    assert {arguments[0] for arguments in ALL.values()} == set(cli.tagsync.list_commands(context))
+    commands = leaf_commands()
+    assert {words.partition(" --")[0] for words in ALL} == set(commands)
+    assert all(
+        arguments[: len(words.split())] == words.split()
+        for words, arguments in ALL.items()
+        if words in commands
+    )

@@ -8,29 +8,29 @@ import pytest
 from tagsync import cli
 from tagsync.cli.exit_status import REFUSED, report
 from tagsync.cli.options import StrictCommand
+from tests.support.command_tree import all_commands
 from tests.support.commands import run_command
 from tests.support.paths import ROOT
 
 
-def commands() -> list[click.Command]:
-    """Return the group, and each of its commands."""
-    context = click.Context(cli.tagsync)
-    found = [cli.tagsync.get_command(context, name) for name in cli.tagsync.list_commands(context)]
-    return [cli.tagsync, *filter(None, found)]
+def commands() -> list[tuple[str, click.Command]]:
+    """Return the group, and each of its commands, with the words that call it."""
+    named = [(f"tagsync {words}", command) for words, command in all_commands().items()]
+    return [("tagsync", cli.tagsync), *named]
 
 
-def help_of(command: click.Command) -> str:
+def help_of(words: str, command: click.Command) -> str:
     """Return the help of a command on a terminal of 80 columns."""
-    parent = None if command is cli.tagsync else click.Context(cli.tagsync, info_name="tagsync")
-    context = click.Context(command, parent, command.name, terminal_width=78)
-    return context.get_help()
+    before, _, name = words.rpartition(" ")
+    parent = click.Context(cli.tagsync, info_name=before) if before else None
+    return click.Context(command, parent, name, terminal_width=78).get_help()
 
 
 def single_options() -> list[tuple[click.Command, click.Option]]:
     """Return each option that has one value, or an opposite, of each command."""
     return [
         (command, parameter)
-        for command in commands()
+        for _, command in commands()
         for parameter in command.params
         if isinstance(parameter, click.Option)
         and not parameter.multiple
@@ -67,25 +67,27 @@ def test_command_list_matches_the_help_of_each_command() -> None:
         assert command.get_short_help_str(limit=200) == sentence
 
 
-@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
-def test_each_help_is_short_and_has_an_example(command: click.Command) -> None:
+@pytest.mark.parametrize(
+    ("words", "command"), [pytest.param(*each, id=each[0]) for each in commands()]
+)
+def test_each_help_is_short_and_has_an_example(words: str, command: click.Command) -> None:
     """Each help has at most 40 lines of at most 80 columns, and an example."""
-    lines = help_of(command).splitlines()
+    lines = help_of(words, command).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 80
     shown = lines[lines.index("  Example:") + 1].strip()
-    assert shown.startswith("tagsync " if command is cli.tagsync else f"tagsync {command.name}")
+    assert shown.startswith(f"{words} ") or shown == words
 
 
 def test_the_help_has_room_for_more_commands() -> None:
     """The group's help without its commands takes at most 18 lines."""
-    lines = help_of(cli.tagsync).splitlines()
+    lines = help_of("tagsync", cli.tagsync).splitlines()
     assert len(lines) - len(cli._SENTENCES) <= 18  # noqa: SLF001  one line for each command
 
 
 def test_the_help_groups_the_commands() -> None:
     """The four groups are in order, and each command has one line."""
-    shown = help_of(cli.tagsync).splitlines()[-len(cli._SENTENCES) :]  # noqa: SLF001
+    shown = help_of("tagsync", cli.tagsync).splitlines()[-len(cli._SENTENCES) :]  # noqa: SLF001
     groups = [line[:9].strip() for line in shown]
     assert [group for group in groups if group] == ["Record", "Ask", "Prove", "Operate"]
     names = [line[9:].split()[0] for line in shown]
@@ -171,7 +173,7 @@ def test_a_wrong_variable_is_named() -> None:
 
 def test_each_command_has_the_class_that_refuses_repeated_options() -> None:
     """The group and all of its commands are of one class."""
-    assert all(isinstance(command, StrictCommand) for command in commands())
+    assert all(isinstance(command, StrictCommand) for _, command in commands())
 
 
 @pytest.mark.parametrize(

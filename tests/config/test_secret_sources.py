@@ -65,7 +65,7 @@ def test_secret_for_push_hints_is_long(tmp_path: Path) -> None:
 
 def test_changed_credential_is_found(tmp_path: Path) -> None:
     """A credential's file that was written or moved after its copy is found, and no other."""
-    tables = parsed(with_token('"credential:swr"')).registries.values()
+    tables = parsed(with_token('"credential:swr"')).secret_tables
     copies = tmp_path / "copies"
     copies.mkdir()
     source, copy = tmp_path / "swr", copies / "swr"
@@ -81,8 +81,10 @@ def test_changed_credential_is_found(tmp_path: Path) -> None:
     # As a file that was moved there: its content is older.
     os.utime(source, ns=(1, 1))
     assert changed_credentials(tables, env, tmp_path) == [source]
-    other = parsed(with_token('"file:swr"')).registries.values()
+    other = parsed(with_token('"file:swr"')).secret_tables
     assert changed_credentials(other, env, tmp_path) == []
+    notify = '[[notify]]\nname = "ops"\nkind = "webhook"\nurl = "credential:swr"\n'
+    assert changed_credentials(parsed(notify).secret_tables, env, tmp_path) == [source]
 
 
 def test_credential_contains_the_secret(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_unknown_key_is_named_with_the_nearest(
     [
         ("[store]\ncolour = 'red'\n", "path"),
         ("[metrics]\nx = 1\n", "listen"),
-        ("[database]\n", "hooks, metrics, registries, schedule, store"),
+        ("[database]\n", "hooks, metrics, notify, registries, schedule, store"),
     ],
 )
 def test_unknown_key_without_a_near_one(text: str, keys: str) -> None:

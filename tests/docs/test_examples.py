@@ -23,7 +23,8 @@ from tests.support.paths import ROOT
 from tests.support.registries import INTERVAL, REPOSITORY, Scripted
 
 TOML = [block for path in PAGES for block in fenced_blocks(path.read_text(), "toml")]
-CONFIGURATIONS = [block for block in TOML if "[[" in block]
+CONFIGURATIONS = [block for block in TOML if "[[registries" in block]
+DESTINATIONS = [block for block in TOML if "[[notify]]" in block]
 CREDENTIALS = [
     (kind, block)
     for title, kind in (("SWR", "swr"), ("OCI registries", "oci"))
@@ -40,14 +41,17 @@ def test_readme_configuration_is_valid(tmp_path: Path) -> None:
 
 
 def test_each_example_in_toml_is_tested() -> None:
-    """Each TOML block is a whole configuration or a credential, and none is missing."""
+    """Each TOML block is a configuration, a credential or a destination, and none is missing."""
     names = [re.search(r'^name = "(\w+)"', block, re.MULTILINE) for block in CONFIGURATIONS]
     assert {name[1] for name in names if name} == {"swr", "hub", "ghcr", "harbor", "internal"}
     kinds = [re.match(r'kind = "(\w+)"', block) for _, block in CREDENTIALS]
     assert [kind[1] for kind in kinds if kind] == [
         *("aksk", "password", "token", "ecs", "basic", "docker", "token")
     ]
-    assert sorted(TOML) == sorted([*CONFIGURATIONS, *(block for _, block in CREDENTIALS)])
+    kinds = [re.search(r'^kind = "(\w+)"', block, re.MULTILINE) for block in DESTINATIONS]
+    assert [kind[1] for kind in kinds if kind] == ["webhook", "apprise", "command"]
+    others = [*DESTINATIONS, *(block for _, block in CREDENTIALS)]
+    assert sorted(TOML) == sorted([*CONFIGURATIONS, *others])
 
 
 @pytest.mark.parametrize(("kind", "auth"), CREDENTIALS)
@@ -57,6 +61,14 @@ def test_each_documented_credential_is_valid(tmp_path: Path, kind: str, auth: st
     (tmp_path / "config.toml").write_text(f"{registry}[registries.auth]\n{auth}")
     config = load(tmp_path / "config.toml", {})
     assert not isinstance(config.registries["one"].auth, NoCredential)
+
+
+@pytest.mark.parametrize("shown", DESTINATIONS)
+def test_each_documented_destination_is_valid(tmp_path: Path, shown: str) -> None:
+    """Each documented destination is valid without any edit."""
+    (tmp_path / "config.toml").write_text(shown)
+    (table,) = load(tmp_path / "config.toml", {}).file.notify
+    assert (table.kind == "command") == (table.argv is not None)
 
 
 @pytest.mark.parametrize("shown", CONFIGURATIONS)

@@ -11,7 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from tagsync.audit import rows
-from tagsync.cli.rows import CheckRow, SyncDryRunRow, SyncRow
+from tagsync.cli.rows import (
+    CheckRow,
+    NotifyPreviewRow,
+    NotifyStatusRow,
+    SyncDryRunRow,
+    SyncRow,
+)
 from tagsync.report.content import Report
 from tests.support.documents import read_page
 from tests.support.paths import ROOT
@@ -32,6 +38,8 @@ OUTPUTS: Final[dict[str, type[msgspec.Struct]]] = {
     "sync": SyncRow,
     "sync --dry-run": SyncDryRunRow,
     "check": CheckRow,
+    "notify preview": NotifyPreviewRow,
+    "notify status": NotifyStatusRow,
 }
 """Each command with rows, and the options that give them another type."""
 
@@ -49,7 +57,7 @@ _BEGIN: Final = "\n### Rows of `status`\n"
 
 def file_name(command: str) -> str:
     """Return the name of the schema of a command."""
-    return f"{command.replace(' --', '-')}.json"
+    return f"{command.replace(' --', '-').replace(' ', '-')}.json"
 
 
 def schema_of(command: str) -> dict[str, Any]:
