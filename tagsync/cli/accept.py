@@ -51,7 +51,7 @@ def accept(settings: Settings, changes: tuple[int, ...], reason: str) -> None:
     \b
     Example:
       tagsync log --immutable
-      tagsync accept 1042 1043 --reason 'v1.4.2 was rebuilt with the right base, OPS-311'
+      tagsync accept 1042 1043 --reason 'rebuilt with the right base, OPS-311'
     """
     reason = check_reason(reason)
     numbers = list(dict.fromkeys(changes))

@@ -44,7 +44,7 @@ def alarm_blocks(newest: Sequence[ImmutableChange], total: int) -> Iterator[Bloc
         return
     yield Line(f"{count_text(total, 'change')} of tags that must not move:", "stale")
     yield Table(COLUMNS, [as_row(change) for change in newest])
-    advice = "tagsync accept ID --reason TEXT, if it was intended"
+    advice = "if one was intended: tagsync accept ID --reason TEXT"
     more = total - len(newest)
     yield Line(f"and {more:,} more: {COMMAND}; {advice}" if more else advice, "faint")
     yield Line()

@@ -24,7 +24,7 @@ OPEN_SQL: Final = f"""
     {VIOLATIONS_SQL}
     AND NOT EXISTS (SELECT 1 FROM acceptances AS a WHERE a.change_id = events.change_id)
 """  # noqa: S608  constants
-"""SQL for the ids of those that nobody has accepted."""
+"""SQL for the ids of those that were not accepted."""
 
 _COUNT_SQL: Final = f"SELECT count(*) FROM ({OPEN_SQL})"  # noqa: S608  a constant
 _IS_VIOLATION_SQL: Final = f"{VIOLATIONS_SQL} AND change_id = ?"
