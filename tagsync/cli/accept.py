@@ -50,7 +50,6 @@ def accept(settings: Settings, changes: tuple[int, ...], reason: str) -> None:
 
     \b
     Example:
-      tagsync log --immutable
       tagsync accept 1042 1043 --reason 'rebuilt with the right base, OPS-311'
     """
     reason = check_reason(reason)
