@@ -33,6 +33,7 @@ from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.commands import environment, error_line, tagsync
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.registries import INTERVAL, Scripted, World, poll_any_names
 
 API, HOSTILE, IMAGES = "team/api", "team/hostile", "team/images"
@@ -216,6 +217,12 @@ def record_world(path: Path, hostile: Sequence[str]) -> None:
             " VALUES (?, ?, 0, '2026-05-03T12:00:00.000Z')",
             (f"sha256:{'4' * 64}", MANIFEST),
         )
+        moves = connection.execute("SELECT id, previous_digest, tag FROM tag_moves").fetchall()
+    for change, previous, tag in moves:
+        if tag in {"latest", *hostile[:2]}:
+            add_violation(path, change, previous=previous)
+        if tag == hostile[1]:
+            add_acceptance(path, change, reason=hostile[0])
 
 
 def find_browser() -> tuple[str, str] | None:
