@@ -34,7 +34,7 @@ from tests.support.audit import altered_copy, at
 from tests.support.clock import FakeClock
 from tests.support.commands import configure
 from tests.support.immutable import add_acceptance, add_violation
-from tests.support.record import query
+from tests.support.record import query as select
 from tests.support.registries import INTERVAL, Scripted
 
 DIGESTS = {name: f"sha256:{name * 64}" for name in "abc"}
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 else:
                     scripted.then(*tags)
                 poll(job, store, clock=clock)
-    moves = query(folder / "tagsync.db", "SELECT id, previous_digest FROM tag_moves")
+    moves = select(folder / "tagsync.db", "SELECT id, previous_digest FROM tag_moves")
     for change, previous in moves:
         add_violation(folder / "tagsync.db", change, previous=previous)
     add_acceptance(folder / "tagsync.db", moves[0][0])
