@@ -13,10 +13,13 @@ from tagsync.web.snapshot import Query, Snapshot
 Row = dict[str, Any]
 
 LATEST: Final = 5
-"""Maximum number of changes on the front page."""
+"""Maximum number of changes on the front page, those of immutable tags at its top included."""
 
 IMMUTABLE: Final = 5
-"""Maximum number of changes of immutable tags at the top of a page."""
+"""Maximum number of changes of immutable tags at the top of a page of a repository or tag."""
+
+IMMUTABLE_FRONT: Final = 3
+"""Maximum number of changes of immutable tags on the front page."""
 
 WORST: Final = 3
 """Maximum number of repositories on the front page."""
@@ -83,10 +86,13 @@ def front(record: Snapshot) -> Row:
     """Return the data of the front page: alarms, freshness, latest changes, some repositories."""
     judged = [_judged(record, row) for row in record.query(_STATES_SQL, {})]
     worst = sorted(judged, key=_severity)[:WORST]
+    alarms = immutable(record, limit=IMMUTABLE_FRONT)
+    # Each alarm takes the place of a change, so that the page keeps its height.
+    latest = LATEST - len(alarms["changes"])
     return {
         "summary": summary(record, judged),
-        "immutable": immutable(record),
-        "latest": changes(record, NO_CHANGE, LATEST)["changes"],
+        "immutable": alarms,
+        "latest": changes(record, NO_CHANGE, latest)["changes"],
         "repositories": [
             _judged(record, row)
             for each in worst
@@ -115,10 +121,10 @@ def summary(record: Snapshot, judged: Iterable[Row]) -> Row:
     return {**totals, "counts": counts}
 
 
-def immutable(record: Snapshot, wanted: ImmutableFilter = OPEN) -> Row:
+def immutable(record: Snapshot, wanted: ImmutableFilter = OPEN, limit: int = IMMUTABLE) -> Row:
     """Return the newest changes of immutable tags, and the number of all that a filter includes."""
     return {
-        "changes": record.audit.immutable_changes(wanted, IMMUTABLE),
+        "changes": record.audit.immutable_changes(wanted, limit),
         "total": record.audit.count_immutable_changes(wanted),
     }
 

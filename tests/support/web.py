@@ -219,10 +219,9 @@ def record_world(path: Path, hostile: Sequence[str]) -> None:
         )
         moves = connection.execute("SELECT id, previous_digest, tag FROM tag_moves").fetchall()
     for change, previous, tag in moves:
-        if tag in {"latest", *hostile[:2]}:
+        if tag in hostile:
             add_violation(path, change, previous=previous)
-        if tag == hostile[1]:
-            add_acceptance(path, change, reason=hostile[0])
+            add_acceptance(path, change, reason=tag)
 
 
 def find_browser() -> tuple[str, str] | None:

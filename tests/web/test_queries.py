@@ -55,7 +55,7 @@ def record(database: Path, clock: FakeClock) -> Iterator[Callable[[], Snapshot]]
 def test_changes_of_immutable_tags_come_first(
     poll: Callable[..., None], record: Callable[[], Snapshot], database: Path
 ) -> None:
-    """The pages have the open ones, that of a tag also the accepted ones, at most five of each."""
+    """The pages have the newest open ones, and that of a tag also the accepted ones."""
     tags = [f"v{number}" for number in range(9)]
     for digest in (ONE, TWO):
         poll(*(Tag(name, digest) for name in tags))
@@ -63,10 +63,11 @@ def test_changes_of_immutable_tags_come_first(
     for change in range(10, 19):
         add_violation(database, change, previous=ONE)
     add_acceptance(database, 11)
-    for page in (front(record()), repository(record(), NAME, NO_CHANGE) or {}):
-        found = page["immutable"]
-        assert [each.change_id for each in found["changes"]] == [18, 17, 16, 15, 14]
-        assert found["total"] == 8
+    pages = (front(record()), repository(record(), NAME, NO_CHANGE) or {})
+    shown = [[each.change_id for each in page["immutable"]["changes"]] for page in pages]
+    assert shown == [[18, 17, 16], [18, 17, 16, 15, 14]]
+    assert [page["immutable"]["total"] for page in pages] == [8, 8]
+    assert len(pages[0]["latest"]) == 2
     of_tags = [tag(record(), NAME, name) or {} for name in ("v0", "v1")]
     assert [
         [(each.change_id, each.is_open) for each in page["immutable"]["changes"]]
