@@ -85,7 +85,7 @@ class UnclearQuestion(TagsyncError):
 
 
 class RefusedAcceptance(TagsyncError):
-    """A change cannot be accepted: it is unknown, no alarm, or accepted; nothing was recorded."""
+    """A change cannot be accepted: it is unknown, not an alarm, or was accepted before."""
 
 
 class NoAnswer(TagsyncError):

@@ -133,7 +133,7 @@ def count_immutable_changes(db: Connection, wanted: ImmutableFilter = OPEN) -> i
 
 
 def immutable_change(db: Connection, change_id: int) -> ImmutableChange | None:
-    """Return one change of an immutable tag, or None if the change is no such change.
+    """Return one change of an immutable tag, or None for any other change.
 
     Raises:
         DamagedRecord: If its row is not what tagsync wrote.

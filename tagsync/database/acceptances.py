@@ -1,8 +1,8 @@
 """The alarms about tags that must not move, and the people's answers to them.
 
 An alarm is an event about a change that moved or deleted an immutable tag. It is open until a
-person accepts the change. Acceptances are append-only, and stand beside the history: neither hash
-chain covers them.
+person accepts the change. Acceptances are append-only. They are no part of the history, so neither
+hash chain covers them.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def accept(db: Connection, changes: Sequence[int], acceptance: Acceptance) -> No
     """Record that a person accepted some changes, within the caller's write transaction.
 
     Raises:
-        RefusedAcceptance: If one of the changes is unknown, is no alarm, or was accepted before.
+        RefusedAcceptance: If one of the changes is unknown, not an alarm, or accepted before.
             The caller then has to undo the transaction.
         DamagedRecord: If a row is not what tagsync wrote.
     """
