@@ -38,6 +38,7 @@ from tagsync.audit.rows import (
     FindRow,
     FindSummaryRow,
     HeadRow,
+    ImmutableLogRow,
     LogRow,
     StatusRow,
     TagsAtRow,
@@ -183,6 +184,35 @@ class Record:
             return audit.log(patterns, wanted, newest=newest, reverse=reverse)
 
         return self._rows(LogRow, query, patterns, tag)
+
+    def immutable_changes(
+        self,
+        *patterns: str,
+        accepted: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        newest: int | None = None,
+        reverse: bool = False,
+        after: int | None = None,
+    ) -> Iterator[ImmutableLogRow]:
+        """Return the changes that moved or deleted a tag that must not move, oldest first.
+
+        Args:
+            patterns: Which repositories and tags.
+            accepted: Whether to include the changes that were accepted.
+            since: Leave out changes that certainly happened before this time.
+            until: Leave out changes that certainly happened after this time.
+            newest: Only so many changes, counted from the newest. None means all.
+            reverse: Whether to return the newest change first.
+            after: Only changes with a higher id. None means all.
+        """
+        start, end = _span(since, until)
+        wanted = ChangeFilter(start, end, after=after, immutable="all" if accepted else "open")
+
+        def query(audit: Audit) -> Iterator[dict[str, Any]]:
+            return audit.log(patterns, wanted, newest=newest, reverse=reverse)
+
+        return self._rows(ImmutableLogRow, query, patterns)
 
     def diff(self, *patterns: str, start: Moment, end: Moment | None = None) -> Iterator[DiffRow]:
         """Return the net difference between two times.

@@ -6,6 +6,7 @@
     ├── ConfigError                 the configuration or the command line is wrong
     │   └── AddressUnavailable      the daemon cannot listen on its address at the moment
     ├── UnclearQuestion             a time or a digest is invalid or ambiguous
+    ├── RefusedAcceptance           a change cannot be accepted
     ├── NoAnswer                    the daemon does not answer a health check
     ├── NotDelivered                a receiver has not accepted a notification
     ├── StoreError                  the database could not be read or written
@@ -81,6 +82,10 @@ class AddressUnavailable(ConfigError):
 
 class UnclearQuestion(TagsyncError):
     """A time or a digest on the command line is invalid or ambiguous."""
+
+
+class RefusedAcceptance(TagsyncError):
+    """A change cannot be accepted: it is unknown, not an alarm, or was accepted before."""
 
 
 class NoAnswer(TagsyncError):

@@ -33,6 +33,8 @@ from tagsync.polling.poll import poll
 from tests.support.audit import altered_copy, at
 from tests.support.clock import FakeClock
 from tests.support.commands import configure
+from tests.support.immutable import add_acceptance, add_violation
+from tests.support.record import query as select
 from tests.support.registries import INTERVAL, Scripted
 
 DIGESTS = {name: f"sha256:{name * 64}" for name in "abc"}
@@ -57,6 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 else:
                     scripted.then(*tags)
                 poll(job, store, clock=clock)
+    moves = select(folder / "tagsync.db", "SELECT id, previous_digest FROM tag_moves")
+    for change, previous in moves:
+        add_violation(folder / "tagsync.db", change, previous=previous)
+    add_acceptance(folder / "tagsync.db", moves[0][0])
     return folder
 
 
@@ -103,6 +109,12 @@ QUERIES: dict[str, Callable[[Record], Iterator[msgspec.Struct]]] = {
     f"diff * --from {at(-9)} --to {at(3)}": lambda record: record.diff(start=at(-9), end=at(3)),
     f"find {DIGESTS['a']} {UNKNOWN}": lambda record: record.find(DIGESTS["a"], UNKNOWN),
     f"find {DIGESTS['a']} --current": lambda record: record.find(DIGESTS["a"], current=True),
+    "log --immutable": lambda record: record.immutable_changes(),
+    f"log *:v1 --immutable --accepted --until {at(50)} -n 9 --reverse --after 1": (
+        lambda record: record.immutable_changes(
+            "*:v1", accepted=True, until=at(50), newest=9, reverse=True, after=1
+        )
+    ),
     f"find {DIGESTS['a']} {UNKNOWN} --summary": (
         lambda record: record.find(DIGESTS["a"], UNKNOWN, summary=True)
     ),

@@ -27,7 +27,11 @@ _POLLED_SQL: Final = """
 """
 _MOVES_SQL: Final = """
     SELECT id, repository, tag, not_before, observed_at, previous_digest, new_digest
-    FROM tag_moves WHERE id > ? ORDER BY id DESC
+    FROM tag_moves AS m
+    WHERE id > ? AND NOT EXISTS (
+        SELECT 1 FROM events
+        WHERE kind IN ('immutable_moved', 'immutable_deleted') AND change_id = m.id)
+    ORDER BY id DESC
 """
 
 AlarmKind = Literal["failing", "held", "stale", "moved"]
@@ -35,7 +39,8 @@ AlarmKind = Literal["failing", "held", "stale", "moved"]
 
 ``failing``: the last poll failed. ``held``: the last listing was held. ``stale``: there was no
 complete listing for three intervals, and neither of the first two. ``moved``: a tag moved whose
-name promises that it never does.
+name promises that it never does. Moves of tags that the configuration calls immutable are not
+among these; `tagsync.audit.immutable_changes` has them.
 """
 
 _BY_OUTCOME: Final[Mapping[str, AlarmKind]] = {"failed": "failing", "held": "held"}

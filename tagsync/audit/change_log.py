@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from tagsync.audit.immutable_changes import immutable_change
 from tagsync.audit.selection import Selection
+from tagsync.database.acceptances import OPEN_SQL, VIOLATIONS_SQL
 from tagsync.database.connection import Connection
 from tagsync.database.decoding import Count, check_timestamp, check_values, decode, decode_fields
 from tagsync.models import Kind, is_glob
@@ -28,6 +30,8 @@ _IN_REPOSITORIES_SQL: Final = """
                       WHERE full_name IN (SELECT value FROM json_each(?)))
 """
 
+_IMMUTABLE_SQL: Final = {"open": f"id IN ({OPEN_SQL})", "all": f"id IN ({VIOLATIONS_SQL})"}
+
 
 class ChangeFilter(msgspec.Struct, frozen=True):
     """Which changes to return. All conditions have to hold.
@@ -42,6 +46,8 @@ class ChangeFilter(msgspec.Struct, frozen=True):
         moved: Whether to include only moves to another digest.
         baseline: Whether to include the tags that existed when their repository was first listed.
         after: Include only changes with a higher id. None means all.
+        immutable: Include only changes that moved or deleted an immutable tag: the ``open`` ones,
+            which were not accepted, or ``all``. None means all changes of all tags.
     """
 
     since: str | None = None
@@ -51,6 +57,7 @@ class ChangeFilter(msgspec.Struct, frozen=True):
     moved: bool = False
     baseline: bool = True
     after: int | None = None
+    immutable: Literal["open", "all"] | None = None
 
     def has_tag(self, tag: str) -> bool:
         """Return whether the filter includes a tag with this name."""
@@ -71,6 +78,9 @@ def changes(
 ) -> Iterator[Row]:
     """Yield changes, oldest first.
 
+    Changes of immutable tags have more columns, if only these are wanted; see
+    `tagsync.audit.rows.ImmutableLogRow`.
+
     Args:
         db: A connection to the database.
         selection: The repositories and tags. None means all.
@@ -90,9 +100,25 @@ def changes(
         if wanted.has_tag(row["tag"])
         and (selection is None or selection.has(row["repository"], row["tag"]))
     )
+    if wanted.immutable is not None:
+        rows = ({**row, **_violation(db, row["id"])} for row in rows)
     if newest is None or reverse:
         return islice(rows, newest)
     return reversed(list(islice(rows, newest)))
+
+
+def _violation(db: Connection, change_id: int) -> Row:
+    """Return the columns that a change of an immutable tag has in addition."""
+    change = immutable_change(db, change_id)
+    assert change is not None, change_id  # noqa: S101  the same snapshot found it by its event
+    return {
+        "violation": change.kind,
+        "previous_digest": change.previous_digest,
+        "pattern": change.pattern,
+        "accepted_at": change.accepted_at,
+        "accepted_by": change.accepted_by,
+        "reason": change.reason,
+    }
 
 
 class ChangeCount(msgspec.Struct, frozen=True, array_like=True):
@@ -171,6 +197,8 @@ def _conditions(selection: Selection | None, wanted: ChangeFilter) -> tuple[str,
     if wanted.after is not None:
         conditions.append(("id > ?", wanted.after))
     fixed = ["moved"] * wanted.moved + ["not_before IS NOT NULL"] * (not wanted.baseline)
+    if wanted.immutable is not None:
+        fixed.append(_IMMUTABLE_SQL[wanted.immutable])
     where = " AND ".join([*(condition for condition, _ in conditions), *fixed]) or "1"
     return where, [value for _, value in conditions]
 

@@ -5,11 +5,13 @@ come from a registry that follows its specification, and might mean something to
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from tagsync.audit.immutable_changes import immutable_changes
 from tagsync.database.connection import Connection, reading
 
 LIMIT: Final = 500
@@ -17,6 +19,8 @@ LIMIT: Final = 500
 
 MOST_REPOSITORIES: Final = 100
 """Maximum number of repositories whose tags are searched, so that an answer is immediate."""
+
+_USUAL: Final = re.compile(r"[A-Za-z0-9_.:/-]+")
 
 _REPOSITORIES_SQL: Final = "SELECT full_name AS name FROM repositories"
 
@@ -64,6 +68,30 @@ def tag_names(path: Path, patterns: Sequence[str], prefix: str) -> list[str]:
         if len(repositories) > MOST_REPOSITORIES:
             return []
         return _names(db, _TAGS_SQL, {"prefix": prefix, "repositories": json.dumps(repositories)})
+
+
+def open_alarms(path: Path, prefix: str) -> list[tuple[int, str]]:
+    """Return the newest changes of immutable tags that were not accepted, at most `LIMIT`.
+
+    Args:
+        path: The database.
+        prefix: The beginning of the ids of the changes.
+
+    Returns:
+        The id of each change, and its tag. The second text is empty if a name has other characters
+        than those above.
+
+    Raises:
+        StoreError: If the database cannot be read.
+    """
+    with reading(path) as db:
+        found = immutable_changes(db, newest=LIMIT)
+    return [
+        (change.change_id, name if _USUAL.fullmatch(name) else "")
+        for change in found
+        if str(change.change_id).startswith(prefix)
+        for name in [f"{change.repository}:{change.tag}"]
+    ]
 
 
 def _names(db: Connection, sql: str, parameters: Mapping[str, str]) -> list[str]:

@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tagsync.audit import at_moment, change_log, digest_search, verify
+from tagsync.audit import at_moment, change_log, digest_search, immutable_changes, verify
 from tagsync.audit.change_log import EVERYTHING, ChangeFilter
 from tagsync.audit.charts import Charts
 from tagsync.audit.coverage_summary import seconds
+from tagsync.audit.immutable_changes import OPEN, ImmutableChange, ImmutableFilter
 from tagsync.audit.proof import Proof, find_proof
 from tagsync.audit.rows import HeadRow, head_rows
 from tagsync.audit.selection import Selection, matching, select, selected
@@ -253,6 +254,28 @@ class Audit:
             UnknownRepository: If a pattern matches no recorded repository.
         """
         return change_log.count_baseline(self._db, self._narrowed(patterns), wanted)
+
+    def immutable_changes(
+        self, wanted: ImmutableFilter = OPEN, newest: int | None = None
+    ) -> list[ImmutableChange]:
+        """Return changes of immutable tags; see `immutable_changes.immutable_changes`.
+
+        Raises:
+            DamagedRecord: If a row is not what tagsync wrote.
+        """
+        return immutable_changes.immutable_changes(self._db, wanted, newest)
+
+    def count_immutable_changes(self, wanted: ImmutableFilter = OPEN) -> int:
+        """Return the number of changes of immutable tags that a filter includes."""
+        return immutable_changes.count_immutable_changes(self._db, wanted)
+
+    def immutable_change(self, change_id: int) -> ImmutableChange | None:
+        """Return a change by its id, or None if it moved or deleted no immutable tag.
+
+        Raises:
+            DamagedRecord: If its row is not what tagsync wrote.
+        """
+        return immutable_changes.immutable_change(self._db, change_id)
 
     def last_change_id(self) -> int:
         """Return the id of the newest change, or 0 if there is none."""

@@ -1,4 +1,4 @@
-"""Ten common questions about the history, as SQL for SQLite 3.32 or newer.
+"""Eleven common questions about the history, as SQL for SQLite 3.32 or newer.
 
 ``docs/questions.md`` and ``tagsync web`` show these questions. If a parameter is empty or not
 bound, the SQL uses the default that the explanation gives. A question can therefore be pasted into
@@ -265,6 +265,34 @@ SELECT repository, tag, old_digest, not_before, observed_at,
 FROM change_log
 WHERE kind = 'deleted'
 ORDER BY id DESC""",
+    ),
+    Question(
+        "immutable-tags-that-changed",
+        "Which tags moved or were deleted although they must not?",
+        "A change of a tag that matched the key `immutable` of its watch when the change was"
+        " recorded, in `:repository` (every repository if left empty). The changes that were not"
+        " accepted come first; the others have the time, the user and the reason.",
+        "No immutable tag moved or was deleted.",
+        """\
+SELECT e.change_id, r.full_name AS repository, e.tag, e.kind,
+       json_extract(e.detail, '$.previous_digest') AS previous_digest, c.new_digest,
+       c.not_before, c.observed_at, a.at AS accepted_at, a.who AS accepted_by, a.reason
+FROM events AS e
+CROSS JOIN changes AS c ON c.id = e.change_id
+CROSS JOIN repositories AS r ON r.id = c.repository_id
+LEFT JOIN acceptances AS a ON a.change_id = e.change_id
+WHERE e.kind IN ('immutable_moved', 'immutable_deleted')
+  AND (nullif(:repository, '') IS NULL OR r.full_name = :repository)
+ORDER BY a.at IS NOT NULL, e.change_id DESC""",
+        (
+            Parameter(
+                "repository",
+                "Repository",
+                "The full name of a repository. Empty: every repository.",
+                example="swr/team-a/service",
+                repository=True,
+            ),
+        ),
     ),
     Question(
         "immutable-tags-that-moved",

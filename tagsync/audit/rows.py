@@ -189,6 +189,34 @@ class LogRow(msgspec.Struct, frozen=True):
     ]
 
 
+class ImmutableLogRow(LogRow, frozen=True):
+    """A change that moved or deleted an immutable tag.
+
+    The rows are in the order of ``id``, the oldest first; with ``--reverse`` the newest first.
+    """
+
+    violation: Annotated[
+        Literal["immutable_moved", "immutable_deleted"],
+        Meta(description="whether the tag moved, also after a deletion, or was deleted"),
+    ]
+    previous_digest: Annotated[
+        str | None,
+        Meta(description="the last digest that the tag had before; null if none was resolved"),
+    ]
+    pattern: Annotated[
+        str, Meta(description="the glob of the key immutable that the tag matched at that time")
+    ]
+    accepted_at: Annotated[
+        Time | None, Meta(description="when the change was accepted; null if it was not")
+    ]
+    accepted_by: Annotated[
+        str | None, Meta(description="the user who accepted it; null if it was not accepted")
+    ]
+    reason: Annotated[
+        str | None, Meta(description="why it was accepted; null if it was not accepted")
+    ]
+
+
 class DiffRow(msgspec.Struct, frozen=True):
     """A difference between the states of a tag at two times.
 

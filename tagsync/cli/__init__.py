@@ -41,6 +41,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "report": "Write one file with an answer and its evidence.",
     },
     "Operate": {
+        "accept": "Take moves of immutable tags off the list of alarms.",
         "web": "Show the record in a browser.",
         "notify": "Test, preview and repeat notifications.",
         "healthcheck": "Ask the running daemon whether all is well.",

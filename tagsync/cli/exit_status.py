@@ -15,6 +15,7 @@ from tagsync.cli.streams import is_stream
 from tagsync.errors import (
     AddressUnavailable,
     ConfigError,
+    RefusedAcceptance,
     TagsyncError,
     UnclearQuestion,
     UnknownRepository,
@@ -40,7 +41,13 @@ BUG: Final = os.EX_SOFTWARE
 INTERRUPTED: Final = 130
 """Exit status: interrupted by Ctrl-C."""
 
-_REFUSALS: Final = (ConfigError, UnclearQuestion, UnknownRepository, UnknownTag)
+_REFUSALS: Final = (
+    ConfigError,
+    RefusedAcceptance,
+    UnclearQuestion,
+    UnknownRepository,
+    UnknownTag,
+)
 """Errors whose exit status is `REFUSED`.
 
 The user can correct them in the command line or in the configuration.

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 import msgspec
@@ -13,10 +13,11 @@ from click.core import ParameterSource
 
 from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.queries import Audit
-from tagsync.audit.rows import LogRow, as_rows
+from tagsync.audit.rows import ImmutableLogRow, LogRow, as_rows
 from tagsync.cli import Settings
 from tagsync.cli.answers import stream_answer
 from tagsync.cli.formats import count_text, duration_text, seconds_between
+from tagsync.cli.immutable import immutable_blocks
 from tagsync.cli.options import (
     OutputOptions,
     StrictCommand,
@@ -65,6 +66,12 @@ FOLLOW_EVERY: Final = 1.0
 )
 @click.option("--moved", is_flag=True, help="Show only moves to another digest.")
 @click.option(
+    "--immutable", is_flag=True, help="Show only alarms: moves and deletions of immutable tags."
+)
+@click.option(
+    "--accepted", is_flag=True, help="With --immutable, show also what was accepted, and why."
+)
+@click.option(
     "--baseline/--no-baseline",
     default=None,
     help="Include the first listings or not. By default, only the table leaves them out.",
@@ -85,6 +92,8 @@ def log(
     kinds: tuple[str, ...],
     tag: str | None,
     moved: bool,
+    immutable: bool,
+    accepted: bool,
     baseline: bool | None,
     newest: int | None,
     reverse: bool,
@@ -98,15 +107,24 @@ def log(
     existed when its repository was first listed (the baseline). --since and --until show every
     change that may have happened between these times. --follow starts after --after, or now.
 
+    --immutable shows the changes of tags that must not move, until tagsync accept takes them off
+    this list.
+
     \b
     Example:
       tagsync log 'swr/team-a/*:v1.*' --since 7d --moved
+      tagsync log --immutable
     """
     if moved and kinds and "updated" not in kinds:
         raise click.UsageError("--moved and --kind exclude each other: a move has the kind updated")
+    if accepted and not immutable:
+        raise click.UsageError("--accepted needs --immutable")
     start, end = parse_span(since, until, utc_now())
     with_baseline = (follow or output.format != "table") if baseline is None else baseline
-    wanted = ChangeFilter(start, end, kinds, tag, moved, with_baseline, after)
+    alarms: Literal["open", "all"] | None = None
+    if immutable:
+        alarms = "all" if accepted else "open"
+    wanted = ChangeFilter(start, end, kinds, tag, moved, with_baseline, after, alarms)
     if follow:
         _check_follow(output, until=until, newest=newest, reverse=reverse)
         _print_following(load_config(settings).database, patterns, wanted)
@@ -116,11 +134,18 @@ def log(
         rows = audit.log(patterns, wanted, newest=newest, reverse=reverse)
 
         def document(rows: Iterable[Row], view: View) -> Iterator[Block]:
+            if immutable:
+                yield from immutable_blocks(rows)
+                return
             is_summed_up = baseline is None and not with_baseline
             left_out = audit.count_baseline(patterns, wanted) if is_summed_up else (0, 0)
             yield from log_blocks(rows, view, left_out)
 
-        stream_answer(settings, output, LogRow, rows, document)
+        stream_answer(settings, output, _row_type(wanted), rows, document)
+
+
+def _row_type(wanted: ChangeFilter) -> type[LogRow]:
+    return LogRow if wanted.immutable is None else ImmutableLogRow
 
 
 def log_blocks(rows: Iterable[Row], view: View, left_out: tuple[int, int]) -> Iterator[Block]:
@@ -205,9 +230,10 @@ def _check_follow(
 
 def _print_following(database: Path, patterns: Sequence[str], wanted: ChangeFilter) -> None:
     """Print the changes as they are recorded, until the command is interrupted."""
+    kind = _row_type(wanted)
     try:
         for row in follow(database, patterns, wanted, wait_while_read):
-            write_data(as_rows([row], LogRow), LogRow, "jsonl", sys.stdout)
+            write_data(as_rows([row], kind), kind, "jsonl", sys.stdout)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return

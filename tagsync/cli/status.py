@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from tagsync.audit.immutable_changes import ImmutableFilter
 from tagsync.audit.queries import Audit
 from tagsync.audit.rows import StatusRow
 from tagsync.audit.selection import matching, without_tags
@@ -16,6 +17,7 @@ from tagsync.cli import Settings
 from tagsync.cli.answers import answer
 from tagsync.cli.exit_status import FAILED
 from tagsync.cli.formats import count_text, reason_text
+from tagsync.cli.immutable import alarm_blocks
 from tagsync.cli.options import OutputOptions, StrictCommand, output_options, patterns_argument
 from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
@@ -25,6 +27,9 @@ from tagsync.database.verifications import Verification
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.notify.status import DestinationStatus, statuses
 from tagsync.schedule import stale
+
+ALARMS: Final = 5
+"""Maximum number of changes of immutable tags above the table."""
 
 
 @click.command(cls=StrictCommand)
@@ -48,6 +53,8 @@ def status(
     error says so. A repository that is no longer watched is never stale. PATTERN is a glob over
     registry/namespace/repository.
 
+    Above the table are the newest moves and deletions of immutable tags, until tagsync accept.
+
     \b
     Example:
       tagsync status 'swr/team-a/*'
@@ -65,8 +72,11 @@ def status(
 
         last = audit.last_verification()
         destinations = statuses(audit.outbox, rules_without_secrets(config), now)
+        wanted = ImmutableFilter(repositories=[each.full_name for each in watches])
 
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
+            newest = audit.immutable_changes(wanted, ALARMS)
+            yield from alarm_blocks(newest, audit.count_immutable_changes(wanted))
             yield from status_blocks(rows, show_all=show_all)
             yield from verification_block(last, view)
             yield from destination_blocks(destinations, view)

@@ -7,9 +7,12 @@ nothing is suggested, and no error is shown.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+ItemT = TypeVar("ItemT")
 
 if TYPE_CHECKING:
     from tagsync.config import Config
@@ -47,7 +50,19 @@ def complete_destination(ctx: click.Context, _: click.Parameter, incomplete: str
     return [table.name for table in tables if table.name.startswith(incomplete)]
 
 
-def _search(ctx: click.Context, query: Callable[[Path], list[str]]) -> list[str]:
+def complete_alarm(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the ids of changes of immutable tags that were not accepted, the newest first."""
+    from tagsync.audit.names import open_alarms  # noqa: PLC0415  only to complete
+
+    given = {str(number) for number in ctx.params.get("changes") or ()}
+    return [
+        CompletionItem(str(number), help=name)
+        for number, name in _search(ctx, lambda path: open_alarms(path, incomplete))
+        if str(number) not in given
+    ]
+
+
+def _search(ctx: click.Context, query: Callable[[Path], list[ItemT]]) -> list[ItemT]:
     """Return the result of a query to the configured database, or nothing if that fails."""
     from tagsync.errors import TagsyncError  # noqa: PLC0415  only to complete
 

@@ -97,6 +97,10 @@ class Metrics:
         self._pending = self._gauge(
             "tagsync_pending_log_lines", "Recorded changes whose log lines are pending."
         )
+        self._open_alarms = self._gauge(
+            "tagsync_open_immutable_changes",
+            "Changes that moved or deleted an immutable tag, and were not accepted.",
+        )
         self._disk: _DiskGauges | None = None
         self._verified: _VerificationGauges | None = None
 
@@ -158,6 +162,10 @@ class Metrics:
     def set_pending_log_lines(self, count: int) -> None:
         """Set how many changes have pending log lines."""
         self._pending.set(count)
+
+    def set_open_immutable_changes(self, count: int) -> None:
+        """Set how many changes of immutable tags were not accepted."""
+        self._open_alarms.set(count)
 
     def set_disk_usage(self, usage: DiskUsage) -> None:
         """Set the sizes of the database and of its file system.

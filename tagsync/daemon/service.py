@@ -722,6 +722,7 @@ class Daemon:
         with suppress(StoreError):
             self._metrics.set_disk_usage(self._store.disk_usage())
             self._metrics.set_pending_log_lines(self._store.pending_log_lines())
+            self._metrics.set_open_immutable_changes(self._store.open_immutable_changes())
             self._measure_destinations()
 
     def _measure_destinations(self) -> None:

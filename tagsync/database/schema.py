@@ -197,7 +197,7 @@ CREATE TABLE destinations ( -- Where notifications are sent, and how far each de
     last_accepted_at TEXT -- when the receiver last accepted something; null if it never has
 );
 
-CREATE TABLE acceptances ( -- Changes of immutable tags that somebody has accepted: append-only.
+CREATE TABLE acceptances ( -- The changes of immutable tags that were accepted: append-only.
     change_id INTEGER PRIMARY KEY REFERENCES changes (id), -- changes.id
     at TEXT NOT NULL, -- when it was accepted
     who TEXT NOT NULL, -- the user who accepted it, as the system names them

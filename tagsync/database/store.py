@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Final, Self, TypeVar
 
-from tagsync.database import observations, recorder, stale_events
+from tagsync.database import acceptances, observations, recorder, stale_events
+from tagsync.database.acceptances import Acceptance
 from tagsync.database.connection import (
     BUSY_TIMEOUT,
     Connection,
@@ -336,6 +337,25 @@ class Store:
             StoreError: If the result could not be recorded.
         """
         self._write(lambda db: insert_verification(db, verification))
+
+    def accept(self, changes: Sequence[int], acceptance: Acceptance) -> None:
+        """Record that a person accepted changes of immutable tags: all of them, or none.
+
+        Raises:
+            RefusedAcceptance: If one of the changes cannot be accepted.
+            ReplacedDatabase: If the database is no longer the file that was opened.
+            StoreError: If the acceptances could not be recorded.
+        """
+        self._write(lambda db: acceptances.accept(db, changes, acceptance))
+
+    def open_immutable_changes(self) -> int:
+        """Return how many changes of immutable tags were not accepted.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
+        with self._read() as db:
+            return acceptances.count_open(db)
 
     @property
     def outbox(self) -> Outbox:

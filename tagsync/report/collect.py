@@ -15,7 +15,7 @@ from tagsync.audit.change_log import ChangeFilter
 from tagsync.audit.coverage_summary import clip, summarize
 from tagsync.audit.queries import Audit
 from tagsync.audit.ranges import Range
-from tagsync.audit.rows import CoverageSummaryRow, LogRow, TagsAtRow, as_rows
+from tagsync.audit.rows import CoverageSummaryRow, ImmutableLogRow, LogRow, TagsAtRow, as_rows
 from tagsync.audit.selection import Pattern
 from tagsync.clock import timestamp
 from tagsync.models import Repository, is_glob
@@ -48,6 +48,7 @@ class Limits(NamedTuple):
     changes: int = 1000
     gaps: int = 200
     images: int = 50
+    immutable: int = 200
 
 
 LIMITS: Final = Limits()
@@ -128,6 +129,7 @@ def collect(
     counts = _count(audit, question, wanted, shown)
     answers = _answers(audit, question, shown, counts, limits.answers + 1)
     changes = list(as_rows(audit.log([question.pattern], wanted, newest=limits.changes), LogRow))
+    immutable, all_immutable = _immutable(audit, question, wanted, limits.immutable)
     coverage, gaps, all_gaps = _coverage(audit, shown)
     images = list(islice(images_of(audit.charts, answers, changes), limits.images + 1))
     names = [part.repository.full_name for part in parts]
@@ -149,6 +151,7 @@ def collect(
         queries=list(in_sql(question, names, _tags_of(answers) | counts.tags)),
         check=check_script(heads.changes),
         lists=[],
+        immutable=immutable,
     )
     is_whole = len(shown) == len(parts)
     totals: dict[ListName, int | None] = {
@@ -158,6 +161,7 @@ def collect(
         "coverage": len(coverage) if is_whole else None,
         "gaps": len(gaps) if is_whole and all_gaps else None,
         "images": len(images) if len(images) <= limits.images else None,
+        "immutable": all_immutable,
     }
     return with_lengths(report, totals)
 
@@ -192,6 +196,16 @@ def _count(
             changes[count.repository, count.tag] += count.changes
     kinds = ReportCounts(*(total[kind] for kind in ReportCounts.__struct_fields__))
     return _Counts(kinds, moves, changes, tags)
+
+
+def _immutable(
+    audit: Audit, question: ReportQuestion, wanted: ChangeFilter, limit: int
+) -> tuple[list[ImmutableLogRow], int]:
+    """Return the newest changes of tags that must not move, and the number of all of them."""
+    filtered = msgspec.structs.replace(wanted, immutable="all")
+    rows = audit.log([question.pattern], filtered, newest=limit)
+    counts = audit.count_changes([question.pattern], filtered)
+    return list(as_rows(rows, ImmutableLogRow)), sum(count.changes for count in counts)
 
 
 def _answers(

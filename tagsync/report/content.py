@@ -14,13 +14,14 @@ from tagsync.audit.rows import (
     CoverageSummaryRow,
     FullName,
     HeadRow,
+    ImmutableLogRow,
     LogRow,
     TagsAtRow,
     Time,
     VerifyRow,
 )
 
-ListName = Literal["repositories", "answers", "changes", "coverage", "gaps", "images"]
+ListName = Literal["repositories", "answers", "changes", "coverage", "gaps", "images", "immutable"]
 """The lists of a report, which may be cut."""
 
 
@@ -278,6 +279,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ]
     lists: Annotated[
         Sequence[ReportList], Meta(description="how much of each list is in the report")
+    ]
+    immutable: Annotated[
+        Sequence[ImmutableLogRow],
+        Meta(
+            description="the changes in between that moved or deleted a tag that must not move,"
+            " accepted ones included, the oldest first"
+        ),
     ]
 
     def length_of(self, name: ListName) -> ReportList:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tagsync.audit.rows import LogRow
+from tagsync.audit.rows import ImmutableLogRow, LogRow
 from tagsync.clock import parse_timestamp
 from tagsync.report.content import ListName, Report, ReportAnswer, ReportImage
 from tagsync.report.document import (
@@ -31,6 +31,7 @@ _WHICH: Final[dict[ListName, str]] = {
     "coverage": "the first {} repositories",
     "gaps": "the longest {} gaps",
     "images": "the first {} images",
+    "immutable": "the newest {} of these changes",
 }
 """Which rows of a list are shown if it is cut, with a place for their number."""
 
@@ -54,6 +55,7 @@ def _blocks(report: Report, drawings: Sequence[Drawing]) -> Iterator[Block]:
         yield Heading(text("Charts"))
         yield from drawings
     yield from _tags(report)
+    yield from _immutable(report)
     yield from _changes(report)
     yield from _coverage(report)
     yield from _images(report)
@@ -74,6 +76,15 @@ def _verdict(report: Report) -> Iterator[Block]:
         last = report.verification
         words = f"The last verification, at {moment(last.at)} UTC, found a fault: "
         yield Notice(text(words, Code(last.detail or "")), "fault")
+    immutable = report.length_of("immutable").total or 0
+    if immutable:
+        yield Notice(
+            text(
+                f"In this time, {count(immutable, 'change')} moved or deleted tags that must not"
+                " move. A section below lists them, and who accepted them."
+            ),
+            "warning",
+        )
     gaps = report.length_of("gaps")
     if report.gaps or gaps.is_cut:
         number = "many gaps" if gaps.total is None else count(gaps.total, "gap")
@@ -203,6 +214,52 @@ def _later_states(answer: ReportAnswer) -> Text:
     """Return the states at the second time. A digest is not repeated if it is the same."""
     first, second = states(answer.at_from), states(answer.at_to)
     return text("the same") if first == second else second
+
+
+def _immutable(report: Report) -> Iterator[Block]:
+    """Yield the changes of tags that must not move, if there are any."""
+    if not report.length_of("immutable").total:
+        return
+    yield Heading(text("Tags that must not move"))
+    yield Paragraph(
+        text(
+            "The configuration called these tags immutable when the changes were recorded. A person"
+            " who accepts a change gives a reason. The acceptance is recorded beside the history,"
+            " and no hash chain covers it."
+        ),
+        "note",
+    )
+    yield from _cut(report, "immutable")
+    columns = (
+        Column("Change", "number"),
+        Column("When"),
+        Column("Tag"),
+        Column("What", "word"),
+        Column("Digest"),
+        Column("Accepted"),
+    )
+    rows = tuple(map(_immutable_row, report.immutable))
+    yield Table(text("The changes of these tags, oldest first (UTC)"), columns, rows)
+
+
+def _immutable_row(change: ImmutableLogRow) -> tuple[Text, ...]:
+    before, after = (
+        text("not resolved") if digest is None else text(Code(digest))
+        for digest in (change.previous_digest, change.new_digest)
+    )
+    deleted = change.violation == "immutable_deleted"
+    accepted = text(Strong("not accepted"))
+    if change.accepted_at is not None:
+        who, reason = Code(change.accepted_by or ""), Code(change.reason or "")
+        accepted = text(f"{moment(change.accepted_at)} by ", who, ": ", reason)
+    return (
+        text(f"{change.id:,}"),
+        text(window(change.not_before, change.observed_at)),
+        text(Code(f"{change.repository}:{change.tag}")),
+        text("deleted" if deleted else "moved"),
+        before if deleted else text("from ", *before, " to ", *after),
+        accepted,
+    )
 
 
 def _changes(report: Report) -> Iterator[Block]:

@@ -10,6 +10,9 @@ from tagsync.report.content import ListName, Report, ReportList, ReportQuestion
 
 _NAMES: Final[tuple[ListName, ...]] = get_args(ListName)
 
+_IN_TIME: Final = frozenset({"changes", "immutable"})
+"""The lists in the order of time, of which the newest rows are the last ones."""
+
 
 def with_lengths(report: Report, totals: Mapping[ListName, int | None]) -> Report:
     """Return a report that says how much of each list it has.
@@ -35,8 +38,7 @@ def shorten(report: Report) -> Report:
     for name in _NAMES:
         rows = getattr(report, name)
         kept = len(rows) // 2 or len(rows) * (name == "repositories")
-        # The changes are in the order of time, and the newest are the last ones.
-        shorter[name] = rows[len(rows) - kept :] if name == "changes" else rows[:kept]
+        shorter[name] = rows[len(rows) - kept :] if name in _IN_TIME else rows[:kept]
     totals = {each.name: each.total for each in report.lists}
     return with_lengths(msgspec.structs.replace(report, **shorter), totals)
 
@@ -54,5 +56,6 @@ def _command(name: ListName, question: ReportQuestion) -> str:
         "coverage": f"tagsync coverage {repository} --summary{since}{until} --format json",
         "gaps": f"tagsync coverage {repository}{since}{until} --format json",
         "images": "tagsync find DIGEST --format json",
+        "immutable": f"tagsync log {pattern} --immutable --accepted{since}{until} --format json",
     }
     return commands[name]

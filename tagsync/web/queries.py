@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from tagsync.audit.immutable_changes import OPEN, ImmutableFilter
 from tagsync.audit.questions import QUESTIONS
 from tagsync.models import Repository
 from tagsync.web.snapshot import Query, Snapshot
@@ -12,7 +13,13 @@ from tagsync.web.snapshot import Query, Snapshot
 Row = dict[str, Any]
 
 LATEST: Final = 5
-"""Maximum number of changes on the front page."""
+"""Maximum number of changes on the front page, those of immutable tags at its top included."""
+
+IMMUTABLE: Final = 5
+"""Maximum number of changes of immutable tags at the top of a page of a repository or tag."""
+
+IMMUTABLE_FRONT: Final = 3
+"""Maximum number of changes of immutable tags on the front page."""
 
 WORST: Final = 3
 """Maximum number of repositories on the front page."""
@@ -76,12 +83,16 @@ _INTERVALS_SQL: Final = """
 
 
 def front(record: Snapshot) -> Row:
-    """Return the data of the front page: freshness, latest changes, and some repositories."""
+    """Return the data of the front page: alarms, freshness, latest changes, some repositories."""
     judged = [_judged(record, row) for row in record.query(_STATES_SQL, {})]
     worst = sorted(judged, key=_severity)[:WORST]
+    alarms = immutable(record, limit=IMMUTABLE_FRONT)
+    # Each alarm takes the place of a change, so that the page keeps its height.
+    latest = LATEST - len(alarms["changes"])
     return {
         "summary": summary(record, judged),
-        "latest": changes(record, NO_CHANGE, LATEST)["changes"],
+        "immutable": alarms,
+        "latest": changes(record, NO_CHANGE, latest)["changes"],
         "repositories": [
             _judged(record, row)
             for each in worst
@@ -108,6 +119,14 @@ def summary(record: Snapshot, judged: Iterable[Row]) -> Row:
         counts["watched"] += row["stale"] is not None
     (totals,) = record.query(_TOTALS_SQL, {})
     return {**totals, "counts": counts}
+
+
+def immutable(record: Snapshot, wanted: ImmutableFilter = OPEN, limit: int = IMMUTABLE) -> Row:
+    """Return the newest changes of immutable tags, and the number of all that a filter includes."""
+    return {
+        "changes": record.audit.immutable_changes(wanted, limit),
+        "total": record.audit.count_immutable_changes(wanted),
+    }
 
 
 def repositories(record: Snapshot, search: str, after: str) -> Row:
@@ -195,6 +214,7 @@ def repository(record: Snapshot, name: str, before: int) -> Row | None:
     above = record.query("SELECT observed_at FROM changes WHERE id = :before", parameters)
     return {
         "repository": _judged(record, found[0]),
+        "immutable": immutable(record, ImmutableFilter(repositories=[name])),
         "tags": tags[:PAGE],
         "more_tags": len(tags) > PAGE,
         "timeline": timeline(
@@ -251,6 +271,7 @@ def tag(record: Snapshot, name: str, tag_name: str) -> Row | None:
     return {
         "repository": _judged(record, found[0]),
         "tag": tag_name,
+        "immutable": immutable(record, ImmutableFilter(True, [name], tag_name)),
         "intervals": intervals[:HISTORY],
         "more_intervals": len(intervals) > HISTORY,
         "changes": [{**row, "summary": summarize(row)} for row in shown],

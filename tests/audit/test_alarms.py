@@ -9,6 +9,7 @@ from tagsync.audit.queries import Audit
 from tagsync.models import Repository, Watch
 from tests.support.audit import PollAt, at, pointing
 from tests.support.clock import FakeClock
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.registries import INTERVAL, REPOSITORY
 
 NAME = REPOSITORY.full_name
@@ -71,6 +72,16 @@ def test_tags_that_should_not_move_raise_alarms(poll_at: PollAt, database: Path)
     assert (found.counts, found.searched_from, found.complete) == ({"moved": 2}, at(0), True)
     assert alarms_of(database, 10, newest=1).alarms == (newest,)
     assert alarms_of(database, 10, newest=1).counts == {"moved": 2}
+
+
+def test_a_move_is_one_alarm(poll_at: PollAt, database: Path) -> None:
+    """A move of a tag that the configuration calls immutable is not an alarm by its name, too."""
+    poll_at(0, pointing("1.2.3", "1"), pointing("1.2.4", "1"))
+    poll_at(5, pointing("1.2.3", "2"), pointing("1.2.4", "2"))
+    add_violation(database, 3)
+    assert [alarm.change_id for alarm in alarms_of(database, 5).alarms] == [4]
+    add_acceptance(database, 3)
+    assert alarms_of(database, 5).counts == {"moved": 1}
 
 
 def test_only_the_newest_changes_are_searched(poll_at: PollAt, database: Path) -> None:

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from tagsync.audit.immutable_changes import (
     ImmutableChange,
-    count_open_alarms,
+    ImmutableFilter,
+    count_immutable_changes,
     immutable_change,
     immutable_changes,
-    open_alarms,
 )
 from tagsync.database.connection import Connection, reading
 from tagsync.database.store import Store
@@ -25,6 +25,7 @@ from tests.support.clock import FakeClock
 from tests.support.registries import Scripted
 
 NEW = "sha256:new"
+ALL = ImmutableFilter(accepted=True)
 
 
 @pytest.fixture
@@ -47,11 +48,11 @@ def db(
 
 def test_open_alarms_are_those_without_an_acceptance(db: Connection) -> None:
     """An accepted change is no alarm any more, but is still listed among all of them."""
-    assert [change.change_id for change in open_alarms(db)] == [3]
-    assert [change.change_id for change in immutable_changes(db)] == [5, 3]
-    assert [change.change_id for change in immutable_changes(db, newest=1)] == [5]
-    assert open_alarms(db, newest=0) == []
-    assert count_open_alarms(db) == 1
+    assert [change.change_id for change in immutable_changes(db)] == [3]
+    assert [change.change_id for change in immutable_changes(db, ALL)] == [5, 3]
+    assert [change.change_id for change in immutable_changes(db, ALL, newest=1)] == [5]
+    assert immutable_changes(db, newest=0) == []
+    assert count_immutable_changes(db) == 1
 
 
 def test_change_has_what_was_there_before(db: Connection) -> None:
@@ -90,4 +91,4 @@ def test_damaged_detail_is_reported(db: Connection, database: Path) -> None:
         writer.execute("UPDATE events SET detail = '[]' WHERE kind = 'immutable_moved'")
         writer.commit()
     with pytest.raises(DamagedRecord, match="change 3"):
-        open_alarms(db)
+        immutable_changes(db)

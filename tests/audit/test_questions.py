@@ -24,6 +24,7 @@ from tagsync.polling.poll import poll
 from tagsync.web.queries import state
 from tests.support.clock import FakeClock
 from tests.support.documents import read_page
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.registries import INTERVAL, Scripted, World
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -221,6 +222,26 @@ def test_immutable_looking_tags_that_moved(answer: Answer, digests: dict[str, st
     assert picked(answer("immutable-tags-that-moved"), *columns) == [
         ("swr/team/api", "v1.0.0", digests["A"], digests["C"])
     ]
+
+
+def test_immutable_tags_that_changed(
+    scripted: Scripted, store: Store, database: Path, clock: FakeClock
+) -> None:
+    """The open changes of immutable tags come first, then those that were accepted, with why."""
+    for digest in ("sha256:1", "sha256:2", "sha256:3"):
+        scripted.then(Tag("v1", digest))
+        poll(Job(Repository("swr", "team/api"), scripted, INTERVAL), store, clock=clock)
+        clock.advance(minutes=5)
+    assert ask(database, "immutable-tags-that-changed") == []
+    add_violation(database, 2, previous="sha256:1")
+    add_violation(database, 3, previous="sha256:2")
+    add_acceptance(database, 3)
+    columns = ("change_id", "tag", "previous_digest", "new_digest", "reason")
+    assert picked(ask(database, "immutable-tags-that-changed"), *columns) == [
+        (2, "v1", "sha256:1", "sha256:2", None),
+        (3, "v1", "sha256:2", "sha256:3", "a rebuild"),
+    ]
+    assert ask(database, "immutable-tags-that-changed", repository="swr/team/web") == []
 
 
 def test_biggest_images(answer: Answer, month: Path) -> None:
@@ -426,9 +447,9 @@ def test_empty_parameter_means_the_default(answer: Answer) -> None:
 
 
 def test_page_shows_each_question_with_its_sql() -> None:
-    """The page shows the ten questions in order, with their exact SQL."""
-    assert len(QUESTIONS) == 10
-    assert len({question.slug for question in QUESTIONS}) == 10
+    """The page shows the eleven questions in order, with their exact SQL."""
+    assert len(QUESTIONS) == 11
+    assert len({question.slug for question in QUESTIONS}) == 11
     text = read_page("docs/questions.md")
     shown = re.findall(
         r"^## (.+)\n\n((?:.+\n)+)\n```sql\n((?:.+\n)+?.+);\n```$", text, re.MULTILINE

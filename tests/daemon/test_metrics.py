@@ -46,6 +46,7 @@ def test_a_registry_begins_with_zeros() -> None:
     assert values.pop(("tagsync_build_info", "1.2.3")) == 1
     assert values.pop(("tagsync_config_last_reload_successful", "")) == 1
     assert values.pop(("tagsync_pending_log_lines", "")) == 0
+    assert values.pop(("tagsync_open_immutable_changes", "")) == 0
     assert values.pop(("tagsync_last_heads_logged_timestamp_seconds", "")) == 0
     assert values == {
         **{("tagsync_polls_total", outcome): 0 for outcome in ("ok", "failed", "held", "dropped")},
@@ -125,11 +126,13 @@ def test_the_space_of_the_database_is_exported_once_it_is_known() -> None:
     }
 
 
-def test_pending_log_lines_and_the_time_of_logged_heads_are_exported() -> None:
-    """Both gauges have the last value that was set."""
+def test_pending_log_lines_alarms_and_the_time_of_logged_heads_are_exported() -> None:
+    """The gauges have the last value that was set."""
     metrics = Metrics("test")
     metrics.set_pending_log_lines(7)
+    metrics.set_open_immutable_changes(3)
     metrics.set_heads_logged(NOON)
     values = scrape(metrics)
     assert values["tagsync_pending_log_lines", ""] == 7
+    assert values["tagsync_open_immutable_changes", ""] == 3
     assert values["tagsync_last_heads_logged_timestamp_seconds", ""] == NOON.timestamp()

@@ -45,6 +45,7 @@ from tests.support.daemon import (
     watch,
     watched_names,
 )
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.scheduler import FakeScheduler
 
 Start = Callable[..., Daemon]
@@ -1000,6 +1001,22 @@ def test_the_daemon_measures_the_database_and_its_pending_lines(
         connection.execute("UPDATE repositories SET unlogged_from = 1")
     scheduler.advance(minutes=1)
     assert gauge(metrics, "tagsync_pending_log_lines") == 1
+
+
+def test_the_daemon_counts_the_alarms_about_immutable_tags(
+    start: Start, scheduler: FakeScheduler, registry: FakeRegistry, database: Path
+) -> None:
+    """Every minute the gauge gets the number of changes that were not accepted yet."""
+    metrics = Metrics("test")
+    start(plan(watch("team/api", interval=HOUR), a=registry), metrics=metrics)
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_open_immutable_changes") == 0
+    add_violation(database, 1)
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_open_immutable_changes") == 1
+    add_acceptance(database, 1)
+    scheduler.advance(minutes=1)
+    assert gauge(metrics, "tagsync_open_immutable_changes") == 0
 
 
 def test_a_database_that_cannot_be_read_leaves_its_gauges(

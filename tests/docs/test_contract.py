@@ -80,8 +80,9 @@ def test_the_columns_are_the_agreed_ones() -> None:
         "status": "repository last_complete_at tags outcome failures last_error stale",
         "tags": TAGS,
         "tags --at": f"{TAGS} present {UNSURE}",
-        "log": "id observed_at not_before repository tag kind moved old_digest new_digest fields"
-        " hash",
+        "log": LOG,
+        "log --immutable": f"{LOG} violation previous_digest pattern accepted_at accepted_by"
+        " reason",
         "diff": f"repository tag kind old_digest new_digest fields {UNSURE}",
         "find": "query repository tag role digest platform not_before valid_from still_at valid_to",
         "find --summary": "query role tags_now tags_ever repositories",
@@ -100,6 +101,7 @@ def test_the_columns_are_the_agreed_ones() -> None:
     }
 
 
+LOG = "id observed_at not_before repository tag kind moved old_digest new_digest fields hash"
 TAGS = "repository tag digest image_id size updated changed_at"
 UNSURE = "certainty unsure_from unsure_until"
 SYNC = "repository outcome tags added updated deleted detail"

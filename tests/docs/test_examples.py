@@ -186,7 +186,7 @@ def test_check_in_plain_python(tmp_path: Path, clock: FakeClock, scripted: Scrip
 @pytest.mark.processes
 def test_commands_after_the_demo_print_what_is_shown(tmp_path: Path) -> None:
     """Each command shown after the demo works, and prints the output shown."""
-    (shown,) = fenced_blocks(read_page("docs/audit.md"), "console")
+    (shown,) = fenced_blocks(section("docs/audit.md", "First commands"), "console")
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(command: str) -> str:

@@ -159,6 +159,7 @@ def test_each_list_says_how_much_of_it_is_there(report_on: ReportOn) -> None:
         "coverage": (1, 1),
         "gaps": (0, 1),
         "images": (1, None),
+        "immutable": (0, 0),
     }
     assert [change.id for change in cut.changes] == [change.id for change in report_on().changes][
         1:

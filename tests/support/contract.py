@@ -27,6 +27,7 @@ OUTPUTS: Final[dict[str, type[msgspec.Struct]]] = {
     "tags": rows.TagsRow,
     "tags --at": rows.TagsAtRow,
     "log": rows.LogRow,
+    "log --immutable": rows.ImmutableLogRow,
     "diff": rows.DiffRow,
     "find": rows.FindRow,
     "find --summary": rows.FindSummaryRow,

@@ -35,6 +35,7 @@ from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.commands import environment, error_line, tagsync
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.registries import INTERVAL, Scripted, World, poll_any_names
 
 API, HOSTILE, IMAGES = "team/api", "team/hostile", "team/images"
@@ -218,6 +219,11 @@ def record_world(path: Path, hostile: Sequence[str]) -> None:
             " VALUES (?, ?, 0, '2026-05-03T12:00:00.000Z')",
             (f"sha256:{'4' * 64}", MANIFEST),
         )
+        moves = connection.execute("SELECT id, previous_digest, tag FROM tag_moves").fetchall()
+    for change, previous, tag in moves:
+        if tag in hostile:
+            add_violation(path, change, previous=previous)
+            add_acceptance(path, change, reason=tag)
 
 
 CROWD = [f"registry-{'r' * 40}-{number}" for number in range(6)]

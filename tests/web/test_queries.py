@@ -16,6 +16,7 @@ from tagsync.polling.poll import poll as poll_once
 from tagsync.web.queries import NO_CHANGE, PAGE, changes, front, repository, tag
 from tagsync.web.snapshot import Snapshot, snapshot
 from tests.support.clock import FakeClock
+from tests.support.immutable import add_acceptance, add_violation
 from tests.support.registries import Scripted
 
 NAME = "swr/team/api"
@@ -49,6 +50,29 @@ def record(database: Path, clock: FakeClock) -> Iterator[Callable[[], Snapshot]]
     """Return a function that returns the record as it is."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(recorded(database, clock()))
+
+
+def test_changes_of_immutable_tags_come_first(
+    poll: Callable[..., None], record: Callable[[], Snapshot], database: Path
+) -> None:
+    """The pages have the newest open ones, and that of a tag also the accepted ones."""
+    tags = [f"v{number}" for number in range(9)]
+    for digest in (ONE, TWO):
+        poll(*(Tag(name, digest) for name in tags))
+    assert front(record())["immutable"] == {"changes": [], "total": 0}
+    for change in range(10, 19):
+        add_violation(database, change, previous=ONE)
+    add_acceptance(database, 11)
+    pages = (front(record()), repository(record(), NAME, NO_CHANGE) or {})
+    shown = [[each.change_id for each in page["immutable"]["changes"]] for page in pages]
+    assert shown == [[18, 17, 16], [18, 17, 16, 15, 14]]
+    assert [page["immutable"]["total"] for page in pages] == [8, 8]
+    assert len(pages[0]["latest"]) == 2
+    of_tags = [tag(record(), NAME, name) or {} for name in ("v0", "v1")]
+    assert [
+        [(each.change_id, each.is_open) for each in page["immutable"]["changes"]]
+        for page in of_tags
+    ] == [[(10, True)], [(11, False)]]
 
 
 def test_the_intervals_of_a_tag(poll: Callable[..., None], record: Callable[[], Snapshot]) -> None:
