@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from tagsync import cli
@@ -163,6 +164,16 @@ def test_new_alarms_are_followed(database: Path) -> None:
     """--follow with --immutable yields the changes of immutable tags only, as they come."""
     found = follow(database, [], ChangeFilter(after=18, immutable="open"), lambda _: None)
     assert [next(found)["id"] for _ in range(2)] == [19, 20]
+
+
+def test_ids_of_open_changes_are_completed(run: Run, database: Path) -> None:
+    """The shell offers the open changes, the newest first, without those that are given."""
+    run("accept", 13, "--reason", "x")
+    shell = ShellComplete(cli.tagsync, {}, "tagsync", "_TAGSYNC_COMPLETE")
+    words = ["--config", str(database.with_name("config.toml")), "accept", "19"]
+    found = shell.get_completions(words, "1")
+    assert [item.value for item in found] == ["18", "17", "16", "15", "14", "12", "11"]
+    assert found[0].help == f"{REPOSITORY.full_name}:v7"
 
 
 def test_status_begins_with_the_alarms(run: Run) -> None:

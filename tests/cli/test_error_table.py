@@ -28,6 +28,7 @@ QUERYING = {
     "report": ["report", "*", "-o", "report.html"],
     "web": ["web", "--port", "0"],
     "backup": ["backup", "new.db"],
+    "accept": ["accept", "1", "--reason", "x"],
 }
 NOTIFYING = {
     "notify test": ["notify", "test", "ops"],
@@ -165,6 +166,12 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
         REFUSED,
     ),
     (
+        "an unknown change",
+        {"accept": ["accept", "1", "--reason", "x"]},
+        configure(REGISTRY),
+        REFUSED,
+    ),
+    (
         "a wrong time",
         {
             "tags": ["tags", "--at", "noon"],
@@ -213,7 +220,7 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
             if name
             not in {
                 *("run", "report", "web", "demo", "init", "completion", "restore", "healthcheck"),
-                *("notify test", "notify replay"),
+                *("accept", "notify test", "notify replay"),
             }
         },
         configure(REGISTRY),
