@@ -115,16 +115,29 @@ class Outbox:
         self,
         read: Callable[[], AbstractContextManager[Connection]],
         write: Callable[[Callable[[Connection], Any]], Any],
+        flush: Callable[[], None],
     ) -> None:
         """Use the connections of a store; see `tagsync.database.store.Store.outbox`."""
         self._read: Final = read
         self._write: Final = write
+        self._flush: Final = flush
 
     def database_id(self) -> str:
         """Return the database's id, which a restore renews."""
         with self._read() as db:
             (number,) = db.execute("SELECT database_id FROM info").fetchone()
         return str(number)
+
+    def flush(self) -> None:
+        """Wait until all that was recorded is safe from a power cut.
+
+        Without this, a power cut could undo an event that was sent. Its id would then be that of
+        another event, which a receiver would take for a repetition.
+
+        Raises:
+            StoreError: If the disk reports an error.
+        """
+        self._flush()
 
     def newest_event(self) -> int:
         """Return the id of the newest event. 0 if there is none."""

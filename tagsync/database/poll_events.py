@@ -141,7 +141,7 @@ def find_violations(
 
     A tag moves if it gets another digest than the last one that it is known to have pointed to,
     also if it was deleted or unresolved in between. A tag that gets no digest does not move. The
-    tags of a repository's first listing break no promise.
+    tags of a repository's first listing break no promise, because no earlier digest is known.
 
     Args:
         changes: The changes that a poll records.
@@ -152,7 +152,7 @@ def find_violations(
     for change in changes if immutable else ():
         previous = change.old_digest or digests.get(change.tag)
         is_move = previous is not None and change.new_digest not in (None, previous)
-        if change.not_before is None or not (is_move or change.kind == "deleted"):
+        if not is_move and change.kind != "deleted":
             continue
         pattern = next((glob for glob in immutable if fnmatchcase(change.tag, glob)), None)
         if pattern is not None:
@@ -190,7 +190,7 @@ def _events_of_changes(
     for change in changes:
         about = (repository_id, change.tag, change.id)
         kind: EventKind = "moved" if change.moved else change.kind
-        previous = None if change.old_digest else before.digests.get(change.tag)
+        previous = before.digests.get(change.tag)
         detail = None if previous is None else _json({"previous_digest": previous})
         yield NewEvent(change.observed_at, kind, *about, detail)
         if violation := violations.get(change.id):

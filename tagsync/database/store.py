@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Final, Self, TypeVar
@@ -360,7 +361,7 @@ class Store:
     @property
     def outbox(self) -> Outbox:
         """The events and the destinations of the notifications."""
-        return Outbox(self._read, self._write)
+        return Outbox(self._read, self._write, partial(flush_to_disk, self._path))
 
     def would_drop(self, repository: Repository, outcome: Outcome, seen: RepositoryState) -> bool:
         """Return whether `record` would drop the outcome, for a dry run."""

@@ -202,6 +202,7 @@ class Delivery:
         sequence = destination.sequence + 1
         message = build_message(self._outbox, self._rule, number, sequence, ids)
         with self._lease.renewed():
+            self._outbox.flush()
             answer = self._sender.send(message, seconds)
         if destination.failures:
             log.info(

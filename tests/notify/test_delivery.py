@@ -406,3 +406,36 @@ def test_nothing_is_sent_from_a_database_that_was_replaced(
     with pytest.raises(StoreError):
         one.deliver()
     assert not sender.sent
+
+
+class FlushNoting(Outbox):
+    """The outbox of an open database, which notes its flushes and may fail them."""
+
+    def __init__(self, outbox: Outbox, notes: list[str]) -> None:
+        self.__dict__.update(outbox.__dict__)
+        self.notes = notes
+        self.fails = False
+
+    def flush(self) -> None:
+        self.notes.append("flushed")
+        if self.fails:
+            raise StoreError("the disk reports an error")
+        super().flush()
+
+
+def test_event_is_on_the_disk_before_it_is_sent(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """A power cut must not undo an event that was sent; without a safe record nothing is sent."""
+    add_moves(path, 1)
+    sender = Recorder()
+    noting = FlushNoting(outbox, [])
+    sender.during = lambda: noting.notes.append("sent")
+    noting.fails = True
+    assert delivery(noting, sender, clock).deliver() == FIRST_BACKOFF.total_seconds()
+    assert noting.notes == ["flushed"]
+    assert destination(outbox).failures == 1
+    noting.fails = False
+    clock.advance(seconds=FIRST_BACKOFF.total_seconds())
+    assert delivery(noting, sender, clock).deliver() is None
+    assert noting.notes == ["flushed", "flushed", "sent"]

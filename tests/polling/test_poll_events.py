@@ -230,6 +230,15 @@ def accepted(listing: Listing, store: Store) -> Accepted:
     return Accepted(listing, diff(store.tags(REPOSITORY), listing.tags))
 
 
+def test_same_tag_of_another_repository_is_another_tag(poller: Poller) -> None:
+    """The digest of a deleted tag says nothing about a tag of that name in another repository."""
+    poller.poll("v1", "x")
+    poller.poll("x")
+    poller.job = replace(poller.job, repository=Repository("swr", "team/other"))
+    assert kinds(poller.poll("x")) == ["baselined"]
+    assert poller.poll(Tag("v1", "new"), "x") == [("added", "v1", 5)]
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -323,6 +332,16 @@ def test_recorded_listing_ends_the_held_state(poller: Poller) -> None:
     assert kinds(poller.poll("a", "b", "c")) == ["added"]
     assert kinds(poller.poll()) == ["held"]
     assert kinds(poller.poll()) == ["recovered", "deleted", "deleted", "deleted"]
+
+
+def test_same_deletion_is_held_again_later(patient: Poller, clock: FakeClock) -> None:
+    """A deletion that was held before the last recorded listing has an event again."""
+    patient.poll("a", "b")
+    assert kinds(patient.poll()) == ["held"]
+    assert kinds(patient.poll("a", "b")) == ["recovered"]
+    clock.advance(hours=5)
+    assert kinds(patient.poll("a", "b")) == []
+    assert kinds(patient.poll()) == ["held"]
 
 
 def test_failure_while_held(patient: Poller) -> None:
