@@ -13,7 +13,7 @@ from tagsync.cli import Settings
 from tagsync.cli.formats import count_text
 from tagsync.cli.immutable import COLUMNS, COMMAND, as_row
 from tagsync.cli.lines import make_view, print_lines
-from tagsync.cli.options import StrictCommand
+from tagsync.cli.options import LARGEST_NUMBER, StrictCommand
 from tagsync.cli.setup import load_config
 from tagsync.cli.suggestions import complete_alarm
 from tagsync.cli.tables import Block, Line, Table, render
@@ -34,7 +34,7 @@ _LONGEST_NAME: Final = 100
 @click.argument(
     "changes",
     metavar="CHANGE...",
-    type=click.IntRange(1, 2**62),
+    type=click.IntRange(1, LARGEST_NUMBER),
     nargs=-1,
     required=True,
     shell_complete=complete_alarm,

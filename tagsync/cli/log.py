@@ -21,6 +21,7 @@ from tagsync.cli.immutable import immutable_blocks
 from tagsync.cli.options import (
     OutputOptions,
     StrictCommand,
+    check_number,
     output_options,
     patterns_argument,
     since_option,
@@ -77,10 +78,21 @@ FOLLOW_EVERY: Final = 1.0
     help="Include the first listings or not. By default, only the table leaves them out.",
 )
 @click.option(
-    "-n", "newest", metavar="N", type=click.IntRange(1), help="Show only the newest N changes."
+    "-n",
+    "newest",
+    metavar="N",
+    type=click.IntRange(1),
+    callback=check_number,
+    help="Show only the newest N changes.",
 )
 @click.option("--reverse", is_flag=True, help="Show the newest change first.")
-@click.option("--after", metavar="ID", type=click.IntRange(0), help="Show only later changes.")
+@click.option(
+    "--after",
+    metavar="ID",
+    type=click.IntRange(0),
+    callback=check_number,
+    help="Show only later changes.",
+)
 @click.option("--follow", is_flag=True, help="Print changes as JSON lines when they come.")
 @output_options
 @click.pass_obj

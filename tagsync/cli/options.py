@@ -13,6 +13,9 @@ from tagsync.cli.suggestions import complete_pattern
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 """The values of ``--format``. All but ``table`` are data."""
 
+LARGEST_NUMBER: Final = 2**62
+"""The largest id or number of rows on a command line. SQLite and Python can count so far."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -45,6 +48,17 @@ def _is_single(parameter: click.Parameter) -> bool:
     if not isinstance(parameter, click.Option) or parameter.multiple or parameter.count:
         return False
     return not parameter.is_flag or bool(parameter.secondary_opts)
+
+
+def check_number(ctx: click.Context, parameter: click.Parameter, number: int | None) -> int | None:
+    """Return a number that SQLite and Python can count to. The range is not shown in the help.
+
+    Raises:
+        click.BadParameter: If the number is larger than `LARGEST_NUMBER`.
+    """
+    if number is not None and number > LARGEST_NUMBER:
+        raise click.BadParameter(f"give at most {LARGEST_NUMBER}", ctx, parameter)
+    return number
 
 
 def patterns_argument(command: Command) -> Command:

@@ -155,6 +155,13 @@ def test_every_format_says_who_accepted(run: Run, output_format: str) -> None:
     assert text.index("hash") < text.index("violation") < text.index("accepted_by")
 
 
+@pytest.mark.parametrize("option", ["-n", "--after"])
+def test_numbers_that_no_database_can_count_are_refused(run: Run, option: str) -> None:
+    """A number beyond SQLite's is a wrong command line, not a bug."""
+    assert isinstance(run("log", option, 2**64).exception, click.UsageError)
+    assert run("log", option, 2**62).exception is None
+
+
 def test_accepted_needs_immutable(run: Run) -> None:
     """--accepted without --immutable is refused, because other changes have no acceptance."""
     assert isinstance(run("log", "--accepted").exception, click.UsageError)
