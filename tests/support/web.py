@@ -233,8 +233,9 @@ CROWD = [f"registry-{'r' * 40}-{number}" for number in range(6)]
 def record_crowd(folder: Path) -> None:
     """Record what makes a front page as long as it gets, and configure its registries.
 
-    Each registry is stale and has a move of a tag that promised never to move. Each of the first
-    three also has a repository that fails with a long error. The last verification found a fault.
+    Each registry is stale and has a move of a tag that must not move; the first one has a tag whose
+    name promises so. Each of the first three also has a repository that fails with a long error.
+    The last verification found a fault.
 
     Args:
         folder: The folder of the database and the configuration.
@@ -253,7 +254,11 @@ def record_crowd(folder: Path) -> None:
         for image in ("first", "second"):
             for name in CROWD:
                 clock.advance(minutes=1)
-                poll_any_names(store, clock, Repository(name, LONG), {tag: image})
+                registry = Scripted(clock)
+                registry.then(Tag(tag, f"sha256:{sha256(image.encode()).hexdigest()}"))
+                immutable = ("v*",) if name != CROWD[0] else ()
+                job = Job(Repository(name, LONG), registry, INTERVAL, immutable=immutable)
+                poll(job, store, clock=clock)
         for name in CROWD[:3]:
             failing = Scripted(clock)
             failing.script.append(Unreachable("no connection to the host, " * 20))

@@ -195,8 +195,9 @@ def test_the_front_page_links_to_what_it_leaves_out(window: Browser, crowd: str)
     emulate(window, 390, height=844)
     window.get(crowd)
     for rows, shown, links in (
-        (".alarms li", 3, "[aria-labelledby=alarms] .totals a"),
-        (".brief tbody tr", 2, "[aria-labelledby=changes] .more a"),
+        ("[aria-labelledby=immutable] li", 2, "[aria-labelledby=immutable] .more a"),
+        ("[aria-labelledby=alarms] li", 2, "[aria-labelledby=alarms] .totals a"),
+        (".brief tbody tr", 1, "[aria-labelledby=changes] .more a"),
     ):
         found = window.find_elements(By.CSS_SELECTOR, rows)
         assert sum(row.is_displayed() for row in found) == shown < len(found)
