@@ -12,9 +12,10 @@ issues the tokens that it challenges for. A `Vendor` adds the list, one module f
 list has the tags of `OciEmulator.index`, which are right unless a `ListFault` is on.
 """
 
+from tagsync.emulator.oci.acr import Acr
 from tagsync.emulator.oci.gitlab import GitLab
 from tagsync.emulator.oci.google import Google
 from tagsync.emulator.oci.server import OciEmulator
 from tagsync.emulator.oci.vendor import IndexRow, ListFault, Vendor
 
-__all__ = ["GitLab", "Google", "IndexRow", "ListFault", "OciEmulator", "Vendor"]
+__all__ = ["Acr", "GitLab", "Google", "IndexRow", "ListFault", "OciEmulator", "Vendor"]

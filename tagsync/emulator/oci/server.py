@@ -75,7 +75,7 @@ class OciEmulator:
         self._tags: dict[str, dict[str, _Tag]] = {}
         self._frozen: dict[str, dict[str, _Tag]] = {}
         self._manifests: dict[str, bytes] = {}
-        self._tokens: set[str] = set()
+        self._tokens: dict[str, str] = {}  # the scope of each token
         self._faults: frozenset[ListFault] = frozenset()
         self._server: Server | None = None
         self._thread: Thread | None = None
@@ -205,8 +205,10 @@ class OciEmulator:
         path, vendor = unquote(request.path), self._vendor
         if vendor is not None and path == vendor.realm_path:
             return self._issue_token(request)
-        if vendor is not None and vendor.needs_token(path) and not self._is_authorized(request):
-            return self._challenge(request, path, vendor)
+        if vendor is not None and vendor.needs_token(path):
+            scope = vendor.scope(path)
+            if not self._is_authorized(request, scope):
+                return self._challenge(request, scope, vendor)
         answer = None
         if vendor is not None:
             faulty = fault_answer(self._faults) if vendor.list_path(path) else None
@@ -244,11 +246,11 @@ class OciEmulator:
         headers = {"Docker-Content-Digest": digest, "Content-Type": MANIFEST_TYPE}
         return Answer(200, self._manifests[digest], headers)
 
-    def _challenge(self, request: Request, path: str, vendor: Vendor) -> Answer:
+    def _challenge(self, request: Request, scope: str | None, vendor: Vendor) -> Answer:
         host = request.headers.get("Host", "")
-        scope = f',scope="{asked}"' if (asked := vendor.scope(path)) else ""
+        asked = f',scope="{scope}"' if scope else ""
         challenge = (
-            f'Bearer realm="http://{host}{vendor.realm_path}",service="{vendor.service}"{scope}'
+            f'Bearer realm="http://{host}{vendor.realm_path}",service="{vendor.service}"{asked}'
         )
         answer = _error(401, "UNAUTHORIZED")
         return answer._replace(headers={"WWW-Authenticate": challenge, **vendor.headers})
@@ -257,7 +259,7 @@ class OciEmulator:
         if self._users is not None and not self.knows(request.headers.get("Authorization", "")):
             return _error(401, "UNAUTHORIZED")
         token = secrets.token_hex(16)
-        self._tokens.add(token)
+        self._tokens[token] = request.query.get("scope", "")
         return json_answer({"token": token, "expires_in": 300})
 
     def knows(self, authorization: str) -> bool:
@@ -266,9 +268,18 @@ class OciEmulator:
         known = {basic(name, password) for name, password in users.items()}
         return authorization in known
 
-    def _is_authorized(self, request: Request) -> bool:
+    def _is_authorized(self, request: Request, scope: str | None) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return scheme == "Bearer" and token in self._tokens
+        granted = self._tokens.get(token)
+        return scheme == "Bearer" and granted is not None and _covers(granted, scope)
+
+
+def _covers(granted: str, needed: str | None) -> bool:
+    """Return whether a token's scope has all actions of another scope, if one is needed."""
+    if needed is None:
+        return True
+    (resource, _, actions), (other, _, more) = granted.rpartition(":"), needed.rpartition(":")
+    return resource == other and set(more.split(",")) <= set(actions.split(","))
 
 
 def basic(user: str, password: str) -> str:

@@ -69,7 +69,7 @@ _REFUSALS: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _SCHEMES: Final = frozenset({"basic", "bearer"})
 """The schemes of challenges that tagsync knows."""
 
-_LIST_PATHS: Final = (r"/gitlab/v1/repositories/(.+)/tags/list/$",)
+_LIST_PATHS: Final = (r"/gitlab/v1/repositories/(.+)/tags/list/$", r"/acr/v1/(.+)/_tags$")
 """The paths of registries' own lists that accept the token of a repository, its name as a group."""
 
 

@@ -94,6 +94,22 @@ def token_challenge(
     return TokenChallenge(realm, parameters.get("service"), scope)
 
 
+def joined_scope(scope: str, other: str) -> str:
+    """Return a scope with the actions of both, or ``other`` if they are of different resources.
+
+    Some registries want another action for a list than for a manifest. With one token for both,
+    the requests do not replace each other's token.
+
+    Args:
+        scope: The scope of the current token, such as ``repository:team/api:pull``.
+        other: The scope that a refusal names.
+    """
+    (resource, _, actions), (wanted, _, more) = scope.rpartition(":"), other.rpartition(":")
+    if not resource or resource != wanted:
+        return other
+    return f"{resource}:{','.join(dict.fromkeys([*actions.split(','), *more.split(',')]))}"
+
+
 def _realm_url(text: str, endpoint: httpx.URL) -> httpx.URL:
     """Return the URL of a token server. It has no host if the text is not a URL.
 

@@ -20,7 +20,12 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.escaping import truncate
-from tagsync.registries.oci.challenges import TokenChallenge, challenges_of, token_challenge
+from tagsync.registries.oci.challenges import (
+    TokenChallenge,
+    challenges_of,
+    joined_scope,
+    token_challenge,
+)
 from tagsync.registries.oci.shared_login import Login, LoginFlow, SharedLogin, basic_credentials
 from tagsync.registries.renewal import (
     REPEAT_REFUSAL_FOR,
@@ -129,7 +134,10 @@ class BearerAuth(RenewedAuth):
         return self._challenge.realm.host
 
     def update_challenge(self, response: httpx.Response) -> None:
-        """Update the challenge from a refusal: the token server may have moved."""
+        """Update the challenge from a refusal.
+
+        The token server may have moved, or the request may need more permissions.
+        """
         self._challenge = self._new_challenge(response) or self._challenge
 
     def _new_challenge(self, response: httpx.Response) -> TokenChallenge | None:
@@ -138,6 +146,7 @@ class BearerAuth(RenewedAuth):
         if parameters is None:
             return None
         challenge = token_challenge(parameters, self._endpoint, self._repository)
+        challenge = challenge._replace(scope=joined_scope(self._challenge.scope, challenge.scope))
         return None if challenge == self._challenge else challenge
 
     def _is_refusal(self, response: httpx.Response) -> bool:

@@ -10,7 +10,7 @@ from tagsync.registries.credentials import (
     Credential,
     NoCredential,
 )
-from tagsync.registries.oci.challenges import parse_challenges, token_challenge
+from tagsync.registries.oci.challenges import joined_scope, parse_challenges, token_challenge
 from tests.support.clock import FakeClock
 from tests.support.token_server import ENDPOINT, REALM, USER, Open, TokenRegistry, refusal
 
@@ -119,3 +119,20 @@ def test_missing_scope_is_completed(scope: str | None, repository: str, expected
 def test_challenges_are_parsed(headers: list[str], expected: dict[str, dict[str, str]]) -> None:
     """All forms of RFC 9110 are parsed; of repeated schemes the first one counts."""
     assert parse_challenges(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "other", "expected"),
+    [
+        ("repository:a:metadata_read", "repository:a:pull", "repository:a:metadata_read,pull"),
+        ("repository:a:pull,push", "repository:a:push", "repository:a:pull,push"),
+        ("repository:a:pull", "repository:a:pull", "repository:a:pull"),
+        ("repository:a:pull", "repository:b:pull", "repository:b:pull"),
+        ("repository:a:pull", "registry:catalog:*", "registry:catalog:*"),
+        ("repository:h:1/a:pull", "repository:h:1/a:push", "repository:h:1/a:pull,push"),
+        ("pull", "push", "push"),
+    ],
+)
+def test_scopes_of_a_repository_are_joined(scope: str, other: str, expected: str) -> None:
+    """Two scopes of one resource become one with the actions of both; others are replaced."""
+    assert joined_scope(scope, other) == expected

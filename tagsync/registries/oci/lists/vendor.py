@@ -13,6 +13,7 @@ from tagsync.clock import Clock, utc_now
 from tagsync.errors import RegistryError
 from tagsync.models import Distrust, Scope
 from tagsync.registries.client import Client
+from tagsync.registries.oci.lists.acr import AcrList
 from tagsync.registries.oci.lists.claims import Claims, Notes
 from tagsync.registries.oci.lists.gitlab import GitLabList
 from tagsync.registries.oci.lists.google import GoogleList
@@ -28,7 +29,7 @@ from tagsync.secrets import Secret
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
-LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList)
+LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList, AcrList)
 """The lists that tagsync knows. The first one that detects itself is the registry's."""
 
 LOOK_AGAIN_AFTER: Final = timedelta(days=1)
