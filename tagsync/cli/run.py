@@ -15,6 +15,7 @@ from tagsync.cli import Settings
 from tagsync.cli.options import StrictCommand
 from tagsync.cli.setup import find_config, open_configured, require_watches, set_up
 from tagsync.config import Config, load
+from tagsync.config.notify_rules import load_rules
 from tagsync.config.secret_sources import (
     changed_credentials,
     read_hook_secret,
@@ -153,10 +154,11 @@ class _PlanLoader:
         """Open the registries that are new in a configuration, and return its plan.
 
         Raises:
-            ConfigError: If a secret is missing, no repository is configured, or the daemon cannot
-                listen on the configured address.
+            ConfigError: If a secret is missing, no repository is configured, a destination of
+                notifications is wrong, or the daemon cannot listen on the configured address.
         """
         require_watches(config)
+        rules = load_rules(config, self._env)
         with ExitStack() as stack:
             opened = {
                 name: self._handle(table, config, stack)
@@ -167,7 +169,7 @@ class _PlanLoader:
             stack.pop_all()
         self._opened = opened
         handles = {name: handle for name, (*_, handle) in opened.items()}
-        return Plan(handles, config.watches, config.file.schedule.verify)
+        return Plan(handles, config.watches, config.file.schedule.verify, rules)
 
     def serve(self, config: Config, daemon: Daemon) -> None:
         """Serve the daemon's pages, and receive push hints, on the configured addresses.

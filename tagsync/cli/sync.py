@@ -37,6 +37,7 @@ from tagsync.cli.sync_result import (
 from tagsync.cli.tables import Block, Line, render
 from tagsync.clock import timestamp, utc_now
 from tagsync.config import Config
+from tagsync.config.notify_rules import load_rules
 from tagsync.config.tables import RegistryTable
 from tagsync.database.store import Store
 from tagsync.models import Repository, Watch, is_glob, watch_of
@@ -81,9 +82,9 @@ def sync(
     """Poll the configured repositories once.
 
     PATTERN is a glob over registry/namespace/repository; without one, all repositories are polled.
-    The table shows what changed, failed or was held, and then totals. The exit status is 1 if a
-    repository failed or a watch matched nothing, 3 if a listing was held and nothing failed, and
-    otherwise 0.
+    Then tagsync sends notifications, for at most ten seconds to each destination. The table shows
+    what changed, failed or was held, and then totals. The exit status is 1 if a repository failed
+    or a watch matched nothing, 3 if a listing was held and nothing failed, and otherwise 0.
 
     \b
     Example:
@@ -94,13 +95,19 @@ def sync(
     without_tags(patterns)
     config = load_config(settings)
     options = Options(accept_deletions, dry_run)
+    rules = () if dry_run else load_rules(config, environ)
     with ExpectedChanges() as expected:
         with (
             progress_line(wanted=not settings.quiet) as show_progress,
             _log(settings, dry_run=dry_run, table=output_format == "table"),
         ):
             polls = run_pass(
-                config, patterns, options, on_poll=expected.add, show_progress=show_progress
+                config,
+                patterns,
+                options,
+                rules=rules,
+                on_poll=expected.add,
+                show_progress=show_progress,
             )
         if output_format == "table":
             summary = totals(polls, monotonic() - began, dry_run=dry_run)
@@ -189,7 +196,7 @@ def run_pass(
         patterns: Globs over full names. Without any, all repositories are polled.
         options: Options of the pass.
         env: Environment variables that secrets may refer to.
-        rules: The destinations of notifications. A dry run sends none.
+        rules: The destinations of notifications. A dry run sends nothing to them.
         on_poll: Called after each poll of a repository.
         show_progress: Shows the progress of the pass.
 

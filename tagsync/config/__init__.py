@@ -64,7 +64,8 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def secret_tables(self) -> list[msgspec.Struct]:
         """The tables that name the places of secrets."""
-        return [*(registry.auth for registry in self.registries.values()), *self.file.notify]
+        auths = [registry.auth for registry in self.registries.values()]
+        return [*auths, *self.file.notify, self.file.hooks]
 
 
 def find(given: str | None, env: Mapping[str, str]) -> Path:

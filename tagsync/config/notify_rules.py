@@ -42,7 +42,7 @@ def load_rule(table: NotifyTable, config: Config, env: Mapping[str, str]) -> Rul
 def rules_without_secrets(config: Config) -> tuple[Rule, ...]:
     """Return the destinations in file order, for commands that send nothing.
 
-    The place of each secret stands for the secret, so that these commands need none.
+    Each secret is replaced by the name of its place, so that these commands need none.
     """
     return tuple(_rule(table, Secret) for table in config.file.notify)
 

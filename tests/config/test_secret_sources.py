@@ -85,6 +85,8 @@ def test_changed_credential_is_found(tmp_path: Path) -> None:
     assert changed_credentials(other, env, tmp_path) == []
     notify = '[[notify]]\nname = "ops"\nkind = "webhook"\nurl = "credential:swr"\n'
     assert changed_credentials(parsed(notify).secret_tables, env, tmp_path) == [source]
+    hooks = '[hooks]\nlisten = ":9181"\nsecret = "credential:swr"\n'
+    assert changed_credentials(parsed(hooks).secret_tables, env, tmp_path) == [source]
 
 
 def test_credential_contains_the_secret(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def begin_with(
         clock: Returns the current time.
 
     Raises:
-        ConfigError: If there is no such event, or it is still to be sent.
+        ConfigError: If the event does not exist, or is still to be sent.
         DatabaseInUse: If another process holds the lease for too long.
     """
     newest = outbox.newest_event()
