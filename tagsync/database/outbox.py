@@ -115,7 +115,7 @@ class Outbox:
         self,
         read: Callable[[], AbstractContextManager[Connection]],
         write: Callable[[Callable[[Connection], Any]], Any],
-        flush: Callable[[], None],
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         """Use the connections of a store; see `tagsync.database.store.Store.outbox`."""
         self._read: Final = read
