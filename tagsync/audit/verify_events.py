@@ -55,7 +55,7 @@ def check_events(db: Connection, read: Counter[str]) -> None:
 
     Raises:
         VerificationFault: If an event is missing, or says something else than its change; or if a
-            change was accepted that is no change of an immutable tag.
+            change that has no alarm was accepted.
     """
     first, last, count = db.execute("SELECT min(id), max(id), count(*) FROM events").fetchone()
     read[""] = count

@@ -117,7 +117,13 @@ class Outbox:
         write: Callable[[Callable[[Connection], Any]], Any],
         flush: Callable[[], None] = lambda: None,
     ) -> None:
-        """Use the connections of a store; see `tagsync.database.store.Store.outbox`."""
+        """Use the connections of a store; see `tagsync.database.store.Store.outbox`.
+
+        Args:
+            read: Opens the connection that reads.
+            write: Runs a function in a write transaction.
+            flush: Brings the transactions to the disk. Only a caller that sends events needs it.
+        """
         self._read: Final = read
         self._write: Final = write
         self._flush: Final = flush
