@@ -229,6 +229,14 @@ def test_a_digest_of_a_moment_leads_to_its_image(client: httpx.Client, site: str
     assert client.get(f"{site}/image", params={"digest": digest}).status_code == 200
 
 
+def test_an_image_as_of_a_moment_is_a_search(client: httpx.Client, site: str) -> None:
+    """The page of an image passes a moment on to the search, which answers what led to it then."""
+    digest = f"sha256:{'1' * 64}"
+    answer = client.get(f"{site}/image?digest={digest}&at=2h")
+    assert answer.status_code == httpx.codes.FOUND
+    assert answer.headers["location"] == f"/search?q=sha256%3A{'1' * 64}&at=2h"
+
+
 def test_who_has_a_layer(browser: Browser, site: str, folder: Path, served: Path) -> None:
     """The page of a layer shows its images and the tags of ``find``, within a narrow window."""
     with closing(sqlite3.connect(served)) as connection:
