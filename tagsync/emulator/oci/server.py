@@ -256,11 +256,15 @@ class OciEmulator:
         return answer._replace(headers={"WWW-Authenticate": challenge, **vendor.headers})
 
     def _issue_token(self, request: Request) -> Answer:
-        if self._users is not None and not self.knows(request.headers.get("Authorization", "")):
+        if not self.admits(request.headers.get("Authorization", "")):
             return _error(401, "UNAUTHORIZED")
         token = secrets.token_hex(16)
         self._tokens[token] = request.query.get("scope", "")
         return json_answer({"token": token, "expires_in": 300})
+
+    def admits(self, authorization: str) -> bool:
+        """Return whether a header ``Authorization`` permits to read the registry (Basic)."""
+        return self._users is None or self.knows(authorization)
 
     def knows(self, authorization: str) -> bool:
         """Return whether a header ``Authorization`` has the password of a user (Basic)."""

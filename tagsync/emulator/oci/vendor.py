@@ -97,6 +97,9 @@ class Contents(Protocol):
     def repositories(self) -> Sequence[str]:
         """Return the names of all repositories, sorted."""
 
+    def admits(self, authorization: str) -> bool:
+        """Return whether a header ``Authorization`` permits to read the registry (Basic)."""
+
 
 class Vendor(ABC):
     """A vendor's additions to the emulated registry.
