@@ -18,5 +18,16 @@ from tagsync.emulator.oci.google import Google
 from tagsync.emulator.oci.harbor import Harbor
 from tagsync.emulator.oci.server import OciEmulator
 from tagsync.emulator.oci.vendor import IndexRow, ListFault, Vendor
+from tagsync.emulator.oci.zot import Zot
 
-__all__ = ["Acr", "GitLab", "Google", "Harbor", "IndexRow", "ListFault", "OciEmulator", "Vendor"]
+__all__ = [
+    "Acr",
+    "GitLab",
+    "Google",
+    "Harbor",
+    "IndexRow",
+    "ListFault",
+    "OciEmulator",
+    "Vendor",
+    "Zot",
+]
