@@ -15,7 +15,19 @@ list has the tags of `OciEmulator.index`, which are right unless a `ListFault` i
 from tagsync.emulator.oci.acr import Acr
 from tagsync.emulator.oci.gitlab import GitLab
 from tagsync.emulator.oci.google import Google
+from tagsync.emulator.oci.harbor import Harbor
 from tagsync.emulator.oci.server import OciEmulator
 from tagsync.emulator.oci.vendor import IndexRow, ListFault, Vendor
+from tagsync.emulator.oci.zot import Zot
 
-__all__ = ["Acr", "GitLab", "Google", "IndexRow", "ListFault", "OciEmulator", "Vendor"]
+__all__ = [
+    "Acr",
+    "GitLab",
+    "Google",
+    "Harbor",
+    "IndexRow",
+    "ListFault",
+    "OciEmulator",
+    "Vendor",
+    "Zot",
+]

@@ -206,9 +206,9 @@ class OciEmulator:
         if vendor is not None and path == vendor.realm_path:
             return self._issue_token(request)
         if vendor is not None and vendor.needs_token(path):
-            scope = vendor.scope(path)
-            if not self._is_authorized(request, scope):
-                return self._challenge(request, scope, vendor)
+            challenge = self._challenge(request, path, vendor)
+            if challenge is not None:
+                return challenge
         answer = None
         if vendor is not None:
             faulty = fault_answer(self._faults) if vendor.list_path(path) else None
@@ -246,7 +246,16 @@ class OciEmulator:
         headers = {"Docker-Content-Digest": digest, "Content-Type": MANIFEST_TYPE}
         return Answer(200, self._manifests[digest], headers)
 
-    def _challenge(self, request: Request, scope: str | None, vendor: Vendor) -> Answer:
+    def _challenge(self, request: Request, path: str, vendor: Vendor) -> Answer | None:
+        """Return the refusal of a request without a sufficient login, or None if it has one."""
+        if vendor.takes_password:
+            if self.admits(request.headers.get("Authorization", "")):
+                return None
+            headers = {"WWW-Authenticate": 'Basic realm="Authorization Required"'}
+            return json_answer({"errors": [{"code": "UNAUTHORIZED"}]}, headers, status=401)
+        scope = vendor.scope(path)
+        if self._is_authorized(request, scope):
+            return None
         host = request.headers.get("Host", "")
         asked = f',scope="{scope}"' if scope else ""
         challenge = (
@@ -256,11 +265,15 @@ class OciEmulator:
         return answer._replace(headers={"WWW-Authenticate": challenge, **vendor.headers})
 
     def _issue_token(self, request: Request) -> Answer:
-        if self._users is not None and not self.knows(request.headers.get("Authorization", "")):
+        if not self.admits(request.headers.get("Authorization", "")):
             return _error(401, "UNAUTHORIZED")
         token = secrets.token_hex(16)
         self._tokens[token] = request.query.get("scope", "")
         return json_answer({"token": token, "expires_in": 300})
+
+    def admits(self, authorization: str) -> bool:
+        """Return whether a header ``Authorization`` permits to read the registry (Basic)."""
+        return self._users is None or self.knows(authorization)
 
     def knows(self, authorization: str) -> bool:
         """Return whether a header ``Authorization`` has the password of a user (Basic)."""

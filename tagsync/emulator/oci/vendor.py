@@ -97,6 +97,9 @@ class Contents(Protocol):
     def repositories(self) -> Sequence[str]:
         """Return the names of all repositories, sorted."""
 
+    def admits(self, authorization: str) -> bool:
+        """Return whether a header ``Authorization`` permits to read the registry (Basic)."""
+
 
 class Vendor(ABC):
     """A vendor's additions to the emulated registry.
@@ -104,10 +107,12 @@ class Vendor(ABC):
     Attributes:
         realm_path: The path of the token server, at the registry's own host.
         service: The name of the registry in its challenges.
+        takes_password: Whether the registry itself takes a user and a password, and no token.
     """
 
     realm_path: ClassVar[str] = "/token"
     service: ClassVar[str] = "registry"
+    takes_password: ClassVar[bool] = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -131,7 +136,7 @@ class Vendor(ABC):
         return f"repository:{match[1]}:pull" if match else None
 
     def needs_token(self, path: str) -> bool:
-        """Return whether a request with this path needs the token of the registry."""
+        """Return whether a request with this path needs the login of the registry."""
         return path.startswith("/v2/") or self.list_path(path)
 
 

@@ -1,5 +1,7 @@
 """Authentication for lists whose API does not take the registry's own tokens."""
 
+from collections.abc import Callable
+
 import httpx
 
 from tagsync.registries.oci.shared_login import Login, basic_credentials
@@ -8,20 +10,41 @@ from tagsync.secrets import Secret
 
 
 class BasicLogin(FixedAuth):
-    """A user and a password that are sent with every request (RFC 7617)."""
+    """A user and a password that are sent with every request (RFC 7617).
 
-    def __init__(self, login: Login) -> None:
-        """Take a login that has a user's name."""
+    Without a login, or if it is a token, requests are anonymous.
+    """
+
+    def __init__(self, login: Callable[[], Login | None]) -> None:
+        """Take the function that returns the current login."""
         self._login = login
+        self._used: Login | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a user and a password.
+
+        Raises:
+            Unauthorized: If the login cannot be read.
+        """
+        return self._current() is not None
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The password, and its encoded form."""
-        return self._login.secret, Secret(basic_credentials(self._login))
+        """The password that was sent last, and its encoded form. None before the first request."""
+        if (login := self._used) is None:
+            return ()
+        return login.secret, Secret(basic_credentials(login))
 
     def authenticate(self, request: httpx.Request) -> None:
         """Add the user and the password to a request."""
-        request.headers["Authorization"] = f"Basic {basic_credentials(self._login)}"
+        if (login := self._current()) is not None:
+            self._used = login
+            request.headers["Authorization"] = f"Basic {basic_credentials(login)}"
+
+    def _current(self) -> Login | None:
+        login = self._login()
+        return None if login is None or login.username is None else login
 
 
 class TokenLogin(FixedAuth):

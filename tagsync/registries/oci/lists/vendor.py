@@ -17,19 +17,21 @@ from tagsync.registries.oci.lists.acr import AcrList
 from tagsync.registries.oci.lists.claims import Claims, Notes
 from tagsync.registries.oci.lists.gitlab import GitLabList
 from tagsync.registries.oci.lists.google import GoogleList
+from tagsync.registries.oci.lists.harbor import HarborList
 from tagsync.registries.oci.lists.protocol import (
     Access,
     ListCut,
     NotOffered,
     TagList,
 )
+from tagsync.registries.oci.lists.zot import ZotList
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.oci.shared_login import Login
 from tagsync.secrets import Secret
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
-LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList, AcrList)
+LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList, AcrList, HarborList, ZotList)
 """The lists that tagsync knows. The first one that detects itself is the registry's."""
 
 LOOK_AGAIN_AFTER: Final = timedelta(days=1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tagsync.emulator.http import Answer, Request
-from tagsync.emulator.oci import Acr, GitLab, Google, ListFault, OciEmulator
+from tagsync.emulator.oci import Acr, GitLab, Google, Harbor, ListFault, OciEmulator, Zot
 from tagsync.registries.oci.lists.vendor import MAX_REFUSALS
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, digests, fill
@@ -16,7 +16,7 @@ Events = list[dict[str, Any]]
 SIGNATURE = f"sha256-{'a' * 64}.sig"
 
 
-@pytest.fixture(params=[GitLab, Google, Acr], ids=["gitlab", "google", "acr"])
+@pytest.fixture(params=[GitLab, Google, Acr, Harbor, Zot], ids=lambda vendor: vendor.__name__)
 def emulator(request: pytest.FixtureRequest) -> Iterator[OciEmulator]:
     """An emulated registry of each vendor, with 31 tags."""
     with OciEmulator(request.param()) as running:
