@@ -60,10 +60,14 @@ class AppriseSender:
         """Do nothing: Apprise keeps no connection."""
 
     def _redact(self, text: str) -> str:
-        """Return Apprise's text on one line, without any part of the URL."""
-        # These secrets exist only here, because a part of a URL may be an ordinary word elsewhere.
-        secrets = [Secret(part) for part in _parts(self._url.reveal())]
-        return one_line(redact(text, secrets))
+        return redact_url(text, self._url)
+
+
+def redact_url(text: str, url: Secret) -> str:
+    """Return a text of Apprise on one line, without any part of a URL that may be secret."""
+    # These secrets exist only here, because a part of a URL may be an ordinary word elsewhere.
+    secrets = [Secret(part) for part in _parts(url.reveal())]
+    return one_line(redact(text, secrets))
 
 
 def open_service(url: Secret) -> "Apprise":

@@ -54,6 +54,7 @@ class Delivery:
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         random: Random | None = None,
+        renewed_every: float = 20.0,
     ) -> None:
         """Prepare the delivery.
 
@@ -65,6 +66,7 @@ class Delivery:
             clock: Returns the current time.
             monotonic: Returns seconds that a change of the system clock does not affect.
             random: Random numbers for the backoff.
+            renewed_every: Seconds between two renewals of the lease.
         """
         self._outbox: Final = outbox
         self._rule: Final = rule
@@ -76,7 +78,7 @@ class Delivery:
         self._clock: Final = clock
         self._monotonic: Final = monotonic
         self._random: Final = random or Random()  # noqa: S311  a backoff may be predictable
-        self._lease: Final = Lease(outbox, rule.name, clock, monotonic)
+        self._lease: Final = Lease(outbox, rule.name, clock, monotonic, renewed_every)
         self._stopped = False
         # A batch that was accepted, but could not be recorded as such. It is not sent again.
         self._unrecorded: tuple[int, ...] = ()

@@ -17,9 +17,6 @@ from tagsync.errors import StoreError
 LEASE: Final = timedelta(seconds=60)
 """How long a lease lasts. If its holder is killed, another process may send after this time."""
 
-_RENEWED_EVERY: Final = 20.0
-"""Seconds between two renewals while a message is being sent."""
-
 
 def new_holder() -> str:
     """Return a name for the holder of a lease: the host, the process and a random part."""
@@ -35,6 +32,7 @@ class Lease:
         name: str,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
+        renewed_every: float = 20.0,
     ) -> None:
         """Prepare the lease; it is not taken yet.
 
@@ -43,12 +41,14 @@ class Lease:
             name: The destination.
             clock: Returns the current time.
             monotonic: Returns seconds that a change of the system clock does not affect.
+            renewed_every: Seconds between two renewals while a message is being sent.
         """
         self.holder: Final = new_holder()
         self._outbox: Final = outbox
         self._name: Final = name
         self._clock: Final = clock
         self._monotonic: Final = monotonic
+        self._renewed_every: Final = renewed_every
         self._extended_at = monotonic()
 
     def acquire(self) -> bool:
@@ -71,8 +71,8 @@ class Lease:
         return self._outbox.renew(self._name, self.holder, timestamp(self._clock() + LEASE))
 
     def keep(self) -> bool:
-        """Like `renew`, but only if the lease was not extended for a third of its time."""
-        return self._monotonic() - self._extended_at < _RENEWED_EVERY or self.renew()
+        """Like `renew`, but only if it is time for a renewal."""
+        return self._monotonic() - self._extended_at < self._renewed_every or self.renew()
 
     def release(self) -> None:
         """Give up the lease. If the database cannot be written, the lease runs out by itself."""
@@ -80,14 +80,10 @@ class Lease:
             self._outbox.release(self._name, self.holder)
 
     @contextmanager
-    def renewed(self, every: float = _RENEWED_EVERY) -> Iterator[None]:
-        """Renew the lease regularly while the block runs.
-
-        Args:
-            every: Seconds between two renewals.
-        """
+    def renewed(self) -> Iterator[None]:
+        """Renew the lease regularly while the block runs."""
         ended = Event()
-        thread = Thread(target=self._renew_until, args=(ended, every), daemon=True)
+        thread = Thread(target=self._renew_until, args=(ended,), daemon=True)
         thread.start()
         try:
             yield
@@ -95,8 +91,8 @@ class Lease:
             ended.set()
             thread.join()
 
-    def _renew_until(self, ended: Event, every: float) -> None:
-        while not ended.wait(every):
+    def _renew_until(self, ended: Event) -> None:
+        while not ended.wait(self._renewed_every):
             # The sender notices a lost lease when it records the result.
             with suppress(StoreError):
                 self.renew()

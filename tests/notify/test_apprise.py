@@ -14,7 +14,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tagsync.errors import ConfigError, NotDelivered
-from tagsync.notify.apprise import AppriseSender
+from tagsync.notify.apprise import AppriseSender, redact_url
 from tagsync.notify.messages import message_of
 from tagsync.notify.senders import check_rule, send_test
 from tagsync.notify.targets import AppriseTarget, Rule
@@ -126,6 +126,24 @@ def test_a_failure_shows_no_part_of_the_url(capfd: pytest.CaptureFixture[str]) -
     assert receiver.received
     for part in ("PASS-PART", "T0KEN-PART", "HEADER-PART"):
         assert part not in shown
+
+
+@pytest.mark.parametrize(
+    "part", ["us%65r-part", "user-part", "PASS-PART", "T0KEN-PART", "HEADER-PART", "QUERY-PART"]
+)
+def test_a_text_shows_no_part_of_the_url(part: str) -> None:
+    """Whatever Apprise quotes of a URL is removed, as it is written and decoded."""
+    url = "json://us%65r-part:PASS-PART@example.com/a/T0KEN-PART?+X=HEADER-PART&key=QUERY-PART"
+    assert part not in redact_url(f"could not reach {part} at {url}", Secret(url))
+
+
+def test_paragraphs_of_a_mail_stay_apart(mailbox: Mailbox) -> None:
+    """The text is converted for services that show HTML, so that its lines remain lines."""
+    rule, sender = sender_of(f"{mailbox.url}&format=html")
+    sender.send(message_of(rule, "db", 1, [event(number=1), event(number=2)]), 20)
+    pages = [part for part in mailbox.mails[0].walk() if part.get_content_subtype() == "html"]
+    assert all("<br" in page.get_content() for page in pages)
+    assert pages
 
 
 def test_redirects_are_not_followed() -> None:

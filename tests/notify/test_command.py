@@ -110,7 +110,7 @@ def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "child = os.fork()\n"
         f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}} ')\n"
-        "time.sleep(100)\n"
+        "time.sleep(1000)\n"
     )
     assert "did not end within 1 s" in refusal(code, seconds=1)
     numbers = [int(number) for number in pids.read_text().split()]

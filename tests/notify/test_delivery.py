@@ -6,9 +6,11 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import pytest
 
+from tagsync.clock import timestamp
 from tagsync.database.outbox import Outbox
 from tagsync.errors import NotDelivered, StoreError
 from tagsync.notify.delivery import FIRST_BACKOFF, LONGEST_BACKOFF, POLL_INTERVAL, Delivery
@@ -221,6 +223,23 @@ def test_a_batch_waits_for_more(outbox: Outbox, path: Path, clock: FakeClock) ->
     assert sender.ids == [[1, 2], [3, 4, 5]]
 
 
+def test_a_batch_does_not_wait_for_a_clock_that_was_set_back(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """If the clock goes back by a day, the batch is sent after its time all the same."""
+    sender, seconds = Recorder(), [0.0]
+    rule = Rule("ops", RULE.target, batch=timedelta(seconds=30))
+    one = Delivery(outbox, rule, sender, clock=clock, monotonic=lambda: seconds[0])
+    add_moves(path, 1)
+    assert one.deliver() == 30
+    clock.advance(days=-1)
+    seconds[0] = 10
+    assert one.deliver() == 20
+    seconds[0] = 30
+    assert one.deliver() is None
+    assert sender.ids == [[1]]
+
+
 def test_a_process_that_ends_does_not_wait_for_more(
     outbox: Outbox, path: Path, clock: FakeClock
 ) -> None:
@@ -269,6 +288,54 @@ def test_only_the_holder_of_the_lease_sends(outbox: Outbox, path: Path, clock: F
     clock.advance(seconds=LEASE.total_seconds())
     assert delivery(outbox, sender, clock).deliver() is None
     assert sender.ids == [[1]]
+
+
+def test_the_lease_is_renewed_while_a_message_is_sent(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """A receiver may take longer than the lease lasts, and no other process sends meanwhile."""
+    add_moves(path, 1)
+    sender, other = Recorder(), Lease(outbox, "ops", clock)
+    one = Delivery(outbox, RULE, sender, clock=clock, renewed_every=0.01)
+
+    def take_long() -> None:
+        for _ in range(3):
+            clock.advance(seconds=40)
+            end = timestamp(clock() + LEASE)
+            while destination(outbox).lease_until != end:
+                Event().wait(0.005)
+            assert not other.acquire()
+
+    sender.during = take_long
+    assert one.deliver() is None
+    assert destination(outbox).sequence == 1
+
+
+def test_the_lease_is_renewed_between_messages(
+    outbox: Outbox, path: Path, clock: FakeClock
+) -> None:
+    """Many messages in a row may take longer than the lease lasts."""
+    add_moves(path, 12)
+    sender, other = Recorder(), Lease(outbox, "ops", clock)
+
+    def take_long() -> None:
+        clock.advance(seconds=25)
+        assert not other.acquire()
+
+    sender.during = take_long
+    assert delivery(outbox, sender, clock).deliver() is None
+    assert len(sender.sent) == 4
+
+
+def test_a_stop_is_no_failure(outbox: Outbox, path: Path, clock: FakeClock) -> None:
+    """A message that a stop of tagsync interrupts does not count as refused."""
+    add_moves(path, 4)
+    sender = Recorder()
+    one = delivery(outbox, sender, clock)
+    sender.errors = [NotDelivered("it was ended")]
+    sender.during = one.stop
+    assert one.deliver() == POLL_INTERVAL
+    assert (destination(outbox).failures, destination(outbox).batch_ids) == (0, (1, 2, 3))
 
 
 def test_a_lost_lease_records_nothing(outbox: Outbox, path: Path, clock: FakeClock) -> None:

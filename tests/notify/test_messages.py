@@ -12,6 +12,7 @@ from tagsync.notify.messages import (
     cloud_events,
     event_subject,
     event_type,
+    message_id,
     message_of,
     text_for_people,
 )
@@ -48,6 +49,17 @@ def templated(subject: str | None = None, text: str | None = None) -> Rule:
 
 def of(*events: Event) -> Message:
     return message_of(RULE, "db", 1, events)
+
+
+def test_the_id_of_a_message_is_made_of_all_its_events() -> None:
+    """Another destination, database or selection of events makes another id."""
+    ids = {
+        message_id(*each)
+        for each in (("db", "a", [1, 2, 3]), ("db", "a", [1, 3]), ("db", "b", [1, 3]))
+    }
+    ids |= {message_id("other", "a", [1, 3])}
+    assert len(ids) == 4
+    assert message_id("db", "a", [1, 3]) in ids
 
 
 def test_every_kind_has_a_type_and_a_sentence() -> None:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import format_datetime
+from threading import Event
+from time import monotonic
 
 import pytest
 
@@ -179,8 +181,10 @@ def test_a_large_answer_is_not_read_to_its_end() -> None:
         while True:
             connection.sendall(b"x" * 65536)
 
+    began = monotonic()
     with server(talk) as address:
-        assert len(send(f"http://{address}/")) < 400
+        assert len(send(f"http://{address}/", seconds=8)) < 400
+    assert monotonic() - began < 4
 
 
 def test_a_silent_receiver_is_given_up() -> None:
@@ -192,6 +196,21 @@ def test_a_silent_receiver_is_given_up() -> None:
 
     with server(talk) as address:
         assert "did not answer within 0.2 s" in str(refusal(f"http://{address}/", seconds=0.2))
+
+
+def test_a_receiver_that_drips_is_given_up() -> None:
+    """A receiver that sends a byte now and then has no more time than a silent one."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+            connection.sendall(bytes([byte]))
+            Event().wait(0.02)
+
+    began = monotonic()
+    with server(talk) as address:
+        assert "did not answer" in str(refusal(f"http://{address}/", seconds=0.2))
+    assert monotonic() - began < 2
 
 
 @pytest.mark.parametrize(

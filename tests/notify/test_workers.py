@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from threading import enumerate as enumerate_threads
 from time import monotonic
 
 import pytest
@@ -49,6 +50,11 @@ def working(outbox: Outbox, *rules: Rule) -> Iterator[Workers]:
         workers.join(10)
 
 
+def named(name: str) -> list[int | None]:
+    """The threads of a name."""
+    return [thread.ident for thread in enumerate_threads() if thread.name == name]
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     end = monotonic() + 10
     while not condition():
@@ -84,9 +90,10 @@ def test_a_reload_changes_only_what_differs(outbox: Outbox, path: Path) -> None:
     """A new rule starts, a rule that is gone stops, and another rule of a name replaces it."""
     with receiving() as first, receiving() as second:
         with working(outbox, rule("a", first), rule("b", first)) as workers:
-            kept = workers.rules[0]
+            kept, threads = workers.rules[0], named("notify a")
             workers.apply([kept, rule("b", second), rule("c", second)])
             assert [each.name for each in workers.rules] == ["a", "b", "c"]
+            assert named("notify a") == threads
             add_moves(path, 1)
             first.wait_for(1)
             second.wait_for(2)
@@ -254,11 +261,12 @@ def test_a_lease_is_renewed_while_a_message_is_sent(outbox: Outbox) -> None:
             renewed.set()
             return done
 
-    watched = Lease(Watched(outbox._read, outbox._write), "ops", clock)  # noqa: SLF001  the same database
+    counted = Watched(outbox._read, outbox._write)  # noqa: SLF001  the same database
+    watched = Lease(counted, "ops", clock, renewed_every=0.01)
     lease.release()
     watched.acquire()
     clock.advance(seconds=40)
-    with watched.renewed(every=0.01):
+    with watched.renewed():
         assert renewed.wait(10)
     clock.advance(seconds=40)
     assert not lease.acquire()
