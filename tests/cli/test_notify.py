@@ -310,6 +310,14 @@ def test_check_has_a_line_for_each_destination(folder: Path) -> None:
     lines = checked(folder, OPS_URL="https://hooks.example.com/x", OPS_KEY=KEY)
     assert lines["destination ops"]["detail"] == "webhook; waiting: 3 events"
     assert "from the next pass on" in lines["destination page"]["detail"]
+    now = "2026-05-03T12:30:00.000Z"
+    with Store.open(folder / "tagsync.db") as store:
+        store.outbox.acquire("ops", "me", now, now)
+        store.outbox.refuse("ops", "me", "status 500", now, now)
+    line = checked(folder, OPS_URL="https://hooks.example.com/x", OPS_KEY=KEY)["destination ops"]
+    assert line["result"] == "warning"
+    assert line["detail"] == f"webhook; failing since {now}: status 500; waiting: 3 events"
+    assert line["advice"] == "run tagsync notify test ops"
     path.write_text(path.read_text().replace('"swr/team-a/*"', '"team-a/*"'))
     line = checked(folder)["destination page"]
     assert line["result"] == "warning"
