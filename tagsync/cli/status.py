@@ -23,9 +23,11 @@ from tagsync.cli.setup import load_config
 from tagsync.cli.tables import Block, Column, Line, Row, Table, View, repository_column
 from tagsync.clock import utc_now
 from tagsync.config.notify_rules import rules_without_secrets
+from tagsync.database.outbox import Outbox
 from tagsync.database.verifications import Verification
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.notify.status import DestinationStatus, statuses
+from tagsync.notify.targets import Rule
 from tagsync.schedule import stale
 
 ALARMS: Final = 5
@@ -54,6 +56,7 @@ def status(
     registry/namespace/repository.
 
     Above the table are the newest moves and deletions of immutable tags, until tagsync accept.
+    Below it are the destinations of notifications that fail.
 
     \b
     Example:
@@ -71,7 +74,7 @@ def status(
         rows = audit.status(watches, now)
 
         last = audit.last_verification()
-        destinations = statuses(audit.outbox, rules_without_secrets(config), now)
+        failing = failing_destinations(audit.outbox, rules_without_secrets(config), now)
         wanted = ImmutableFilter(repositories=[each.full_name for each in watches])
 
         def document(rows: Sequence[Row], view: View) -> Iterator[Block]:
@@ -79,7 +82,7 @@ def status(
             yield from alarm_blocks(newest, audit.count_immutable_changes(wanted))
             yield from status_blocks(rows, show_all=show_all)
             yield from verification_block(last, view)
-            yield from destination_blocks(destinations, view)
+            yield from destination_blocks(failing, view)
 
         answer(settings, output, StatusRow, rows, document)
         _warn_if_not_polling(audit, watches, now)
@@ -115,16 +118,27 @@ def verification_block(last: Verification | None, view: View) -> Iterator[Block]
     yield Line(f"the verification of {view.time(last.at)} {found}: run tagsync verify", "failed")
 
 
-def destination_blocks(destinations: Iterable[DestinationStatus], view: View) -> Iterator[Block]:
-    """Yield a line about each configured destination of notifications that is failing."""
-    for each in destinations:
-        if each.kind is not None and each.failing_since is not None:
-            yield Line(
-                f"{each.name} has not accepted notifications since {view.time(each.failing_since)}"
-                f" ({count_text(each.failures, 'attempt')}, {count_text(each.waiting, 'event')}"
-                f" waiting): {each.last_error}",
-                "failed",
-            )
+def failing_destinations(
+    outbox: Outbox, rules: Sequence[Rule], now: datetime
+) -> list[DestinationStatus]:
+    """Return the state of each configured destination that fails.
+
+    The events that wait for the others are not counted: many may wait, and each is read for that.
+    """
+    failing = {each.name for each in outbox.destinations() if each.failures}
+    found = statuses(outbox, [rule for rule in rules if rule.name in failing], now)
+    return [each for each in found if each.kind is not None]
+
+
+def destination_blocks(failing: Iterable[DestinationStatus], view: View) -> Iterator[Block]:
+    """Yield a line about each destination of notifications that fails."""
+    for each in failing:
+        yield Line(
+            f"{each.name} has not accepted notifications since {view.time(each.failing_since)}"
+            f" ({count_text(each.failures, 'attempt')}, {count_text(each.waiting, 'event')}"
+            f" waiting): {each.last_error}",
+            "failed",
+        )
 
 
 _STATES: Final = ("stale", "failed", "held", "ok", "not watched")

@@ -125,8 +125,10 @@ TABLE: list[tuple[str, dict[str, list[str]], Arrange, int]] = [
     (
         "unknown destination",
         {
-            **{name: ["notify", name, "nope"] for name in ("test", "preview", "status")},
-            "replay": ["notify", "replay", "nope", "--since", "1"],
+            **{
+                f"notify {name}": ["notify", name, "nope"] for name in ("test", "preview", "status")
+            },
+            "notify replay": ["notify", "replay", "nope", "--since", "1"],
         },
         configure(WITH_DESTINATION),
         REFUSED,

@@ -134,3 +134,14 @@ def test_events_that_are_not_wanted_are_passed_over(outbox: Outbox) -> None:
     assert only(outbox).cursor == 2
     outbox.move("ops", 0)
     assert only(outbox).cursor == 0
+
+
+def test_events_are_read_in_parts(outbox: Outbox, path: Path) -> None:
+    """All events after one are read, however many there are."""
+    add_events(path, 2000)
+    assert [event.id for event in outbox.events_after(2)] == list(range(3, 2004))
+
+
+def test_the_first_event_from_a_time_on_is_found(outbox: Outbox) -> None:
+    """A time leads to the id before its first event, or to the newest event if there is none."""
+    assert [outbox.last_event_before(at) for at in (AT, LATER)] == [0, 3]

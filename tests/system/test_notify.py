@@ -84,12 +84,17 @@ def test_a_destination_that_refuses_does_not_fail_the_pass(tmp_path: Path, swr: 
 def test_a_destination_without_its_secret_is_refused_at_start(
     tmp_path: Path, swr: Emulator
 ) -> None:
-    """`sync` and `run` refuse to start without the secret of a destination, and record nothing."""
+    """`sync` and `run` refuse to start without a secret and record nothing; `check` names it."""
     wrong = '[[notify]]\nname = "ops"\nkind = "webhook"\nurl = "env:TAGSYNC_TEST_MISSING"\n'
     configure(tmp_path, registry("swr", swr.url, "team/api"), more=wrong)
     for command in ("sync", "run"):
         line = error_line(tagsync(command, cwd=tmp_path), 2)
         assert "env:TAGSYNC_TEST_MISSING" in line
+    checked = tagsync("check", "--format", "json", cwd=tmp_path)
+    assert checked.returncode == 2
+    assert [row["result"] for row in rows_of(checked)].count("failed") == 1
+    # A dry run sends nothing, so it needs no secret of a destination.
+    assert tagsync("sync", "--dry-run", cwd=tmp_path).returncode == 0
     assert not (tmp_path / "tagsync.db").exists()
 
 
