@@ -102,6 +102,10 @@ def _none_stored() -> "Mapping[str, Tag]":
     return {}
 
 
+def _never_left(_tag: str, _digest: str) -> str | None:
+    return None
+
+
 class Distrust(msgspec.Struct, frozen=True):
     """Why a registry's own list of a repository is not used until the next start.
 
@@ -160,6 +164,9 @@ class Scope(msgspec.Struct, frozen=True):
             only if a registry's own list is compared with them.
         turn: Number of complete listings of the repository so far. It decides which tags are
             resolved although a registry's own list has their digests.
+        left_at: A function that receives a tag and a digest, and returns when the tag was observed
+            to have left this digest. None if it points to it, or never did. It is called only if
+            HEAD contradicts a registry's own list.
     """
 
     tags: tuple[str, ...] = ("*",)
@@ -170,6 +177,7 @@ class Scope(msgspec.Struct, frozen=True):
     confirm_missing: bool = True
     stored: Callable[[], Mapping[str, Tag]] = _none_stored
     turn: int = 0
+    left_at: Callable[[str, str], str | None] = _never_left
 
     def has(self, name: str) -> bool:
         """Return whether a tag with this name has to be resolved."""

@@ -33,6 +33,15 @@ _TAGS: Final = f"""
     WHERE repository_id = (SELECT id FROM repositories WHERE registry = ? AND name = ?)
 """  # noqa: S608  constants
 
+_LEFT_AT: Final = """
+    SELECT observed_at FROM changes AS c JOIN repositories AS r ON r.id = repository_id
+    WHERE registry = ?1 AND name = ?2 AND tag = ?3 AND old_digest = ?4
+      AND NOT EXISTS (
+          SELECT 1 FROM tags WHERE repository_id = r.id AND tag = ?3 AND digest = ?4
+      )
+    ORDER BY c.id DESC LIMIT 1
+"""
+
 _BOOLEANS: Final = tuple(TAG_COLUMNS.index(name) for name in ("is_trusted", "scanned"))
 
 
@@ -110,6 +119,19 @@ def read_tags(db: Connection, repository: Repository) -> dict[str, Tag]:
     """Return a repository's tags by name, as the last recorded listing had them."""
     rows = db.execute(_TAGS, (repository.registry, repository.name))
     return {row[0]: _tag(row, repository) for row in rows}
+
+
+def read_left_at(db: Connection, repository: Repository, tag: str, digest: str) -> str | None:
+    """Return when a tag was observed to have left a digest.
+
+    Returns:
+        None if it points to the digest, or is not known to have pointed to it.
+
+    Raises:
+        DamagedRecord: If the time does not have the form in which tagsync writes it.
+    """
+    row = db.execute(_LEFT_AT, (repository.registry, repository.name, tag, digest)).fetchone()
+    return check_timestamp(row[0], f"a change of {repository.full_name}") if row else None
 
 
 def _tag(row: Sequence[Any], repository: Repository) -> Tag:

@@ -33,7 +33,13 @@ from tagsync.database.outbox import Outbox
 from tagsync.database.outcomes import Damaged, Outcome, PendingLog
 from tagsync.database.past import Past, read_flips, read_newest_flip, read_runs
 from tagsync.database.sqlite_errors import translate_sqlite_errors
-from tagsync.database.state import Freshness, RepositoryState, read_state, read_tags
+from tagsync.database.state import (
+    Freshness,
+    RepositoryState,
+    read_left_at,
+    read_state,
+    read_tags,
+)
 from tagsync.database.usage import DiskUsage, count_pending_lines, measure_disk
 from tagsync.database.verifications import (
     Verification,
@@ -219,6 +225,11 @@ class Store:
         """Return the stored tags of a repository, by name."""
         with self._read() as db:
             return read_tags(db, repository)
+
+    def left_at(self, repository: Repository, tag: str, digest: str) -> str | None:
+        """Return when a tag was observed to have left a digest; see `state.read_left_at`."""
+        with self._read() as db:
+            return read_left_at(db, repository, tag, digest)
 
     def past(self, repository: Repository, flips: Sequence[Change], since: str, runs: int) -> Past:
         """Return the recorded past of a repository, as far as a decision needs it.

@@ -315,9 +315,9 @@ def _oddities(listing: Listing) -> Iterator[_Oddity]:
 
 def _about_distrust(distrust: Distrust) -> str:
     return (
-        f"HEAD gave {distrust.head} for {distrust.tag[:_SHOWN]} at {distrust.first_at} and"
-        f" {distrust.confirmed_at}, and the registry's own list ({distrust.source}) gave"
-        f" {distrust.listed}, so the list is not used until the next start"
+        f"HEAD contradicted the registry's own list ({distrust.source}) at {distrust.first_at} and"
+        f" {distrust.confirmed_at}: for {distrust.tag}, the list gave {distrust.listed} and HEAD"
+        f" {distrust.head}, so the list is not used until the next start"
     )
 
 

@@ -126,6 +126,7 @@ def read_listing(
             confirm_missing=(state.last_complete_at or "")[:10] != began[:10],
             stored=partial(store.tags, job.repository),
             turn=state.version,
+            left_at=partial(store.left_at, job.repository),
         )
         # If two states alternate, each listing decides whether they still do.
         known = None if state.alternating else state.listing_hash

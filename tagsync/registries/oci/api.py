@@ -148,7 +148,7 @@ class Oci:
         listed = self._listed(repository, claims, cost)
         believed = self._believe(repository, claims, listed, scope)
         found = self._resolve(repository, listed, believed, known, scope, cost)
-        if claims and (distrust := claims.compare(found.asked, self._clock())):
+        if claims and (distrust := claims.compare(found.asked, scope, self._clock())):
             believed, seen = Believed(distrust=distrust), found.resolved
             found = self._resolve(
                 repository, listed, believed, known, replace(scope, seen=seen), cost

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tagsync.clock import timestamp
+from tagsync.clock import parse_timestamp, timestamp
 from tagsync.models import Distrust, Image, Scope, Tag
 from tagsync.registries.oci.lists import guard
 from tagsync.registries.oci.lists.protocol import Row, Rows, TagList
@@ -40,7 +40,7 @@ class Suspicion(NamedTuple):
 
     Attributes:
         listed: The digest that the list had.
-        since: When HEAD first contradicted this digest.
+        since: When HEAD first contradicted this digest, in this process or as recorded.
     """
 
     listed: str
@@ -115,18 +115,36 @@ class Claims:
         tags = {name: Tag(name, row.digest) for name, row in rows.items()}
         return Believed(tags, _images(rows.values()), source=self._vendor.name if wanted else HEAD)
 
-    def compare(self, answers: Mapping[str, str | None], now: datetime) -> Distrust | None:
+    def compare(
+        self, answers: Mapping[str, str | None], scope: Scope, now: datetime
+    ) -> Distrust | None:
         """Compare the list with the answers to HEAD.
 
         Args:
             answers: The digest of each tag that was resolved by HEAD. None if that failed.
+            scope: The record of the repository. It shows that a list is behind although an earlier
+                process has noticed it.
             now: The time after these answers.
 
         Returns:
             Why the list is not used until the next start, if HEAD has contradicted the same digest
             of the list for longer than the list may be behind. Otherwise None.
         """
-        suspicions = self._notes.suspicions
+        doubted = self._note_suspicions(answers, scope, now)
+        for name in sorted(doubted, key=lambda name: (doubted[name].since, name)):
+            listed, since = doubted[name]
+            answer = answers[name]
+            if answer is not None and now - since > self._vendor.lag:
+                times = timestamp(since), timestamp(now)
+                self._notes.distrust = Distrust(self._vendor.name, name, listed, answer, *times)
+                break
+        return self._notes.distrust
+
+    def _note_suspicions(
+        self, answers: Mapping[str, str | None], scope: Scope, now: datetime
+    ) -> dict[str, Suspicion]:
+        """Update the suspicions, and return those of the tags that were resolved by HEAD."""
+        suspicions, found = self._notes.suspicions, {}
         for name, answer in answers.items():
             row = self._digests.get(name)
             if row is None or row.digest is None or row.digest == answer:
@@ -134,11 +152,11 @@ class Claims:
                 continue
             before = suspicions.get(name)
             if before is None or before.listed != row.digest:
-                before = suspicions[name] = Suspicion(row.digest, now)
-            if answer is not None and now - before.since > self._vendor.lag:
-                times = timestamp(before.since), timestamp(now)
-                self._notes.distrust = Distrust(self._vendor.name, name, row.digest, answer, *times)
-        return self._notes.distrust
+                left_at = scope.left_at(name, row.digest)
+                since = parse_timestamp(left_at) if left_at else now
+                before = suspicions[name] = Suspicion(row.digest, since)
+            found[name] = before
+        return found
 
 
 def _images(rows: Iterable[Row]) -> dict[str, Image]:

@@ -1,13 +1,21 @@
 """Google's list: the map in ``tags/list``, and what each fault of it leads to."""
 
+import json
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tagsync.database.store import Store
+from tagsync.emulator.answers import json_answer
 from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import Google, ListFault, OciEmulator
 from tagsync.errors import ResponseTooLarge
-from tagsync.registries.oci.lists.google import GoogleList
+from tagsync.models import Repository
+from tagsync.polling.jobs import Job
+from tagsync.polling.poll import poll
+from tagsync.registries.oci.lists.google import LIMIT, GoogleList
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
 
@@ -68,3 +76,60 @@ def test_tag_without_a_manifest_is_resolved_by_head(listed: Open) -> None:
         listing = listed(emulator).poll()
         assert digests(listing) == emulator.tags(REPOSITORY)
         assert {"v00000", "v00003"} <= set(emulator.heads())
+
+
+def answering(change: Callable[[dict[str, Any]], dict[str, Any]], **headers: str) -> Google:
+    """Return a Google whose answers with the map are changed, but not those for the names."""
+
+    class Changed(Google):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            answer = super().respond(request, contents)
+            if answer is None or request.query.get("n") != str(LIMIT):
+                return answer
+            return json_answer(change(json.loads(answer.body)), headers)
+
+    return Changed()
+
+
+@pytest.mark.parametrize(
+    ("change", "headers"),
+    [
+        (lambda page: page, {"Link": '</v2/x/tags/list?last=v00001>; rel="next"'}),
+        (lambda page: {name: value for name, value in page.items() if name != "manifest"}, {}),
+        (lambda page: page | {"name": "project/another"}, {}),
+        (lambda page: page | {"errors": [{"code": "UNKNOWN"}]}, {}),
+        (lambda page: page | {"manifest": []}, {}),
+    ],
+    ids=["link", "no map", "other name", "error", "other type"],
+)
+def test_answer_that_is_not_the_whole_list_is_not_used(
+    listed: Open, change: Callable[[dict[str, Any]], dict[str, Any]], headers: dict[str, str]
+) -> None:
+    """The map of an answer that is cut, of another repository or faulty, has no say."""
+    with OciEmulator(answering(change, **headers)) as emulator:
+        fill(emulator, 5)
+        listing = listed(emulator).poll()
+        assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+
+
+@pytest.mark.parametrize("untagged", [0, LIMIT - 5])
+def test_cut_answer_deletes_nothing(
+    listed: Open, store: Store, clock: FakeClock, untagged: int
+) -> None:
+    """At the limit of tags or of manifests, the poll fails and the record stays."""
+
+    def grow(page: dict[str, Any]) -> dict[str, Any]:
+        page["manifest"] |= {f"sha256:{number:064x}": {"tag": []} for number in range(untagged)}
+        return page | ({} if untagged else {"tags": [f"v{n:05}" for n in range(3, LIMIT + 3)]})
+
+    cut = False
+    vendor = answering(lambda page: grow(page) if cut else page)
+    with OciEmulator(vendor) as emulator:
+        fill(emulator, 5)
+        job = Job(Repository("reg", REPOSITORY), listed(emulator).oci, timedelta(minutes=5))
+        assert poll(job, store, clock=clock).outcome == "ok"
+        cut = True
+        found = poll(job, store, clock=clock)
+        assert (found.outcome, found.reasons) == ("failed", ("too_large",))
+        assert "10000" in str(found.detail)
+        assert len(store.tags(job.repository)) == 5

@@ -1,6 +1,7 @@
 """The guard: which digests of a list count, as a table and as properties."""
 
 from collections.abc import Mapping
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,23 @@ def test_sample_is_large_enough(names: set[str], turn: int, period: int) -> None
     assert chosen <= names
     assert len(chosen) >= min(len(names), 3)
     assert len(chosen) * period >= len(names)
+
+
+def test_all_tags_that_are_due_are_sampled() -> None:
+    """Tags that share a slot are all chosen in its turn, also if they are many."""
+    names = [f"build-{number}" for number in range(3000)]
+    same = {name for name in names if crc32(name.encode()) % 100 == 0}
+    assert len(same) > 20
+    assert guard.sample(same, 0, 100) == same
+
+
+@pytest.mark.parametrize(
+    ("tags", "period", "size"),
+    [(0, 100, 0), (2, 100, 2), (3, 100, 3), (300, 100, 3), (301, 100, 4), (301, 20, 16)],
+)
+def test_size_of_a_sample(tags: int, period: int, size: int) -> None:
+    """A sample has the share of the period, rounded up, and at least three tags."""
+    assert guard.sample_size(tags, period) == size
 
 
 @given(st.text(max_size=12), st.lists(st.sets(st.text(max_size=12)), min_size=1), TURNS)

@@ -1,15 +1,21 @@
 """A registry's own list from poll to poll: faults, doubts and distrust."""
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from tagsync.clock import timestamp
+from tagsync.emulator.answers import json_answer
 from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import Acr, GitLab, Google, Harbor, ListFault, OciEmulator, Zot
+from tagsync.models import Tag
 from tagsync.registries.oci.lists.vendor import MAX_REFUSALS
 from tests.support.clock import FakeClock
-from tests.support.lists import REPOSITORY, Open, digests, fill
+from tests.support.lists import REPOSITORY, ListedRegistry, Open, digests, fill
+from tests.support.plain_list import Plain, PlainList
 
 Events = list[dict[str, Any]]
 
@@ -217,3 +223,93 @@ def test_list_larger_than_the_limit_is_not_used(
     listing = registry.poll()
     assert (digests(listing), listing.source) == (gitlab.tags(REPOSITORY), "head")
     assert "max_listing_size" in unused(logged)[0]
+
+
+def test_list_with_too_few_names_is_not_used(
+    listed: Open, gitlab: OciEmulator, logged: Events
+) -> None:
+    """A list of names that lost more than half of the recorded ones gives way to ``tags/list``."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(ListFault.CUT)
+    assert len(registry.poll().tags) == 21
+    registry.recorded[REPOSITORY] = {f"v{n:05}": Tag(f"v{n:05}") for n in range(43)}
+    listing = registry.poll()
+    assert (len(listing.tags), listing.source) == (31, "head")
+    assert unused(logged) == ["the list has only 21 of 43 names"]
+
+
+def test_list_with_too_few_of_the_other_names_is_not_used(listed: Open, logged: Events) -> None:
+    """A list that has fewer than half of the names of ``tags/list`` is not used."""
+
+    class Short(Plain):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            answer = super().respond(request, contents)
+            return answer and json_answer({"total": 10, "rows": json.loads(answer.body)["rows"]})
+
+    with OciEmulator(Short(size=10)) as emulator:
+        fill(emulator, 21)
+        listing = listed(emulator, lists=[PlainList]).poll()
+        assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+        assert unused(logged) == ["the list has only 10 of 21 names"]
+
+
+def test_distrusted_list_is_not_read(listed: Open, gitlab: OciEmulator) -> None:
+    """Polls after the distrust send no request for the list."""
+    registry = listed(gitlab)
+    registry.poll()
+    gitlab.begin(ListFault.FROZEN)
+    gitlab.push(REPOSITORY, "v00007", "again")
+    assert any(registry.poll().distrust for _ in range(101))
+    registry.poll()
+    paths = {request.path for request in gitlab.requests if request.method == "GET"}
+    assert paths == {"/jwt/auth", f"/v2/{REPOSITORY}/tags/list"}
+
+
+def test_lists_are_not_given_up_after_a_success(listed: Open, gitlab: OciEmulator) -> None:
+    """If one list could be read, refused repositories say nothing about the login."""
+    names = [f"team/r{number}" for number in range(MAX_REFUSALS + 1)]
+    registry = listed(gitlab)
+    assert registry.poll().source == "gitlab"
+    gitlab.begin(ListFault.REFUSED)
+    for name in names:
+        fill(gitlab, 2, name)
+        assert registry.poll(name).source == "head"
+    gitlab.end(ListFault.REFUSED)
+    assert registry.poll().source == "gitlab"
+    assert registry.poll(names[0]).source == "head"
+
+
+def test_repositories_without_a_list_are_no_refusals(listed: Open) -> None:
+    """Repositories for which the registry offers no list do not end the use of the others'."""
+    with OciEmulator(Plain()) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator, lists=[PlainList])
+        for number in range(MAX_REFUSALS + 1):
+            fill(emulator, 2, f"proxy/r{number}")
+            assert registry.poll(f"proxy/r{number}").source == "head"
+        assert registry.poll().source == "plain"
+
+
+def test_use_of_a_list_is_part_of_the_fingerprint(
+    listed: Open, gitlab: OciEmulator, clock: FakeClock
+) -> None:
+    """Equal tags from a list, from HEAD, and from HEAD after distrust differ in fingerprint."""
+    registry = listed(gitlab)
+    found = [registry.poll().fingerprint]
+    gitlab.begin(ListFault.UNAVAILABLE)
+    found.append(registry.poll().fingerprint)
+    gitlab.end(ListFault.UNAVAILABLE)
+    gitlab.begin(ListFault.FROZEN)
+    old = gitlab.tags(REPOSITORY)["v00007"]
+    gitlab.push(REPOSITORY, "v00007", "again")
+    left = timestamp(clock.now)
+    clock.advance(days=1)
+    first = registry.poll(left_at=lambda _, digest: left if digest == old else None)
+    while first.distrust is None:
+        first = registry.poll()
+    found.append(first.fingerprint)
+    with closing(ListedRegistry(gitlab, clock, lists=[])) as plain:
+        found.append(plain.poll().fingerprint)
+    assert None not in found
+    assert len(set(found)) == 4
