@@ -16,6 +16,7 @@ from tagsync.emulator.oci.acr import Acr
 from tagsync.emulator.oci.gitlab import GitLab
 from tagsync.emulator.oci.google import Google
 from tagsync.emulator.oci.harbor import Harbor
+from tagsync.emulator.oci.quay import Quay
 from tagsync.emulator.oci.server import OciEmulator
 from tagsync.emulator.oci.vendor import IndexRow, ListFault, Vendor
 from tagsync.emulator.oci.zot import Zot
@@ -28,6 +29,7 @@ __all__ = [
     "IndexRow",
     "ListFault",
     "OciEmulator",
+    "Quay",
     "Vendor",
     "Zot",
 ]

@@ -45,6 +45,7 @@ class ListFault(StrEnum):
     ``shifted``         a page begins a row too early, as after a push between two pages
     ``other_name``      the list says that it is of another repository
     ``future_end``      live tags have an end in the future
+    ``dead_rows``       the list also has rows of tags as they were, which have ended
     ==================  ============================================================================
     """
 
@@ -62,6 +63,7 @@ class ListFault(StrEnum):
     SHIFTED = "shifted"
     OTHER_NAME = "other_name"
     FUTURE_END = "future_end"
+    DEAD_ROWS = "dead_rows"
 
 
 class IndexRow(NamedTuple):

@@ -24,6 +24,7 @@ from tagsync.registries.oci.lists.protocol import (
     NotOffered,
     TagList,
 )
+from tagsync.registries.oci.lists.quay import QuayList
 from tagsync.registries.oci.lists.zot import ZotList
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.oci.shared_login import Login
@@ -31,7 +32,14 @@ from tagsync.secrets import Secret
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
-LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList, AcrList, HarborList, ZotList)
+LISTS: Final[tuple[type[TagList], ...]] = (
+    GitLabList,
+    GoogleList,
+    AcrList,
+    HarborList,
+    ZotList,
+    QuayList,
+)
 """The lists that tagsync knows. The first one that detects itself is the registry's."""
 
 LOOK_AGAIN_AFTER: Final = timedelta(days=1)
