@@ -13,6 +13,7 @@ list has the tags of `OciEmulator.index`, which are right unless a `ListFault` i
 """
 
 from tagsync.emulator.oci.acr import Acr
+from tagsync.emulator.oci.dockerhub import DockerHub
 from tagsync.emulator.oci.gitlab import GitLab
 from tagsync.emulator.oci.google import Google
 from tagsync.emulator.oci.harbor import Harbor
@@ -23,6 +24,7 @@ from tagsync.emulator.oci.zot import Zot
 
 __all__ = [
     "Acr",
+    "DockerHub",
     "GitLab",
     "Google",
     "Harbor",

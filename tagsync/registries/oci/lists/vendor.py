@@ -15,6 +15,7 @@ from tagsync.models import Distrust, Scope
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.acr import AcrList
 from tagsync.registries.oci.lists.claims import Claims, Notes
+from tagsync.registries.oci.lists.dockerhub import DockerHubList
 from tagsync.registries.oci.lists.gitlab import GitLabList
 from tagsync.registries.oci.lists.google import GoogleList
 from tagsync.registries.oci.lists.harbor import HarborList
@@ -39,6 +40,7 @@ LISTS: Final[tuple[type[TagList], ...]] = (
     HarborList,
     ZotList,
     QuayList,
+    DockerHubList,
 )
 """The lists that tagsync knows. The first one that detects itself is the registry's."""
 
