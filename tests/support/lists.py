@@ -65,7 +65,7 @@ class ListedRegistry:
             login=auth.login,
             list_token=list_token,
             clock=clock,
-            lists=lists or (hub_at(emulator.url), *LISTS),
+            lists=(hub_at(emulator.url), *LISTS) if lists is None else lists,
         )
         self.oci = Oci(self._client, bound, 4, clock, self.lists)
         self.recorded: dict[str, dict[str, Tag]] = {}
