@@ -40,25 +40,25 @@ def requests_left(headers: httpx.Headers) -> int | None:
     """Return how many requests the server still allows (``RateLimit-Remaining``).
 
     Docker Hub counts only requests that fetch a manifest. It appends the length of the period for
-    which it counts, in seconds: ``100;w=21600``.
+    which it counts, in seconds: ``100;w=21600``. Its API for lists writes ``X-RateLimit-…``.
 
     Returns:
         None if the header is missing or invalid.
     """
-    text = headers.get("RateLimit-Remaining", "").partition(";")[0].strip()
+    text = _first(headers, "RateLimit-Remaining", "X-RateLimit-Remaining").partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def reset_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Return the seconds until the server allows more requests (``RateLimit-Reset``).
 
-    The header holds a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab,
-    a Unix time.
+    The header holds a number of seconds (draft-ietf-httpapi-ratelimit-headers-03) or, from GitLab
+    and Docker Hub, a Unix time.
 
     Returns:
         None if the header is missing or invalid.
     """
-    text = headers.get("RateLimit-Reset", "").strip()
+    text = _first(headers, "RateLimit-Reset", "X-RateLimit-Reset")
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         return None
     return _seconds_until(float(text), clock)
@@ -68,12 +68,13 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
     """Return the seconds after which the server asks the client to retry.
 
     ``Retry-After`` holds a number of seconds or a date (RFC 9110, 10.2.3), or from Docker Hub a
-    Unix time. If this header is missing, ``RateLimit-Reset`` is used instead.
+    Unix time, which Docker Hub also sends as ``X-Retry-After``. If these headers are missing,
+    ``RateLimit-Reset`` is used instead.
 
     Returns:
-        None if both headers are missing, or the one in use is invalid.
+        None if all headers are missing, or the one in use is invalid.
     """
-    text = headers.get("Retry-After", "").strip()
+    text = _first(headers, "Retry-After", "X-Retry-After")
     if not text:
         return reset_after(headers, clock)
     if text.isascii() and text.isdigit():
@@ -84,6 +85,11 @@ def retry_after(headers: httpx.Headers, clock: Clock = utc_now) -> float | None:
         return min(max(0.0, seconds), _LONGEST_WAIT)
     except (ValueError, OverflowError):
         return None
+
+
+def _first(headers: httpx.Headers, *names: str) -> str:
+    """Return the value of the first of these headers that was sent, or an empty string."""
+    return next((headers[name].strip() for name in names if name in headers), "")
 
 
 def _seconds_until(number: float, clock: Clock) -> float:

@@ -175,6 +175,17 @@ def test_reset_replaces_a_missing_retry_after() -> None:
     assert retry_after(httpx.Headers({"RateLimit-Reset": soon}), lambda: at) == 7.0
 
 
+def test_headers_of_docker_hubs_api() -> None:
+    """Docker Hub's API writes an X before these headers, and times as Unix times."""
+    at = datetime(2026, 5, 3, tzinfo=UTC)
+    soon = str(int((at + timedelta(seconds=9)).timestamp()))
+    for name in ("X-Retry-After", "Retry-After", "X-RateLimit-Reset"):
+        assert retry_after(httpx.Headers({name: soon}), lambda: at) == 9.0
+    assert requests_left(httpx.Headers({"X-RateLimit-Remaining": "7"})) == 7
+    both = httpx.Headers({"X-Retry-After": soon, "Retry-After": "5"})
+    assert retry_after(both, lambda: at) == 5.0
+
+
 @pytest.mark.parametrize(("text", "left"), [("100;w=21600", 100), (" 7 ", 7), ("", None)])
 def test_requests_left(text: str, left: int | None) -> None:
     """The remaining requests are read with Docker Hub's window and without."""

@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import httpx
 
-from tagsync.emulator.oci import OciEmulator
+from tagsync.emulator.oci import DockerHub, OciEmulator
 from tagsync.models import Listing, Scope, Tag, Unchanged
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.credentials import Credential, NoCredential
 from tagsync.registries.oci.api import REFUSALS, Oci
 from tagsync.registries.oci.auth import auth_for
+from tagsync.registries.oci.lists.dockerhub import DockerHubList
 from tagsync.registries.oci.lists.protocol import Access, TagList
 from tagsync.registries.oci.lists.vendor import LISTS, VendorLists
 from tagsync.registries.pacing import Pacer
@@ -42,7 +43,7 @@ class ListedRegistry:
         *,
         credential: Credential | None = None,
         list_token: Secret | None = None,
-        lists: Sequence[type[TagList]] = LISTS,
+        lists: Sequence[type[TagList]] | None = None,
         bound: int = BOUND,
     ) -> None:
         """Open the registry.
@@ -52,7 +53,7 @@ class ListedRegistry:
             clock: The time of listings.
             credential: The login. None is anonymous.
             list_token: The secret ``list_token``.
-            lists: The lists to look for.
+            lists: The lists to look for. By default, all of them, with Docker Hub at the emulator.
             bound: Maximum size of a listing.
         """
         auth = auth_for(credential or NoCredential(), emulator.url, clock)
@@ -64,7 +65,7 @@ class ListedRegistry:
             login=auth.login,
             list_token=list_token,
             clock=clock,
-            lists=lists,
+            lists=(hub_at(emulator.url), *LISTS) if lists is None else lists,
         )
         self.oci = Oci(self._client, bound, 4, clock, self.lists)
         self.recorded: dict[str, dict[str, Tag]] = {}
@@ -89,6 +90,20 @@ class ListedRegistry:
     def close(self) -> None:
         """Close the connections."""
         self.oci.close()
+
+
+def hub_at(url: str) -> type[DockerHubList]:
+    """Return Docker Hub's list with its API at an emulator, which is then another host."""
+
+    class LoopbackHub(DockerHubList):
+        api = url.replace("127.0.0.1", "localhost")
+
+        @classmethod
+        def is_hub(cls, access: Access) -> bool:
+            challenge = access.challenges.get("bearer", {})
+            return challenge.get("service") == DockerHub.service
+
+    return LoopbackHub
 
 
 def access_at(endpoint: str, clock: FakeClock, **headers: str) -> Access:

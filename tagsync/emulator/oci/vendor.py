@@ -43,8 +43,11 @@ class ListFault(StrEnum):
 
     ==================  ============================================================================
     ``shifted``         a page begins a row too early, as after a push between two pages
+    ``skipped``         a page begins a row too late, as after a deletion between two pages
+    ``unordered``       the rows are not in the order that the list documents
     ``other_name``      the list says that it is of another repository
     ``future_end``      live tags have an end in the future
+    ``dead_rows``       the list also has rows of tags as they were, which have ended
     ==================  ============================================================================
     """
 
@@ -60,8 +63,11 @@ class ListFault(StrEnum):
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
     SHIFTED = "shifted"
+    SKIPPED = "skipped"
+    UNORDERED = "unordered"
     OTHER_NAME = "other_name"
     FUTURE_END = "future_end"
+    DEAD_ROWS = "dead_rows"
 
 
 class IndexRow(NamedTuple):

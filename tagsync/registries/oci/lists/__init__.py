@@ -7,6 +7,7 @@
     claims      what one read of a list says, compared with the answers to HEAD
     vendor      finds a registry's list once, reads it for each poll, and notes what it got wrong
     pages       helpers to read lists of several pages
+    namespaces  the namespaces of globs, for lists of repositories
     gitlab …    one module for each registry
 
 A list is believed only as far as `guard` says. No module of a registry decides that.

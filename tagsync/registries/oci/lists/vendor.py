@@ -15,6 +15,7 @@ from tagsync.models import Distrust, Scope
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.acr import AcrList
 from tagsync.registries.oci.lists.claims import Claims, Notes
+from tagsync.registries.oci.lists.dockerhub import DockerHubList
 from tagsync.registries.oci.lists.gitlab import GitLabList
 from tagsync.registries.oci.lists.google import GoogleList
 from tagsync.registries.oci.lists.harbor import HarborList
@@ -24,6 +25,7 @@ from tagsync.registries.oci.lists.protocol import (
     NotOffered,
     TagList,
 )
+from tagsync.registries.oci.lists.quay import QuayList
 from tagsync.registries.oci.lists.zot import ZotList
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.oci.shared_login import Login
@@ -31,7 +33,15 @@ from tagsync.secrets import Secret
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
-LISTS: Final[tuple[type[TagList], ...]] = (GitLabList, GoogleList, AcrList, HarborList, ZotList)
+LISTS: Final[tuple[type[TagList], ...]] = (
+    GitLabList,
+    GoogleList,
+    AcrList,
+    HarborList,
+    ZotList,
+    QuayList,
+    DockerHubList,
+)
 """The lists that tagsync knows. The first one that detects itself is the registry's."""
 
 LOOK_AGAIN_AFTER: Final = timedelta(days=1)

@@ -10,7 +10,17 @@ import pytest
 from tagsync.clock import timestamp
 from tagsync.emulator.answers import json_answer
 from tagsync.emulator.http import Answer, Request
-from tagsync.emulator.oci import Acr, GitLab, Google, Harbor, ListFault, OciEmulator, Zot
+from tagsync.emulator.oci import (
+    Acr,
+    DockerHub,
+    GitLab,
+    Google,
+    Harbor,
+    ListFault,
+    OciEmulator,
+    Quay,
+    Zot,
+)
 from tagsync.models import Tag
 from tagsync.registries.oci.lists.vendor import MAX_REFUSALS
 from tests.support.clock import FakeClock
@@ -22,7 +32,9 @@ Events = list[dict[str, Any]]
 SIGNATURE = f"sha256-{'a' * 64}.sig"
 
 
-@pytest.fixture(params=[GitLab, Google, Acr, Harbor, Zot], ids=lambda vendor: vendor.__name__)
+@pytest.fixture(
+    params=[GitLab, Google, Acr, Harbor, Zot, Quay, DockerHub], ids=lambda vendor: vendor.__name__
+)
 def emulator(request: pytest.FixtureRequest) -> Iterator[OciEmulator]:
     """An emulated registry of each vendor, with 31 tags."""
     with OciEmulator(request.param()) as running:

@@ -1,0 +1,146 @@
+"""Quay: ``/api/v1/repository/<name>/tag/``, its lists of repositories, and its proxies.
+
+With the fault ``shifted``, each later page begins with the last row of the page before it. With
+``future_end``, every second tag has an end in the future. With ``dead_rows``, the list also has the
+rows that have ended, as older releases do.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, ClassVar, Final
+
+from tagsync.emulator.answers import json_answer
+from tagsync.emulator.http import Answer, Request
+from tagsync.emulator.oci.vendor import Contents, IndexRow, ListFault, Vendor
+
+_LIST: Final = re.compile(r"/api/v1/repository/(.+)/tag/")
+_PROXY: Final = re.compile(r"/api/v1/organization/([^/]+)/proxycache")
+_REPOSITORIES: Final = "/api/v1/repository"
+_ERROR: Final = "/api/v1/error/invalid_token"
+_DEFAULT_PAGE: Final = 50
+_MAX_PAGE: Final = 100
+_YEAR: Final = 365 * 86400
+
+
+class Quay(Vendor):
+    """Quay. Its API takes an OAuth token, and no token for images."""
+
+    realm_path: ClassVar[str] = "/v2/auth"
+    service: ClassVar[str] = "quay.example.com"
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        is_private: bool = False,
+        is_member: bool = True,
+        proxies: Sequence[str] = (),
+        max_page: int = _MAX_PAGE,
+    ) -> None:
+        """Set the registry up.
+
+        Args:
+            token: The OAuth token that the API accepts. None accepts none.
+            is_private: Whether the API shows repositories only for the OAuth token.
+            is_member: Whether the owner of the OAuth token belongs to the organizations.
+            proxies: The organizations that are proxies. All of their tags expire.
+            max_page: The maximum number of rows of a page.
+        """
+        self._token = token
+        self._is_private = is_private
+        self._is_member = is_member
+        self._proxies = proxies
+        self._max_page = max_page
+
+    def list_path(self, path: str) -> bool:
+        """Return whether a request is for the list of a repository."""
+        return _LIST.fullmatch(path) is not None
+
+    def needs_token(self, path: str) -> bool:
+        """Return whether a request needs the token for images: the API does not take it."""
+        return path.startswith("/v2/")
+
+    def respond(self, request: Request, contents: Contents) -> Answer | None:
+        """Answer a request to the API."""
+        path, sent = request.path, request.headers.get("Authorization", "")
+        if not path.startswith("/api/v1/"):
+            return None
+        has_token = self._token is not None and sent == f"Bearer {self._token}"
+        if sent.startswith("Bearer ") and not has_token:
+            return _error(401, "invalid_token")
+        if match := _PROXY.fullmatch(path):
+            return self._proxy(match[1], has_token=has_token)
+        if path == _ERROR:
+            return json_answer({"title": "invalid_token", "type": _ERROR, "description": "…"})
+        if self._is_private and not has_token:
+            return _error(401, "invalid_token")
+        is_list = _LIST.fullmatch(path) is not None
+        return (self._page if is_list else _repositories)(request, contents)
+
+    def _proxy(self, organization: str, *, has_token: bool) -> Answer:
+        if not has_token or not self._is_member:
+            return _error(403 if has_token else 401, "insufficient_scope")
+        upstream = "docker.io" if organization in self._proxies else ""
+        return json_answer({"upstream_registry": upstream, "expiration_s": 86400})
+
+    def _page(self, request: Request, contents: Contents) -> Answer:
+        match = _LIST.fullmatch(request.path)
+        index = contents.index(match[1]) if match else None
+        if match is None or index is None:
+            return _error(404, "not_found")
+        is_proxy = match[1].partition("/")[0] in self._proxies
+        rows = sorted(_rows(index, contents.faults, all_end=is_proxy), key=_newest_first)
+        number = int(request.query.get("page", 1))
+        size = min(int(request.query.get("limit", _DEFAULT_PAGE)), self._max_page)
+        start = (number - 1) * size
+        has_more = start + size < len(rows)
+        shift = start > 0 and ListFault.SHIFTED in contents.faults
+        page = rows[start - shift : start + size]
+        return json_answer({"page": number, "has_additional": has_more, "tags": page})
+
+
+def _repositories(request: Request, contents: Contents) -> Answer:
+    namespace = request.query.get("namespace", "")
+    if request.path != _REPOSITORIES or not namespace:
+        return _error(404 if namespace else 400, "invalid_request")
+    names = [name.partition("/") for name in contents.repositories()]
+    found = [
+        {"namespace": owner, "name": name, "is_public": True, "kind": "image"}
+        for owner, _, name in names
+        if owner == namespace
+    ]
+    return json_answer({"repositories": found})
+
+
+def _rows(
+    index: Sequence[IndexRow], faults: frozenset[ListFault], *, all_end: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a list, before they are sorted."""
+    for number, row in enumerate(index):
+        fields = {
+            "name": row.tag,
+            "reversion": False,
+            "start_ts": int(row.updated_at.timestamp()),
+            "manifest_digest": row.digest,
+            "is_manifest_list": False,
+            "size": row.size,
+        }
+        if all_end or (ListFault.FUTURE_END in faults and not number % 2):
+            fields["end_ts"] = int(row.updated_at.timestamp()) + _YEAR
+        yield fields
+        if ListFault.DEAD_ROWS in faults:
+            ended = row.updated_at - timedelta(seconds=1)
+            digest = f"sha256:{sha256(b'before ' + row.tag.encode()).hexdigest()}"
+            times = {"start_ts": int(ended.timestamp()) - 60, "end_ts": int(ended.timestamp())}
+            yield fields | times | {"manifest_digest": digest}
+
+
+def _newest_first(row: dict[str, Any]) -> tuple[int, str]:
+    return -row["start_ts"], row["name"]
+
+
+def _error(status: int, kind: str) -> Answer:
+    body = {"status": status, "error_type": kind, "title": kind, "error_message": kind}
+    return json_answer(body, status=status)
