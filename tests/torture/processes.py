@@ -1,6 +1,7 @@
 """tagsync's processes, each with an end that follows from the seed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,11 @@ class Process:
         return self._process.poll()
 
     @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    @property
     def age(self) -> float:
         """Seconds since the process started."""
         return time.monotonic() - self._began
@@ -92,6 +98,14 @@ class Process:
             self.killed = True
             self._process.kill()
         self._process.wait(PATIENCE)
+
+    def pause(self) -> None:
+        """Let the process do nothing until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _is_due(self) -> bool:
         """Return whether the process is due; also remember the state of the WAL."""
