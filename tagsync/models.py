@@ -132,7 +132,7 @@ class ListUse(msgspec.Struct, frozen=True):
     Attributes:
         source: The name of the registry's own list, or ``head``.
         tags: Number of tags of the repository.
-        idle_requests: Number of requests of a poll that finds no change.
+        idle_requests: Number of requests of a poll that finds no change, on average.
         reason: Why no list is used, in a phrase. None if one is used.
         offered: Whether the registry has a list, which may not be usable.
     """
@@ -260,6 +260,7 @@ class Unchanged(msgspec.Struct, frozen=True):
     fingerprint: str
     requests: int = 1
     size: int = 0
+    distrust: Distrust | None = None
 
 
 def is_move(kind: Kind, old_digest: str | None, new_digest: str | None) -> bool:

@@ -34,7 +34,8 @@ _STATUS_SQL: Final = """
     SELECT registry, name, last_complete_at,
            (SELECT count(*) FROM tags WHERE repository_id = r.id) AS tags, outcome,
            iif(reasons = 'damaged', polls, failures) AS failures,
-           iif(reasons = 'damaged', detail, last_error) AS last_error
+           iif(reasons = 'damaged', detail, last_error) AS last_error,
+           iif(outcome = 'ok' AND instr(reasons, 'list_distrusted'), detail, NULL) AS distrust
     FROM repositories AS r LEFT JOIN observations AS o
          ON o.id = (SELECT max(id) FROM observations WHERE repository_id = r.id)
 """
@@ -56,6 +57,7 @@ _NEVER_POLLED: Final[Row] = {
     "outcome": None,
     "failures": 0,
     "last_error": None,
+    "distrust": None,
 }
 
 

@@ -82,6 +82,13 @@ class StatusRow(msgspec.Struct, frozen=True):
             " the repository is not watched"
         ),
     ]
+    distrust: Annotated[
+        str | None,
+        Meta(
+            description="the tag, digests and times by which HEAD contradicted the registry's own"
+            " list, which is then not used; null if it has not"
+        ),
+    ]
 
 
 class TagsRow(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from tagsync.cli import Settings
 from tagsync.cli.check_line import Line, Result
+from tagsync.cli.check_lists import list_line
 from tagsync.cli.check_notify import check_destinations
 from tagsync.cli.exit_status import FAILED, REFUSED
 from tagsync.cli.options import StrictCommand, format_option
@@ -37,7 +38,7 @@ from tagsync.errors import (
     Untrusted,
     UnusableDatabase,
 )
-from tagsync.models import Listing, Repository, Scope, Watch, watch_of
+from tagsync.models import Listing, ListUse, Repository, Scope, Watch, watch_of
 from tagsync.registries import Registry
 from tagsync.registries.credentials import NoCredential
 
@@ -196,12 +197,14 @@ def _check_registry(config: Config, name: str, stack: ExitStack) -> Iterator[Lin
     watches = [watch for watch in config.watches if watch.registry == name]
     checks: list[Callable[[], Line]] = []
     for watch in watches:
-        checks += [_named_check(registry, repository) for repository in watch.named]
+        checks += [_named_check(registry, repository, watch) for repository in watch.named]
         checks += [_glob_check(registry, watch, glob, watches) for glob in watch.globs]
     with ThreadPoolExecutor(table.concurrency) as pool:
         lines = list(pool.map(lambda run: run(), checks))
     yield _check_login(subject, lines, anonymous=isinstance(table.auth, NoCredential))
     yield from lines
+    if line := list_line(name, lines):
+        yield line
 
 
 def _check_login(subject: str, lines: Sequence[Line], *, anonymous: bool) -> Line:
@@ -219,12 +222,14 @@ def _check_login(subject: str, lines: Sequence[Line], *, anonymous: bool) -> Lin
     return msgspec.structs.replace(first, subject=subject)
 
 
-def _named_check(registry: Registry, repository: Repository) -> Callable[[], Line]:
+def _named_check(registry: Registry, repository: Repository, watch: Watch) -> Callable[[], Line]:
     subject = f"repository {repository.full_name}"
 
     def run() -> Line:
         try:
-            return Line(subject, "ok", _list_once(registry, repository))
+            cost = _list_once(registry, repository)
+            uses = _uses(registry, [repository], watch)
+            return Line(subject, "ok", cost, uses=uses)
         except RegistryError as error:
             return _failed(subject, error)
 
@@ -246,9 +251,11 @@ def _glob_check(
                     return Line(subject, "ok", "no repository matches, which allow_empty permits")
                 return _no_match(subject, earlier=any(watch_of(each, watches) for each in found))
             cost = _list_once(registry, matched[0])
+            uses = _uses(registry, matched[:1], watch)
         except RegistryError as error:
             return _failed(subject, error)
-        return Line(subject, "ok", f"{len(matched)} match; {matched[0].full_name}: {cost}")
+        detail = f"{len(matched)} match; {matched[0].full_name}: {cost}"
+        return Line(subject, "ok", detail, uses=uses)
 
     return run
 
@@ -281,6 +288,19 @@ def _list_once(registry: Registry, repository: Repository) -> str:
     assert isinstance(listing, Listing), "without a fingerprint to compare, there is no `Unchanged`"  # noqa: S101  tells the type checker
     counts = f"{len(listing.tags)} tags, {listing.requests} requests, {listing.size} bytes"
     return f"{counts}, {seconds:.1f} s"
+
+
+def _uses(
+    registry: Registry, repositories: Sequence[Repository], watch: Watch
+) -> Mapping[str, ListUse]:
+    """Return how polls would resolve the tags of some repositories, by full name.
+
+    Raises:
+        RegistryError: If the names of the tags cannot be read.
+    """
+    scope = Scope(watch.tags, watch.exclude_tags)
+    found = {each.full_name: registry.list_use(each.name, scope) for each in repositories}
+    return {name: use for name, use in found.items() if use is not None}
 
 
 def _failed(subject: str, error: RegistryError) -> Line:

@@ -1,10 +1,12 @@
 """One line of the command ``check``."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from tagsync.errors import RegistryError
+from tagsync.models import ListUse
 
 Result = Literal["ok", "warning", "failed"]
 
@@ -19,6 +21,7 @@ class Line(msgspec.Struct, frozen=True):
         advice: The remedy. None if ``result`` is ``ok``.
         error: The error of the registry, if there was one.
         refused: Whether the configuration or a secret is wrong.
+        uses: How polls would resolve the tags of checked repositories, by full name.
     """
 
     subject: str
@@ -27,3 +30,4 @@ class Line(msgspec.Struct, frozen=True):
     advice: str | None = None
     error: RegistryError | None = None
     refused: bool = False
+    uses: Mapping[str, ListUse] = {}

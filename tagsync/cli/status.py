@@ -81,6 +81,7 @@ def status(
             newest = audit.immutable_changes(wanted, ALARMS)
             yield from alarm_blocks(newest, audit.count_immutable_changes(wanted))
             yield from status_blocks(rows, show_all=show_all)
+            yield from distrust_blocks(rows)
             yield from verification_block(last, view)
             yield from destination_blocks(failing, view)
 
@@ -108,6 +109,13 @@ def status_blocks(rows: Sequence[Row], *, show_all: bool) -> Iterator[Block]:
     sentence += f": {counts}" if counts else ""
     left_out = "; --all shows the others" if len(shown) < len(rows) and shown else ""
     yield Line(sentence + left_out, "faint")
+
+
+def distrust_blocks(rows: Iterable[Row]) -> Iterator[Block]:
+    """Yield a line about each repository whose registry's own list is not used."""
+    for row in rows:
+        if row["distrust"]:
+            yield Line(f"{row['repository']}: {row['distrust']}", "held")
 
 
 def verification_block(last: Verification | None, view: View) -> Iterator[Block]:

@@ -28,6 +28,7 @@ class Census(msgspec.Struct, frozen=True):
         oldest: Each repository has a last complete listing; this is the time of the oldest. None if
             no repository was ever listed completely.
         held: Repositories whose newest listing since the start was held.
+        distrusted: Repositories whose registry's own list HEAD contradicted, so it is not used.
         unpolled: Repositories whose first poll has not ended.
         undiscovered: Watches whose first discovery has not ended.
     """
@@ -40,6 +41,7 @@ class Census(msgspec.Struct, frozen=True):
     empty: int
     oldest: datetime | None
     held: int = 0
+    distrusted: int = 0
     unpolled: int = 0
     undiscovered: int = 0
 
@@ -177,6 +179,7 @@ def _count(
         failing=sum(each.failures > 0 for each in members),
         stale=sum(each.is_stale(now) for each in members),
         held=sum(each.held for each in members),
+        distrusted=sum(each.distrusts_list for each in members),
         empty=empty,
         unpolled=sum(not each.polled for each in members),
         undiscovered=undiscovered,

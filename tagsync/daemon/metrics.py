@@ -270,7 +270,8 @@ class _CensusCollector(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        repositories, tags, failing, stale, held, empty, oldest = families = self._families()
+        families = self._families()
+        repositories, tags, failing, stale, held, distrusted, empty, oldest = families
         for count in self._census():
             name = [count.registry]
             repositories.add_metric(name, count.repositories)
@@ -278,6 +279,7 @@ class _CensusCollector(Collector):
             failing.add_metric(name, count.failing)
             stale.add_metric(name, count.stale)
             held.add_metric(name, count.held)
+            distrusted.add_metric(name, count.distrusted)
             empty.add_metric(name, count.empty)
             if count.oldest is not None:
                 oldest.add_metric(name, count.oldest.timestamp())
@@ -291,6 +293,8 @@ class _CensusCollector(Collector):
             "tagsync_stale_repositories": "Repositories without a complete listing for three"
             " intervals.",
             "tagsync_held_repositories": "Repositories whose newest listing was held.",
+            "tagsync_distrusted_lists": "Repositories whose registry's own list of tags is not"
+            " used, because HEAD contradicted it.",
             "tagsync_empty_watches": "Watches whose globs have matched no repository since the"
             " start, or for a day.",
             "tagsync_oldest_complete_listing_timestamp_seconds": "Time of the oldest among"

@@ -108,6 +108,7 @@ class WatchedRepository(_Hinted):
         polling: Whether a poll is under way.
         alternating: Whether two states of the repository take turns in its listings.
         held: Whether the newest listing since the start was held.
+        distrusts_list: Whether the registry's own list is not used, because HEAD contradicted it.
         overran: Whether the repository was due again while its poll was queued or under way.
         backoff_until: No poll may begin before this time. None if the last poll did not fail.
     """
@@ -126,6 +127,7 @@ class WatchedRepository(_Hinted):
         self.alternating = False
         self.polled = False
         self.held = False
+        self.distrusts_list = False
         self.polling = False
         self.overran = False
         self.backoff_until: datetime | None = None
@@ -195,6 +197,7 @@ class WatchedRepository(_Hinted):
         if poll.outcome != "dropped":
             self.alternating = "alternating" in poll.reasons
             self.held = poll.outcome == "held"
+            self.distrusts_list = poll.distrust is not None
         if poll.outcome == "ok":
             self.tags = poll.tags or 0
         if poll.outcome != "held":

@@ -127,8 +127,9 @@ repository with the same result.
     reasons TEXT, -- words for why the polls failed or were held, or for what is unusual about the \
 listings; sorted, separated by commas; null if there are none
     reason_key TEXT, -- fingerprint of the subject of the reasons, such as the set of deletions
-    source TEXT, -- where digests came from: swr, or head for OCI registries; null if the polls \
-failed
+    source TEXT, -- where digests came from: swr; head if each tag of an OCI registry was resolved \
+by a request; or the name of the registry's own list: gitlab, google, acr, harbor, quay, zot, \
+dockerhub; null if the polls failed
     clock_said TEXT, -- the clock's time, if it was before the last recorded time; first_at and \
 last_at then show only the order
     detail TEXT, -- the reasons in a sentence for people

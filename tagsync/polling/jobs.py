@@ -8,7 +8,7 @@ import msgspec
 
 from tagsync.database.outcomes import Alternation, Reason
 from tagsync.errors import RegistryError
-from tagsync.models import Change, Repository, Watch
+from tagsync.models import Change, Distrust, Repository, Watch
 from tagsync.registries import Registry
 from tagsync.schedule import spacing
 
@@ -116,6 +116,7 @@ class Poll(msgspec.Struct, frozen=True):
         counts_from: A listing that begins earlier than this time will not be recorded. None if the
             listing was not held.
         alternation: The alternation that the listing is part of, or ends. None if there is none.
+        distrust: As in `Listing`.
         error: The registry's error. None if the poll did not fail.
         recovered_from: Number of consecutive failed polls directly before this poll. 0 if this poll
             failed or was dropped.
@@ -137,6 +138,7 @@ class Poll(msgspec.Struct, frozen=True):
     detail: str | None = None
     counts_from: str | None = None
     alternation: Alternation | None = None
+    distrust: Distrust | None = None
     error: RegistryError | None = None
     recovered_from: int = 0
     requests: int = 0

@@ -36,6 +36,7 @@ def summarize(
     listing = outcome if isinstance(outcome, Unchanged) else outcome.listing
     tags = len(listing.tags) if isinstance(listing, Listing) else state.tags
     result = Poll(repository, "ok", tags, requests=listing.requests, size=listing.size)
+    result = replace(result, distrust=listing.distrust)
     if was_dropped:
         return replace(result, outcome="dropped", detail=_DROPPED)
     result = replace(result, recovered_from=max(state.failures, failures))

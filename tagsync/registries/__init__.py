@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.models import EVERYTHING, Listing, ListUse, Scope, Unchanged
 from tagsync.registries.credentials import Credential
 from tagsync.secrets import Secret
 
@@ -48,6 +48,16 @@ class Registry(Protocol):
 
         Raises:
             tagsync.errors.RegistryError: If the list could not be read in full.
+        """
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse | None:
+        """Return how polls would resolve a repository's tags, without resolving one.
+
+        Returns:
+            None if the API of the registry lists each tag with its digest.
+
+        Raises:
+            tagsync.errors.RegistryError: If the names of the tags cannot be read.
         """
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import TypeGuard
 import msgspec
 
 from tagsync.errors import MalformedResponse, RegistryError
-from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.models import EVERYTHING, Listing, ListUse, Scope, Unchanged
 from tagsync.registries import Registry
 from tagsync.secrets import Secret, contains_secret, redact
 
@@ -65,6 +65,14 @@ class EchoGuard:
             names = self._registry.list_repositories(globs, shared=shared)
         self._check(names, "repositories")
         return names
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse | None:
+        """Return how polls would resolve a repository's tags, as `Registry.list_use` does."""
+        with self._redacting():
+            use = self._registry.list_use(repository, scope)
+        if use is None or use.reason is None:
+            return use
+        return msgspec.structs.replace(use, reason=redact(use.reason))
 
     def close(self) -> None:
         """Close the connections."""

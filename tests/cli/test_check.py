@@ -13,6 +13,7 @@ import pytest
 
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator, Keys
+from tagsync.emulator.oci import GitLab, OciEmulator
 
 pytestmark = pytest.mark.processes
 
@@ -108,6 +109,33 @@ def test_a_working_configuration(tmp_path: Path) -> None:
     detail = lines["glob swr/team/*"]["detail"] or ""
     assert detail.startswith("3 match; swr/team/a: 1 tags, 1 requests, ")
     assert list(tmp_path.iterdir()) == [tmp_path / "config.toml"]
+
+
+def test_the_list_of_an_oci_registry(tmp_path: Path) -> None:
+    """A line says which list is used, and how many requests an idle poll costs."""
+    with OciEmulator(GitLab()) as gitlab:
+        for number in range(20):
+            gitlab.push("team/api", f"v{number}", f"image {number}")
+        (tmp_path / "config.toml").write_text(
+            f"""
+            [[registries]]
+            name = "gl"
+            kind = "oci"
+            endpoint = "{gitlab.url}"
+            [[registries.watch]]
+            repositories = ["team/*"]
+            """
+        )
+        command = [sys.executable, "-m", "tagsync", "check", "--format", "json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=True)
+        lines = {line["subject"]: line for line in json.loads(done.stdout)}
+        assert lines["list of tags of gl"] == {
+            "subject": "list of tags of gl",
+            "result": "ok",
+            "detail": "the list gitlab for gl/team/api: 4 requests for an idle poll of 20 tags",
+            "advice": None,
+        }
+        assert gitlab.heads() == []
 
 
 @pytest.mark.parametrize(

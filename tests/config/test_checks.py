@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tagsync.config import parse
+from tagsync.config.values import SecretName
 from tagsync.errors import ConfigError
 from tagsync.models import Repository
 from tests.support.configurations import MINIMAL, OCI, SECRET, parsed, refusal, watching, with_token
@@ -196,3 +197,42 @@ def test_impossible_tag_glob_is_refused(glob: str, key: str, tmp_path: Path) -> 
     watch = f"[[registries.watch]]\nrepositories = ['a/b']\n{key} = [{json.dumps(glob)}]\n"
     with pytest.raises(ConfigError, match=f"^{key}: .*matches no tag"):
         parse(f"{OCI}{watch}", {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        'list = "tags"',
+        '[registries.auth]\nkind = "token"\ntoken = "env:T"\nlist_token = "env:L"',
+        '[registries.auth]\nkind = "none"\nlist_token = "env:L"',
+    ],
+)
+def test_list_is_refused_where_it_makes_no_sense(extra: str) -> None:
+    """SWR's only list has the digests, so a choice or a token for another list is a mistake."""
+    sentence = refusal(f"{MINIMAL}{extra}\n")
+    assert "list and list_token are for registries of kind 'oci'" in sentence
+    assert "'swr'" in sentence
+
+
+def test_list_of_an_oci_registry() -> None:
+    """The registry's own list is used by default, and its token may come with each login."""
+    assert parsed(OCI).registries["r"].list == "auto"
+    assert parsed(f'{OCI}list = "tags"\n').registries["r"].list == "tags"
+    assert "registries[0].list" in refusal(f'{OCI}list = "own"\n')
+    for auth in (
+        'kind = "none"',
+        'kind = "docker"',
+        'kind = "token"\ntoken = "env:T"',
+        'kind = "basic"\nusername = "u"\npassword = "env:P"',
+    ):
+        text = f'{OCI}[registries.auth]\n{auth}\nlist_token = "env:L"\n'
+        found = parsed(text).registries["r"].auth
+        assert getattr(found, "list_token", None) == SecretName("env:L")
+
+
+def test_token_of_a_list_is_not_sent_in_the_clear() -> None:
+    """An anonymous registry over http:// may not have a token for its list."""
+    plain = OCI.replace("https://", "http://")
+    parsed(plain)
+    text = f'{plain}[registries.auth]\nkind = "none"\nlist_token = "env:L"\n'
+    assert "would send credentials in the clear" in refusal(text)

@@ -3,13 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from tagsync.clock import timestamp
 from tagsync.daemon.health import Census, census, faults, problems, summarize
 from tagsync.daemon.watchlist import WatchedRepository, Watchlist
 from tagsync.database.verifications import Verification
 from tagsync.errors import Forbidden
-from tagsync.models import Repository
+from tagsync.models import Distrust, Repository
 from tagsync.polling.jobs import Poll, PollOutcome
 from tests.support.daemon import HOUR, MINUTE, FakeRegistry, plan, watch
 
@@ -53,6 +54,16 @@ def test_the_census_counts_each_registry() -> None:
         Census("b", repositories=1, tags=0, failing=0, stale=0, empty=0, oldest=None, unpolled=1),
     ]
     assert census(Watchlist(), NOON) == []
+
+
+def test_the_census_counts_lists_that_are_distrusted() -> None:
+    """A distrusted list counts from the poll that says so until one that does not."""
+    made = watchlist("t/1", "t/2")
+    distrust = Distrust("gitlab", "v1", "sha256:a", "sha256:b", timestamp(NOON), timestamp(NOON))
+    good = Poll(Repository("a", "t/1"), "ok")
+    for poll, count in ((replace(good, distrust=distrust), 1), (FAILED, 1), (good, 0)):
+        get(made, "a/t/1").note_result(poll, NOON)
+        assert census(made, NOON)[0].distrusted == count
 
 
 @pytest.mark.parametrize(

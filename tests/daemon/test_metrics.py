@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from tagsync.daemon.health import Census
@@ -106,9 +107,11 @@ def test_the_repositories_are_counted_on_each_scrape() -> None:
     counts[:] = [
         Census("a", repositories=3, tags=14, failing=1, stale=2, empty=4, oldest=NOON, held=5)
     ]
+    counts[0] = replace(counts[0], distrusted=6)
     values = scrape(metrics)
     assert values[oldest] == NOON.timestamp()
     assert values["tagsync_held_repositories", ""] == 5
+    assert values["tagsync_distrusted_lists", ""] == 6
 
 
 def test_the_space_of_the_database_is_exported_once_it_is_known() -> None:

@@ -77,7 +77,7 @@ def test_the_columns_are_the_agreed_ones() -> None:
     assert {
         command: " ".join(kind.__struct_encode_fields__) for command, kind in OUTPUTS.items()
     } == {
-        "status": "repository last_complete_at tags outcome failures last_error stale",
+        "status": "repository last_complete_at tags outcome failures last_error stale distrust",
         "tags": TAGS,
         "tags --at": f"{TAGS} present {UNSURE}",
         "log": LOG,

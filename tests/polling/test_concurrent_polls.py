@@ -14,7 +14,7 @@ from tagsync.database.outcomes import PendingLog
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import Unreachable
-from tagsync.models import EVERYTHING, Listing, Scope, Unchanged
+from tagsync.models import EVERYTHING, Listing, ListUse, Scope, Unchanged
 from tagsync.polling.jobs import Job, Options, Poll
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry
@@ -44,6 +44,9 @@ class OvertakenRegistry:
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
         return self._registry.list_repositories(globs, shared=shared)
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse | None:
+        return self._registry.list_use(repository, scope)
 
     def close(self) -> None:
         self._registry.close()

@@ -1,6 +1,7 @@
 """Polls that use a registry's own list, and the record of a list that lies."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -104,6 +105,21 @@ def test_list_that_lies_is_found_by_run_and_by_sync(
     assert entry["first_at"] < entry["confirmed_at"]
     for name in ("tag", "head_digest", "list_digest", "first_at", "confirmed_at", "list"):
         assert entry[name] in detail
+
+
+def test_distrust_is_logged_once_by_a_process(
+    gitlab: OciEmulator, store: Store, clock: FakeClock, logged: Events, query: Query
+) -> None:
+    """Later changes, which begin no other observation, do not log the distrust again."""
+    with closing(Polls(gitlab, store, clock, "run")) as polls:
+        polls()
+        gitlab.begin(ListFault.FROZEN)
+        gitlab.push(REPOSITORY, MOVED[0], "again")
+        polls.until_distrusted()
+        gitlab.push(REPOSITORY, MOVED[1], "again")
+        assert polls().moved == 1
+    assert event_names(logged, "list.") == ["list.distrusted"]
+    assert query(OBSERVATIONS)[-1][1:3] == ("head", "list_distrusted")
 
 
 def test_distrust_ends_with_the_process_and_the_lie(

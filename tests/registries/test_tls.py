@@ -103,6 +103,22 @@ def test_client_certificate_is_not_shown_after_a_redirect(endpoint: str, folder:
             status(endpoint, trust, f"/to/{other}/")
 
 
+def test_client_certificate_is_not_shown_by_a_sibling_at_another_host(
+    endpoint: str, folder: Path
+) -> None:
+    """Another interface at the registry's origin gets the client certificate, and no other host."""
+    trust = Trust(folder / "own.pem", folder / "own.pem", folder / "own-key.pem")
+    limits = Limits(retry_for=0.001)
+    with (
+        serve(folder) as other,
+        closing(Client(endpoint, None, REFUSALS, limits, trust=trust)) as at,
+    ):
+        with closing(at.sibling(f"{endpoint}/api", None, tuple)) as same:
+            assert same.get("/", {}, 1000).status == 200
+        with closing(at.sibling(other, None, tuple)) as elsewhere, pytest.raises(Unreachable):
+            elsewhere.get("/", {}, 1000)
+
+
 @pytest.mark.parametrize(
     ("cert", "key", "named"),
     [

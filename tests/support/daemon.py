@@ -9,7 +9,7 @@ from tagsync.daemon.service import Daemon
 from tagsync.daemon.systemd import ServiceManager
 from tagsync.daemon.watchlist import Plan, RegistryHandle
 from tagsync.errors import RegistryError
-from tagsync.models import EVERYTHING, Image, Listing, Scope, Tag, Unchanged, Watch
+from tagsync.models import EVERYTHING, Image, Listing, ListUse, Scope, Tag, Unchanged, Watch
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -62,6 +62,9 @@ class FakeRegistry:
         if isinstance(answer, RegistryError):
             raise answer
         return answer
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse | None:
+        return None
 
     def close(self) -> None:
         self.closed = True

@@ -9,7 +9,7 @@ from tagsync.clock import timestamp
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import Unreachable
-from tagsync.models import EVERYTHING, Image, Listing, Repository, Scope, Tag, Unchanged
+from tagsync.models import EVERYTHING, Image, Listing, ListUse, Repository, Scope, Tag, Unchanged
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
 from tagsync.registries import Registry, open_registry
@@ -55,6 +55,9 @@ class Scripted:
 
     def list_repositories(self, globs: Sequence[str], *, shared: bool = False) -> set[str]:
         return set()
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse | None:
+        return None
 
     def close(self) -> None:
         pass

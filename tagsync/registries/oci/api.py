@@ -26,10 +26,20 @@ from tagsync.errors import (
     Unauthorized,
 )
 from tagsync.escaping import truncate
-from tagsync.models import EVERYTHING, OCI_REPOSITORY, TAG, Image, Listing, Scope, Tag, Unchanged
+from tagsync.models import (
+    EVERYTHING,
+    OCI_REPOSITORY,
+    TAG,
+    Image,
+    Listing,
+    ListUse,
+    Scope,
+    Tag,
+    Unchanged,
+)
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.claims import HEAD, Believed, Claims
-from tagsync.registries.oci.lists.vendor import VendorLists
+from tagsync.registries.oci.lists.vendor import NO_LIST, VendorLists
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
 from tagsync.registries.oci.resolve import ManifestFetch, Resolved, Resolver
 from tagsync.registries.responses import Answer, Refusal, Refusals, decode_body
@@ -41,6 +51,8 @@ _FINGERPRINT_VERSION: Final = b"oci 1\n"
 listing that was recorded before counts as changed and is recorded again."""
 
 _INTERFACE: Final = "the registry's API"
+
+_NOT_WANTED: Final = "the configuration has list = 'tags'"
 
 _NAMES: Final = 10
 """Maximum number of invalid names in a log line."""
@@ -155,7 +167,10 @@ class Oci:
             )
         if found.fingerprint == known:
             finished_at = timestamp(self._clock())
-            return Unchanged(started_at, finished_at, found.fingerprint, cost.requests, cost.size)
+            size, distrust = cost.size, believed.distrust
+            return Unchanged(
+                started_at, finished_at, found.fingerprint, cost.requests, size, distrust
+            )
         fetch = ManifestFetch(repository, scope, cost)
         if scope.manifests:
             fetch = self._resolver.fetch_manifests(repository, list(found.images), scope, cost)
@@ -234,6 +249,23 @@ class Oci:
                 "discovery.skipped", endpoint=self._client.endpoint, names=names, count=count
             )
         return {name for name in found.names if _matches(name, globs)}
+
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse:
+        """Return how polls would resolve a repository's tags, as `Registry.list_use` does."""
+        of_list, of_names = Cost(self._max_bytes), Cost(self._max_bytes)
+        claims = self._lists.read(repository, scope, of_list) if self._lists else None
+        names = self._listed(repository, claims, of_names).names
+        wanted = sum(map(scope.has, names))
+        if claims is not None:
+            why = claims.why_unusable(names)
+            if why is None:
+                requests = of_list.requests + of_names.requests + claims.sample_size(wanted)
+                return ListUse(claims.source, len(names), requests)
+        else:
+            why = self._lists.why_unused(repository) if self._lists else _NOT_WANTED
+        offered = self._lists is not None and self._lists.offered
+        requests = of_names.requests + wanted
+        return ListUse(HEAD, len(names), requests, why or NO_LIST, offered)
 
     def close(self) -> None:
         """Close the connections."""

@@ -202,6 +202,10 @@ class Swr:
             found |= self._repositories(_SHARED, {"center": "thirdparty"})
         return {name for name in found if any(fnmatchcase(name, glob) for glob in globs)}
 
+    def list_use(self, repository: str, scope: Scope = EVERYTHING) -> None:  # noqa: ARG002  the same for all
+        """Return None: SWR's list has the digest of each tag."""
+        return
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

@@ -120,7 +120,8 @@ def judge_receiver(
         wants: Whether the filter of the destination lets a row through.
         key: The signing key. None if messages are not signed.
     """
-    judged = _Receiver(name, record, [number for number, row in record.events.items() if wants(row)])
+    wanted = [number for number, row in record.events.items() if wants(row)]
+    judged = _Receiver(name, record, wanted)
     for entry in log:
         judged.read(entry, key)
     return judged.verdict()

@@ -322,9 +322,7 @@ class _Run:
     def _holders(self) -> dict[tuple[str, str], int]:
         """Return the process of each lease, by destination and holder."""
         query = "SELECT name, lease_holder FROM destinations WHERE lease_holder IS NOT NULL"
-        return {
-            (name, holder): int(holder.split(":")[1]) for name, holder in self._query(query)
-        }
+        return {(name, holder): int(holder.split(":")[1]) for name, holder in self._query(query)}
 
     # --- receivers and the disk -------------------------------------------------------------------
 

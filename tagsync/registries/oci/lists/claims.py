@@ -92,6 +92,15 @@ class Claims:
         """The names of all tags, or None if they have to be read from ``tags/list``."""
         return self._rows.names
 
+    @property
+    def source(self) -> str:
+        """The name of the list."""
+        return self._vendor.name
+
+    def sample_size(self, tags: int) -> int:
+        """Return the minimum number of tags that a poll resolves by HEAD nevertheless."""
+        return guard.sample_size(tags, self._vendor.sample_period)
+
     def why_unusable(self, names: Collection[str]) -> str | None:
         """Return why the list is not used, in a phrase; see `guard.why_unusable`."""
         return guard.why_unusable(self._rows.rows, names)

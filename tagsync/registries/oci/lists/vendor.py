@@ -125,6 +125,11 @@ class VendorLists:
         own = (self._list_token,) if self._list_token else ()
         return own + (self._found.secrets if self._found else ())
 
+    @property
+    def offered(self) -> bool:
+        """Whether the registry has a list, which may not be usable."""
+        return self._found is not None
+
     def close(self) -> None:
         """Close the connections that the list itself has opened."""
         if self._found:

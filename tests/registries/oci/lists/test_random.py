@@ -63,7 +63,7 @@ class RandomRegistry:
                 assert digest == truth[tag], f"{tag} moved to a digest that it does not have"
             if tag not in before and not may_be_stale:
                 assert digest == truth[tag], f"{tag} is new, with a digest that it does not have"
-        return listing.source
+        return listing.source or ""
 
 
 @pytest.mark.processes
