@@ -11,10 +11,12 @@ from tests.support.lists import REPOSITORY, ListedRegistry, Open, digests
 POLLS = 30
 SEEDS = 20
 
-FAULTS = [fault for fault in ListFault if fault is not ListFault.FUTURE_END]
 STALE = {ListFault.WRONG_DIGEST, ListFault.FROZEN}
 """The faults with which a list has a digest that the tag does not have. A list of the same store
 as HEAD is then believed about new tags, until the sample has found it out."""
+
+FAULTS = [fault for fault in ListFault if fault is not ListFault.FUTURE_END] + 4 * sorted(STALE)
+"""The faults to choose from; those that are hardest to notice are chosen more often."""
 
 NAMES = [f"v{number}" for number in range(12)] + [f"sha256-{'a' * 64}.sig"]
 
