@@ -84,6 +84,16 @@ def test_one_token_for_the_list_and_for_manifests(listed: Open) -> None:
         assert paths(emulator) == [LIST, NAMES]
 
 
+class AlwaysLinking(Acr):
+    """An emulated registry whose empty page has a link, too."""
+
+    def respond(self, request: Request, contents: Any) -> Answer | None:
+        """Answer a request for a list."""
+        answer = super().respond(request, contents)
+        link = f'<{request.path}?last=v00029&n=10&orderby=>; rel="next"'
+        return answer and answer._replace(headers={"Link": link, **answer.headers})
+
+
 def test_full_last_page_is_followed(listed: Open) -> None:
     """A page of 1,000 rows without Link is not taken for the last one."""
 
@@ -101,9 +111,10 @@ def test_full_last_page_is_followed(listed: Open) -> None:
         assert len(emulator.heads()) < 60
 
 
-def test_page_without_tags_ends_the_list(listed: Open) -> None:
+@pytest.mark.parametrize("vendor", [Acr, AlwaysLinking])
+def test_page_without_tags_ends_the_list(listed: Open, vendor: type[Acr]) -> None:
     """A full last page has a link to a page without ``tags``, which is the end."""
-    with OciEmulator(Acr(max_page=10)) as emulator:
+    with OciEmulator(vendor(max_page=10)) as emulator:
         fill(emulator, 30)
         registry = listed(emulator)
         registry.poll()

@@ -10,6 +10,7 @@ from tagsync.emulator.oci.server import basic
 from tagsync.errors import RegistryError
 from tagsync.registries.credentials import BasicCredential, TokenCredential
 from tagsync.registries.oci.lists.harbor import HarborList
+from tagsync.registries.oci.lists.vendor import NO_LIST
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
@@ -63,6 +64,7 @@ def test_registry_that_imitates_harbor_has_no_list(listed: Open) -> None:
         fill(emulator, 3)
         registry = listed(emulator)
         assert registry.poll().source == "head"
+        assert registry.lists.why_unused(REPOSITORY) == NO_LIST
         registry.poll()
         assert paths(emulator) == [NAMES]
 
@@ -251,6 +253,9 @@ class TestRepositories:
             asked = [r.query["q"] for r in emulator.requests if r.path == f"{API}/repositories"]
             assert sorted(asked) == ["name=~other/", "name=~team/a"]
             assert "/v2/_catalog" not in paths(emulator)
+            emulator.clear_requests()
+            assert registry.oci.list_repositories(["*/c", "team/*"]) == names
+            assert paths(emulator).count(f"{API}/repositories") == 2  # all, and not twice
 
     def test_wrong_password_is_an_error(self, listed: Open) -> None:
         """A wrong password, which Harbor treats as anonymous, does not look like no repository."""

@@ -57,6 +57,7 @@ def test_registry_without_the_search_extension_has_no_list(listed: Open) -> None
         fill(emulator, 3)
         registry = listed(emulator)
         assert registry.poll().source == "head"
+        assert registry.lists.why_unused(REPOSITORY) == NO_LIST
         registry.poll()
         assert paths(emulator) == [NAMES]
 
