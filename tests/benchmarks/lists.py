@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from tagsync.emulator.oci import Acr, DockerHub, GitLab, Google, OciEmulator, Quay
+from tagsync.emulator.oci import Acr, DockerHub, GitLab, Google, Harbor, OciEmulator, Quay, Zot
 from tests.benchmarks.measure import machine
 from tests.support.clock import FakeClock
 from tests.support.lists import ListedRegistry, fill
@@ -27,6 +27,8 @@ VENDORS: Final = {
     "GitLab": (GitLab, LARGE, LARGE),
     "Google": (Google, LARGE, LARGE),
     "Azure": (Acr, LARGE, LARGE),
+    "Harbor": (Harbor, SMALL, LARGE),
+    "zot": (Zot, LARGE, LARGE),
     "Quay": (Quay, SMALL, SMALL),
     "Docker Hub": (DockerHub, SMALL, LARGE),
 }
@@ -48,12 +50,15 @@ class Polls(NamedTuple):
     seconds: list[float]
 
 
-def measure(emulator: OciEmulator, tags: int, polls: int, *, has_list: bool) -> Polls:
+def measure(
+    emulator: OciEmulator, tags: int, polls: int, connections: int, *, has_list: bool
+) -> Polls:
     """Measure idle polls of a registry."""
     seconds, requests = [], []
     with emulator:
         fill(emulator, tags)
-        registry = ListedRegistry(emulator, FakeClock(), lists=None if has_list else ())
+        lists = None if has_list else ()
+        registry = ListedRegistry(emulator, FakeClock(), lists=lists, concurrency=connections)
         for _ in range(2):
             listing = registry.poll()
         for _ in range(polls):
@@ -69,20 +74,25 @@ def measure(emulator: OciEmulator, tags: int, polls: int, *, has_list: bool) -> 
 @click.option("--tags", default=1000, show_default=True, help="How many tags there are.")
 @click.option("--latency", default=20, show_default=True, help="Milliseconds of each request.")
 @click.option("--polls", default=11, show_default=True, help="How many idle polls are measured.")
-def main(*, tags: int, latency: int, polls: int) -> None:
+@click.option("--connections", default=8, show_default=True, help="How many HEADs at a time.")
+def main(*, tags: int, latency: int, polls: int, connections: int) -> None:
     """Print a table in Markdown, and fail if a poll of 1,000 tags takes too long."""
-    click.echo(f"{machine()}; {tags} tags, {latency} ms a request, medians of {polls} polls.\n")
+    click.echo(
+        f"{machine()}; {tags} tags, {latency} ms a request, {connections} connections, medians of"
+        f" {polls} polls.\n"
+    )
     click.echo("| registry | rows of a page | requests | seconds | slowest |")
     click.echo("|---|---|---|---|---|")
     late = []
     for name, (vendor, rows, names) in VENDORS.items():
         emulator = OciEmulator(vendor(), page=names, latency=latency / 1000)
-        found = measure(emulator, tags, polls, has_list=True)
+        found = measure(emulator, tags, polls, connections, has_list=True)
         _show(name, f"{rows:,}", found)
         if found.source == "head" or median(found.seconds) > LIMITS[rows]:
             late.append(name)
     emulator = OciEmulator(GitLab(), latency=latency / 1000)
-    _show("by `HEAD`", "", measure(emulator, tags, max(1, polls // 3), has_list=False))
+    heads = measure(emulator, tags, max(1, polls // 3), connections, has_list=False)
+    _show("by `HEAD`", "", heads)
     sys.exit(f"too slow, or without a list: {', '.join(late)}" if late else 0)
 
 

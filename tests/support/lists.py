@@ -45,6 +45,7 @@ class ListedRegistry:
         list_token: Secret | None = None,
         lists: Sequence[type[TagList]] | None = None,
         bound: int = BOUND,
+        concurrency: int = 4,
     ) -> None:
         """Open the registry.
 
@@ -55,6 +56,7 @@ class ListedRegistry:
             list_token: The secret ``list_token``.
             lists: The lists to look for. By default, all of them, with Docker Hub at the emulator.
             bound: Maximum size of a listing.
+            concurrency: Maximum number of HEAD requests at the same time.
         """
         auth = auth_for(credential or NoCredential(), emulator.url, clock)
         limits = Limits(max_listing_bytes=bound)
@@ -67,7 +69,7 @@ class ListedRegistry:
             clock=clock,
             lists=(hub_at(emulator.url), *LISTS) if lists is None else lists,
         )
-        self.oci = Oci(self._client, bound, 4, clock, self.lists)
+        self.oci = Oci(self._client, bound, concurrency, clock, self.lists)
         self.recorded: dict[str, dict[str, Tag]] = {}
         self.turn = 0
         self.requests = 0

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from tagsync.clock import Clock, utc_now
-from tagsync.errors import RegistryError
+from tagsync.errors import InconsistentListing, RegistryError
 from tagsync.models import Distrust, Scope
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.acr import AcrList
@@ -48,7 +48,7 @@ LOOK_AGAIN_AFTER: Final = timedelta(days=1)
 """How long a list is left alone after it was refused, or not found."""
 
 RETRY_AFTER: Final = timedelta(minutes=15)
-"""How long a list is left alone after a transient error."""
+"""How long a list is left alone after a transient error, or if its pages changed meanwhile."""
 
 MAX_REFUSALS: Final = 3
 """Number of repositories in a row whose list is refused, after which the login probably may not
@@ -246,7 +246,8 @@ class VendorLists:
 
     def _note_error(self, repository: str, error: RegistryError) -> None:
         """Leave a repository's list alone for a while, or all lists if none can be read."""
-        lasts = RETRY_AFTER if error.transient else LOOK_AGAIN_AFTER
+        passes = error.transient or isinstance(error, InconsistentListing)
+        lasts = RETRY_AFTER if passes else LOOK_AGAIN_AFTER
         pause = _Pause(self._clock(), lasts, str(error))
         with self._lock:
             self._pauses[repository] = pause

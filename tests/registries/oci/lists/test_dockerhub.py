@@ -10,6 +10,7 @@ from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import DockerHub, ListFault, OciEmulator
 from tagsync.emulator.oci.server import basic
 from tagsync.errors import Unauthorized
+from tagsync.models import ListUse
 from tagsync.registries.credentials import BasicCredential, TokenCredential
 from tagsync.registries.oci.lists.dockerhub import DockerHubList
 from tagsync.secrets import Secret
@@ -454,3 +455,15 @@ def test_unusable_proxy_for_the_api_costs_no_poll(
         monkeypatch.setenv("HTTPS_PROXY", "http://[")
         assert registry.poll().source == "head"
         assert "HTTPS_PROXY" in reason(registry)
+
+
+def test_use_that_check_shows(listed: Open) -> None:
+    """The requests of an idle poll are those of the list, of the names and of the sample."""
+    with OciEmulator(DockerHub(anonymous_rows=200)) as emulator:
+        fill(emulator, 200)
+        registry = listed(emulator)
+        assert registry.oci.list_use(REPOSITORY) == ListUse("dockerhub", 200, 2 + 1 + 4)
+        fill(emulator, 201, "team/web")
+        use = registry.oci.list_use("team/web")
+        assert (use.source, use.idle_requests, use.offered) == ("head", 1 + 201, True)
+        assert "without a login" in str(use.reason)

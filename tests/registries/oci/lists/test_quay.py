@@ -9,6 +9,7 @@ import pytest
 
 from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import ListFault, OciEmulator, Quay
+from tagsync.models import ListUse
 from tagsync.registries.credentials import BasicCredential
 from tagsync.registries.oci.lists.namespaces import namespaces_of
 from tagsync.registries.oci.lists.quay import QuayList
@@ -160,14 +161,19 @@ def test_rows_that_have_ended_do_not_count(listed: Open, clock: FakeClock) -> No
         assert len(emulator.heads()) < 20
 
 
-def test_shifted_pages_are_read_again_and_then_not_used(listed: Open) -> None:
-    """If a name is on two pages in two reads, all tags are resolved by HEAD."""
+def test_shifted_pages_are_read_again_and_then_not_used(listed: Open, clock: FakeClock) -> None:
+    """If a name is on two pages in two reads, tags are resolved by HEAD for 15 minutes."""
     with OciEmulator(Quay(max_page=4)) as emulator:
         fill(emulator, 10)
         emulator.begin(ListFault.SHIFTED)
-        listing = listed(emulator).poll()
+        registry = listed(emulator)
+        listing = registry.poll()
         assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
         assert len([path for path in paths(emulator) if path == LIST]) == 4
+        emulator.end(ListFault.SHIFTED)
+        assert registry.poll().source == "head"
+        clock.advance(minutes=13)
+        assert registry.poll().source == "quay"
 
 
 def test_push_during_the_read_is_noticed(listed: Open) -> None:
@@ -284,3 +290,15 @@ def test_namespaces_of_globs() -> None:
     assert namespaces_of(["team/*", "team/a?", "other/api"]) == ["other", "team"]
     for glob in ("*", "team*", "te?m/api", "[ab]/api", "busybox"):
         assert namespaces_of(["team/*", glob]) is None
+
+
+def test_use_that_check_shows(listed: Open) -> None:
+    """The requests of an idle poll are those of the list, of the names and of the sample."""
+    with OciEmulator(Quay(), page=100) as emulator:
+        fill(emulator, 150)
+        assert listed(emulator).oci.list_use(REPOSITORY) == ListUse("quay", 150, 2 + 2 + 3)
+    with OciEmulator(Quay(is_private=True)) as emulator:
+        fill(emulator, 3)
+        use = listed(emulator).oci.list_use(REPOSITORY)
+        assert (use.source, use.idle_requests, use.offered) == ("head", 1 + 3, True)
+        assert "401" in str(use.reason)
