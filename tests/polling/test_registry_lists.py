@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stamina
 
+from tagsync.audit.verify import verify
+from tagsync.database.connection import reading
 from tagsync.database.store import Store
 from tagsync.emulator.oci import GitLab, ListFault, OciEmulator
 from tagsync.models import Repository
@@ -16,6 +19,7 @@ from tagsync.polling.poll import poll
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, ListedRegistry, fill
 from tests.support.polls import event_names
+from tests.support.record import assert_history_is_whole
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
@@ -86,7 +90,12 @@ def tags(store: Store) -> dict[str, str | None]:
 
 
 def test_list_that_lies_is_found_by_run_and_by_sync(
-    polls: Polls, gitlab: OciEmulator, store: Store, query: Query, logged: Events
+    polls: Polls,
+    gitlab: OciEmulator,
+    store: Store,
+    database: Path,
+    query: Query,
+    logged: Events,
 ) -> None:
     """A list that does not move tags is distrusted within 100 polls, recorded and logged once."""
     polls()
@@ -95,6 +104,9 @@ def test_list_that_lies_is_found_by_run_and_by_sync(
     moved = {tag: gitlab.push(REPOSITORY, tag, f"{tag} again") for tag in MOVED}
     assert polls.until_distrusted() <= 101
     assert tags(store) == gitlab.tags(REPOSITORY)
+    assert_history_is_whole(database)
+    with reading(database) as db:
+        assert {row["result"] for row in verify(db, set())} == {"ok"}
     for _ in range(3):
         polls()
     assert query(OBSERVATIONS)[-1] == ("ok", "head", "list_distrusted", 4)

@@ -4,7 +4,7 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 ``HEAD /v2/{name}/manifests/{tag}``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -161,10 +161,10 @@ class Oci:
         believed = self._believe(repository, claims, listed, scope)
         found = self._resolve(repository, listed, believed, known, scope, cost)
         if claims and (distrust := claims.compare(found.asked, scope, self._clock())):
-            believed, seen = Believed(distrust=distrust), found.resolved
-            found = self._resolve(
-                repository, listed, believed, known, replace(scope, seen=seen), cost
-            )
+            believed, first = Believed(distrust=distrust), found
+            rest = replace(scope, seen=first.resolved)
+            found = self._resolve(repository, listed, believed, known, rest, cost)
+            found.images.update(first.images_of(first.resolved))
         if found.fingerprint == known:
             finished_at = timestamp(self._clock())
             size, distrust = cost.size, believed.distrust
@@ -383,6 +383,11 @@ class _Resolution(msgspec.Struct):
     def resolved(self) -> dict[str, Tag]:
         """The tags that were resolved here and have a digest, by name."""
         return {name: self.tags[name] for name, digest in self.asked.items() if digest}
+
+    def images_of(self, tags: Mapping[str, Tag]) -> dict[str, Image]:
+        """Return the images that some of the tags point to, by digest."""
+        digests = (tag.digest for tag in tags.values())
+        return {digest: self.images[digest] for digest in digests if digest in self.images}
 
     def add(self, results: Iterable[Resolved]) -> None:
         """Add the results of some tags."""

@@ -9,11 +9,14 @@ the list has                                                    the digest comes
 ==============================================================  ==================================
 no digest, several digests, or an invalid digest                HEAD
 another digest than the one that is recorded                    HEAD
-a digest, nothing is recorded, and it is not of the same store  HEAD
+a digest, and no digest of this tag is recorded                 HEAD, but see below
 a digest, and it is the turn of the tag in the sample           HEAD
 a digest that an earlier answer to HEAD contradicted            HEAD
 a digest in all other cases                                     the list
 ==============================================================  ==================================
+
+The first listing of a repository takes the digests of a list that is read from the same store as
+the answer to HEAD. Every later change has been seen by HEAD.
 
 A name that only the list has is ignored, because the list does not decide which tags exist. A list
 without rows, or with fewer than half of the names, is not used at all.
@@ -97,18 +100,18 @@ def believed(
     plausible = {
         name: claims[name]
         for name in names
-        if name in claims
-        and name not in doubted
-        and _agrees(claims[name], recorded.get(name), rules)
+        if name in claims and name not in doubted and _agrees(claims[name], recorded, rules)
     }
     asked = sample(plausible, turn, rules.period)
     return {name: row for name, row in plausible.items() if name not in asked}
 
 
-def _agrees(row: Row, recorded: Tag | None, rules: Rules) -> bool:
-    if recorded is None or recorded.digest is None:
+def _agrees(row: Row, recorded: Mapping[str, Tag], rules: Rules) -> bool:
+    """Return whether the record contradicts no digest, or there is no record yet."""
+    if not recorded:
         return rules.same_store
-    return recorded.digest == row.digest
+    tag = recorded.get(row.name)
+    return tag is not None and tag.digest is not None and tag.digest == row.digest
 
 
 def sample(names: Collection[str], turn: int, period: int) -> set[str]:

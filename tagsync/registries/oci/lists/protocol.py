@@ -105,7 +105,7 @@ class TagList(ABC):
     Attributes:
         name: The name of the list in ``observations.source``.
         same_store: Whether the registry reads the list from the same store as the answer to HEAD.
-            If not, a digest counts only if it is the recorded one.
+            If not, the first listing is resolved by HEAD, too.
         lag: The longest time that the list may be behind the answer to HEAD.
         sample_period: Number of polls within which each tag is resolved by HEAD at least once.
     """

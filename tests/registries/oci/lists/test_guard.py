@@ -42,8 +42,8 @@ def believed(rows: list[Row], recorded: Mapping[str, Tag], rules: Rules, doubted
         # The digest of the list differs from the record.
         ([Row(TAG, B)], A, False, False),
         # Nothing is recorded, or no digest is.
-        ([Row(TAG, A)], "new", True, False),
-        ([Row(TAG, A)], None, True, False),
+        ([Row(TAG, A)], "new", False, False),
+        ([Row(TAG, A)], None, False, False),
         # The list has no digest, two digests, or no row.
         ([Row(TAG, None)], A, False, False),
         ([Row(TAG, A), Row(TAG, B)], A, False, False),
@@ -65,6 +65,13 @@ def test_which_digests_count(
     known = {} if recorded == "new" else {TAG: Tag(TAG, recorded)}
     assert believed(rows, known, SAME) == same_store
     assert believed(rows, known, OTHER) == other_store
+
+
+def test_first_listing_takes_the_digests_of_the_same_store() -> None:
+    """While nothing of the repository is recorded, a list of the same store is believed."""
+    claims = guard.valid_digests([Row(name, A) for name in NAMES])
+    assert TAG in guard.believed(claims, NAMES, {}, (), 0, SAME)
+    assert TAG not in guard.believed(claims, NAMES, {}, (), 0, OTHER)
 
 
 def test_doubted_tag_is_resolved() -> None:
@@ -177,5 +184,5 @@ def test_believed_digest_never_contradicts_the_record(
         assert {digest for other, digest in pairs if other == name} == {row.digest}
         if recorded.get(name) is not None:
             assert recorded[name] == row.digest
-        elif not same_store:
-            raise AssertionError("nothing is recorded, and the list has another store")
+        elif recorded or not same_store:
+            raise AssertionError("nothing is recorded of the tag, so HEAD decides")
