@@ -212,6 +212,16 @@ def test_a_destination_that_was_removed_is_shown(folder: Path) -> None:
 
 
 @pytest.mark.processes
+def test_a_replay_is_of_one_of_several_destinations(folder: Path) -> None:
+    """A replay counts the events of its own destination, whatever others the database has."""
+    tagsync("notify", "replay", "page", "--since", "5", cwd=folder)
+    answer = tagsync("notify", "replay", "ops", "--since", "4", cwd=folder)
+    assert answer.stdout == (
+        "2 events from event 4 on will be sent to ops; the newest event is 7.\n"
+    )
+
+
+@pytest.mark.processes
 def test_a_test_message_is_sent_and_its_answer_shown(folder: Path) -> None:
     """The receiver gets a message that says that it is a test; nothing else is changed."""
     received: list[bytes] = []

@@ -54,7 +54,8 @@ def replay(settings: Settings, name: str, event: int) -> None:
         raise UnusableDatabase(f"there is no database at {config.database}: run tagsync sync first")
     with Store.open(config.database) as store:
         begin_with(store.outbox, rule, event, _announced_wait(name, quiet=settings.quiet))
-        (status,) = statuses(store.outbox, [rule], utc_now())
+        # The others are destinations that the rules do not name.
+        status, *_ = statuses(store.outbox, [rule], utc_now())
     sentence = (
         f"{count_text(status.waiting, 'event')} from event {event} on will be sent to {name}; the"
         f" newest event is {status.newest}."
