@@ -121,7 +121,7 @@ def test_a_refused_replay_adds_no_destination(outbox: Outbox) -> None:
     """A replay of an event that does not exist leaves nothing behind."""
     with pytest.raises(ConfigError):
         begin_with(outbox, OPS, 8, never)
-    assert outbox.destinations() == []
+    assert outbox.names() == []
 
 
 def test_a_replay_waits_for_the_process_that_sends(outbox: Outbox) -> None:

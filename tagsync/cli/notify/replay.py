@@ -41,8 +41,9 @@ def replay(settings: Settings, name: str, event: int) -> None:
     """Send events to a destination again, from one event on.
 
     The next tagsync run or tagsync sync sends them, with the ids that they had; a daemon that runs
-    begins within seconds. A destination that was never used begins with the event ID, and not with
-    the next event. tagsync notify preview shows ids; a CloudEvent has its own as id.
+    begins within seconds, or with its next attempt if the destination fails. A destination that
+    was never used begins with the event ID, and not with the next event. tagsync notify preview
+    shows ids; a CloudEvent has its own as id.
 
     \b
     Example:
