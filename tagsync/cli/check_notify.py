@@ -68,6 +68,11 @@ def _may_begin(text: str, prefix: str) -> bool:
 
 
 def _check_progress(subject: str, rule: Rule, status: DestinationStatus | None) -> Line:
+    if status is not None and status.cursor is None and status.last_error is not None:
+        advice = (
+            f"run tagsync notify replay {rule.name} --since ID, and restore a backup if it fails"
+        )
+        return Line(subject, "failed", f"{rule.kind}; {status.last_error}", advice)
     if status is None or status.cursor is None:
         return Line(subject, "ok", f"{rule.kind}; it will get the events from the next pass on")
     waiting = count_text(status.waiting, "event")

@@ -25,6 +25,7 @@ from tagsync.clock import utc_now
 from tagsync.config.notify_rules import rules_without_secrets
 from tagsync.database.outbox import Outbox
 from tagsync.database.verifications import Verification
+from tagsync.errors import DamagedRecord
 from tagsync.models import Repository, Watch, watch_of
 from tagsync.notify.status import DestinationStatus, statuses
 from tagsync.notify.targets import Rule
@@ -133,20 +134,30 @@ def failing_destinations(
 
     The events that wait for the others are not counted: many may wait, and each is read for that.
     """
-    failing = {each.name for each in outbox.destinations() if each.failures}
-    found = statuses(outbox, [rule for rule in rules if rule.name in failing], now)
-    return [each for each in found if each.kind is not None]
+    failing = [rule for rule in rules if _is_failing(outbox, rule.name)]
+    return [each for each in statuses(outbox, failing, now) if each.kind is not None]
+
+
+def _is_failing(outbox: Outbox, name: str) -> bool:
+    try:
+        destination = outbox.destination(name)
+    except DamagedRecord:
+        return True
+    return destination is not None and destination.failures > 0
 
 
 def destination_blocks(failing: Iterable[DestinationStatus], view: View) -> Iterator[Block]:
     """Yield a line about each destination of notifications that fails."""
     for each in failing:
-        yield Line(
-            f"{each.name} has not accepted notifications since {view.time(each.failing_since)}"
-            f" ({count_text(each.failures, 'attempt')}, {count_text(each.waiting, 'event')}"
-            f" waiting): {each.last_error}",
-            "failed",
-        )
+        if each.failing_since is None:
+            yield Line(f"{each.name} gets no notifications: {each.last_error}", "failed")
+        else:
+            yield Line(
+                f"{each.name} has not accepted notifications since {view.time(each.failing_since)}"
+                f" ({count_text(each.failures, 'attempt')}, {count_text(each.waiting, 'event')}"
+                f" waiting): {each.last_error}",
+                "failed",
+            )
 
 
 _STATES: Final = ("stale", "failed", "held", "ok", "not watched")

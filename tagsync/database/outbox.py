@@ -65,7 +65,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
 
 
 _COLUMNS: Final = ", ".join(Destination.__struct_fields__)
-_ALL: Final = f"SELECT {_COLUMNS} FROM destinations ORDER BY name"  # noqa: S608  constants
+_NAMES: Final = "SELECT name FROM destinations ORDER BY name"
 _ONE: Final = f"SELECT {_COLUMNS} FROM destinations WHERE name = ?"  # noqa: S608  constants
 _ADD: Final = "INSERT INTO destinations (name, cursor) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
 _ACQUIRE: Final = """
@@ -181,14 +181,10 @@ class Outbox:
             (first,) = db.execute(_FIRST_SINCE, (at,)).fetchone() or (newest_event(db) + 1,)
         return int(first) - 1
 
-    def destinations(self) -> list[Destination]:
-        """Return all destinations, by name. They may include some that are not configured.
-
-        Raises:
-            DamagedRecord: If a row is not what tagsync wrote.
-        """
+    def names(self) -> list[str]:
+        """Return the names of all destinations, of those that are not configured, too."""
         with self._read() as db:
-            return [_destination(row) for row in db.execute(_ALL).fetchall()]
+            return [name for (name,) in db.execute(_NAMES).fetchall()]
 
     def destination(self, name: str) -> Destination | None:
         """Return one destination, or None if it has not been added.

@@ -117,8 +117,8 @@ class CommandSender:
                     self._stopping.wait(_STEP)
                 elif selector.select(_STEP) and not _read(process.stdout, output):
                     selector.unregister(process.stdout)
-        # A process that the program left behind may keep the pipe open, so do not wait for its end.
-        while _read(process.stdout, output):
+        # A process that the program left behind may keep the pipe open, and write without end.
+        while len(output) < _KEPT_BYTES and _read(process.stdout, output):
             pass
         return output.decode("utf-8", "replace")
 

@@ -1,6 +1,7 @@
 """How far each destination has got, for commands, metrics and health."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,14 +24,14 @@ class DestinationStatus(msgspec.Struct, frozen=True):
         name: Its name.
         kind: How it is reached. None if it is not configured.
         cursor: All events up to this one were accepted or not wanted. None if the destination was
-            never used.
+            never used, or its row is damaged.
         newest: The newest event.
         waiting: How many events wait that the destination wants. Without a configuration, all
             events after the cursor count.
         batch: How many of them are being sent.
         sequence: Number of the last message that was accepted. 0 if there is none.
         failures: Consecutive attempts that failed.
-        failing_since: The first of them. None if there is none.
+        failing_since: The first of them. None if there is none, or the row is damaged.
         last_error: Why the last attempt failed. None if it was accepted.
         retry_at: When the next attempt is due. None if nothing failed.
         last_accepted_at: None if nothing was ever accepted.
@@ -64,9 +65,10 @@ def statuses(outbox: Outbox, rules: Sequence[Rule], now: datetime) -> list[Desti
         StoreError: If the database cannot be read, or is damaged.
     """
     newest = outbox.newest_event()
-    known = {each.name: each for each in outbox.destinations()}
-    found = [_status(outbox, rule, known.pop(rule.name, None), newest, now) for rule in rules]
-    return found + [_unconfigured(each, newest, now) for each in known.values()]
+    by_name: dict[str, Rule | None] = {rule.name: rule for rule in rules}
+    for name in outbox.names():
+        by_name.setdefault(name, None)
+    return [_status(outbox, name, rule, newest, now) for name, rule in by_name.items()]
 
 
 def failing_for_long(states: Iterable[DestinationStatus], now: datetime) -> list[str]:
@@ -83,24 +85,28 @@ def failing_for_long(states: Iterable[DestinationStatus], now: datetime) -> list
 
 
 def _status(
-    outbox: Outbox, rule: Rule, row: Destination | None, newest: int, now: datetime
+    outbox: Outbox, name: str, rule: Rule | None, newest: int, now: datetime
 ) -> DestinationStatus:
-    if row is None:
+    kind = None if rule is None else rule.kind
+    try:
+        row = outbox.destination(name)
+        if row is not None:
+            waiting = _count_waiting(outbox, rule, row.cursor, newest)
+            return _of(row, kind, newest, waiting, now)
+    except DamagedRecord as error:
+        # Where its cursor is, only the row says. So all events may wait.
         return DestinationStatus(
-            rule.name, rule.kind, None, newest, 0, 0, 0, 0, None, None, None, None, None
+            name, kind, None, newest, newest, 0, 0, 1, None, str(error), None, None, None
         )
-    waiting = 0
-    if row.cursor < newest:
-        try:
-            waiting = count_waiting(outbox, rule, row.cursor)
-        except DamagedRecord:
-            # The destination's own error names the event.
-            waiting = newest - row.cursor
-    return _of(row, rule.kind, newest, waiting, now)
+    return DestinationStatus(name, kind, None, newest, 0, 0, 0, 0, None, None, None, None, None)
 
 
-def _unconfigured(row: Destination, newest: int, now: datetime) -> DestinationStatus:
-    return _of(row, None, newest, max(0, newest - row.cursor), now)
+def _count_waiting(outbox: Outbox, rule: Rule | None, cursor: int, newest: int) -> int:
+    if rule is not None and cursor < newest:
+        # If an event is damaged, the destination's own error names it.
+        with suppress(DamagedRecord):
+            return count_waiting(outbox, rule, cursor)
+    return max(0, newest - cursor)
 
 
 def _of(

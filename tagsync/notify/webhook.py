@@ -1,10 +1,8 @@
 """Webhooks: CloudEvents by POST, signed, without redirects."""
 
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -154,16 +152,6 @@ class WebhookSender:
         secrets = [Secret(part) for part in parts if len(part) >= _LEAST_SECRET]
         # A secret may be cut off at the end, so the second half is dropped afterwards.
         return one_line(redact(text[:_MAX_ANSWER_BYTES], secrets)[: _MAX_ANSWER_BYTES // 2])
-
-
-def _open_transport(proxy: httpx.Proxy | None) -> httpx.BaseTransport:
-    return bounded(httpx.HTTPTransport(verify=_trust(), proxy=proxy, trust_env=False))
-
-
-@lru_cache(maxsize=1)
-def _trust() -> ssl.SSLContext:
-    """Return the settings for TLS. Reading all certificates takes 50 ms."""
-    return DEFAULT_TRUST.context()
 
 
 def webhook_url(secret: Secret) -> httpx.URL:

@@ -121,7 +121,7 @@ def test_a_refused_replay_adds_no_destination(outbox: Outbox) -> None:
     """A replay of an event that does not exist leaves nothing behind."""
     with pytest.raises(ConfigError):
         begin_with(outbox, OPS, 8, never)
-    assert outbox.destinations() == []
+    assert outbox.names() == []
 
 
 def test_a_replay_waits_for_the_process_that_sends(outbox: Outbox) -> None:
@@ -209,6 +209,16 @@ def test_a_destination_that_was_removed_is_shown(folder: Path) -> None:
     assert row["cursor"] == 4
     line = error_line(tagsync("notify", "replay", "page", "--since", "5", cwd=folder), 2)
     assert line == "tagsync: there is no destination 'page'; the nearest is 'pager'"
+
+
+@pytest.mark.processes
+def test_a_replay_is_of_one_of_several_destinations(folder: Path) -> None:
+    """A replay counts the events of its own destination, whatever others the database has."""
+    tagsync("notify", "replay", "page", "--since", "5", cwd=folder)
+    answer = tagsync("notify", "replay", "ops", "--since", "4", cwd=folder)
+    assert answer.stdout == (
+        "2 events from event 4 on will be sent to ops; the newest event is 7.\n"
+    )
 
 
 @pytest.mark.processes

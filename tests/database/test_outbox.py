@@ -42,8 +42,12 @@ def alter(path: Path, sql: str) -> None:
 
 
 def only(outbox: Outbox) -> Destination:
-    (destination,) = outbox.destinations()
+    (destination,) = stored(outbox)
     return destination
+
+
+def stored(outbox: Outbox) -> list[Destination]:
+    return [each for each in map(outbox.destination, outbox.names()) if each is not None]
 
 
 def test_events_are_numbered_without_gaps(outbox: Outbox, path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_new_destination_begins_at_the_present(outbox: Outbox) -> None:
     outbox.add("ops")
     outbox.add("all", after=0)
     outbox.add("all")
-    assert {each.name: each.cursor for each in outbox.destinations()} == {"ops": 3, "all": 0}
+    assert {each.name: each.cursor for each in stored(outbox)} == {"ops": 3, "all": 0}
 
 
 def test_a_lease_has_one_holder(outbox: Outbox) -> None:

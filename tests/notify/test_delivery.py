@@ -462,6 +462,17 @@ def test_an_event_that_tagsync_did_not_write_is_a_failure(
     assert statuses(outbox, [RULE], clock())[0].waiting == 2
 
 
+def test_a_damaged_destination_hides_no_other(outbox: Outbox, path: Path, clock: FakeClock) -> None:
+    """A damaged row of a destination is shown as its error, and the others have their status."""
+    add_moves(path, 2)
+    outbox.add("page", 1)
+    run(path, "UPDATE destinations SET batch = 'garbage' WHERE name = 'ops'")
+    ops, page = statuses(outbox, [RULE], clock())
+    assert (ops.name, ops.failures, ops.waiting) == ("ops", 1, 2)
+    assert "the destination ops" in (ops.last_error or "")
+    assert (page.name, page.failures, page.waiting) == ("page", 0, 1)
+
+
 def test_nothing_is_sent_from_a_database_that_was_replaced(
     outbox: Outbox, path: Path, clock: FakeClock
 ) -> None:

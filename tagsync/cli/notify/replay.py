@@ -41,8 +41,9 @@ def replay(settings: Settings, name: str, event: int) -> None:
     """Send events to a destination again, from one event on.
 
     The next tagsync run or tagsync sync sends them, with the ids that they had; a daemon that runs
-    begins within seconds. A destination that was never used begins with the event ID, and not with
-    the next event. tagsync notify preview shows ids; a CloudEvent has its own as id.
+    begins within seconds, or with its next attempt if the destination fails. A destination that
+    was never used begins with the event ID, and not with the next event. tagsync notify preview
+    shows ids; a CloudEvent has its own as id.
 
     \b
     Example:
@@ -54,7 +55,8 @@ def replay(settings: Settings, name: str, event: int) -> None:
         raise UnusableDatabase(f"there is no database at {config.database}: run tagsync sync first")
     with Store.open(config.database) as store:
         begin_with(store.outbox, rule, event, _announced_wait(name, quiet=settings.quiet))
-        (status,) = statuses(store.outbox, [rule], utc_now())
+        # The others are destinations that the rules do not name.
+        status, *_ = statuses(store.outbox, [rule], utc_now())
     sentence = (
         f"{count_text(status.waiting, 'event')} from event {event} on will be sent to {name}; the"
         f" newest event is {status.newest}."
