@@ -180,13 +180,13 @@ class _Receiver:
                 f"events {events[0]['id']} to {events[-1]['id']} were accepted where"
                 f" {following[:1]} and the {len(events) - 1} after it were next"
             )
-        for event in events:
-            self._accepted += 1
-            if int(event["sequence"]) != self._accepted:
-                self._say(
-                    f"event {event['id']} has sequence {event['sequence']} and is the accepted"
-                    f" event number {self._accepted}"
-                )
+        sequences = [int(event["sequence"]) for event in events]
+        if sequences != list(range(self._accepted + 1, self._accepted + len(events) + 1)):
+            self._say(
+                f"events from {events[0]['id']} on have sequences {sequences[0]} to"
+                f" {sequences[-1]} where {self._accepted + 1} was next"
+            )
+        self._accepted += len(events)
 
     def verdict(self) -> Verdict:
         if self._accepted != len(self._wanted):

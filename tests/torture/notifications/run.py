@@ -68,7 +68,7 @@ kind = "webhook"
 url = "env:WEB_URL"
 signing_key = "env:TORTURE_KEY"
 events = [{kinds}]
-batch_size = {batch_size}
+batch_size = 1000
 
 [[notify]]
 name = "few"
@@ -77,7 +77,7 @@ url = "env:FEW_URL"
 signing_key = "env:TORTURE_KEY"
 tags = ["v1*"]
 events = ["moved", "deleted"]
-batch_size = {batch_size}
+batch_size = 100
 batch = "1s"
 
 [[notify]]
@@ -85,7 +85,7 @@ name = "page"
 kind = "command"
 argv = [{argv}]
 events = [{kinds}]
-batch_size = {batch_size}
+batch_size = 500
 """
 _KINDS: Final = (
     *("added", "moved", "updated", "deleted", "held", "failed", "recovered", "stale"),
@@ -134,7 +134,7 @@ def torture(seed: int, changes: int, seconds: float, folder: Path) -> Outcome:
         emulator = stack.enter_context(Emulator())
         run = _Run(seed, folder, disk, emulator)
         began = time.monotonic()
-        run.begin(batch_size=max(200, changes // 300))
+        run.begin()
         with run.receiving():
             run.run_processes(changes, seconds)
         troubled = time.monotonic() - began
@@ -165,14 +165,13 @@ class _Run:
         self._due: dict[str, float] = {}
         self._wrong: list[str] = []
 
-    def begin(self, batch_size: int) -> None:
+    def begin(self) -> None:
         """Write the configuration, and record and send the first state without trouble."""
         argv = (sys.executable, "-IS", program.__file__, self._log("page"))
         config = _CONFIG.format(
             endpoint=self._emulator.url,
             kinds=_quoted(_KINDS),
             argv=_quoted(argv),
-            batch_size=batch_size,
         )
         self._config.write_text(config)
         self._start_receiver(HONEST)
