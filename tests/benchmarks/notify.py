@@ -17,6 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tagsync import log
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.notify.targets import Rule, WebhookTarget
@@ -36,6 +37,7 @@ _DESTINATION: Final = '[[notify]]\nname = "ops"\nkind = "webhook"\nurl = "file:{
 
 def main() -> None:
     """Print how long messages take, and how many events arrive in a second."""
+    log.configure("json", "error")
     from_poll, from_push = latencies()
     _say(f"from the poll to the receiver: {_summary(from_poll)}")
     _say(f"from the push, with an interval of {INTERVAL:g} s: {_summary(from_push)}")

@@ -17,6 +17,7 @@ from tagsync.clock import timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError
+from tagsync.notify.lease import LEASE
 from tests.support.processes import free_port
 from tests.torture.notifications import program
 from tests.torture.notifications.disk import SmallDisk, mounted
@@ -29,7 +30,7 @@ from tests.torture.processes import PATIENCE, End, How, Process, environment
 SLOTS: Final = ("run", "sync")
 """The commands that run side by side; each is started again after it exits."""
 
-CHANGES_PER_SECOND: Final = 400.0
+CHANGES_PER_SECOND: Final = 300.0
 
 SETTLES_WITHIN: Final = 120.0
 """Timeout in seconds for all that is pending, once the receivers accept everything."""
@@ -212,6 +213,7 @@ class _Run:
                 for slot in list(self._running):
                     self._kill(slot)
                 self._expire_leases(store)
+                _end_backoffs(store)
 
     def settle(self) -> None:
         """Let a daemon send all that is pending to honest receivers, and check the record."""
@@ -379,8 +381,16 @@ class _Run:
     # --- the record -------------------------------------------------------------------------------
 
     def _query(self, statement: str) -> list[Any]:
-        with closing(sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(statement).fetchall()
+        """Query the database. This may fail for a moment while a process opens or closes it."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with closing(sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)) as db:
+                    return db.execute(statement).fetchall()
+            except sqlite3.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_STEP)
 
     def _count_changes(self) -> int:
         query = "SELECT count(*) FROM changes WHERE not_before IS NOT NULL"
@@ -425,6 +435,17 @@ class _Run:
             closing(sqlite3.connect(self._folder / "kept.db")) as target,
         ):
             source.backup(target)
+
+
+def _end_backoffs(store: Store) -> None:
+    """Make the next attempt due for each destination, as after the backoff. No process sends."""
+    lease = timestamp(utc_now() + LEASE)
+    for destination in store.outbox.destinations():
+        if destination.retry_at is not None:
+            now = timestamp(utc_now())
+            store.outbox.acquire(destination.name, "torture", now, lease)
+            store.outbox.refuse(destination.name, "torture", "made up", now, now)
+            store.outbox.release(destination.name, "torture")
 
 
 def _random_end(random: Random, command: str) -> End:

@@ -34,7 +34,7 @@ def test_notifications_survive_torture(tmp_path: Path, capsys: pytest.CaptureFix
     """Bad receivers, kills and full disks lose nothing, invent nothing, and repeat the same ids."""
     seed = randbelow(10**6)
     try:
-        outcome = torture(seed, changes=10_000, seconds=50, folder=tmp_path)
+        outcome = torture(seed, changes=10_000, seconds=40, folder=tmp_path)
     except PermissionError as error:
         pytest.skip(f"no disk can be mounted here: {error}")
     with capsys.disabled():
