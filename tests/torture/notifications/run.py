@@ -134,6 +134,7 @@ def torture(seed: int, changes: int, seconds: float, folder: Path) -> Outcome:
         disk = stack.enter_context(mounted(folder / "disk", 64 + changes // 300))
         emulator = stack.enter_context(Emulator())
         run = _Run(seed, folder, disk, emulator)
+        stack.callback(run.end)
         began = time.monotonic()
         run.begin()
         with run.receiving():
@@ -165,6 +166,12 @@ class _Run:
         self._receiver: subprocess.Popen[bytes] | None = None
         self._due: dict[str, float] = {}
         self._wrong: list[str] = []
+
+    def end(self) -> None:
+        """End all processes that still run."""
+        for slot in list(self._running):
+            self._kill(slot)
+        self._kill_receiver()
 
     def begin(self) -> None:
         """Write the configuration, and record and send the first state without trouble."""
