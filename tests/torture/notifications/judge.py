@@ -35,10 +35,12 @@ _EVENTS: Final = """
     FROM events AS e LEFT JOIN repositories AS r ON r.id = e.repository_id
     LEFT JOIN changes AS c ON c.id = e.change_id ORDER BY e.id
 """
-_WITHOUT_EVENT: Final = """
-    SELECT id FROM changes AS c WHERE not_before IS NOT NULL AND 1 <> (
-        SELECT count(*) FROM events AS e WHERE e.change_id = c.id
-        AND e.kind IN ('added', 'moved', 'updated', 'deleted'))
+_NOT_ONE_EVENT: Final = """
+    WITH told AS (
+        SELECT change_id, count(*) AS number FROM events
+        WHERE kind IN ('added', 'moved', 'updated', 'deleted') GROUP BY change_id)
+    SELECT c.id FROM changes AS c LEFT JOIN told ON told.change_id = c.id
+    WHERE c.not_before IS NOT NULL AND told.number IS NOT 1 ORDER BY c.id
 """
 _KINDS: Final = {"added": {"added"}, "deleted": {"deleted"}, "updated": {"moved", "updated"}}
 
@@ -83,7 +85,7 @@ def read_record(database: Path) -> tuple[Record, list[str]]:
         db.row_factory = sqlite3.Row
         (number,) = db.execute("SELECT database_id FROM info").fetchone()
         events = {row["id"]: dict(row) for row in db.execute(_EVENTS)}
-        without = [row["id"] for row in db.execute(_WITHOUT_EVENT)]
+        without = [row["id"] for row in db.execute(_NOT_ONE_EVENT)]
     wrong = [f"change {number} has not one event" for number in without]
     if list(events) != list(range(1, len(events) + 1)):
         wrong.append("the ids of events have gaps")
