@@ -35,10 +35,12 @@ _EVENTS: Final = """
     FROM events AS e LEFT JOIN repositories AS r ON r.id = e.repository_id
     LEFT JOIN changes AS c ON c.id = e.change_id ORDER BY e.id
 """
-_WITHOUT_EVENT: Final = """
-    SELECT id FROM changes AS c WHERE not_before IS NOT NULL AND 1 <> (
-        SELECT count(*) FROM events AS e WHERE e.change_id = c.id
-        AND e.kind IN ('added', 'moved', 'updated', 'deleted'))
+_NOT_ONE_EVENT: Final = """
+    WITH told AS (
+        SELECT change_id, count(*) AS number FROM events
+        WHERE kind IN ('added', 'moved', 'updated', 'deleted') GROUP BY change_id)
+    SELECT c.id FROM changes AS c LEFT JOIN told ON told.change_id = c.id
+    WHERE c.not_before IS NOT NULL AND told.number IS NOT 1 ORDER BY c.id
 """
 _KINDS: Final = {"added": {"added"}, "deleted": {"deleted"}, "updated": {"moved", "updated"}}
 
@@ -83,7 +85,7 @@ def read_record(database: Path) -> tuple[Record, list[str]]:
         db.row_factory = sqlite3.Row
         (number,) = db.execute("SELECT database_id FROM info").fetchone()
         events = {row["id"]: dict(row) for row in db.execute(_EVENTS)}
-        without = [row["id"] for row in db.execute(_WITHOUT_EVENT)]
+        without = [row["id"] for row in db.execute(_NOT_ONE_EVENT)]
     wrong = [f"change {number} has not one event" for number in without]
     if list(events) != list(range(1, len(events) + 1)):
         wrong.append("the ids of events have gaps")
@@ -180,13 +182,13 @@ class _Receiver:
                 f"events {events[0]['id']} to {events[-1]['id']} were accepted where"
                 f" {following[:1]} and the {len(events) - 1} after it were next"
             )
-        for event in events:
-            self._accepted += 1
-            if int(event["sequence"]) != self._accepted:
-                self._say(
-                    f"event {event['id']} has sequence {event['sequence']} and is the accepted"
-                    f" event number {self._accepted}"
-                )
+        sequences = [int(event["sequence"]) for event in events]
+        if sequences != list(range(self._accepted + 1, self._accepted + len(events) + 1)):
+            self._say(
+                f"events from {events[0]['id']} on have sequences {sequences[0]} to"
+                f" {sequences[-1]} where {self._accepted + 1} was next"
+            )
+        self._accepted += len(events)
 
     def verdict(self) -> Verdict:
         if self._accepted != len(self._wanted):

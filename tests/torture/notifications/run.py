@@ -17,6 +17,7 @@ from tagsync.clock import timestamp, utc_now
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator
 from tagsync.errors import StoreError
+from tagsync.notify.lease import LEASE
 from tests.support.processes import free_port
 from tests.torture.notifications import program
 from tests.torture.notifications.disk import SmallDisk, mounted
@@ -29,7 +30,7 @@ from tests.torture.processes import PATIENCE, End, How, Process, environment
 SLOTS: Final = ("run", "sync")
 """The commands that run side by side; each is started again after it exits."""
 
-CHANGES_PER_SECOND: Final = 400.0
+CHANGES_PER_SECOND: Final = 300.0
 
 SETTLES_WITHIN: Final = 120.0
 """Timeout in seconds for all that is pending, once the receivers accept everything."""
@@ -68,7 +69,7 @@ kind = "webhook"
 url = "env:WEB_URL"
 signing_key = "env:TORTURE_KEY"
 events = [{kinds}]
-batch_size = {batch_size}
+batch_size = 1000
 
 [[notify]]
 name = "few"
@@ -77,7 +78,7 @@ url = "env:FEW_URL"
 signing_key = "env:TORTURE_KEY"
 tags = ["v1*"]
 events = ["moved", "deleted"]
-batch_size = {batch_size}
+batch_size = 100
 batch = "1s"
 
 [[notify]]
@@ -85,7 +86,7 @@ name = "page"
 kind = "command"
 argv = [{argv}]
 events = [{kinds}]
-batch_size = {batch_size}
+batch_size = 500
 """
 _KINDS: Final = (
     *("added", "moved", "updated", "deleted", "held", "failed", "recovered", "stale"),
@@ -133,8 +134,9 @@ def torture(seed: int, changes: int, seconds: float, folder: Path) -> Outcome:
         disk = stack.enter_context(mounted(folder / "disk", 64 + changes // 300))
         emulator = stack.enter_context(Emulator())
         run = _Run(seed, folder, disk, emulator)
+        stack.callback(run.end)
         began = time.monotonic()
-        run.begin(batch_size=max(200, changes // 300))
+        run.begin()
         with run.receiving():
             run.run_processes(changes, seconds)
         troubled = time.monotonic() - began
@@ -165,14 +167,19 @@ class _Run:
         self._due: dict[str, float] = {}
         self._wrong: list[str] = []
 
-    def begin(self, batch_size: int) -> None:
+    def end(self) -> None:
+        """End all processes that still run."""
+        for slot in list(self._running):
+            self._kill(slot)
+        self._kill_receiver()
+
+    def begin(self) -> None:
         """Write the configuration, and record and send the first state without trouble."""
         argv = (sys.executable, "-IS", program.__file__, self._log("page"))
         config = _CONFIG.format(
             endpoint=self._emulator.url,
             kinds=_quoted(_KINDS),
             argv=_quoted(argv),
-            batch_size=batch_size,
         )
         self._config.write_text(config)
         self._start_receiver(HONEST)
@@ -213,6 +220,7 @@ class _Run:
                 for slot in list(self._running):
                     self._kill(slot)
                 self._expire_leases(store)
+                _end_backoffs(store)
 
     def settle(self) -> None:
         """Let a daemon send all that is pending to honest receivers, and check the record."""
@@ -380,8 +388,16 @@ class _Run:
     # --- the record -------------------------------------------------------------------------------
 
     def _query(self, statement: str) -> list[Any]:
-        with closing(sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(statement).fetchall()
+        """Query the database. This may fail for a moment while a process opens or closes it."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with closing(sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)) as db:
+                    return db.execute(statement).fetchall()
+            except sqlite3.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_STEP)
 
     def _count_changes(self) -> int:
         query = "SELECT count(*) FROM changes WHERE not_before IS NOT NULL"
@@ -426,6 +442,17 @@ class _Run:
             closing(sqlite3.connect(self._folder / "kept.db")) as target,
         ):
             source.backup(target)
+
+
+def _end_backoffs(store: Store) -> None:
+    """Make the next attempt due for each destination, as after the backoff. No process sends."""
+    lease = timestamp(utc_now() + LEASE)
+    for destination in store.outbox.destinations():
+        if destination.retry_at is not None:
+            now = timestamp(utc_now())
+            store.outbox.acquire(destination.name, "torture", now, lease)
+            store.outbox.refuse(destination.name, "torture", "made up", now, now)
+            store.outbox.release(destination.name, "torture")
 
 
 def _random_end(random: Random, command: str) -> End:
