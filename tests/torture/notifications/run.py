@@ -447,12 +447,13 @@ class _Run:
 def _end_backoffs(store: Store) -> None:
     """Make the next attempt due for each destination, as after the backoff. No process sends."""
     lease = timestamp(utc_now() + LEASE)
-    for destination in store.outbox.destinations():
-        if destination.retry_at is not None:
+    for name in store.outbox.names():
+        destination = store.outbox.destination(name)
+        if destination is not None and destination.retry_at is not None:
             now = timestamp(utc_now())
-            store.outbox.acquire(destination.name, "torture", now, lease)
-            store.outbox.refuse(destination.name, "torture", "made up", now, now)
-            store.outbox.release(destination.name, "torture")
+            store.outbox.acquire(name, "torture", now, lease)
+            store.outbox.refuse(name, "torture", "made up", now, now)
+            store.outbox.release(name, "torture")
 
 
 def _random_end(random: Random, command: str) -> End:
