@@ -92,7 +92,7 @@ _ADVICE: Final = {
     errno.ELOOP: "check the symbolic links of the path",
     errno.EXDEV: "choose two places on the same disk",
 }
-"""What to do about an error of the file system."""
+"""The advice for an error of the file system."""
 
 
 def complain(sentence: str) -> None:

@@ -26,7 +26,7 @@ EventKind = Literal[
     "baselined",
     "verification_failed",
 ]
-"""What an event says. docs/notifications.md explains each kind."""
+"""The kind of an event. docs/notifications.md explains each kind."""
 
 EVENT_KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 """All kinds of events."""
@@ -37,7 +37,7 @@ class NewEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         at: When it was observed.
-        kind: What happened.
+        kind: The kind of the event.
         repository_id: None if the event is about the whole database.
         tag: None if the event is not about one tag.
         change_id: None if no change caused the event.
@@ -76,10 +76,10 @@ class Event(msgspec.Struct, frozen=True):
     Attributes:
         id: Its number.
         at: When it was observed.
-        kind: What happened.
+        kind: The kind of the event.
         repository: The full name. None if the event is about the whole database.
         tag: None if the event is not about one tag.
-        detail: What else is known, by name. Empty if the change says everything.
+        detail: Further facts, by name. Empty if the change says everything.
         change: None if no change caused the event.
     """
 

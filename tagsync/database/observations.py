@@ -250,7 +250,7 @@ def _end(db: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
 
 
 def _follows(newest: Newest, time: PollTime, interval: timedelta) -> bool:
-    """Return whether there is no gap between an observation and the next poll.
+    """Return whether the next poll follows an observation without a gap.
 
     A time that shows only the order of polls does not follow one that the clock has said, nor the
     other way around.

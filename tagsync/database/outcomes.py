@@ -144,7 +144,7 @@ Outcome = Accepted | Unchanged | Held | Failed
 
 
 ViolationKind = Literal["immutable_moved", "immutable_deleted"]
-"""What happened to an immutable tag. The words are those of ``events.kind``."""
+"""The way in which an immutable tag changed. The words are those of ``events.kind``."""
 
 
 class Violation(msgspec.Struct, frozen=True):

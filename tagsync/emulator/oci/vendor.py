@@ -1,4 +1,4 @@
-"""What a vendor adds to the emulated OCI registry, and the known faults of such lists."""
+"""The additions of a vendor to the emulated OCI registry, and the known faults of such lists."""
 
 import re
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ class ListFault(StrEnum):
 
     ==================  ============================================================================
     ``not_json``        200 with a page of HTML
-    ``other_json``      200 with JSON that is no list of tags
+    ``other_json``      200 with JSON, but not a list of tags
     ``refused``         403, as for a login that may pull but not list
     ``unavailable``     503
     ==================  ============================================================================

@@ -107,7 +107,7 @@ def believed(
 
 
 def _agrees(row: Row, recorded: Mapping[str, Tag], rules: Rules) -> bool:
-    """Return whether the record contradicts no digest, or there is no record yet."""
+    """Return whether a row has the recorded digest, or may do without a record."""
     if not recorded:
         return rules.same_store
     tag = recorded.get(row.name)

@@ -206,7 +206,7 @@ class HarborList(TagList):
 
 
 def _api_version(answer: Answer) -> str | None:
-    """Return the version of the API that Harbor names, or None if this is no such answer."""
+    """Return the version of the API that Harbor names, or None if it names none."""
     try:
         return _decode_version(answer.body).version if answer.status == httpx.codes.OK else None
     except (msgspec.DecodeError, UnicodeDecodeError):
