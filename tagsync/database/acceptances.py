@@ -1,8 +1,8 @@
-"""The alarms about tags that must not move, and the people's answers to them.
+"""The alarms about tags that must not move, and their acceptances.
 
-An alarm is an event about a change that moved or deleted an immutable tag. It is open until a
-person accepts the change. Acceptances are append-only. They stand beside the history, so neither hash
-chain covers them.
+An alarm is an event about a change that moved or deleted an immutable tag. It is open until
+somebody accepts the change. Acceptances are append-only. They stand beside the history, so neither
+hash chain covers them.
 """
 
 from collections.abc import Sequence
