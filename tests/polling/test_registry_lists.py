@@ -194,3 +194,20 @@ def test_settings_that_change_begin_another_observation(
     gitlab.begin(ListFault.UNAVAILABLE)
     polls()
     assert query(OBSERVATIONS) == [("ok", "gitlab", None, 2), ("ok", "head", None, 1)]
+
+
+def test_tag_that_moves_in_the_poll_of_the_distrust_has_its_image(
+    gitlab: OciEmulator, store: Store, clock: FakeClock, database: Path
+) -> None:
+    """Images that were found before the list was distrusted are recorded with their tags."""
+    with closing(Polls(gitlab, store, clock, "sync")) as polls:
+        polls()
+        gitlab.begin(ListFault.FROZEN)
+        gitlab.push(REPOSITORY, MOVED[0], "again")
+        while tags(store) != gitlab.tags(REPOSITORY):
+            polls()
+        gitlab.push(REPOSITORY, MOVED[0], "third")
+        assert polls().reasons == ("list_distrusted",)
+    assert tags(store) == gitlab.tags(REPOSITORY)
+    with reading(database) as db:
+        assert {row["result"] for row in verify(db, set())} == {"ok"}
