@@ -187,7 +187,7 @@ CREATE INDEX events_stale ON events (repository_id, at) WHERE kind = 'stale';
 CREATE TABLE destinations ( -- Where notifications are sent, and how far each destination has got.
     name TEXT PRIMARY KEY, -- its name in the configuration
     cursor INTEGER NOT NULL, -- events.id; all events up to it were accepted or not wanted
-    sequence INTEGER NOT NULL DEFAULT 0, -- number of the last message that was accepted
+    sequence INTEGER NOT NULL DEFAULT 0, -- events that were accepted, repeats included
     batch TEXT, -- JSON array of the events.id that are being sent together; null if none are
     lease_holder TEXT, -- the process that may send; null if none may
     lease_until TEXT, -- when another process may take over the lease

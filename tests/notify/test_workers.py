@@ -1,7 +1,8 @@
 """Workers: no destination waits for another, and a stop is quick."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -132,6 +133,26 @@ def test_a_stop_gives_up_the_lease(outbox: Outbox, path: Path) -> None:
         assert (state.lease_holder, state.failures, state.cursor) == (None, 0, 0)
         answer.set()
         workers.join(10)
+
+
+def test_sending_holds_no_lock(outbox: Outbox, path: Path) -> None:
+    """While a receiver takes its time, no transaction is open that others would wait for."""
+    answer, arrived = Event(), Event()
+
+    def wait() -> None:
+        arrived.set()
+        answer.wait(10)
+
+    with receiving() as receiver:
+        receiver.before_answer = wait
+        with working(outbox, rule("ops", receiver)):
+            add_moves(path, 1)
+            assert arrived.wait(10)
+            with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+                (busy, *_) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                assert not busy, "neither a writer nor a reader is in a transaction"
+            answer.set()
+            receiver.wait_for(1)
 
 
 class Breakable(Outbox):
