@@ -26,7 +26,18 @@ import structlog
 from tagsync.audit.verify import verify
 from tagsync.database.connection import reading
 from tagsync.database.store import Store
-from tagsync.emulator.oci import Acr, GitLab, Google, Harbor, ListFault, OciEmulator, Vendor, Zot
+from tagsync.emulator.oci import (
+    Acr,
+    DockerHub,
+    GitLab,
+    Google,
+    Harbor,
+    ListFault,
+    OciEmulator,
+    Quay,
+    Vendor,
+    Zot,
+)
 from tagsync.models import Repository
 from tagsync.polling.jobs import Job
 from tagsync.polling.poll import poll
@@ -39,6 +50,8 @@ VENDORS: Final[Mapping[str, Callable[[], Vendor]]] = {
     "acr": lambda: Acr(max_page=10),
     "harbor": Harbor,
     "zot": Zot,
+    "quay": lambda: Quay(max_page=10),
+    "dockerhub": lambda: DockerHub(max_page=10),
 }
 """The emulated registries by the name of their list, with small pages if they can have them."""
 
@@ -77,8 +90,9 @@ def torture(vendor: str, seed: int, folder: Path, polls: int = POLLS) -> Outcome
     """Run once in an empty folder, where the database stays."""
     with ExitStack() as stack:
         stack.enter_context(stamina.set_testing(True, attempts=1))
-        emulator = stack.enter_context(OciEmulator(VENDORS[vendor](), page=10))
-        run = stack.enter_context(closing(_Run(f"{vendor} {seed}", emulator, folder)))
+        clock = FakeClock()
+        emulator = stack.enter_context(OciEmulator(VENDORS[vendor](), page=10, clock=clock))
+        run = stack.enter_context(closing(_Run(f"{vendor} {seed}", emulator, folder, clock)))
         run.poll()
         for _ in range(polls):
             run.act()
@@ -88,7 +102,7 @@ def torture(vendor: str, seed: int, folder: Path, polls: int = POLLS) -> Outcome
 
 
 class _Run:
-    def __init__(self, name: str, emulator: OciEmulator, folder: Path) -> None:
+    def __init__(self, name: str, emulator: OciEmulator, folder: Path, clock: FakeClock) -> None:
         self.name = name
         self.wrong: list[str] = []
         self.figures: Counter[str] = Counter()
@@ -96,7 +110,7 @@ class _Run:
         is_google = name.startswith("google")
         self._faults = [each for each in ListFault if not (is_google and each in _OF_NAMES)]
         self._emulator = emulator
-        self._clock = FakeClock()
+        self._clock = clock
         self._path = folder / "tagsync.db"
         self._store = Store.open(self._path)
         self._last = 0

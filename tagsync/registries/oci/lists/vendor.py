@@ -222,8 +222,11 @@ class VendorLists:
         try:
             base = self._client.probe("/v2/")
             access = Access(self._client, base, self._login, self._list_token, self._clock)
-            found = (kind.detect(access, repository) for kind in self._lists)
-            self._found = next(filter(None, found), None)
+            detected = (kind.detect(access, repository) for kind in self._lists)
+            found = next(filter(None, detected), None)
+            # A search follows a pause, in which no poll has used the former list.
+            self.close()
+            self._found = found
         except RegistryError as error:
             lasts = RETRY_AFTER if error.transient else LOOK_AGAIN_AFTER
             self._pause = _Pause(

@@ -117,6 +117,27 @@ def test_login_that_may_read_no_list_is_noticed(
     assert registry.poll(names[-1]).source == "gitlab"
 
 
+def test_a_list_that_is_found_again_replaces_the_former_one(listed: Open, clock: FakeClock) -> None:
+    """A list that was given up is closed once it is looked for again."""
+    closed = []
+
+    class Closing(PlainList):
+        def close(self) -> None:
+            closed.append(self)
+
+    with OciEmulator(Plain()) as emulator:
+        emulator.begin(ListFault.REFUSED)
+        registry = listed(emulator, lists=(Closing,))
+        for number in range(MAX_REFUSALS):
+            fill(emulator, 2, f"team/r{number}")
+            assert registry.poll(f"team/r{number}").source == "head"
+        emulator.end(ListFault.REFUSED)
+        assert not closed
+        clock.advance(days=1)
+        assert registry.poll("team/r0").source == "plain"
+        assert len(closed) == 1
+
+
 def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock) -> None:
     """A registry whose list cannot be looked for is polled by HEAD, and looked at again later."""
 
