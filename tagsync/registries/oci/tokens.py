@@ -68,10 +68,15 @@ _CLIENT_ID: Final = "tagsync"
 
 
 class _TokenAuth(FixedAuth):
-    """A token for one repository."""
+    """A token for one repository.
 
-    def __init__(self, token: Secret) -> None:
+    Attributes:
+        scope: The permissions that were requested.
+    """
+
+    def __init__(self, token: Secret, scope: str) -> None:
         self._token = token
+        self.scope = scope
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -128,6 +133,7 @@ class BearerAuth(RenewedAuth):
         self._repository = repository
         self._login = login
         self._patience = patience
+        self._joins_scopes = True
 
     @property
     def _issuer(self) -> str:  # type: ignore[override]  # it changes with the challenge
@@ -142,12 +148,30 @@ class BearerAuth(RenewedAuth):
 
     def _new_challenge(self, response: httpx.Response) -> TokenChallenge | None:
         """Return the challenge of a refusal, or None if it asks for no other token."""
+        challenge = self._challenge_of(response)
+        if challenge is None:
+            return None
+        if self._joins_scopes:
+            scope = joined_scope(self._challenge.scope, challenge.scope)
+            challenge = challenge._replace(scope=scope)
+        return None if challenge == self._challenge else challenge
+
+    def _challenge_of(self, response: httpx.Response) -> TokenChallenge | None:
         parameters = challenges_of(response).get("bearer")
         if parameters is None:
             return None
-        challenge = token_challenge(parameters, self._endpoint, self._repository)
-        challenge = challenge._replace(scope=joined_scope(self._challenge.scope, challenge.scope))
-        return None if challenge == self._challenge else challenge
+        return token_challenge(parameters, self._endpoint, self._repository)
+
+    def _note_refused_scope(self, response: httpx.Response, lease: Lease) -> None:
+        """Join no more scopes if the registry refuses a token that has the joined ones.
+
+        Such a registry wants tokens with exactly the permissions that its challenge names.
+        """
+        asked, had = self._challenge_of(response), _scope_of(lease)
+        if asked is None or lease.is_accepted or had == asked.scope:
+            return
+        if had == joined_scope(had, asked.scope):
+            self._joins_scopes = False
 
     def _is_refusal(self, response: httpx.Response) -> bool:
         """Return whether the registry may have refused the token.
@@ -161,7 +185,9 @@ class BearerAuth(RenewedAuth):
         }
 
     def _should_renew(self, response: httpx.Response, lease: Lease) -> bool:
-        if self._new_challenge(response) is not None:
+        self._note_refused_scope(response, lease)
+        # Another thread may have updated the challenge since this token was fetched.
+        if self._new_challenge(response) or _scope_of(lease) != self._challenge.scope:
             return True
         if asks_for_password(response):
             return False
@@ -175,6 +201,7 @@ class BearerAuth(RenewedAuth):
 
     def _note_second_refusal(self, response: httpx.Response, lease: Lease) -> None:
         super()._note_second_refusal(response, lease)
+        self._note_refused_scope(response, lease)
         if response.status_code == httpx.codes.UNAUTHORIZED and not asks_for_password(response):
             self._wait_if_new(lease)
 
@@ -212,8 +239,8 @@ class BearerAuth(RenewedAuth):
         """
 
         def fetch_with(login: Login | None) -> LoginFlow[tuple[FixedAuth, datetime]]:
-            sent_at = self._clock()
-            response = yield from self._ask(self._challenge, login, request)
+            sent_at, challenge = self._clock(), self._challenge
+            response = yield from self._ask(challenge, login, request)
             if response.is_client_error:
                 raise self._refusal(response.status_code, login)
             raise_unless_success(response, self._issuer, "the registry's endpoint")
@@ -221,7 +248,7 @@ class BearerAuth(RenewedAuth):
             token = next(filter(is_header_value, (answer.token, answer.access_token)), None)
             if token is None:
                 raise MalformedResponse(f"{self._issuer} answered without a token")
-            return _TokenAuth(Secret(token)), sent_at + answer.lifetime
+            return _TokenAuth(Secret(token), challenge.scope), sent_at + answer.lifetime
 
         def probe(login: Login) -> LoginFlow[bool | None]:
             """Request a token without permissions, as ``docker login`` does."""
@@ -295,6 +322,13 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
         if not seconds > 0:  # also if it is not a number (NaN)
             return DEFAULT_LIFETIME
         return timedelta(seconds=min(seconds, MAX_LIFETIME.total_seconds()))
+
+
+def _scope_of(lease: Lease) -> str:
+    """Return the scope of a token that `BearerAuth` has fetched."""
+    auth = lease.auth
+    assert isinstance(auth, _TokenAuth), "BearerAuth fetches no other credential"  # noqa: S101  tells the type checker
+    return auth.scope
 
 
 def asks_for_password(response: httpx.Response) -> bool:

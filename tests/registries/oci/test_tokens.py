@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+import stamina
 
 from tagsync.errors import (
     Forbidden,
@@ -17,6 +18,7 @@ from tagsync.errors import (
     Throttled,
     Unauthorized,
 )
+from tagsync.models import Listing
 from tagsync.registries.credentials import (
     NoCredential,
 )
@@ -334,6 +336,34 @@ def test_403_with_another_scope_is_a_challenge(opened: Open, clock: FakeClock) -
 
     opened(handler).list_tags("team/a")
     assert [each.url.params["scope"] for each in fake.sign_ins][-1] == wanted
+
+
+def test_tokens_with_exactly_one_action(opened: Open, clock: FakeClock) -> None:
+    """A registry that refuses tokens with more than the wanted action gets one token for each."""
+    fake = TokenRegistry(clock)
+    digest = f"sha256:{'1' * 64}"
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        is_list = request.url.path.endswith("/tags/list")
+        wanted = f"repository:team/a:{'metadata_read' if is_list else 'pull'}"
+        token = request.headers.get("Authorization", "").partition(" ")[2]
+        if request.url.path.startswith("/v2/") and (
+            token not in fake.issued or fake.issued[token].get("scope") != wanted
+        ):
+            challenge = f'Bearer realm="{fake.realm}",scope="{wanted}"'
+            return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+        if is_list:
+            return httpx.Response(200, json={"tags": [f"v{number}" for number in range(20)]})
+        if "/manifests/" in request.url.path:
+            return httpx.Response(200, headers={"Docker-Content-Digest": digest})
+        return fake(request)
+
+    registry = opened(handler)
+    for _ in range(2):
+        with stamina.set_testing(True, attempts=3):
+            listing = registry.list_tags("team/a")
+        assert isinstance(listing, Listing)
+        assert {tag.digest for tag in listing.tags.values()} == {digest}
 
 
 @pytest.mark.parametrize(
