@@ -19,6 +19,8 @@ from tagsync.daemon.metrics import HintResult, Metrics
 from tagsync.secrets import Secret
 from tests.support.push_samples import SAMPLES, VALIDATION, distribution
 
+pytestmark = pytest.mark.processes
+
 WITHIN: Final = 10.0
 SECRET: Final = "made-up/hook secret"
 PATH: Final = "/hooks/reg/made-up%2Fhook%20secret"

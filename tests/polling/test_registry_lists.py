@@ -21,6 +21,8 @@ from tests.support.lists import REPOSITORY, ListedRegistry, fill
 from tests.support.polls import event_names
 from tests.support.record import assert_history_is_whole
 
+pytestmark = pytest.mark.processes
+
 Query = Callable[..., list[tuple[Any, ...]]]
 Events = list[dict[str, Any]]
 

@@ -25,6 +25,8 @@ from tests.support.commands import configure, error_line, tagsync
 from tests.support.record import without_triggers
 from tests.support.registries import Scripted
 
+pytestmark = pytest.mark.processes
+
 NAMES = ("team/api", "team/web", "other/thing")
 PLACES = ("header", "page head", "cell pointers", "content", "anywhere")
 PAGE = 4096

@@ -12,6 +12,8 @@ from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
 
+pytestmark = pytest.mark.processes
+
 LIST = "/acr/v1/team%2Fapi/_tags"
 NAMES = f"/v2/{REPOSITORY}/tags/list"
 

@@ -25,6 +25,8 @@ from tests.support.lists import (
     hub_at,
 )
 
+pytestmark = pytest.mark.processes
+
 LIST = "/v2/namespaces/team/repositories/api/tags"
 NAMES = f"/v2/{REPOSITORY}/tags/list"
 LOGIN = BasicCredential("team", Secret("made-up-password"))

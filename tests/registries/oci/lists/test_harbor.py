@@ -15,6 +15,8 @@ from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
 
+pytestmark = pytest.mark.processes
+
 API = "/api/v2.0"
 PROJECTS = f"{API}/projects"
 LIST = f"{API}/projects/team/repositories/api/artifacts"

@@ -27,6 +27,8 @@ from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, ListedRegistry, Open, digests, fill
 from tests.support.plain_list import Plain, PlainList
 
+pytestmark = pytest.mark.processes
+
 Events = list[dict[str, Any]]
 
 SIGNATURE = f"sha256-{'a' * 64}.sig"

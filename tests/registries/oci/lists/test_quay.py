@@ -17,6 +17,8 @@ from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
 
+pytestmark = pytest.mark.processes
+
 LIST = f"/api/v1/repository/{REPOSITORY}/tag/"
 TOKEN = "made-up-oauth-token"
 ROBOT = BasicCredential("team+robot", Secret("made-up-password"))

@@ -15,6 +15,8 @@ from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
 
+pytestmark = pytest.mark.processes
+
 DISCOVER = "/v2/_oci/ext/discover"
 LIST = "/v2/_zot/ext/search"
 NAMES = f"/v2/{REPOSITORY}/tags/list"
