@@ -58,6 +58,7 @@ LOG_COLUMNS = [
 ]
 STATUS_COLUMNS = [
     *("repository", "last_complete_at", "tags", "outcome", "failures", "last_error", "stale"),
+    "distrust",
 ]
 # --- demo ----------------------------------------------------------------------------------------
 

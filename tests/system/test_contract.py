@@ -28,6 +28,10 @@ endpoint = "http://127.0.0.1:9"
 retry_for = "1ms"
 [[registries.watch]]
 repositories = ["library/busybox", "library/al*"]
+[[notify]]
+name = "ops"
+kind = "command"
+argv = ["/bin/cat"]
 """
 ARGUMENTS = {
     "tags --at": "tags --at {then}",
@@ -53,7 +57,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         swr.set_fields("team/web", "v1", is_trusted=True)
         swr.delete("team/api", "v2")
         path = configure(folder, swr.url, "team/api", "team/web")
-        path.write_text(path.read_text() + HUB)
+        text = path.read_text().replace("repositories", 'immutable = ["v*"]\nrepositories', 1)
+        path.write_text(text + HUB)
         assert tagsync("sync", cwd=folder).returncode == 1
         swr.push("team/web", "v3", "team/web v3")
         swr.push("team/new", "v1", "new")

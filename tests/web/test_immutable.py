@@ -58,7 +58,7 @@ def test_open_changes_come_first_until_they_are_accepted(
     """The pages name the newest open changes, with links; the page of a tag also accepted ones."""
     front, repository, tag = (section(client, site + page) for page in PAGES)
     assert [text.count("<li>") for text in (front, repository, tag)] == [3, 5, 1]
-    assert "6 more." in front
+    assert "9 in all." in front
     assert "tagsync accept 18 --reason TEXT" in front
     for address in set(re.findall('href="(/[^"]+)"', front)):
         assert client.get(site + address.replace("&amp;", "&")).status_code == 200

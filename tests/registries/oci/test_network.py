@@ -90,7 +90,7 @@ def sync(
     folder: Path, endpoint: str, auth: str = 'kind = "none"', **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     (folder / "config.toml").write_text(
-        f'[[registries]]\nname = "reg"\nkind = "oci"\nendpoint = "{endpoint}"\n'
+        f'[[registries]]\nname = "reg"\nkind = "oci"\nendpoint = "{endpoint}"\nlist = "tags"\n'
         f'retry_for = "1ms"\nrequests_per_second = 1000\n[registries.auth]\n{auth}\n'
         '[[registries.watch]]\nrepositories = ["team/a"]\n'
     )
