@@ -48,8 +48,9 @@ class Question(msgspec.Struct, frozen=True):
         sql: One SELECT statement, without a semicolon at its end.
         parameters: The parameters of the SQL, in the order in which a form shows them.
         examined: One SELECT statement with the same parameters, whose single row says how much of
-            the record the answer is about: ``number``, and ``since``, the time of the oldest one
-            (null if there is none). If ``examined`` is None, the explanation says everything.
+            the record the answer is about: ``number``, and ``since``, the time of the oldest one.
+            In an empty record ``since`` is NULL. If ``examined`` is None, the explanation says
+            everything.
         all_of_it: The parameters with which the answer is about the whole record. Empty without
             ``examined``.
     """

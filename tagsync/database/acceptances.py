@@ -1,7 +1,7 @@
 """The alarms about tags that must not move, and their acceptances.
 
 An alarm is an event about a change that moved or deleted an immutable tag. It is open until
-somebody accepts the change. Acceptances are append-only. They stand beside the history, so neither
+`tagsync accept` records an acceptance. Acceptances are append-only rows of their own, so neither
 hash chain covers them.
 """
 

@@ -113,6 +113,23 @@ class FixedAuth(RegistryAuth):
         yield request
 
 
+class BearerToken(FixedAuth):
+    """A token that is sent with every request (RFC 6750)."""
+
+    def __init__(self, token: Secret) -> None:
+        """Take the token."""
+        self._token = token
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The token."""
+        return (self._token,)
+
+    def authenticate(self, request: httpx.Request) -> None:
+        """Add the token to a request."""
+        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+
+
 class Lease:
     """A fetched credential, and what is known about it.
 

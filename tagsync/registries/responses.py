@@ -61,18 +61,31 @@ def read_consistently(read: Callable[[], ReadT], name: str) -> ReadT:
     Raises:
         InconsistentListing: If the pages contradicted each other in every attempt.
     """
-    for _ in range(READS - 1):
-        try:
-            return read()
-        except InconsistentListing:
-            continue
     try:
-        return read()
+        return repeat_if_inconsistent(read, READS)
     except InconsistentListing as error:
         raise InconsistentListing(
             f"{name} was read {READS} times, and each time its pages contradicted each other:"
             f" {error}"
         ) from error
+
+
+def repeat_if_inconsistent(read: Callable[[], ReadT], reads: int) -> ReadT:
+    """Return the result of the first read whose pages do not contradict each other.
+
+    Args:
+        read: As in `read_consistently`.
+        reads: Maximum number of reads.
+
+    Raises:
+        InconsistentListing: The error of the last read.
+    """
+    for _ in range(reads - 1):
+        try:
+            return read()
+        except InconsistentListing:
+            continue
+    return read()
 
 
 def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str) -> ReadT:

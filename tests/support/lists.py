@@ -94,6 +94,11 @@ class ListedRegistry:
         self.oci.close()
 
 
+def paths(emulator: OciEmulator) -> list[str]:
+    """Return the paths of all requests but those for manifests."""
+    return [request.path for request in emulator.requests if "/manifests/" not in request.path]
+
+
 def hub_at(url: str) -> type[DockerHubList]:
     """Return Docker Hub's list with its API at an emulator, which is then another host."""
 

@@ -29,6 +29,7 @@ from tagsync.registries.oci.challenges import (
 from tagsync.registries.oci.shared_login import Login, LoginFlow, SharedLogin, basic_credentials
 from tagsync.registries.renewal import (
     REPEAT_REFUSAL_FOR,
+    BearerToken,
     Fetch,
     FixedAuth,
     Lease,
@@ -67,7 +68,7 @@ MAX_REDIRECTS: Final = 5
 _CLIENT_ID: Final = "tagsync"
 
 
-class _TokenAuth(FixedAuth):
+class _TokenAuth(BearerToken):
     """A token for one repository.
 
     Attributes:
@@ -75,15 +76,8 @@ class _TokenAuth(FixedAuth):
     """
 
     def __init__(self, token: Secret, scope: str) -> None:
-        self._token = token
+        super().__init__(token)
         self.scope = scope
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return (self._token,)
-
-    def authenticate(self, request: httpx.Request) -> None:
-        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
 
 
 class Patience:

@@ -11,6 +11,7 @@ from tagsync.clock import Clock
 from tagsync.errors import Unauthorized
 from tagsync.registries.oci.shared_login import Login, basic_credentials
 from tagsync.registries.renewal import (
+    BearerToken,
     Fetch,
     FixedAuth,
     RenewedAuth,
@@ -64,23 +65,6 @@ class BasicLogin(FixedAuth):
         return None if login is None or login.username is None else login
 
 
-class TokenLogin(FixedAuth):
-    """A token that is sent with every request (RFC 6750)."""
-
-    def __init__(self, token: Secret) -> None:
-        """Take the token."""
-        self._token = token
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The token."""
-        return (self._token,)
-
-    def authenticate(self, request: httpx.Request) -> None:
-        """Add the token to a request."""
-        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
-
-
 class _HubToken(msgspec.Struct):
     access_token: Secret
 
@@ -132,4 +116,4 @@ class HubLogin(RenewedAuth):
             )
         raise_unless_success(response, self._issuer, "the proxy, if there is one")
         answer = decode_credentials(response, _HubToken, self._issuer, self._clock)
-        return TokenLogin(answer.access_token), self._clock() + HUB_TOKEN_LIFETIME
+        return BearerToken(answer.access_token), self._clock() + HUB_TOKEN_LIFETIME

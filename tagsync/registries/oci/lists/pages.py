@@ -7,6 +7,7 @@ from tagsync.errors import InconsistentListing, MalformedResponse, ResponseTooLa
 from tagsync.escaping import truncate
 from tagsync.registries.oci.lists.protocol import Row
 from tagsync.registries.oci.paging import MAX_NAMES
+from tagsync.registries.responses import repeat_if_inconsistent
 
 MAX_PAGES: Final = 20_000
 """Maximum number of pages of a list, so that a list that never ends is refused."""
@@ -77,9 +78,4 @@ def read_again_if_inconsistent(read: Callable[[], ReadT]) -> ReadT:
     Raises:
         InconsistentListing: If the pages contradicted each other in both reads.
     """
-    for _ in range(READS - 1):
-        try:
-            return read()
-        except InconsistentListing:
-            continue
-    return read()
+    return repeat_if_inconsistent(read, READS)

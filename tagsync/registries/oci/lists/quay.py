@@ -26,11 +26,11 @@ import msgspec
 from tagsync.clock import Clock
 from tagsync.errors import EndpointNotFound, Forbidden, MalformedResponse, NotFound, Unauthorized
 from tagsync.registries.client import Client
-from tagsync.registries.oci.lists.auth import TokenLogin
 from tagsync.registries.oci.lists.namespaces import namespaces_of
 from tagsync.registries.oci.lists.pages import PagedRows, read_again_if_inconsistent
 from tagsync.registries.oci.lists.protocol import Access, NotOffered, Row, Rows, TagList
 from tagsync.registries.oci.paging import Cost
+from tagsync.registries.renewal import BearerToken
 from tagsync.registries.responses import decode_body
 
 PAGE: Final = 100
@@ -84,7 +84,7 @@ class QuayList(TagList):
 
     def __init__(self, access: Access) -> None:
         """Prepare the list. No request is sent yet."""
-        auth = TokenLogin(access.list_token) if access.list_token else None
+        auth = BearerToken(access.list_token) if access.list_token else None
         self._client: Client = access.client.sibling(
             access.client.endpoint, auth, lambda: auth.secrets if auth else ()
         )

@@ -10,17 +10,12 @@ from tagsync.registries.credentials import BasicCredential
 from tagsync.registries.oci.lists.acr import AcrList
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
-from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
+from tests.support.lists import REPOSITORY, Open, access_at, digests, fill, paths
 
 pytestmark = pytest.mark.processes
 
 LIST = "/acr/v1/team%2Fapi/_tags"
 NAMES = f"/v2/{REPOSITORY}/tags/list"
-
-
-def paths(emulator: OciEmulator) -> list[str]:
-    """Return the paths of all requests but those for manifests."""
-    return [request.path for request in emulator.requests if "/manifests/" not in request.path]
 
 
 def test_idle_poll_of_a_thousand_tags(listed: Open) -> None:

@@ -11,9 +11,10 @@ import stamina
 from tagsync.errors import RegistryError
 from tagsync.registries.client import Client, Limits
 from tagsync.registries.oci.api import REFUSALS
-from tagsync.registries.oci.lists.auth import BasicLogin, TokenLogin
+from tagsync.registries.oci.lists.auth import BasicLogin
 from tagsync.registries.oci.shared_login import Login
 from tagsync.registries.pacing import Pacer
+from tagsync.registries.renewal import BearerToken
 from tagsync.secrets import Secret
 from tests.support.http_client import Time
 
@@ -52,7 +53,7 @@ def network() -> Network:
 @pytest.fixture
 def home(network: Network, time: Time) -> Iterator[Client]:
     """The client of a registry, with a token that belongs to its host, and one request a second."""
-    auth = TokenLogin(Secret("made-up-registry-token"))
+    auth = BearerToken(Secret("made-up-registry-token"))
     pacer = Pacer(1.0, monotonic=time.monotonic, sleep=time.sleep)
     client = Client(
         HOME,
@@ -97,7 +98,7 @@ def test_login_without_a_user_is_not_sent(
 
 def test_other_host_gets_no_credential_of_the_first(home: Client, network: Network) -> None:
     """A sibling sends its own credential only, and the registry's client only its own."""
-    token = TokenLogin(Secret(TOKEN))
+    token = BearerToken(Secret(TOKEN))
     with (
         closing(home.sibling(OTHER, token, lambda: token.secrets)) as with_token,
         closing(home.sibling(OTHER, None, tuple)) as anonymous,
@@ -125,7 +126,7 @@ def test_rate_is_that_of_the_host(home: Client, time: Time, endpoint: str, waits
 
 def test_secrets_of_a_sibling_are_redacted(home: Client, network: Network) -> None:
     """A server that repeats the token of the list does not get it into an error."""
-    token = TokenLogin(Secret(TOKEN))
+    token = BearerToken(Secret(TOKEN))
     network.status = 403
     with (
         closing(home.sibling(OTHER, token, lambda: token.secrets)) as client,

@@ -8,14 +8,9 @@ from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import GitLab, ListFault, OciEmulator
 from tagsync.registries.credentials import BasicCredential
 from tagsync.secrets import Secret
-from tests.support.lists import REPOSITORY, Open, digests, fill
+from tests.support.lists import REPOSITORY, Open, digests, fill, paths
 
 LIST = f"/gitlab/v1/repositories/{REPOSITORY}/tags/list/"
-
-
-def paths(emulator: OciEmulator) -> list[str]:
-    """Return the paths of all requests but those for manifests."""
-    return [request.path for request in emulator.requests if "/manifests/" not in request.path]
 
 
 def test_idle_poll_of_a_thousand_tags(listed: Open) -> None:

@@ -13,7 +13,7 @@ from tagsync.registries.oci.lists.vendor import NO_LIST
 from tagsync.registries.oci.lists.zot import ZotList
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
-from tests.support.lists import REPOSITORY, Open, access_at, digests, fill
+from tests.support.lists import REPOSITORY, Open, access_at, digests, fill, paths
 
 pytestmark = pytest.mark.processes
 
@@ -21,11 +21,6 @@ DISCOVER = "/v2/_oci/ext/discover"
 LIST = "/v2/_zot/ext/search"
 NAMES = f"/v2/{REPOSITORY}/tags/list"
 SIGNATURES = [f"sha256-{'a' * 64}", f"sha256-{'b' * 64}.sig"]
-
-
-def paths(emulator: OciEmulator) -> list[str]:
-    """Return the paths of all requests but those for manifests."""
-    return [request.path for request in emulator.requests if "/manifests/" not in request.path]
 
 
 def test_idle_poll_of_a_thousand_tags(listed: Open) -> None:
