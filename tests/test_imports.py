@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def level_of(part: str) -> int:
     return level
 
 
-def imports(source: Path) -> set[str]:
+@cache
+def imports(source: Path) -> frozenset[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
@@ -68,7 +70,7 @@ def imports(source: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source} imports relatively"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("source", sources(), ids=str)
