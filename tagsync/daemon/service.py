@@ -27,8 +27,11 @@ import msgspec
 import structlog
 
 from tagsync.clock import Clock, timestamp, utc_now
+from tagsync.daemon.database import DaemonDatabase
+from tagsync.daemon.head_log import HeadLog
 from tagsync.daemon.health import HEARTBEAT, Census, census, faults, problems, summarize
 from tagsync.daemon.metrics import HintResult, Metrics
+from tagsync.daemon.registry_use import RegistryUse
 from tagsync.daemon.scheduler import Finished, Scheduler, ThreadScheduler, every
 from tagsync.daemon.stopping import end_after_signal, ends_within
 from tagsync.daemon.systemd import ServiceManager
@@ -45,7 +48,6 @@ from tagsync.daemon.watchlist import (
     WatchedRepository,
     Watchlist,
 )
-from tagsync.database.hash_chain import Heads
 from tagsync.database.store import Store
 from tagsync.errors import ReplacedDatabase, StoreError, TagsyncError
 from tagsync.models import Repository
@@ -55,7 +57,6 @@ from tagsync.polling import log_lines
 from tagsync.polling.discovery import discover, log_empty
 from tagsync.polling.jobs import Job, Poll
 from tagsync.polling.poll import poll
-from tagsync.registries import Registry
 
 Request = Literal["stop", "reload"]
 """A request to the daemon, from a signal or from a test."""
@@ -131,6 +132,8 @@ class Daemon:
         self._first_plan = plan
         self._reload_plan = reload
         self._store = store
+        self._database = DaemonDatabase(store)
+        self._head_log = HeadLog(self._database, metrics, clock)
         self._metrics = metrics
         self._manager = manager
         self._scheduler = scheduler or ThreadScheduler(clock)
@@ -143,14 +146,12 @@ class Daemon:
         # Guards all attributes below. Waiting threads are notified when a poll or a discovery ends.
         self._changed = Condition()
         self._watchlist = Watchlist()
-        self._in_use = _RegistryUse()
+        self._in_use = RegistryUse()
         self._stopping = False
         self._settled = False
         self._rejected: str | None = None
-        self._database_error: str | None = None
         self._last_heartbeat = monotonic()
         self._clock_offset = self._read_clock_offset()
-        self._last_heads = (0, 0)
         self._first_round_at: datetime | None = None
         self._destinations: list[DestinationStatus] = []
 
@@ -188,7 +189,7 @@ class Daemon:
         # The heartbeat must not wait for the database, so the logger of heads has its own thread.
         for job, run, interval in (
             (_HEARTBEAT_JOB, self._send_heartbeat, heartbeat),
-            (_WITNESS_JOB, self._log_heads, HEARTBEAT),
+            (_WITNESS_JOB, self._head_log.extend, HEARTBEAT),
             (_MEASURE_JOB, self._measure, _MEASURE_INTERVAL),
             (_STALE_JOB, self._report_stale, _STALE_INTERVAL),
         ):
@@ -265,7 +266,7 @@ class Daemon:
         """
         self._manager.stopping()
         with self._changed:
-            self._stopping = True
+            self._stopping = self._database.closing = True
         if self._verifier is not None:
             self._verifier.stop()
         self._workers.stop()
@@ -278,7 +279,7 @@ class Daemon:
             abandoned = self._in_use.calls
         ended &= self._join_workers(end - time.monotonic())
         # Closing waits for the transaction that is under way. Nothing can be recorded afterwards.
-        closed = ends_within(_CLOSE_TIMEOUT, self._close_store)
+        closed = ends_within(_CLOSE_TIMEOUT, self._head_log.close)
         said &= ends_within(
             _STEP_TIMEOUT, lambda: log.info("daemon.stopped", abandoned_polls=abandoned)
         )
@@ -308,16 +309,16 @@ class Daemon:
 
     def liveness(self) -> list[str]:
         """Return one sentence for each problem that a restart may solve."""
-        self._has_database()
+        self._database.is_there()
         silent = self._monotonic() - self._last_heartbeat
-        return faults(silent, self._database_error)
+        return faults(silent, self._database.lost)
 
     def summary(self) -> str:
         """Return the status line for ``systemctl status``."""
         last = self._verifier.last if self._verifier else None
-        status = summarize(self.census(), self._rejected, self._database_error, last)
+        status = summarize(self.census(), self._rejected, self._database.lost, last)
         expected = self._first_round_at
-        if expected is None or expected <= self._clock() or self._database_error is not None:
+        if expected is None or expected <= self._clock() or self._database.lost is not None:
             return status
         return f"{status} The first round is expected to be complete at {timestamp(expected)}."
 
@@ -427,7 +428,7 @@ class Daemon:
             database, or because the repository is no longer watched, backs off, or is already being
             polled.
         """
-        if not self._has_database():
+        if not self._database.is_there():
             return None
         started_at = self._clock()
         with self._changed:
@@ -453,7 +454,7 @@ class Daemon:
         try:
             return poll(job, self._store, clock=self._clock)
         except ReplacedDatabase as error:
-            self._lose_database(error)
+            self._database.lose(error)
             return Poll(job.repository, "failed", detail=str(error))
         except StoreError as error:
             # While the daemon stops, the database is closed before abandoned polls have ended.
@@ -556,7 +557,7 @@ class Daemon:
     def _discover(self, discovery: Discovery) -> None:
         """Expand the globs of a watch. The scheduler runs this method as a job."""
         watch = discovery.watch
-        if not self._has_database():
+        if not self._database.is_there():
             return
         with self._changed:
             if self._stopping or not self._watchlist.runs(discovery):
@@ -604,32 +605,7 @@ class Daemon:
             log.error("discovery.failed", registry=registry, error=str(error))
             return None
 
-    # --- the database -----------------------------------------------------------------------------
-
-    def _has_database(self) -> bool:
-        """Return whether the database is still the file that was opened.
-
-        Once it is not, the daemon polls no more, because it could record nothing.
-        """
-        if self._database_error is None:
-            try:
-                self._store.check_files()
-            except ReplacedDatabase as error:
-                self._lose_database(error)
-            except StoreError:
-                # The file system gives an error. A poll tries to record, and logs the error.
-                return True
-        return self._database_error is None
-
-    def _lose_database(self, error: ReplacedDatabase) -> None:
-        """Log that the database was deleted, replaced or restored, once."""
-        with self._changed:
-            if self._database_error is not None:
-                return
-            self._database_error = str(error)
-        log.error("daemon.database_lost", error=self._database_error)
-
-    # --- the clock, heartbeats, the head ----------------------------------------------------------
+    # --- the clock and the own jobs ---------------------------------------------------------------
 
     def check_clock(self) -> None:
         """Poll everything soon if the clock was set back since the last check.
@@ -661,62 +637,9 @@ class Daemon:
         self._last_heartbeat = self._monotonic()
         self._manager.heartbeat(self.summary())
 
-    def _log_heads(self) -> None:
-        """Log the heads of the hash chains if one is new, so that the log is a witness.
-
-        `sync` logs the heads after each pass. The daemon has no passes, so it logs them
-        periodically. Like `sync`, it first ends all observations that can no longer grow; most of
-        these end in the first seconds of a UTC day.
-        """
-        self._end_past_observations()
-        self._log(self._read_new_heads())
-
-    def _end_past_observations(self) -> None:
-        if not self._has_database():
-            return
-        today = timestamp(self._clock())[:10]
-        try:
-            self._store.end_past_observations(today, lambda: not self._stopping)
-        except ReplacedDatabase as error:
-            self._lose_database(error)
-        except StoreError as error:
-            if not self._stopping:
-                log.error("daemon.failed", error=str(error))
-
-    def _read_new_heads(self) -> Heads | None:
-        """Return the heads once they are safe from a power cut. None if no head is new.
-
-        None also if they cannot be read, or if the database is another one now. Without a new head
-        nothing is flushed to the disk.
-        """
-        if not self._has_database():
-            return None
-        try:
-            if self._is_logged(self._store.heads()):
-                return None
-            return self._store.durable_heads()
-        except StoreError as error:
-            if not self._stopping:
-                log.error("daemon.failed", error=str(error))
-            return None
-
-    def _is_logged(self, heads: Heads) -> bool:
-        return self._last_heads == (heads.changes.change_id, heads.observations.ended)
-
-    def _log(self, heads: Heads | None) -> None:
-        """Log heads. If the line cannot be written, the next call of the job logs them again."""
-        # The database may have been deleted or replaced since the heads were read.
-        if heads is None or self._database_error is not None:
-            return
-        # A log method returns False if the line could not be written; see `tagsync.log`.
-        if log.info("history.extended", **heads.log_fields()) is False:
-            return
-        self._last_heads = (heads.changes.change_id, heads.observations.ended)
-        self._metrics.set_heads_logged(self._clock())
-
     def _measure(self) -> None:
         """Update the gauges that need the disk or the database, so that no scrape waits for it."""
-        if not self._has_database():
+        if not self._database.is_there():
             return
         # The job that logs heads reads the same database, and logs its errors.
         with suppress(StoreError):
@@ -734,31 +657,21 @@ class Daemon:
 
     def _report_stale(self) -> None:
         """Write an event for each repository that has become stale, for the notifications."""
-        if not self._has_database():
+        if not self._database.is_there():
             return
         with self._changed:
             now = self._clock()
             stale = [watched for watched in self._watchlist if watched.is_known_stale(now)]
             watches = {watched.repository: watched.watch for watched in stale}
-        try:
+        with self._database.errors_logged():
             self._store.report_stale(watches, now)
-        except ReplacedDatabase as error:
-            self._lose_database(error)
-        except StoreError as error:
-            if not self._stopping:
-                log.error("daemon.failed", error=str(error))
 
     def _verify(self) -> None:
         """Verify the database if it is time. The scheduler runs this as a job."""
-        if self._verifier is None or not self._has_database():
+        if self._verifier is None or not self._database.is_there():
             return
-        try:
+        with self._database.errors_logged():
             self._verifier.run_if_due(self._watchlist.plan.verify, self._is_quiet)
-        except ReplacedDatabase as error:
-            self._lose_database(error)
-        except StoreError as error:
-            if not self._stopping:
-                log.error("daemon.failed", error=str(error))
         self._show_verification()
 
     def _show_verification(self) -> None:
@@ -773,12 +686,6 @@ class Daemon:
             due = self._scheduler.next_due_in(self._watchlist.plan.registries)
         return due is None or due > until
 
-    def _close_store(self) -> None:
-        heads = self._read_new_heads()
-        # Log last, because a log that takes no more lines must not keep the database open.
-        self._store.close()
-        self._log(heads)
-
 
 class _FinishedPoll(NamedTuple):
     """The result of a job that polled a repository.
@@ -791,39 +698,6 @@ class _FinishedPoll(NamedTuple):
     result: Poll
     started_at: datetime
     recovered: bool
-
-
-class _RegistryUse:
-    """The number of calls to each registry that are under way.
-
-    A retired registry is one that the plan no longer uses. It is closed after its last call. The
-    caller holds a lock.
-    """
-
-    def __init__(self) -> None:
-        self._calls: Counter[Registry] = Counter()
-        self._retired: set[Registry] = set()
-
-    @property
-    def calls(self) -> int:
-        """Number of calls to all registries."""
-        return self._calls.total()
-
-    def begin(self, registry: Registry) -> None:
-        self._calls[registry] += 1
-
-    def end(self, registry: Registry) -> None:
-        self._calls[registry] -= 1
-        if not self._calls[registry]:
-            del self._calls[registry]
-            self.retire(())
-
-    def retire(self, registries: Iterable[Registry]) -> None:
-        """Close each of these registries as soon as no call uses it."""
-        self._retired.update(registries)
-        for registry in [each for each in self._retired if each not in self._calls]:
-            self._retired.discard(registry)
-            registry.close()
 
 
 def _job(watched: WatchedRepository, handle: RegistryHandle, now: datetime) -> Job:
