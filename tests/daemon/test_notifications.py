@@ -90,6 +90,9 @@ def test_a_dead_destination_is_shown(
         registry.digests["team/api"] = NEW
         scheduler.advance(minutes=2)
         receiver.wait_for(1)
+        # Once it has ended, the refusal is recorded.
+        workers.stop()
+        assert workers.join(10)
         scheduler.advance(minutes=50)
         assert daemon.health() == []
         assert value(metrics, "tagsync_notify_waiting_events") == 1
