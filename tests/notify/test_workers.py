@@ -1,7 +1,7 @@
 """Workers: no destination waits for another, and a stop is quick."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.events import add_moves, add_stale, destination, outbox_of
 from tests.support.receiver import Answer, Receiver, receiving
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -54,13 +55,6 @@ def working(outbox: Outbox, *rules: Rule) -> Iterator[Workers]:
 def named(name: str) -> list[int | None]:
     """The threads of a name."""
     return [thread.ident for thread in enumerate_threads() if thread.name == name]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = monotonic() + 10
-    while not condition():
-        assert monotonic() < end
-        Event().wait(0.01)
 
 
 def test_a_dead_destination_delays_no_other(outbox: Outbox, path: Path) -> None:
