@@ -20,7 +20,7 @@ class DaemonDatabase:
         store: The database.
         lost: The sentence that says why it was lost. None while it is there.
         closing: Whether the daemon stops. Calls that are abandoned then find the database closed,
-            which is no error.
+            as expected.
     """
 
     def __init__(self, store: Store) -> None:
