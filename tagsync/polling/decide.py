@@ -25,6 +25,7 @@ The functions of this module are pure: they do not read or write the database.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import astuple
@@ -62,6 +63,9 @@ _SHOWN_DIGESTS: Final = 10
 
 _RUNS: Final = 3
 """How many runs show that listings agree, or that two states alternate."""
+
+_CAUGHT_UP: Final = timedelta(minutes=1)
+"""A clock that is behind the record by no more than this counts as right again."""
 
 _NOTHING: Final = (None,) * len(FIELDS)
 
@@ -120,7 +124,7 @@ def decide(
     rest = longest_rest(rules.interval)
     if doubts and not rules.accept:
         newest = past.runs[0] if past.runs else None
-        behind = listing.finished_at < (state.last_attempt_at or "")
+        behind = _is_behind(listing.finished_at, state.last_attempt_at)
         agreed = agreement(doubts, listing, newest, rules, behind=behind)
         if agreed.missing:
             names = [name for doubt in doubts for name in doubt.tags]
@@ -129,6 +133,17 @@ def decide(
     names = [change.tag for change in comparison.flips]
     alternates = recorded_alternates(comparison.flips, past, listing.finished_at, rest)
     return _accept(comparison, _alternation(names, past, alternates=alternates))
+
+
+def _is_behind(finished_at: str, recorded: str | None) -> bool:
+    """Return whether the clock is still behind the last recorded time.
+
+    Polls that follow each other while the clock is behind are recorded a millisecond apart, so a
+    clock that is right again may seem to be behind by as many milliseconds.
+    """
+    if recorded is None:
+        return False
+    return parse_timestamp(finished_at) + _CAUGHT_UP < parse_timestamp(recorded)
 
 
 def _hold(comparison: Comparison, agreed: Agreement, alternation: Alternation | None) -> Held:

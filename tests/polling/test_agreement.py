@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tagsync.database.store import Store
@@ -211,6 +211,8 @@ def test_listing_that_began_too_early_does_not_count(
         ([-120, 2, 2], ["held", "held", "ok"]),
         # Set back before the first listing, and right again at the second.
         ([-120, 124, 2, 2], ["held", "held", "held", "ok"]),
+        # The same, with the time of the last listing before: its record is a millisecond later.
+        ([-120, 120, 2, 2, 2], ["held", "held", "held", "held", "ok"]),
         # Set back for one listing only.
         ([0, -60, 60.5, 2, 2], ["held", "held", "held", "held", "ok"]),
     ],
@@ -245,6 +247,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @given(STEPS, st.integers(1, 3), st.sampled_from([0, 1, 3]))
+@example([((), 0, -24), ((), 0, 0)], 2, 1)
 def test_no_suspicious_deletion_is_recorded_before_the_rule_allows(
     shared: Store,
     steps: list[tuple[tuple[str, ...] | None, float, int]],
