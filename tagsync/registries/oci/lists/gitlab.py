@@ -20,7 +20,7 @@ from tagsync.registries.oci.lists.gitlab_groups import REALM_PATH, GitLabGroups
 from tagsync.registries.oci.lists.pages import PagedRows, read_again_if_inconsistent
 from tagsync.registries.oci.lists.protocol import Access, Row, Rows, TagList
 from tagsync.registries.oci.paging import Cost
-from tagsync.registries.responses import decode_body
+from tagsync.registries.responses import decode_body, transient_error
 
 PAGE: Final = 1000
 """Number of rows to ask for per page: the maximum."""
@@ -57,13 +57,20 @@ class GitLabList(TagList):
 
     @classmethod
     def detect(cls, access: Access, repository: str) -> Self | None:  # noqa: ARG003  the same for all
-        """Return the list if the registry is GitLab's and has a list of tags or repositories."""
+        """Return the list if the registry is GitLab's and has a list of tags or repositories.
+
+        Raises:
+            RegistryError: If the registry cannot say at the moment whether it has a list of tags.
+        """
         is_gitlab = urlsplit(access.realm).path.endswith(REALM_PATH) or any(
             name.startswith("gitlab-container-registry") for name in access.base.headers
         )
         if not is_gitlab:
             return None
-        has_tags = access.client.probe("/gitlab/v1/").status in _AVAILABLE
+        answer = access.client.probe("/gitlab/v1/")
+        if error := transient_error(answer.status):
+            raise error(f"{answer.url} answered {answer.status}", status=answer.status)
+        has_tags = answer.status in _AVAILABLE
         groups = GitLabGroups.of(access)
         return cls(access.client, groups, has_tags=has_tags) if has_tags or groups else None
 
