@@ -65,14 +65,18 @@ _decode = msgspec.json.Decoder(list[_Repository]).decode
 
 
 class GitLabGroups:
-    """The lists of repositories of a GitLab's groups and projects."""
+    """The lists of repositories of a GitLab's groups and projects.
+
+    Attributes:
+        url: The URL of GitLab, the only one that gets ``list_token``.
+    """
 
     def __init__(self, access: Access, api: str) -> None:
         """Prepare the lists. No request is sent yet.
 
         Args:
             access: The registry.
-            api: The URL of GitLab, the only one that gets ``list_token``.
+            api: The URL of GitLab.
 
         Raises:
             RegistryError: If the environment names a proxy for GitLab that is not a valid address.
@@ -85,6 +89,7 @@ class GitLabGroups:
             )
         except ConfigError as error:
             raise RegistryError(str(error)) from error
+        self.url: Final = self._client.endpoint
         self._host = httpx.URL(api).host
 
     @classmethod

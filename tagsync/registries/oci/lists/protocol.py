@@ -92,8 +92,13 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def realm(self) -> str:
-        """The URL of the token server that ``base`` names. Empty if it names none."""
-        return self.challenges.get("bearer", {}).get("realm", "")
+        """The URL of the token server that ``base`` names. Empty if it names none, or no URL."""
+        realm = self.challenges.get("bearer", {}).get("realm", "")
+        try:
+            urlsplit(realm)
+        except ValueError:
+            return ""
+        return realm
 
 
 class TagList(ABC):
