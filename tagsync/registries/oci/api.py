@@ -224,7 +224,7 @@ class Oci:
         try:
             listed = self._lists.list_repositories(globs, cost) if self._lists else None
         except RegistryError as error:
-            listed, refusal = None, f"; {error}"
+            listed, refusal = None, f"{error}; "
         if listed is not None:
             bad_names = {name for name in listed if not OCI_REPOSITORY.fullmatch(name)}
             self._log_skipped(bad_names)
@@ -243,7 +243,7 @@ class Oci:
         except (BadRequest, EndpointNotFound, Forbidden, NotFound, Unauthorized) as error:
             raise type(error)(
                 f"the registry gives no list of its repositories, so name them instead of"
-                f" {globs[0]!r}: {error}{refusal}",
+                f" {globs[0]!r}: {refusal}{error}",
                 status=error.status,
                 code=error.code,
             ) from error

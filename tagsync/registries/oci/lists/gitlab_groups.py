@@ -177,7 +177,9 @@ class GitLabGroups:
                 query = urlencode({"per_page": PAGE, "page": found.pages + 1})
         names = {row.name for row in found.rows}
         if total not in {None, len(names)}:
-            raise InconsistentListing(f"{url} has {total} rows, and its pages {len(names)} names")
+            raise InconsistentListing(
+                f"{url} has {total} rows, and its pages have {len(names)} names"
+            )
         return found
 
     def _refused(self, path: str, error: RegistryError) -> str:

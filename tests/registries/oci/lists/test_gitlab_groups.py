@@ -1,5 +1,10 @@
 """GitLab's lists of repositories: what is requested where, and what each fault leads to."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,6 +379,36 @@ def test_secrets_and_connections_are_those_of_gitlab(listed: Open) -> None:
         registry.lists.close()
         with pytest.raises(RuntimeError, match="closed"):
             registry.oci.list_repositories(["team/*"])
+
+
+def test_list_that_fails_or_is_cut_loses_no_repository(tmp_path: Path) -> None:
+    """A recorded repository is still polled if the list lacks it, or cannot be read."""
+    config = """
+        registries = [{{ name = "gl", kind = "oci", endpoint = "{url}", auth = {{ kind = "none",
+            list_token = "env:LIST_TOKEN" }}, watch = [{{ repositories = ["team/*"] }}] }}]
+    """.replace("\n", " ")
+    command = [sys.executable, "-m", "tagsync", "sync", "--format", "json"]
+
+    def sync() -> dict[str, str]:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "LIST_TOKEN": TOKEN},
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        return {row["repository"]: row["outcome"] for row in json.loads(done.stdout)}
+
+    with OciEmulator(GitLab(api=api())) as emulator:
+        push_all(emulator)
+        (tmp_path / "config.toml").write_text(config.format(url=emulator.url))
+        everything = dict.fromkeys((f"gl/{name}" for name in NAMES), "ok")
+        assert sync() == everything
+        emulator.begin(ListFault.EMPTY)
+        assert sync() == everything
+        emulator.begin(ListFault.REFUSED)
+        assert sync() == everything | {"gl/team/*": "failed"}
 
 
 @pytest.mark.parametrize(
