@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_realm_that_is_no_url_is_no_vendors(clock: FakeClock) -> None:
     assert not any(kind.detect(access, REPOSITORY) for kind in LISTS)
 
 
-def test_groups_need_no_metadata_database(listed: Open) -> None:
+def test_groups_need_no_metadata_database(listed: Open, logged: list[dict[str, Any]]) -> None:
     """A registry without a list of tags has the lists of repositories, and no line about tags."""
     with OciEmulator(GitLab(api=api(), has_database=False)) as emulator:
         push_all(emulator)
@@ -157,6 +158,8 @@ def test_groups_need_no_metadata_database(listed: Open) -> None:
         assert registry.poll("team/app").source == "head"
         use = registry.oci.list_use("team/app")
         assert (use.source, use.offered) == ("head", False)
+        assert not [r for r in emulator.requests if r.path.startswith("/gitlab/v1/repositories/")]
+    assert not [each for each in logged if each["event"] == "list.unused"]
 
 
 def test_without_a_token_public_projects_are_listed(listed: Open) -> None:
@@ -271,6 +274,25 @@ def test_push_between_two_pages_is_read_again(listed: Open) -> None:
         assert registry.oci.list_repositories(["team/*"]) == {*NAMES, "team/app/aaa"}
         pages = [request.query.get("page", "1") for request in to_api(emulator)]
         assert pages == ["1", "2", "1", "2", "3"]
+
+
+def test_deletion_between_two_pages_is_read_again(listed: Open) -> None:
+    """If a row is skipped and the names are as many as the later total, the list is read again."""
+
+    class Deleting(GitLabApi):
+        is_deleted = False
+
+        def respond(self, request: Request, contents: Any) -> Answer:
+            names = [name for name in NAMES if name != "team/app" or not self.is_deleted]
+            self.is_deleted = True
+            left = SimpleNamespace(repositories=lambda: names, faults=contents.faults)
+            return super().respond(request, left)
+
+    with OciEmulator(GitLab(api=Deleting(*PROJECTS, token=TOKEN, max_page=2))) as emulator:
+        registry = listed(emulator, list_token=LIST_TOKEN)
+        assert registry.oci.list_repositories(["team/*"]) == {*NAMES} - {"team/app"}
+        pages = [request.query.get("page", "1") for request in to_api(emulator)]
+        assert pages == ["1", "2", "1", "2"]
 
 
 @pytest.mark.parametrize(
