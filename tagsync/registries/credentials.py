@@ -27,8 +27,8 @@ class NoCredential(BaseCredential, Generic[SecretT], frozen=True, tag="none"):
     """No authentication: requests are sent anonymously.
 
     Attributes:
-        list_token: A token for the registry's own list of tags, which its API wants instead of the
-            login (Quay). All kinds for OCI registries have it. None sends the login, or nothing.
+        list_token: A token for the registry's own lists, which its API wants instead of the login
+            (Quay, GitLab). All kinds for OCI registries have it. None sends the login, or nothing.
     """
 
     list_token: SecretT | None = None

@@ -13,7 +13,7 @@ import pytest
 
 from tagsync.database.store import Store
 from tagsync.emulator import Emulator, Keys
-from tagsync.emulator.oci import GitLab, OciEmulator
+from tagsync.emulator.oci import GitLab, GitLabApi, OciEmulator
 
 pytestmark = pytest.mark.processes
 
@@ -136,6 +136,28 @@ def test_the_list_of_an_oci_registry(tmp_path: Path) -> None:
             "advice": None,
         }
         assert gitlab.heads() == []
+
+
+def test_a_glob_at_gitlab_without_a_token(tmp_path: Path) -> None:
+    """The line of the glob says which token to set, before the answer of the closed catalogue."""
+    with OciEmulator(GitLab(api=GitLabApi("team/api", public=["team"]))) as gitlab:
+        (tmp_path / "config.toml").write_text(
+            f"""
+            [[registries]]
+            name = "gl"
+            kind = "oci"
+            endpoint = "{gitlab.url}"
+            [[registries.watch]]
+            repositories = ["team/*"]
+            """
+        )
+        command = [sys.executable, "-m", "tagsync", "check", "--format", "json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+        lines = {line["subject"]: line for line in json.loads(done.stdout)}
+        line = lines["glob gl/team/*"]
+        assert line["result"] == "failed"
+        token, catalogue = line["detail"].index("set list_token"), line["detail"].index("_catalog")
+        assert token < catalogue
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ list has the tags of `OciEmulator.index`, which are right unless a `ListFault` i
 from tagsync.emulator.oci.acr import Acr
 from tagsync.emulator.oci.dockerhub import DockerHub
 from tagsync.emulator.oci.gitlab import GitLab
+from tagsync.emulator.oci.gitlab_api import GitLabApi
 from tagsync.emulator.oci.google import Google
 from tagsync.emulator.oci.harbor import Harbor
 from tagsync.emulator.oci.quay import Quay
@@ -26,6 +27,7 @@ __all__ = [
     "Acr",
     "DockerHub",
     "GitLab",
+    "GitLabApi",
     "Google",
     "Harbor",
     "IndexRow",

@@ -258,9 +258,7 @@ class OciEmulator:
             return None
         host = request.headers.get("Host", "")
         asked = f',scope="{scope}"' if scope else ""
-        challenge = (
-            f'Bearer realm="http://{host}{vendor.realm_path}",service="{vendor.service}"{asked}'
-        )
+        challenge = f'Bearer realm="{vendor.realm(host)}",service="{vendor.service}"{asked}'
         answer = _error(401, "UNAUTHORIZED")
         return answer._replace(headers={"WWW-Authenticate": challenge, **vendor.headers})
 

@@ -141,6 +141,10 @@ class Vendor(ABC):
         match = _REPOSITORY.search(path)
         return f"repository:{match[1]}:pull" if match else None
 
+    def realm(self, host: str) -> str:
+        """Return the URL of the token server for a registry at this host and port."""
+        return f"http://{host}{self.realm_path}"
+
     def needs_token(self, path: str) -> bool:
         """Return whether a request with this path needs the login of the registry."""
         return path.startswith("/v2/") or self.list_path(path)

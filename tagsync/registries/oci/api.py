@@ -4,7 +4,7 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 ``HEAD /v2/{name}/manifests/{tag}``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -220,10 +220,15 @@ class Oci:
         """
         if not globs:
             return set()
-        cost = Cost(self._max_bytes)
-        listed = self._lists.list_repositories(globs, cost) if self._lists else None
+        cost, refusal = Cost(self._max_bytes), ""
+        try:
+            listed = self._lists.list_repositories(globs, cost) if self._lists else None
+        except RegistryError as error:
+            listed, refusal = None, f"{error}; "
         if listed is not None:
-            return {name for name in listed if _matches(name, globs)}
+            bad_names = {name for name in listed if not OCI_REPOSITORY.fullmatch(name)}
+            self._log_skipped(bad_names)
+            return {name for name in listed - bad_names if _matches(name, globs)}
 
         def decode(answer: Answer) -> Sequence[str]:
             page = decode_body(_decode_catalog, answer, _INTERFACE)
@@ -238,17 +243,23 @@ class Oci:
         except (BadRequest, EndpointNotFound, Forbidden, NotFound, Unauthorized) as error:
             raise type(error)(
                 f"the registry gives no list of its repositories, so name them instead of"
-                f" {globs[0]!r}: {error}",
+                f" {globs[0]!r}: {refusal}{error}",
                 status=error.status,
                 code=error.code,
             ) from error
-        if found.bad_names:
-            names = [truncate(name) for name in sorted(found.bad_names)[:_NAMES]]
-            count = len(found.bad_names)
-            log.warning(
-                "discovery.skipped", endpoint=self._client.endpoint, names=names, count=count
-            )
+        self._log_skipped(found.bad_names)
         return {name for name in found.names if _matches(name, globs)}
+
+    def _log_skipped(self, bad_names: Collection[str]) -> None:
+        """Log the listed texts that are not names of repositories, if there are any."""
+        if bad_names:
+            names = [truncate(name) for name in sorted(bad_names)[:_NAMES]]
+            log.warning(
+                "discovery.skipped",
+                endpoint=self._client.endpoint,
+                names=names,
+                count=len(bad_names),
+            )
 
     def list_use(self, repository: str, scope: Scope = EVERYTHING) -> ListUse:
         """Return how polls would resolve a repository's tags, as `Registry.list_use` does."""

@@ -65,6 +65,23 @@ class BasicLogin(FixedAuth):
         return None if login is None or login.username is None else login
 
 
+class PrivateToken(FixedAuth):
+    """An access token of GitLab, which is sent with every request."""
+
+    def __init__(self, token: Secret) -> None:
+        """Take the token."""
+        self._token = token
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The token."""
+        return (self._token,)
+
+    def authenticate(self, request: httpx.Request) -> None:
+        """Add the token to a request."""
+        request.headers["PRIVATE-TOKEN"] = self._token.reveal()
+
+
 class _HubToken(msgspec.Struct):
     access_token: Secret
 

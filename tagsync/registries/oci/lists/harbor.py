@@ -22,7 +22,11 @@ import msgspec
 
 from tagsync.errors import Forbidden, Unauthorized
 from tagsync.registries.oci.lists.auth import BasicLogin
-from tagsync.registries.oci.lists.pages import PagedRows, read_again_if_inconsistent
+from tagsync.registries.oci.lists.pages import (
+    PagedRows,
+    read_again_if_inconsistent,
+    stated_total,
+)
 from tagsync.registries.oci.lists.protocol import Access, NotOffered, Row, Rows, TagList
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.responses import Answer, decode_body
@@ -198,7 +202,7 @@ class HarborList(TagList):
             numbers = {"page": found.pages + 1, "page_size": PAGE}
             answer = cost.add(self._client.get(path, {**query, **numbers}, cost.bytes_left))
             page = decode_body(decode, answer, _INTERFACE) or []
-            total = _total(answer)
+            total = stated_total(answer, "X-Total-Count")
             found.add((row for item in page for row in item.rows), total)
             is_last = total is not None and found.pages * PAGE >= total
             if is_last or len(page) < PAGE:
@@ -211,12 +215,6 @@ def _api_version(answer: Answer) -> str | None:
         return _decode_version(answer.body).version if answer.status == httpx.codes.OK else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _total(answer: Answer) -> int | None:
-    """Return the number of items of a list. None if the answer does not state it."""
-    text = answer.headers.get("X-Total-Count", "")
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _literal_beginning(glob: str) -> str:

@@ -1,5 +1,6 @@
 """Read a registry's own list from several pages."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -7,7 +8,7 @@ from tagsync.errors import InconsistentListing, MalformedResponse, ResponseTooLa
 from tagsync.escaping import truncate
 from tagsync.registries.oci.lists.protocol import Row
 from tagsync.registries.oci.paging import MAX_NAMES
-from tagsync.registries.responses import repeat_if_inconsistent
+from tagsync.registries.responses import Answer, repeat_if_inconsistent
 
 MAX_PAGES: Final = 20_000
 """Maximum number of pages of a list, so that a list that never ends is refused."""
@@ -70,6 +71,12 @@ class PagedRows:
         self.rows += rows
         if len(self.rows) > MAX_NAMES:
             raise ResponseTooLarge(f"{self._list_name} has more than {MAX_NAMES} rows")
+
+
+def stated_total(answer: Answer, header: str) -> int | None:
+    """Return the number of items of a list, as a header states it. None if it does not."""
+    text = answer.headers.get(header, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def read_again_if_inconsistent(read: Callable[[], ReadT]) -> ReadT:

@@ -92,8 +92,13 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def realm(self) -> str:
-        """The URL of the token server that ``base`` names. Empty if it names none."""
-        return self.challenges.get("bearer", {}).get("realm", "")
+        """The URL of the token server that ``base`` names. Empty if it names none, or no URL."""
+        realm = self.challenges.get("bearer", {}).get("realm", "")
+        try:
+            urlsplit(realm)
+        except ValueError:
+            return ""
+        return realm
 
 
 class TagList(ABC):
@@ -108,12 +113,14 @@ class TagList(ABC):
             If not, the first listing is resolved by HEAD, too.
         lag: The longest time that the list may be behind the answer to HEAD.
         sample_period: Number of polls within which each tag is resolved by HEAD at least once.
+        has_tags: Whether there is a list of tags. If not, only `list_repositories` is of use.
     """
 
     name: ClassVar[str]
     same_store: ClassVar[bool] = True
     lag: ClassVar[timedelta] = timedelta(minutes=1)
     sample_period: ClassVar[int] = 100
+    has_tags: bool = True
 
     @classmethod
     @abstractmethod

@@ -127,8 +127,8 @@ class VendorLists:
 
     @property
     def offered(self) -> bool:
-        """Whether the registry has a list, which may not be usable."""
-        return self._found is not None
+        """Whether the registry has a list of tags, which may not be usable."""
+        return self._found is not None and self._found.has_tags
 
     def close(self) -> None:
         """Close the connections that the list itself has opened."""
@@ -170,7 +170,7 @@ class VendorLists:
         if not scope.tags or scope.seen or self.distrust(repository):
             return None
         found = self._find(repository)
-        if found is None or self._is_paused(repository):
+        if found is None or not found.has_tags or self._is_paused(repository):
             return None
         own = Cost(cost.limit)
         try:
@@ -195,7 +195,10 @@ class VendorLists:
         """Return the repositories of the registry's own API, for `Registry.list_repositories`.
 
         Returns:
-            None if it has no list of them, or if the list cannot be read.
+            None if it has no list of them.
+
+        Raises:
+            RegistryError: If the list cannot be read in full. It is logged.
         """
         found = self._find("")
         if found is None:
@@ -204,7 +207,7 @@ class VendorLists:
             return found.list_repositories(globs, cost)
         except RegistryError as error:
             self._log(None, f"its list of repositories cannot be read: {error}")
-            return None
+            raise
 
     def _find(self, repository: str) -> TagList | None:
         """Return the registry's list, and look for it first if that is due."""
