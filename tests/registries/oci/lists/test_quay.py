@@ -256,6 +256,60 @@ def test_repositories_of_an_organization_are_listed(listed: Open) -> None:
         assert "/v2/_catalog" not in paths(emulator)
 
 
+def test_expired_token_does_not_hide_private_repositories(
+    listed: Open, logged: list[dict[str, Any]]
+) -> None:
+    """Quay then lists public repositories without an error, so the catalogue is used."""
+    vendor = Quay(token=TOKEN, is_private=True)
+    with OciEmulator(vendor, users={ROBOT.username: ROBOT.password.reveal()}) as emulator:
+        fill(emulator, 1)
+        registry = listed(emulator, credential=ROBOT, list_token=Secret("expired"))
+        assert registry.oci.list_repositories(["team/*"]) == {REPOSITORY}
+        assert "/v2/_catalog" in paths(emulator)
+        assert "list_token is wrong or has expired" in logged[0]["reason"]
+
+
+def test_token_is_checked_after_the_repositories_were_listed(listed: Open) -> None:
+    """A token that expires while the repositories are listed hides none of them."""
+
+    class Expiring(Quay):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            answer = super().respond(request, contents)
+            if "namespace" in request.query:
+                self._token = "renewed"
+            return answer
+
+    with OciEmulator(Expiring(token=TOKEN, is_private=True)) as emulator:
+        fill(emulator, 1)
+        fill(emulator, 1, "other/api")
+        registry = listed(emulator, list_token=Secret(TOKEN))
+        registry.oci.list_repositories(["team/*", "other/*"])
+        assert "/v2/_catalog" in paths(emulator)
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [(None, "without list_token"), ("expired", "list_token is wrong or has expired")],
+)
+def test_reason_for_a_refused_list_names_the_token(
+    listed: Open, logged: list[dict[str, Any]], token: str | None, why: str
+) -> None:
+    """If the API asks for a token, the reason says whether it is missing or not accepted."""
+    with OciEmulator(Quay(token=TOKEN, is_private=True)) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator, list_token=Secret(token) if token else None)
+        assert registry.poll().source == "head"
+        assert why in logged[0]["reason"]
+
+
+def test_expired_token_still_reads_a_public_list(listed: Open) -> None:
+    """A token that has expired counts as none, so a public list is read as without a token."""
+    with OciEmulator(Quay(token=TOKEN)) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator, list_token=Secret("expired"))
+        assert (registry.poll().source, registry.poll().source) == ("quay", "quay")
+
+
 @pytest.mark.parametrize("globs", [["*"], ["t*/api"], ["team/*", "busybox"]])
 def test_other_globs_use_the_catalogue(listed: Open, globs: list[str]) -> None:
     """A glob that names no organization is expanded by the catalogue."""
