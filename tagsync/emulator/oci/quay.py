@@ -1,6 +1,7 @@
 """Quay: ``/api/v1/repository/<name>/tag/``, its lists of repositories, and its proxies.
 
-A token that is wrong or has expired counts as none, as Quay does it.
+A token that is wrong or has expired counts as none, as Quay does it. The catalogue has nothing for
+an anonymous user, and the token server knows no scope for it.
 
 With the fault ``shifted``, each later page begins with the last row of the page before it. With
 ``future_end``, every second tag has an end in the future. With ``dead_rows``, the list also has the
@@ -19,6 +20,7 @@ from tagsync.emulator.oci.vendor import Contents, IndexRow, ListFault, Vendor
 
 _LIST: Final = re.compile(r"/api/v1/repository/(.+)/tag/")
 _PROXY: Final = re.compile(r"/api/v1/organization/([^/]+)/proxycache")
+_CATALOG: Final = "/v2/_catalog"
 _REPOSITORIES: Final = "/api/v1/repository"
 _ERROR: Final = "/api/v1/error/invalid_token"
 _DEFAULT_PAGE: Final = 50
@@ -63,13 +65,20 @@ class Quay(Vendor):
 
     def needs_token(self, path: str) -> bool:
         """Return whether a request needs the token for images: the API does not take it."""
-        return path.startswith("/v2/")
+        return path.startswith("/v2/") and path != _CATALOG
+
+    def refuses_scope(self, scope: str) -> bool:
+        """Return whether a scope is of another kind than a repository."""
+        return bool(scope) and not scope.startswith("repository:")
 
     def respond(self, request: Request, contents: Contents) -> Answer | None:
-        """Answer a request to the API."""
+        """Answer a request to the API, or an anonymous one for the catalogue."""
+        if request.path == _CATALOG and "Authorization" not in request.headers:
+            return json_answer({"repositories": []})
+        return self._api(request, contents) if request.path.startswith("/api/v1/") else None
+
+    def _api(self, request: Request, contents: Contents) -> Answer:
         path, sent = request.path, request.headers.get("Authorization", "")
-        if not path.startswith("/api/v1/"):
-            return None
         has_token = self._token is not None and sent == f"Bearer {self._token}"
         if match := _PROXY.fullmatch(path):
             return self._proxy(match[1], has_token=has_token)

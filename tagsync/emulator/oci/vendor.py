@@ -141,6 +141,11 @@ class Vendor(ABC):
         match = _REPOSITORY.search(path)
         return f"repository:{match[1]}:pull" if match else None
 
+    def refuses_scope(self, scope: str) -> bool:
+        """Return whether the token server does not know a scope, and answers 400."""
+        del scope
+        return False
+
     def needs_token(self, path: str) -> bool:
         """Return whether a request with this path needs the login of the registry."""
         return path.startswith("/v2/") or self.list_path(path)

@@ -13,7 +13,7 @@ In an organization that is a proxy, the list has only the tags that were pulled 
 were then. The API tells a member whether it is one, if the OAuth token has a permission that comes
 with the membership, such as *Create Repositories*; one to view repositories is not enough.
 Otherwise, a repository counts as one of a proxy if all of its tags have an end, because Quay lets
-the tags of a proxy expire unless it is told not to.
+the tags of a proxy expire by default.
 
 Sources: endpoints/api/tag.py, repository.py, organization.py and error.py, auth/oauth.py and
 permissions.py, and data/registry_model/registry_proxy_model.py of quay/quay.
@@ -138,7 +138,7 @@ class QuayList(TagList):
 
     @property
     def _missing(self) -> str:
-        """What is wrong if the API asks for a token, in a phrase."""
+        """The reason why the API asks for a token, in a phrase."""
         if self._has_token:
             return "list_token is wrong or has expired"
         return "without list_token, it shows only public repositories"
