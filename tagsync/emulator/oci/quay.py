@@ -1,12 +1,15 @@
 """Quay: ``/api/v1/repository/<name>/tag/``, its lists of repositories, and its proxies.
 
+A token that is wrong or has expired counts as none, as Quay does it. The catalogue has nothing for
+an anonymous user, and the token server knows no scope for it.
+
 With the fault ``shifted``, each later page begins with the last row of the page before it. With
 ``future_end``, every second tag has an end in the future. With ``dead_rows``, the list also has the
 rows that have ended, as older releases do.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, Final
@@ -17,6 +20,7 @@ from tagsync.emulator.oci.vendor import Contents, IndexRow, ListFault, Vendor
 
 _LIST: Final = re.compile(r"/api/v1/repository/(.+)/tag/")
 _PROXY: Final = re.compile(r"/api/v1/organization/([^/]+)/proxycache")
+_CATALOG: Final = "/v2/_catalog"
 _REPOSITORIES: Final = "/api/v1/repository"
 _ERROR: Final = "/api/v1/error/invalid_token"
 _DEFAULT_PAGE: Final = 50
@@ -44,7 +48,8 @@ class Quay(Vendor):
         Args:
             token: The OAuth token that the API accepts. None accepts none.
             is_private: Whether the API shows repositories only for the OAuth token.
-            is_member: Whether the owner of the OAuth token belongs to the organizations.
+            is_member: Whether the owner of the OAuth token belongs to the organizations, and the
+                token has a permission that comes with it, so that it may ask for a proxy.
             proxies: The organizations that are proxies. All of their tags expire.
             max_page: The maximum number of rows of a page.
         """
@@ -60,24 +65,31 @@ class Quay(Vendor):
 
     def needs_token(self, path: str) -> bool:
         """Return whether a request needs the token for images: the API does not take it."""
-        return path.startswith("/v2/")
+        return path.startswith("/v2/") and path != _CATALOG
+
+    def refuses_scope(self, scope: str) -> bool:
+        """Return whether a scope is of another kind than a repository."""
+        return bool(scope) and not scope.startswith("repository:")
 
     def respond(self, request: Request, contents: Contents) -> Answer | None:
-        """Answer a request to the API."""
+        """Answer a request to the API, or an anonymous one for the catalogue."""
+        if request.path == _CATALOG and "Authorization" not in request.headers:
+            return json_answer({"repositories": []})
+        return self._api(request, contents) if request.path.startswith("/api/v1/") else None
+
+    def _api(self, request: Request, contents: Contents) -> Answer:
         path, sent = request.path, request.headers.get("Authorization", "")
-        if not path.startswith("/api/v1/"):
-            return None
         has_token = self._token is not None and sent == f"Bearer {self._token}"
-        if sent.startswith("Bearer ") and not has_token:
-            return _error(401, "invalid_token")
         if match := _PROXY.fullmatch(path):
             return self._proxy(match[1], has_token=has_token)
         if path == _ERROR:
             return json_answer({"title": "invalid_token", "type": _ERROR, "description": "…"})
+        if path == _REPOSITORIES:
+            sees_all = has_token or not self._is_private
+            return _repositories(request.query, contents, sees_all=sees_all, has_user=has_token)
         if self._is_private and not has_token:
             return _error(401, "invalid_token")
-        is_list = _LIST.fullmatch(path) is not None
-        return (self._page if is_list else _repositories)(request, contents)
+        return self._page(request, contents)
 
     def _proxy(self, organization: str, *, has_token: bool) -> Answer:
         if not has_token or not self._is_member:
@@ -101,11 +113,16 @@ class Quay(Vendor):
         return json_answer({"page": number, "has_additional": has_more, "tags": page})
 
 
-def _repositories(request: Request, contents: Contents) -> Answer:
-    namespace = request.query.get("namespace", "")
-    if request.path != _REPOSITORIES or not namespace:
-        return _error(404 if namespace else 400, "invalid_request")
-    names = [name.partition("/") for name in contents.repositories()]
+def _repositories(
+    query: Mapping[str, str], contents: Contents, *, sees_all: bool, has_user: bool
+) -> Answer:
+    """Answer with the repositories that the user may see, or with the starred ones: none."""
+    if query.get("starred") == "true":
+        return json_answer({"repositories": []}) if has_user else _error(400, "invalid_request")
+    namespace = query.get("namespace", "")
+    if not namespace:
+        return _error(400, "invalid_request")
+    names = [name.partition("/") for name in contents.repositories() if sees_all]
     found = [
         {"namespace": owner, "name": name, "is_public": True, "kind": "image"}
         for owner, _, name in names

@@ -265,8 +265,10 @@ class OciEmulator:
     def _issue_token(self, request: Request) -> Answer:
         if not self.admits(request.headers.get("Authorization", "")):
             return _error(401, "UNAUTHORIZED")
-        token = secrets.token_hex(16)
-        self._tokens[token] = request.query.get("scope", "")
+        token, scope = secrets.token_hex(16), request.query.get("scope", "")
+        if self._vendor is not None and self._vendor.refuses_scope(scope):
+            return _error(400, "INVALID_REQUEST")
+        self._tokens[token] = scope
         return json_answer({"token": token, "expires_in": 300})
 
     def admits(self, authorization: str) -> bool:

@@ -19,7 +19,7 @@ class ListFault(StrEnum):
 
     These faults change the rows, so that every vendor has them:
 
-    ==================  ============================================================================
+    ==================  =====================================================================
     ``empty``           the list has no rows, and the status is 200
     ``cut``             the last third of the rows is missing without a sign
     ``null_digest``     every third row has no digest
@@ -28,27 +28,27 @@ class ListFault(StrEnum):
     ``frozen``          the list stays as it is when the fault begins: an index that lags, or a
                         second store that is not updated until the registry restarts
     ``no_signatures``   tags of signatures (``sha256-….sig``) are left out
-    ==================  ============================================================================
+    ==================  =====================================================================
 
     These change the body, so that every vendor has them, too:
 
-    ==================  ============================================================================
+    ==================  =====================================================================
     ``not_json``        200 with a page of HTML
     ``other_json``      200 with JSON, but not a list of tags
     ``refused``         403, as for a login that may pull but not list
     ``unavailable``     503
-    ==================  ============================================================================
+    ==================  =====================================================================
 
     Each vendor's module documents what the others do to its list:
 
-    ==================  ============================================================================
+    ==================  =====================================================================
     ``shifted``         a page begins a row too early, as after a push between two pages
     ``skipped``         a page begins a row too late, as after a deletion between two pages
     ``unordered``       the rows are not in the order that the list documents
     ``other_name``      the list says that it is of another repository
     ``future_end``      live tags have an end in the future
     ``dead_rows``       the list also has rows of tags as they were, which have ended
-    ==================  ============================================================================
+    ==================  =====================================================================
     """
 
     EMPTY = "empty"
@@ -144,6 +144,11 @@ class Vendor(ABC):
     def realm(self, host: str) -> str:
         """Return the URL of the token server for a registry at this host and port."""
         return f"http://{host}{self.realm_path}"
+
+    def refuses_scope(self, scope: str) -> bool:
+        """Return whether the token server does not know a scope, and answers 400."""
+        del scope
+        return False
 
     def needs_token(self, path: str) -> bool:
         """Return whether a request with this path needs the login of the registry."""

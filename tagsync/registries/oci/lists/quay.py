@@ -6,14 +6,17 @@ rows are sorted by their start, and the pages count rows, so pages shift while t
 
 The API takes no robot account and no password, only the token of an OAuth application. Without one,
 it lists public repositories. It must not get the token for images, which it would refuse even for a
-public repository.
+public repository. It takes an OAuth token that is wrong or has expired for no token, without a sign
+in the answer.
 
 In an organization that is a proxy, the list has only the tags that were pulled through it, as they
-were then. An OAuth token of a member may ask whether it is one. Otherwise, a repository counts as
-one of a proxy if all of its tags have an end, because Quay lets the tags of a proxy expire.
+were then. The API tells a member whether it is one, if the OAuth token has a permission that comes
+with the membership, such as *Create Repositories*; one to view repositories is not enough.
+Otherwise, a repository counts as one of a proxy if all of its tags have an end, because Quay lets
+the tags of a proxy expire by default.
 
-Sources: endpoints/api/tag.py, repository.py, organization.py and error.py, and
-data/registry_model/registry_proxy_model.py of quay/quay.
+Sources: endpoints/api/tag.py, repository.py, organization.py and error.py, auth/oauth.py and
+permissions.py, and data/registry_model/registry_proxy_model.py of quay/quay.
 """
 
 from collections.abc import Sequence
@@ -24,7 +27,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tagsync.clock import Clock
-from tagsync.errors import EndpointNotFound, Forbidden, MalformedResponse, NotFound, Unauthorized
+from tagsync.errors import (
+    BadRequest,
+    EndpointNotFound,
+    Forbidden,
+    MalformedResponse,
+    NotFound,
+    Unauthorized,
+)
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.namespaces import namespaces_of
 from tagsync.registries.oci.lists.pages import PagedRows, read_again_if_inconsistent
@@ -117,8 +127,21 @@ class QuayList(TagList):
         def read() -> PagedRows:
             return self._read(repository, cost, may_be_proxy=is_proxy is None)
 
-        found = read_again_if_inconsistent(read)
+        try:
+            found = read_again_if_inconsistent(read)
+        except Unauthorized as error:
+            raise Unauthorized(
+                f"{_API} refuses the list of {repository} (status 401): {self._missing}",
+                status=error.status,
+            ) from error
         return Rows(found.rows, pages=found.pages)
+
+    @property
+    def _missing(self) -> str:
+        """The reason why the API asks for a token, in a phrase."""
+        if self._has_token:
+            return "list_token is wrong or has expired"
+        return "without list_token, it shows only public repositories"
 
     def _read(self, repository: str, cost: Cost, *, may_be_proxy: bool) -> PagedRows:
         path = f"/api/v1/repository/{repository}/tag/"
@@ -151,7 +174,10 @@ class QuayList(TagList):
         namespaces = namespaces_of(globs)
         if namespaces is None or not self._sees_all:
             return None
-        return {name for each in namespaces for name in self._repositories(each, cost)}
+        found = {name for each in namespaces for name in self._repositories(each, cost)}
+        if self._has_token:
+            self._check_token(cost)  # last, so that it was valid for the lists, too
+        return found
 
     def _repositories(self, namespace: str, cost: Cost) -> set[str]:
         names: set[str] = set()
@@ -164,6 +190,23 @@ class QuayList(TagList):
             names |= {f"{namespace}/{each.name}" for each in page.repositories}
             query = {**query, "next_page": page.next_page} if page.next_page else None
         return names
+
+    def _check_token(self, cost: Cost) -> None:
+        """Raise an error if Quay takes the OAuth token for none.
+
+        It would have listed only public repositories. Starred repositories are those of a user, so
+        Quay refuses to list them without a token.
+
+        Raises:
+            Unauthorized: If the token is wrong or has expired.
+        """
+        query: Query = {"starred": "true"}
+        try:
+            cost.add(self._client.get("/api/v1/repository", query, cost.bytes_left))
+        except (BadRequest, Unauthorized) as error:
+            raise Unauthorized(
+                f"{_API} refuses the list of repositories: {self._missing}", status=error.status
+            ) from error
 
     def _is_proxy(self, organization: str, cost: Cost) -> bool | None:
         """Return whether an organization is a proxy, or None if the token may not ask."""

@@ -9,6 +9,7 @@ import pytest
 
 from tagsync.emulator.http import Answer, Request
 from tagsync.emulator.oci import ListFault, OciEmulator, Quay
+from tagsync.errors import Forbidden
 from tagsync.models import ListUse
 from tagsync.registries.credentials import BasicCredential
 from tagsync.registries.oci.lists.namespaces import namespaces_of
@@ -256,21 +257,79 @@ def test_repositories_of_an_organization_are_listed(listed: Open) -> None:
         assert "/v2/_catalog" not in paths(emulator)
 
 
+def test_expired_token_does_not_hide_private_repositories(
+    listed: Open, logged: list[dict[str, Any]]
+) -> None:
+    """Quay then lists public repositories without an error; tagsync does not take these for all."""
+    vendor = Quay(token=TOKEN, is_private=True)
+    with OciEmulator(vendor, users={ROBOT.username: ROBOT.password.reveal()}) as emulator:
+        fill(emulator, 1)
+        registry = listed(emulator, credential=ROBOT, list_token=Secret("expired"))
+        with pytest.raises(Forbidden, match="name them instead"):
+            registry.oci.list_repositories(["team/*"])
+        assert "list_token is wrong or has expired" in logged[0]["reason"]
+
+
+def test_token_is_checked_after_the_repositories_were_listed(listed: Open) -> None:
+    """A token that expires while the repositories are listed hides none of them."""
+
+    class Expiring(Quay):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            answer = super().respond(request, contents)
+            if "namespace" in request.query:
+                self._token = "renewed"
+            return answer
+
+    with OciEmulator(Expiring(token=TOKEN, is_private=True)) as emulator:
+        fill(emulator, 1)
+        fill(emulator, 1, "other/api")
+        registry = listed(emulator, list_token=Secret(TOKEN))
+        registry.oci.list_repositories(["team/*", "other/*"])
+        assert "/v2/_catalog" in paths(emulator)
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [(None, "without list_token"), ("expired", "list_token is wrong or has expired")],
+)
+def test_reason_for_a_refused_list_names_the_token(
+    listed: Open, logged: list[dict[str, Any]], token: str | None, why: str
+) -> None:
+    """If the API asks for a token, the reason says whether it is missing or not accepted."""
+    with OciEmulator(Quay(token=TOKEN, is_private=True)) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator, list_token=Secret(token) if token else None)
+        assert registry.poll().source == "head"
+        assert why in logged[0]["reason"]
+
+
+def test_expired_token_still_reads_a_public_list(listed: Open) -> None:
+    """A token that has expired counts as none, so a public list is read as without a token."""
+    with OciEmulator(Quay(token=TOKEN)) as emulator:
+        fill(emulator, 3)
+        registry = listed(emulator, list_token=Secret("expired"))
+        assert (registry.poll().source, registry.poll().source) == ("quay", "quay")
+
+
 @pytest.mark.parametrize("globs", [["*"], ["t*/api"], ["team/*", "busybox"]])
 def test_other_globs_use_the_catalogue(listed: Open, globs: list[str]) -> None:
-    """A glob that names no organization is expanded by the catalogue."""
+    """A glob that names no organization is expanded by the catalogue: empty for anonymous users."""
     with OciEmulator(Quay()) as emulator:
         fill(emulator, 1)
-        assert listed(emulator).oci.list_repositories(globs) == {REPOSITORY}
+        assert listed(emulator).oci.list_repositories(globs) == set()
         assert "/v2/_catalog" in paths(emulator)
 
 
 def test_login_without_an_oauth_token_uses_the_catalogue(listed: Open) -> None:
-    """The anonymous list would lack private repositories that the login may read."""
+    """The anonymous list would lack private repositories, and Quay refuses a token for the other.
+
+    So it is an error, and not a set of repositories that lacks some.
+    """
     with OciEmulator(Quay(), users={ROBOT.username: ROBOT.password.reveal()}) as emulator:
         fill(emulator, 1)
-        assert listed(emulator, credential=ROBOT).oci.list_repositories(["team/*"]) == {REPOSITORY}
-        assert "/v2/_catalog" in paths(emulator)
+        registry = listed(emulator, credential=ROBOT)
+        with pytest.raises(Forbidden, match="name them instead"):
+            registry.oci.list_repositories(["team/*"])
 
 
 def test_repositories_of_another_organization_are_refused(listed: Open) -> None:
@@ -283,7 +342,7 @@ def test_repositories_of_another_organization_are_refused(listed: Open) -> None:
 
     with OciEmulator(Wrong()) as emulator:
         fill(emulator, 1)
-        assert listed(emulator).oci.list_repositories(["team/*"]) == {REPOSITORY}
+        assert listed(emulator).oci.list_repositories(["team/*"]) == set()
         assert "/v2/_catalog" in paths(emulator)
 
 
