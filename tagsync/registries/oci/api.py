@@ -160,8 +160,9 @@ class Oci:
         listed = self._listed(repository, claims, cost)
         believed = self._believe(repository, claims, listed, scope)
         found = self._resolve(repository, listed, believed, known, scope, cost)
-        if claims and (distrust := claims.compare(found.asked, scope, self._clock())):
-            believed, first = Believed(distrust=distrust), found
+        instead = claims and claims.reconsider(found.asked, scope, self._clock())
+        if instead:
+            believed, first = instead, found
             rest = replace(scope, seen=first.resolved)
             found = self._resolve(repository, listed, believed, known, rest, cost)
             found.images.update(first.images_of(first.resolved))

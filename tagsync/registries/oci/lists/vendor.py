@@ -167,7 +167,7 @@ class VendorLists:
         Raises:
             ListCut: If the list shows that the registry gives no complete list of names.
         """
-        if not scope.tags or scope.seen or self.distrust(repository):
+        if not scope.tags or scope.confirms or self.distrust(repository):
             return None
         found = self._find(repository)
         if found is None or not found.has_tags or self._is_paused(repository):

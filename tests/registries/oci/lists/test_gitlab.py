@@ -93,6 +93,6 @@ def test_deletion_is_confirmed_by_the_registrys_own_names(listed: Open, fault: L
         registry = listed(emulator)
         first = registry.poll()
         emulator.begin(fault)
-        second = registry.poll(seen=first.tags)
+        second = registry.poll(confirms=True)
         assert second.tags.keys() == first.tags.keys()
         assert paths(emulator) == [f"/v2/{REPOSITORY}/tags/list"]
