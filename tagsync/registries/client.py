@@ -35,7 +35,7 @@ from tagsync.registries.redirects import (
     next_hop,
     origin,
 )
-from tagsync.registries.responses import Answer, Refusals, refusal_error
+from tagsync.registries.responses import Answer, Refusals, refusal_error, transient_error
 from tagsync.registries.tls import DEFAULT_TRUST, Trust
 from tagsync.secrets import Secret, redact
 
@@ -202,15 +202,19 @@ class Client:
         return self._send_with_retries(request)
 
     def probe(self, path: str) -> Answer:
-        """Send a GET request once and without a credential, and return whatever is answered.
+        """Send a GET request once and without a credential, and return what is answered.
 
         Raises:
-            RegistryError: If no answer arrives, or the answer is larger than `PROBE_BYTES`.
+            RegistryError: If no answer arrives, if the answer is larger than `PROBE_BYTES`, or if
+                its status means a transient error.
         """
         limit_text = f"the {PROBE_BYTES} bytes that an answer without a list may have"
         request = _Request("GET", self.endpoint + path, {}, _JSON, PROBE_BYTES, limit_text)
         self._pacer.wait(self._limits.retry_for)
-        return self._deliver(request, None)
+        answer = self._deliver(request, None)
+        if transient_error(answer.status) is not None:
+            raise refusal_error(answer, self._refusals, self._secrets())
+        return answer
 
     def sibling(
         self, endpoint: str, auth: httpx.Auth | None, secrets: Callable[[], tuple[Secret, ...]]

@@ -154,16 +154,17 @@ class QuayList(TagList):
         return {name for each in namespaces for name in self._repositories(each, cost)}
 
     def _repositories(self, namespace: str, cost: Cost) -> set[str]:
-        names: set[str] = set()
+        path = "/api/v1/repository"
+        found = PagedRows(path)
         query: Query | None = {"namespace": namespace, "public": "true"}
         while query is not None:
-            answer = cost.add(self._client.get("/api/v1/repository", query, cost.bytes_left))
+            answer = cost.add(self._client.get(path, query, cost.bytes_left))
             page = decode_body(_decode_repositories, answer, _API)
             if any(each.namespace != namespace for each in page.repositories):
                 raise MalformedResponse(f"{answer.url} sent repositories of another organization")
-            names |= {f"{namespace}/{each.name}" for each in page.repositories}
+            found.add(Row(f"{namespace}/{each.name}", None) for each in page.repositories)
             query = {**query, "next_page": page.next_page} if page.next_page else None
-        return names
+        return {row.name for row in found.rows}
 
     def _is_proxy(self, organization: str, cost: Cost) -> bool | None:
         """Return whether an organization is a proxy, or None if the token may not ask."""
