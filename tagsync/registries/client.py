@@ -5,6 +5,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Final
 from urllib.parse import urlencode
 
@@ -244,6 +245,15 @@ class Client:
             pacer=self._pacer if at_home else None,
             monotonic=self._monotonic,
         )
+
+    def apart(self) -> "Client":
+        """Return a client for requests that the registry may throttle without the others.
+
+        It shares everything but the pauses of throttled requests. Close only the original.
+        """
+        client = copy(self)
+        client._pacer = self._pacer.apart()  # noqa: SLF001  a copy of this object
+        return client
 
     def head(self, path: str, *, accept: str) -> Answer:
         """Send a HEAD request, and retry it as `get` does. The answer has no body."""

@@ -127,7 +127,7 @@ class VendorLists:
             clock: Returns the time.
             lists: The lists to look for.
         """
-        self._client = client
+        self._client = client.apart()
         self._registry = registry
         self._login = login
         self._list_token = list_token

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,6 +20,7 @@ from tagsync.emulator.oci import (
     ListFault,
     OciEmulator,
     Quay,
+    Vendor,
     Zot,
 )
 from tagsync.models import Tag
@@ -84,6 +86,33 @@ def test_list_that_cannot_be_read_is_left_alone(
         assert (digests(listing), listing.source) == (gitlab.tags(REPOSITORY), "head")
         found += [r.path for r in gitlab.requests if r.path.startswith("/gitlab/")]
     assert len(found) == len(unused(logged)) == 1
+
+
+@pytest.mark.parametrize("kind", [GitLab, Harbor])
+def test_throttled_list_throttles_no_poll(
+    listed: Open, kind: type[Vendor], logged: Events, clock: FakeClock
+) -> None:
+    """A list that may not be read for two hours leads to HEAD requests at once."""
+
+    class Throttling(kind):  # type: ignore[valid-type, misc]  # a base of each vendor
+        asked = 0
+
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            if self.list_path(unquote(unquote(request.path))):
+                self.asked += 1
+                return Answer(429, b"", {"Retry-After": "7200"})
+            answer: Answer | None = super().respond(request, contents)
+            return answer
+
+    vendor = Throttling()
+    with OciEmulator(vendor) as emulator:
+        fill(emulator, 5)
+        registry = listed(emulator)
+        for _ in range(3):
+            listing = registry.poll()
+            assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+            clock.advance(minutes=30)
+        assert vendor.asked == len(unused(logged)) == 1
 
 
 def test_list_is_tried_again(listed: Open, gitlab: OciEmulator, clock: FakeClock) -> None:
