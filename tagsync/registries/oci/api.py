@@ -162,10 +162,10 @@ class Oci:
         found = self._resolve(repository, listed, believed, known, scope, cost)
         instead = claims and claims.reconsider(found.asked, scope, self._clock())
         if instead:
-            believed, first = instead, found
-            rest = replace(scope, seen=first.resolved)
-            found = self._resolve(repository, listed, believed, known, rest, cost)
-            found.images.update(first.images_of(first.resolved))
+            rest = replace(scope, seen=found.resolved)
+            again = self._resolve(repository, listed, instead, known, rest, cost)
+            again.images.update(found.images_of(found.resolved))
+            found, believed = again, instead
         if found.fingerprint == known:
             finished_at = timestamp(self._clock())
             size, distrust = cost.size, believed.distrust
