@@ -291,7 +291,7 @@ class VendorLists:
     def _report(self, repository: str, reason: str) -> None:
         """Log once why a list is not used, until it is used again.
 
-        A line about all lists stands for those about each repository.
+        A line about all lists makes those about each repository needless.
         """
         is_one = repository != _ALL and not repository.startswith(_NAMES)
         with self._lock:
