@@ -158,6 +158,8 @@ class Scope(msgspec.Struct, frozen=True):
             recorded. These manifests are not fetched again.
         seen: Tags that an earlier read of the same poll has resolved, by name. The client takes
             them from here and does not resolve them again.
+        confirms: Whether this is the second read of a poll, which confirms a deletion. No
+            registry's own list takes part in it.
         confirm_missing: Whether to confirm each missing manifest by a GET request, although the
             recorded listing lacked the same manifests.
         stored: A function that returns the recorded tags of the repository, by name. It is called
@@ -174,6 +176,7 @@ class Scope(msgspec.Struct, frozen=True):
     manifests: bool = False
     recorded: Callable[[Collection[str]], Set[str]] = _none_recorded
     seen: Mapping[str, Tag] = {}
+    confirms: bool = False
     confirm_missing: bool = True
     stored: Callable[[], Mapping[str, Tag]] = _none_stored
     turn: int = 0

@@ -12,7 +12,8 @@ _SHOWN: Final = 3
 """Maximum number of repositories that the line names for each list."""
 
 _ADVICE: Final = (
-    "let the login read the list, or set list = 'tags' if one request for each tag is intended"
+    "let the login read the list if that is the reason, or set list = 'tags' if one request for"
+    " each tag is intended"
 )
 
 

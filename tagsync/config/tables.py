@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
@@ -203,6 +203,9 @@ def _explain(error: str) -> str:
     if match := re.fullmatch(r"Invalid value '(.*)'", problem, re.DOTALL):
         kinds = ", ".join(repr(kind.__struct_config__.tag) for kind in CREDENTIALS)
         return f"{prefix}there is no kind {match[1]!r}; write one of {kinds}"
+    if match := re.fullmatch(r"Invalid enum value (.*)", problem, re.DOTALL):
+        choices = " or ".join(map(repr, get_args(ListChoice)))  # the only key with choices
+        problem = f"there is no value {match[1]}; write {choices}"
     if problem == "Expected `array`, got `object`" and table in _TABLES:
         return f"[{table}] may be there several times: write [[{table}]]"
     return prefix + problem[0].lower() + problem[1:].replace("`", "")

@@ -138,7 +138,8 @@ def read_listing(
         # The second read skips the requests for tags that the first read has resolved.
         unresolved = {*listing.missing, *listing.failed}
         seen = {name: tag for name, tag in listing.tags.items() if name not in unresolved}
-        again = job.registry.list_tags(job.repository.name, scope=replace(scope, seen=seen))
+        scope = replace(scope, seen=seen, confirms=True)
+        again = job.registry.list_tags(job.repository.name, scope=scope)
     except NotFound:
         if state.last_complete_at is None and not job.discovered:
             raise

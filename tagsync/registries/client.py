@@ -5,6 +5,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Final
 from urllib.parse import urlencode
 
@@ -35,7 +36,7 @@ from tagsync.registries.redirects import (
     next_hop,
     origin,
 )
-from tagsync.registries.responses import Answer, Refusals, refusal_error
+from tagsync.registries.responses import Answer, Refusals, refusal_error, transient_error
 from tagsync.registries.tls import DEFAULT_TRUST, Trust
 from tagsync.secrets import Secret, redact
 
@@ -202,15 +203,19 @@ class Client:
         return self._send_with_retries(request)
 
     def probe(self, path: str) -> Answer:
-        """Send a GET request once and without a credential, and return whatever is answered.
+        """Send a GET request once and without a credential, and return what is answered.
 
         Raises:
-            RegistryError: If no answer arrives, or the answer is larger than `PROBE_BYTES`.
+            RegistryError: If no answer arrives, if the answer is larger than `PROBE_BYTES`, or if
+                its status means a transient error.
         """
         limit_text = f"the {PROBE_BYTES} bytes that an answer without a list may have"
         request = _Request("GET", self.endpoint + path, {}, _JSON, PROBE_BYTES, limit_text)
         self._pacer.wait(self._limits.retry_for)
-        return self._deliver(request, None)
+        answer = self._deliver(request, None)
+        if transient_error(answer.status) is not None:
+            raise refusal_error(answer, self._refusals, self._secrets())
+        return answer
 
     def sibling(
         self, endpoint: str, auth: httpx.Auth | None, secrets: Callable[[], tuple[Secret, ...]]
@@ -240,6 +245,15 @@ class Client:
             pacer=self._pacer if at_home else None,
             monotonic=self._monotonic,
         )
+
+    def apart(self) -> "Client":
+        """Return a client for requests that the registry may throttle without the others.
+
+        It shares everything but the pauses of throttled requests. Close only the original.
+        """
+        client = copy(self)
+        client._pacer = self._pacer.apart()  # noqa: SLF001  a copy of this object
+        return client
 
     def head(self, path: str, *, accept: str) -> Answer:
         """Send a HEAD request, and retry it as `get` does. The answer has no body."""

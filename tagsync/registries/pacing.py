@@ -117,6 +117,8 @@ class Pacer:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare the pacer. Tests pass their own clock and sleep to control the time."""
+        self._requests_per_second = requests_per_second
+        self._whole: Pacer | None = None
         self._spacing = 1 / requests_per_second
         self._monotonic = monotonic
         self._sleep = sleep
@@ -124,6 +126,16 @@ class Pacer:
         self._next = 0.0
         self._paused_until = 0.0
         self._pauses = 0
+
+    def apart(self) -> "Pacer":
+        """Return a pacer for some of the requests, which may be throttled without the others.
+
+        They wait for its pauses, and then for those and the rate of this pacer. Its own pauses stop
+        no other request.
+        """
+        pacer = Pacer(self._requests_per_second, monotonic=self._monotonic, sleep=self._sleep)
+        pacer._whole = self
+        return pacer
 
     def wait(self, patience: float) -> None:
         """Wait until the caller may send a request.
@@ -150,7 +162,9 @@ class Pacer:
                     retry_after=pause,
                 )
             self._sleep(pause)
-        if turn > now:
+        if self._whole is not None:
+            self._whole.wait(started + patience - now)
+        elif turn > now:
             self._sleep(turn - now)
 
     def throttled(self, retry_after: float | None) -> None:

@@ -108,3 +108,9 @@ def test_unknown_kind_of_auth_is_refused() -> None:
     assert "'kerberos'" in sentence
     assert "'none'" in sentence
     assert "'token'" in sentence
+
+
+def test_wrong_choice_names_the_choices() -> None:
+    """The error for a value that is none of a few has all of them."""
+    sentence = refusal(f"{MINIMAL}list = 'none'\n")
+    assert sentence.endswith("registries[0].list: there is no value 'none'; write 'auto' or 'tags'")

@@ -36,6 +36,30 @@ def test_pause_is_waited_for(pacer: Pacer, time: Time) -> None:
     assert time.slept == [7.0]
 
 
+def test_pause_of_some_requests_stops_only_them(pacer: Pacer, time: Time) -> None:
+    """Requests apart have pauses of their own, and wait for the others' pauses and rate, too."""
+    apart = pacer.apart()
+    apart.throttled(600.0)
+    pacer.wait(60)
+    assert time.slept == []
+    with pytest.raises(Throttled):
+        apart.wait(60)
+    time.now += 600
+    pacer.throttled(7.0)
+    apart.wait(60)
+    assert time.slept == [7.0]
+    pacer.throttled(50.0)
+    with pytest.raises(Throttled):
+        apart.wait(40)
+
+
+def test_requests_apart_count_for_the_rate(pacer: Pacer, time: Time) -> None:
+    """Both kinds of requests together keep to the rate."""
+    for each in (pacer, pacer.apart(), pacer, pacer.apart()):
+        each.wait(60)
+    assert time.slept == pytest.approx([0.9, 1.0, 1.0])
+
+
 def test_longer_pause_wins(pacer: Pacer, time: Time) -> None:
     """Of two pauses, the one that ends later counts."""
     pacer.throttled(20.0)

@@ -160,11 +160,12 @@ class Oci:
         listed = self._listed(repository, claims, cost)
         believed = self._believe(repository, claims, listed, scope)
         found = self._resolve(repository, listed, believed, known, scope, cost)
-        if claims and (distrust := claims.compare(found.asked, scope, self._clock())):
-            believed, first = Believed(distrust=distrust), found
-            rest = replace(scope, seen=first.resolved)
-            found = self._resolve(repository, listed, believed, known, rest, cost)
-            found.images.update(first.images_of(first.resolved))
+        instead = claims and claims.reconsider(found.asked, scope, self._clock())
+        if instead:
+            rest = replace(scope, seen=found.resolved)
+            again = self._resolve(repository, listed, instead, known, rest, cost)
+            again.images.update(found.images_of(found.resolved))
+            found, believed = again, instead
         if found.fingerprint == known:
             finished_at = timestamp(self._clock())
             size, distrust = cost.size, believed.distrust

@@ -372,6 +372,9 @@ def auth_for(credential: Credential, endpoint: str, clock: Clock = utc_now) -> C
         ConfigError: If an OCI registry does not accept this kind of credential, if a value in it is
             invalid, or if Docker's configuration cannot be read.
     """
+    list_token = getattr(credential, "list_token", None)
+    if list_token is not None:
+        check_header_value("list_token", list_token.reveal())
     match credential:
         case NoCredential():
             return ChallengedAuth(endpoint, lambda: None, clock)

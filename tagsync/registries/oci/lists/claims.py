@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tagsync import manifests
 from tagsync.clock import parse_timestamp, timestamp
 from tagsync.models import Distrust, Image, Scope, Tag
 from tagsync.registries.oci.lists import guard
@@ -124,6 +125,32 @@ class Claims:
         tags = {name: Tag(name, row.digest) for name, row in rows.items()}
         return Believed(tags, _images(rows.values()), source=self._vendor.name if wanted else HEAD)
 
+    def reconsider(
+        self, answers: Mapping[str, str | None], scope: Scope, now: datetime
+    ) -> Believed | None:
+        """Return what to believe instead, after the answers to HEAD. None changes nothing.
+
+        A list that HEAD contradicts in the first listing of a repository is not used in this poll:
+        no record shows which of its other digests are wrong, too.
+
+        Args:
+            answers: As in `compare`.
+            scope: As in `compare`.
+            now: The time after these answers.
+        """
+        if distrust := self.compare(answers, scope, now):
+            return Believed(distrust=distrust)
+        wrong = sorted(name for name, answer in answers.items() if self._contradicts(name, answer))
+        if not wrong or scope.stored():
+            return None
+        self._report(f"HEAD contradicts it for {wrong[0]!r}, and no digest is recorded yet")
+        return NOTHING
+
+    def _contradicts(self, name: str, answer: str | None) -> bool:
+        """Return whether an answer to HEAD is another digest than that of the list."""
+        row = self._digests.get(name)
+        return row is not None and answer is not None and row.digest != answer
+
     def compare(
         self, answers: Mapping[str, str | None], scope: Scope, now: datetime
     ) -> Distrust | None:
@@ -169,4 +196,8 @@ class Claims:
 
 
 def _images(rows: Iterable[Row]) -> dict[str, Image]:
-    return {row.digest: Image(row.digest, media_type=row.media_type) for row in rows if row.digest}
+    types = {row.digest: row.media_type or "" for row in rows if row.digest}
+    return {
+        digest: Image(digest, media_type=manifests.media_type(text))
+        for digest, text in types.items()
+    }

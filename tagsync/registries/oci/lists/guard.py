@@ -16,7 +16,8 @@ a digest in all other cases                                     the list
 ==============================================================  ==================================
 
 The first listing of a repository takes the digests of a list that is read from the same store as
-the answer to HEAD. Every later change has been seen by HEAD.
+the answer to HEAD, unless HEAD contradicts one of its sample. Every later change has been seen by
+HEAD.
 
 A name that only the list has is ignored, because the list does not decide which tags exist. A list
 without rows, or with fewer than half of the names, is not used at all.

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from tagsync.errors import Forbidden, Unauthorized
+from tagsync.errors import Forbidden, MalformedResponse, Unauthorized
 from tagsync.registries.oci.lists.auth import BasicLogin
 from tagsync.registries.oci.lists.pages import (
     PagedRows,
@@ -211,9 +211,11 @@ class HarborList(TagList):
 
 def _api_version(answer: Answer) -> str | None:
     """Return the version of the API that Harbor names, or None if it names none."""
+    if answer.status != httpx.codes.OK:
+        return None
     try:
-        return _decode_version(answer.body).version if answer.status == httpx.codes.OK else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return decode_body(_decode_version, answer, _INTERFACE).version
+    except MalformedResponse:
         return None
 
 

@@ -13,6 +13,9 @@ from tagsync.registries.responses import Answer, repeat_if_inconsistent
 MAX_PAGES: Final = 20_000
 """Maximum number of pages of a list, so that a list that never ends is refused."""
 
+MAX_FRUITLESS_PAGES: Final = 100
+"""Maximum number of pages of a list that have no row, for the same reason."""
+
 READS: Final = 2
 """How often a list is read if its pages contradict each other, before the tags are resolved by
 HEAD."""
@@ -38,6 +41,7 @@ class PagedRows:
         self.pages = 0
         self._list_name = list_name
         self._names: set[str] = set()
+        self._fruitless = 0
         self._total: int | None = None
 
     def add(self, page: Iterable[Row], total: int | None = None) -> None:
@@ -50,7 +54,7 @@ class PagedRows:
 
         Raises:
             InconsistentListing: If a name was on an earlier page, or if the total changes.
-            MalformedResponse: If the list has too many pages.
+            MalformedResponse: If the list has too many pages, or too many without rows.
             ResponseTooLarge: If the list has too many rows.
         """
         self.pages += 1
@@ -63,6 +67,11 @@ class PagedRows:
                 )
             self._total = total
         rows = list(page)
+        self._fruitless += not rows
+        if self._fruitless > MAX_FRUITLESS_PAGES:
+            raise MalformedResponse(
+                f"{self._list_name} has more than {MAX_FRUITLESS_PAGES} pages without rows"
+            )
         names = {row.name for row in rows}
         if shifted := names & self._names:
             example = truncate(min(shifted))

@@ -67,7 +67,8 @@ class Access(msgspec.Struct, frozen=True):
 
     Attributes:
         client: Sends requests to the endpoint, with the login that its challenges ask for. A path
-            that `tagsync.registries.oci.auth` knows uses the token of its repository.
+            that `tagsync.registries.oci.auth` knows uses the token of its repository. If the list
+            is throttled, only requests for the list pause.
         base: The answer to ``GET /v2/`` without a credential, whatever its status.
         login: Returns the user and password, or the token, for a repository. None without a login.
         list_token: The secret ``list_token`` of ``[registries.auth]``. None if it is not set.

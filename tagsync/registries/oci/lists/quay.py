@@ -180,16 +180,17 @@ class QuayList(TagList):
         return found
 
     def _repositories(self, namespace: str, cost: Cost) -> set[str]:
-        names: set[str] = set()
+        path = "/api/v1/repository"
+        found = PagedRows(path)
         query: Query | None = {"namespace": namespace, "public": "true"}
         while query is not None:
-            answer = cost.add(self._client.get("/api/v1/repository", query, cost.bytes_left))
+            answer = cost.add(self._client.get(path, query, cost.bytes_left))
             page = decode_body(_decode_repositories, answer, _API)
             if any(each.namespace != namespace for each in page.repositories):
                 raise MalformedResponse(f"{answer.url} sent repositories of another organization")
-            names |= {f"{namespace}/{each.name}" for each in page.repositories}
+            found.add(Row(f"{namespace}/{each.name}", None) for each in page.repositories)
             query = {**query, "next_page": page.next_page} if page.next_page else None
-        return names
+        return {row.name for row in found.rows}
 
     def _check_token(self, cost: Cost) -> None:
         """Raise an error if Quay takes the OAuth token for none.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 import msgspec
@@ -48,14 +48,21 @@ LOOK_AGAIN_AFTER: Final = timedelta(days=1)
 """How long a list is left alone after it was refused, or not found."""
 
 RETRY_AFTER: Final = timedelta(minutes=15)
-"""How long a list is left alone after a transient error, or if its pages changed meanwhile."""
+"""How long a list is left alone after a transient error, or if its pages changed meanwhile. The
+time doubles with each further such error, up to `LOOK_AGAIN_AFTER`."""
 
-MAX_REFUSALS: Final = 3
-"""Number of repositories in a row whose list is refused, after which the login probably may not
-read any. No list is then read until `LOOK_AGAIN_AFTER`, unless one was read before."""
-
+MAX_FAILURES: Final = 3
+"""Number of failed reads in a row after which no list of the registry is read for a while: after a
+transient error, because its API is probably down, and after a refusal, because the login probably
+may not read any list, unless one was read before."""
 
 NO_LIST: Final = "the registry has no list that tagsync knows"
+
+_ALL: Final = ""
+"""The name of the notes about all repositories of the registry."""
+
+_NAMES: Final = "*"
+"""Begins the globs of a list of repositories, in the notes. No name of a repository does."""
 
 
 def no_login(_: str) -> Login | None:
@@ -81,6 +88,22 @@ class _Pause(msgspec.Struct, frozen=True):
         return not timedelta() <= now - self.began < self.lasts
 
 
+def _pause_after(error: RegistryError, why: str, now: datetime, before: _Pause | None) -> _Pause:
+    """Return the pause after an error.
+
+    Args:
+        error: The error.
+        why: The error in a phrase.
+        now: The time.
+        before: The pause before this error, if nothing has been read since.
+    """
+    lasts = LOOK_AGAIN_AFTER
+    if error.transient or isinstance(error, InconsistentListing):
+        longer = 2 * before.lasts if before else RETRY_AFTER
+        lasts = max(min(longer, lasts), timedelta(seconds=error.retry_after or 0))
+    return _Pause(now, lasts, why)
+
+
 class VendorLists:
     """A registry's own list, if it has one. Safe to use from many threads at once."""
 
@@ -104,18 +127,19 @@ class VendorLists:
             clock: Returns the time.
             lists: The lists to look for.
         """
-        self._client = client
+        self._client = client.apart()
         self._registry = registry
         self._login = login
         self._list_token = list_token
         self._clock = clock
         self._lists = lists
-        self._lock = Lock()
+        self._lock = RLock()
         self._found: TagList | None = None
         self._was_looked_for = False
         self._was_read = False
-        self._refusals = 0
+        self._failures = 0
         self._pause: _Pause | None = None
+        self._last_pause: _Pause | None = None  # of those since the last read
         self._pauses: dict[str, _Pause] = {}
         self._notes: dict[str, Notes] = {}
 
@@ -167,7 +191,7 @@ class VendorLists:
         Raises:
             ListCut: If the list shows that the registry gives no complete list of names.
         """
-        if not scope.tags or scope.seen or self.distrust(repository):
+        if not scope.tags or scope.confirms or self.distrust(repository):
             return None
         found = self._find(repository)
         if found is None or not found.has_tags or self._is_paused(repository):
@@ -203,18 +227,22 @@ class VendorLists:
         found = self._find("")
         if found is None:
             return None
+        about = _NAMES + " ".join(globs)
         try:
-            return found.list_repositories(globs, cost)
+            names = found.list_repositories(globs, cost)
         except RegistryError as error:
-            self._log(None, f"its list of repositories cannot be read: {error}")
+            self._report(about, f"its list of repositories cannot be read: {error}")
             raise
+        with self._lock:
+            self._notes.pop(about, None)
+        return names
 
     def _find(self, repository: str) -> TagList | None:
         """Return the registry's list, and look for it first if that is due."""
         with self._lock:
             now = self._clock()
             if self._pause is not None and self._pause.is_over(now):
-                self._pause, self._refusals, self._was_looked_for = None, 0, False
+                self._pause, self._failures, self._was_looked_for = None, 0, False
             if self._pause is None and not self._was_looked_for:
                 self._was_looked_for = True
                 self._look(repository, now)
@@ -231,49 +259,48 @@ class VendorLists:
             self.close()
             self._found = found
         except RegistryError as error:
-            lasts = RETRY_AFTER if error.transient else LOOK_AGAIN_AFTER
-            self._pause = _Pause(
-                now, lasts, f"the registry's list could not be looked for: {error}"
-            )
+            why = f"the registry's list could not be looked for: {error}"
+            self._pause_all(error, why, now)
         if self._found is None and self._pause is None:
             self._pause = _Pause(now, LOOK_AGAIN_AFTER, NO_LIST)
 
     def _is_paused(self, repository: str) -> bool:
         pause = self._pauses.get(repository)
-        if pause is not None and pause.is_over(self._clock()):
-            pause = self._pauses.pop(repository, None)
-            return False
-        return pause is not None
+        return pause is not None and not pause.is_over(self._clock())
 
     def _note_read(self, repository: str) -> None:
         with self._lock:
-            self._was_read, self._refusals = True, 0
+            self._was_read, self._failures, self._last_pause = True, 0, None
             self._pauses.pop(repository, None)
+            self._notes.pop(_ALL, None)
 
     def _note_error(self, repository: str, error: RegistryError) -> None:
         """Leave a repository's list alone for a while, or all lists if none can be read."""
-        passes = error.transient or isinstance(error, InconsistentListing)
-        lasts = RETRY_AFTER if passes else LOOK_AGAIN_AFTER
-        pause = _Pause(self._clock(), lasts, str(error))
         with self._lock:
-            self._pauses[repository] = pause
-            self._refusals += not isinstance(error, NotOffered)
-            gives_up = self._refusals >= MAX_REFUSALS and not self._was_read
-            if gives_up:
-                self._pause = pause
-                self._pauses.clear()
-        if self._refusals <= MAX_REFUSALS or self._was_read:
-            self._report(None if gives_up else repository, str(error))
+            why, now, before = str(error), self._clock(), self._pauses.get(repository)
+            self._pauses[repository] = _pause_after(error, why, now, before)
+            self._failures += not isinstance(error, NotOffered | InconsistentListing)
+            if self._failures >= MAX_FAILURES and (error.transient or not self._was_read):
+                self._pause_all(error, why, now)
+            self._report(repository, why)
 
-    def _report(self, repository: str | None, reason: str) -> None:
-        """Log once why a list is not used, until it is used again."""
+    def _pause_all(self, error: RegistryError, why: str, now: datetime) -> None:
+        self._pause = self._last_pause = _pause_after(error, why, now, self._last_pause)
+        self._report(_ALL, why)
+
+    def _report(self, repository: str, reason: str) -> None:
+        """Log once why a list is not used, until it is used again.
+
+        A line about all lists makes those about each repository needless.
+        """
+        is_one = repository != _ALL and not repository.startswith(_NAMES)
         with self._lock:
-            notes = self._notes.setdefault(repository or "", Notes())
+            notes = self._notes.setdefault(repository, Notes())
             is_news, notes.unused = notes.unused is None, reason
+            is_news = is_news and not (is_one and _ALL in self._notes)
         if is_news:
-            self._log(repository, reason)
-
-    def _log(self, repository: str | None, reason: str) -> None:
-        name = {} if repository is None else {"repository": f"{self._registry}/{repository}"}
-        found = self._found.name if self._found else None
-        log.warning("list.unused", registry=self._registry, **name, list=found, reason=reason)
+            about = {"registry": self._registry}
+            if is_one:
+                about["repository"] = f"{self._registry}/{repository}"
+            found = self._found.name if self._found else None
+            log.warning("list.unused", **about, list=found, reason=reason)

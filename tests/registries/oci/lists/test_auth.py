@@ -8,9 +8,11 @@ import httpx
 import pytest
 import stamina
 
-from tagsync.errors import RegistryError
+from tagsync.errors import ConfigError, RegistryError
 from tagsync.registries.client import Client, Limits
+from tagsync.registries.credentials import NoCredential
 from tagsync.registries.oci.api import REFUSALS
+from tagsync.registries.oci.auth import auth_for
 from tagsync.registries.oci.lists.auth import BasicLogin
 from tagsync.registries.oci.shared_login import Login
 from tagsync.registries.pacing import Pacer
@@ -135,3 +137,10 @@ def test_secrets_of_a_sibling_are_redacted(home: Client, network: Network) -> No
         client.get("/list", {}, 1000)
     assert "DENIED" in str(caught.value)
     assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "two\nlines", " token"])
+def test_list_token_that_no_header_can_carry_is_refused(value: str) -> None:
+    """The error has the name of the key, and comes before any request."""
+    with pytest.raises(ConfigError, match="list_token is empty"):
+        auth_for(NoCredential(list_token=Secret(value)), HOME)

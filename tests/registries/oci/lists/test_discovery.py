@@ -51,6 +51,30 @@ def test_list_of_repositories_that_is_refused_gives_way_to_the_catalogue(
     assert "repository" not in entry
 
 
+def test_list_of_repositories_that_is_refused_is_logged_once(
+    listed: Open, logged: list[dict[str, Any]]
+) -> None:
+    """A refused list is asked for in each discovery, and logged once for its globs until read."""
+    vendor = Plain()
+    with OciEmulator(vendor) as emulator:
+        fill(emulator, 1, "team/api")
+        registry = listed(emulator, lists=[PlainList])
+
+        def lines() -> int:
+            return [each["event"] for each in logged].count("list.unused")
+
+        for _ in range(3):
+            assert registry.oci.list_repositories(["team/*"]) == {"team/api"}
+        assert (paths(emulator).count(REPOSITORIES), lines()) == (3, 1)
+        registry.oci.list_repositories(["other/*"])
+        assert lines() == 2
+        vendor.repositories = ["team/web"]
+        assert registry.oci.list_repositories(["team/*"]) == {"team/web"}
+        vendor.repositories = None
+        registry.oci.list_repositories(["team/*"])
+        assert lines() == 3
+
+
 def test_list_of_tags_alone_leaves_the_catalogue(listed: Open) -> None:
     """A registry whose API has no list of repositories is discovered by its catalogue."""
     with OciEmulator(GitLab()) as emulator:

@@ -85,14 +85,20 @@ def test_shifted_pages_are_read_again_and_then_not_used(listed: Open) -> None:
         assert sorted(emulator.heads()) == sorted(emulator.tags(REPOSITORY))
 
 
+@pytest.mark.parametrize("resolved", [True, False])
 @pytest.mark.parametrize("fault", [ListFault.CUT, ListFault.EMPTY])
-def test_deletion_is_confirmed_by_the_registrys_own_names(listed: Open, fault: ListFault) -> None:
-    """The read that confirms a deletion asks ``tags/list``, so a cut list deletes nothing."""
+def test_deletion_is_confirmed_by_the_registrys_own_names(
+    listed: Open, fault: ListFault, resolved: bool
+) -> None:
+    """The read that confirms a deletion asks ``tags/list``, so a cut list deletes nothing.
+
+    This is so even if the first read has resolved no tag.
+    """
     with OciEmulator(GitLab()) as emulator:
         fill(emulator, 30)
         registry = listed(emulator)
         first = registry.poll()
         emulator.begin(fault)
-        second = registry.poll(seen=first.tags)
+        second = registry.poll(confirms=True, seen=first.tags if resolved else {})
         assert second.tags.keys() == first.tags.keys()
         assert paths(emulator) == [f"/v2/{REPOSITORY}/tags/list"]

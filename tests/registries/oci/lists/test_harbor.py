@@ -71,6 +71,23 @@ def test_registry_that_imitates_harbor_has_no_list(listed: Open) -> None:
         assert paths(emulator) == [NAMES]
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"x":' + b"[" * 20_000, b"\xff"])
+def test_registry_that_answers_otherwise_has_no_list(listed: Open, body: bytes) -> None:
+    """An answer that is not Harbor's version, however it looks, means another registry."""
+
+    class Other(Harbor):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            if request.path == "/api/version":
+                return Answer(200, body, {})
+            return super().respond(request, contents)
+
+    with OciEmulator(Other()) as emulator:
+        fill(emulator, 1)
+        registry = listed(emulator)
+        assert registry.poll().source == "head"
+        assert registry.lists.why_unused(REPOSITORY) == NO_LIST
+
+
 CHALLENGE = 'Bearer realm="https://{}",service="{}"'
 
 

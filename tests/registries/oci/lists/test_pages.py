@@ -4,7 +4,7 @@ import pytest
 
 from tagsync.emulator.oci import OciEmulator
 from tagsync.errors import InconsistentListing, MalformedResponse, ResponseTooLarge
-from tagsync.registries.oci.lists.pages import MAX_PAGES, PagedRows
+from tagsync.registries.oci.lists.pages import MAX_FRUITLESS_PAGES, MAX_PAGES, PagedRows
 from tagsync.registries.oci.lists.protocol import Row
 from tagsync.registries.oci.paging import MAX_NAMES
 from tests.support.calls import raised_by
@@ -61,9 +61,18 @@ def test_name_on_two_pages_is_inconsistent() -> None:
 def test_pages_are_bounded() -> None:
     """A list whose pages never end is refused."""
     rows = PagedRows("/list")
-    for _ in range(MAX_PAGES):
-        rows.add([])
+    for number in range(MAX_PAGES):
+        rows.add([Row(f"v{number}", None)])
     with pytest.raises(MalformedResponse, match=str(MAX_PAGES)):
+        rows.add([])
+
+
+def test_pages_without_rows_are_bounded() -> None:
+    """A list that goes on without rows is refused much earlier."""
+    rows = PagedRows("/list")
+    for _ in range(MAX_FRUITLESS_PAGES):
+        rows.add([])
+    with pytest.raises(MalformedResponse, match="without rows"):
         rows.add([])
 
 

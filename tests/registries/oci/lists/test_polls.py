@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,10 +20,11 @@ from tagsync.emulator.oci import (
     ListFault,
     OciEmulator,
     Quay,
+    Vendor,
     Zot,
 )
 from tagsync.models import Tag
-from tagsync.registries.oci.lists.vendor import MAX_REFUSALS
+from tagsync.registries.oci.lists.vendor import MAX_FAILURES
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, ListedRegistry, Open, digests, fill
 from tests.support.plain_list import Plain, PlainList
@@ -86,6 +88,33 @@ def test_list_that_cannot_be_read_is_left_alone(
     assert len(found) == len(unused(logged)) == 1
 
 
+@pytest.mark.parametrize("kind", [GitLab, Harbor])
+def test_throttled_list_throttles_no_poll(
+    listed: Open, kind: type[Vendor], logged: Events, clock: FakeClock
+) -> None:
+    """A list that may not be read for two hours leads to HEAD requests at once."""
+
+    class Throttling(kind):  # type: ignore[valid-type, misc]  # a base of each vendor
+        asked = 0
+
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            if self.list_path(unquote(unquote(request.path))):
+                self.asked += 1
+                return Answer(429, b"", {"Retry-After": "7200"})
+            answer: Answer | None = super().respond(request, contents)
+            return answer
+
+    vendor = Throttling()
+    with OciEmulator(vendor) as emulator:
+        fill(emulator, 5)
+        registry = listed(emulator)
+        for _ in range(3):
+            listing = registry.poll()
+            assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+            clock.advance(minutes=30)
+        assert vendor.asked == len(unused(logged)) == 1
+
+
 def test_list_is_tried_again(listed: Open, gitlab: OciEmulator, clock: FakeClock) -> None:
     """A list that was refused is read again a day later."""
     registry = listed(gitlab)
@@ -103,7 +132,7 @@ def test_login_that_may_read_no_list_is_noticed(
     listed: Open, gitlab: OciEmulator, logged: Events, clock: FakeClock
 ) -> None:
     """After a few refused repositories no list is read until the next day, with one line each."""
-    names = [f"team/r{number}" for number in range(MAX_REFUSALS + 4)]
+    names = [f"team/r{number}" for number in range(MAX_FAILURES + 4)]
     for name in names:
         fill(gitlab, 2, name)
     gitlab.begin(ListFault.REFUSED)
@@ -113,7 +142,7 @@ def test_login_that_may_read_no_list_is_noticed(
         assert registry.poll(name).source == "head"
         lists = (r for r in gitlab.requests if r.path.endswith("/list/"))
         asked += sum("Authorization" in request.headers for request in lists)
-    assert asked == len(unused(logged)) == MAX_REFUSALS
+    assert asked == len(unused(logged)) == MAX_FAILURES
     gitlab.end(ListFault.REFUSED)
     clock.advance(days=1)
     assert registry.poll(names[-1]).source == "gitlab"
@@ -130,7 +159,7 @@ def test_a_list_that_is_found_again_replaces_the_former_one(listed: Open, clock:
     with OciEmulator(Plain()) as emulator:
         emulator.begin(ListFault.REFUSED)
         registry = listed(emulator, lists=(Closing,))
-        for number in range(MAX_REFUSALS):
+        for number in range(MAX_FAILURES):
             fill(emulator, 2, f"team/r{number}")
             assert registry.poll(f"team/r{number}").source == "head"
         emulator.end(ListFault.REFUSED)
@@ -140,7 +169,7 @@ def test_a_list_that_is_found_again_replaces_the_former_one(listed: Open, clock:
         assert len(closed) == 1
 
 
-def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock) -> None:
+def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock, logged: Events) -> None:
     """A registry whose list cannot be looked for is polled by HEAD, and looked at again later."""
 
     class Busy(GitLab):
@@ -158,8 +187,73 @@ def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock) -> None:
         assert registry.poll().source == "head"
         vendor.is_busy = False
         assert registry.poll().source == "head"
-        clock.advance(days=1)
+        clock.advance(minutes=15)
         assert registry.poll().source == "gitlab"
+    (line,) = unused(logged)
+    assert "could not be looked for" in line
+
+
+def test_lists_that_are_down_are_asked_for_ever_more_rarely(
+    listed: Open, gitlab: OciEmulator, clock: FakeClock, logged: Events
+) -> None:
+    """While an API is down, no poll waits for it in vain but a few, and ever fewer."""
+    names = [f"team/r{number}" for number in range(MAX_FAILURES + 4)]
+    registry = listed(gitlab)
+    for name in names:
+        fill(gitlab, 2, name)
+        assert registry.poll(name).source == "gitlab"
+
+    def asked_within(hours: int) -> int:
+        asked = 0
+        for _ in range(hours):
+            clock.advance(hours=1)
+            for name in names:
+                assert registry.poll(name).source == "head"
+                asked += sum(
+                    r.path.endswith("/list/") for r in gitlab.requests if "v2" not in r.path
+                )
+        return asked
+
+    gitlab.begin(ListFault.UNAVAILABLE)
+    assert asked_within(1) == MAX_FAILURES
+    asked_within(24)
+    assert asked_within(24) <= 2 * MAX_FAILURES
+    assert len(unused(logged)) == MAX_FAILURES
+    gitlab.end(ListFault.UNAVAILABLE)
+    clock.advance(days=1)
+    assert [registry.poll(name).source for name in names] == ["gitlab"] * len(names)
+
+
+def test_first_listing_that_head_contradicts_uses_no_list(
+    listed: Open, emulator: OciEmulator, logged: Events
+) -> None:
+    """If the sample of the first listing is wrong, each tag of it is resolved by HEAD."""
+    emulator.begin(ListFault.FROZEN)
+    for tag in emulator.tags(REPOSITORY):
+        emulator.push(REPOSITORY, tag, f"{tag} again")
+    registry = listed(emulator)
+    listing = registry.poll()
+    assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+    emulator.end(ListFault.FROZEN)
+    assert registry.poll().source not in {"head", None}
+    assert len(unused(logged)) <= 1
+
+
+def test_media_type_of_a_list_is_checked(listed: Open) -> None:
+    """A media type that is none, such as one with control characters, is not recorded."""
+
+    class Odd(GitLab):
+        def respond(self, request: Request, contents: Any) -> Answer | None:
+            answer = super().respond(request, contents)
+            body = answer.body if answer else b""
+            return answer and answer._replace(body=body.replace(b"application/vnd", b"\\u001b[31m"))
+
+    with OciEmulator(Odd()) as emulator:
+        fill(emulator, 10)
+        listing = listed(emulator).poll()
+        assert listing.source == "gitlab"
+        found = {image.media_type for image in listing.images.values()}
+        assert found == {None, "application/vnd.oci.image.manifest.v1+json"}
 
 
 @pytest.mark.parametrize("fault", [ListFault.EMPTY])
@@ -303,7 +397,7 @@ def test_distrusted_list_is_not_read(listed: Open, gitlab: OciEmulator) -> None:
 
 def test_lists_are_not_given_up_after_a_success(listed: Open, gitlab: OciEmulator) -> None:
     """If one list could be read, refused repositories say nothing about the login."""
-    names = [f"team/r{number}" for number in range(MAX_REFUSALS + 1)]
+    names = [f"team/r{number}" for number in range(MAX_FAILURES + 1)]
     registry = listed(gitlab)
     assert registry.poll().source == "gitlab"
     gitlab.begin(ListFault.REFUSED)
@@ -320,7 +414,7 @@ def test_repositories_without_a_list_are_no_refusals(listed: Open) -> None:
     with OciEmulator(Plain()) as emulator:
         fill(emulator, 3)
         registry = listed(emulator, lists=[PlainList])
-        for number in range(MAX_REFUSALS + 1):
+        for number in range(MAX_FAILURES + 1):
             fill(emulator, 2, f"proxy/r{number}")
             assert registry.poll(f"proxy/r{number}").source == "head"
         assert registry.poll().source == "plain"
