@@ -9,7 +9,7 @@ without tags, as after an error of the database.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
@@ -32,15 +32,20 @@ class Harbor(Vendor):
     realm_path: ClassVar[str] = "/service/token"
     service: ClassVar[str] = "harbor-registry"
 
-    def __init__(self, *, proxies: Sequence[str] = (), has_api: bool = True) -> None:
+    def __init__(
+        self, *, proxies: Sequence[str] = (), has_api: bool = True, may_list: bool = True
+    ) -> None:
         """Set the registry up.
 
         Args:
             proxies: The projects that are proxies of another registry.
             has_api: Whether the registry has this API. Registries that imitate Harbor have not.
+            may_list: Whether logins have the permission *List Artifact*. Without it, they still
+                find projects and repositories.
         """
         self._proxies = frozenset(proxies)
         self._has_api = has_api
+        self._may_list = may_list
 
     def list_path(self, path: str) -> bool:
         """Return whether a request is for the list of a repository."""
@@ -54,7 +59,7 @@ class Harbor(Vendor):
         """Answer a request to the API, or for the catalogue."""
         path = request.path
         if path == "/v2/_catalog":
-            return _error(401, "UNAUTHORIZED")
+            return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": 'Basic realm="harbor"'})
         if not path.startswith("/api/"):
             return None
         if not self._has_api:
@@ -77,8 +82,8 @@ class Harbor(Vendor):
         match = _LIST.fullmatch(path)
         if match is None or "/" in unquote(match[2]):  # escaped only once
             return _error(404, "NOT_FOUND")
-        if not admitted:
-            return _error(401, "UNAUTHORIZED")
+        if not admitted or not self._may_list:
+            return _error(403, "FORBIDDEN") if admitted else _error(401, "UNAUTHORIZED")
         return _artifacts(request, f"{match[1]}/{unquote(unquote(match[2]))}", contents)
 
     def _projects(self, request: Request, contents: Contents | None) -> Answer:
@@ -139,8 +144,8 @@ def _page(request: Request, items: Sequence[dict[str, Any]], *, shifts: bool = F
     return json_answer(page, headers)
 
 
-def _error(status: int, code: str) -> Answer:
-    return json_answer({"errors": [{"code": code, "message": code.lower()}]}, status=status)
+def _error(status: int, code: str, headers: Mapping[str, str] | None = None) -> Answer:
+    return json_answer({"errors": [{"code": code, "message": code.lower()}]}, headers, status)
 
 
 def _time(moment: datetime) -> str:

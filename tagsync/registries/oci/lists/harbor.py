@@ -1,9 +1,10 @@
 """The list of Harbor: ``/api/v2.0/projects/<project>/repositories/<name>/artifacts``.
 
 The list has a row for each image, with its tags. It is read from the database that also answers
-HEAD, but not in one transaction, and it leaves out signatures. Its pages are counted from the
-beginning, so they shift if an image is deleted in the meantime. A project that is a proxy of
-another registry lists only the images that were pulled through it, and is therefore not read.
+HEAD, but not in one transaction, and it leaves out signatures and whatever else refers to another
+image. Its pages are counted from the beginning, so they shift if an image is deleted in the
+meantime. A project that is a proxy of another registry lists only the images that were pulled
+through it, and is therefore not read.
 
 The API takes the user and the password of ``docker login``. It treats a wrong password as an
 anonymous request, and a repository that does not exist as an empty one.

@@ -193,6 +193,21 @@ def test_proxy_project_is_resolved_by_head(listed: Open, logged: list[dict[str, 
         assert all("is a proxy of another registry" in reason for reason in reasons)
 
 
+def test_login_that_may_only_pull(listed: Open, logged: list[dict[str, Any]]) -> None:
+    """Without the permission to list images, tags are resolved by HEAD, and globs still work."""
+    with OciEmulator(Harbor(may_list=False), users={ROBOT: PASSWORD}) as emulator:
+        fill(emulator, 5)
+        registry = listed(emulator, credential=LOGIN)
+        assert registry.oci.list_repositories(["team/*"]) == {REPOSITORY}
+        for _ in range(2):
+            listing = registry.poll()
+            assert (digests(listing), listing.source) == (emulator.tags(REPOSITORY), "head")
+        assert paths(emulator) == [NAMES]
+        unused = [entry["reason"] for entry in logged if entry["event"] == "list.unused"]
+        assert len(unused) == 1
+        assert "403 (FORBIDDEN" in unused[0]
+
+
 def test_shifted_pages_are_read_again_and_then_not_used(listed: Open) -> None:
     """If a name is on two pages in two reads, all tags are resolved by HEAD."""
     with OciEmulator(Harbor()) as emulator:
