@@ -1,7 +1,8 @@
 """An emulated registry with its own list, read by tagsync as one poll after another."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -16,6 +17,7 @@ from tagsync.registries.oci.lists.protocol import Access, TagList
 from tagsync.registries.oci.lists.vendor import LISTS, VendorLists
 from tagsync.registries.pacing import Pacer
 from tagsync.registries.responses import Answer
+from tagsync.registries.tls import Trust
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 
@@ -23,6 +25,21 @@ REPOSITORY: Final = "team/api"
 """The repository that most tests read."""
 
 BOUND: Final = 2**24
+
+
+class Server(Protocol):
+    """A registry that remembers its requests: an emulator, or a real one."""
+
+    @property
+    def url(self) -> str:
+        """The address to use as an endpoint."""
+
+    @property
+    def requests(self) -> Sequence[Any]:
+        """The requests since they were last forgotten."""
+
+    def clear_requests(self) -> None:
+        """Forget all requests."""
 
 
 class ListedRegistry:
@@ -38,7 +55,7 @@ class ListedRegistry:
 
     def __init__(
         self,
-        emulator: OciEmulator,
+        emulator: Server,
         clock: FakeClock,
         *,
         credential: Credential | None = None,
@@ -46,21 +63,25 @@ class ListedRegistry:
         lists: Sequence[type[TagList]] | None = None,
         bound: int = BOUND,
         concurrency: int = 4,
+        ca_file: Path | None = None,
     ) -> None:
         """Open the registry.
 
         Args:
-            emulator: A running emulator.
+            emulator: A running emulator, or a real registry.
             clock: The time of listings.
             credential: The login. None is anonymous.
             list_token: The secret ``list_token``.
             lists: The lists to look for. By default, all of them, with Docker Hub at the emulator.
             bound: Maximum size of a listing.
             concurrency: Maximum number of HEAD requests at the same time.
+            ca_file: Certificates to trust in addition to the default ones.
         """
         auth = auth_for(credential or NoCredential(), emulator.url, clock)
         limits = Limits(max_listing_bytes=bound)
-        self._client = Client(emulator.url, auth, REFUSALS, limits, pacer=Pacer(1e9))
+        self._client = Client(
+            emulator.url, auth, REFUSALS, limits, pacer=Pacer(1e9), trust=Trust(ca_file)
+        )
         self.lists = VendorLists(
             self._client,
             registry="reg",
