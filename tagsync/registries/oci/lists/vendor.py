@@ -135,7 +135,6 @@ class VendorLists:
         self._lists = lists
         self._lock = RLock()
         self._found: TagList | None = None
-        self._was_looked_for = False
         self._was_read = False
         self._failures = 0
         self._pause: _Pause | None = None
@@ -238,15 +237,17 @@ class VendorLists:
         return names
 
     def _find(self, repository: str) -> TagList | None:
-        """Return the registry's list, and look for it first if that is due."""
+        """Return the registry's list, and look for it first if that is due.
+
+        It may rest: only its lists of tags are paused then, and not that of repositories.
+        """
         with self._lock:
             now = self._clock()
             if self._pause is not None and self._pause.is_over(now):
-                self._pause, self._failures, self._was_looked_for = None, 0, False
-            if self._pause is None and not self._was_looked_for:
-                self._was_looked_for = True
+                self._pause, self._failures = None, 0
+            if self._found is None and self._pause is None:
                 self._look(repository, now)
-            return None if self._pause else self._found
+            return self._found
 
     def _look(self, repository: str, now: datetime) -> None:
         """Look for the registry's list. A failure only means that there is none for a while."""
@@ -254,10 +255,7 @@ class VendorLists:
             base = self._client.probe("/v2/")
             access = Access(self._client, base, self._login, self._list_token, self._clock)
             detected = (kind.detect(access, repository) for kind in self._lists)
-            found = next(filter(None, detected), None)
-            # A search follows a pause, in which no poll has used the former list.
-            self.close()
-            self._found = found
+            self._found = next(filter(None, detected), None)
         except RegistryError as error:
             why = f"the registry's list could not be looked for: {error}"
             self._pause_all(error, why, now)
@@ -266,7 +264,8 @@ class VendorLists:
 
     def _is_paused(self, repository: str) -> bool:
         pause = self._pauses.get(repository)
-        return pause is not None and not pause.is_over(self._clock())
+        is_over = pause is None or pause.is_over(self._clock())
+        return self._pause is not None or not is_over
 
     def _note_read(self, repository: str) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ from tagsync.models import Tag
 from tagsync.registries.oci.lists.vendor import MAX_FAILURES
 from tests.support.clock import FakeClock
 from tests.support.lists import REPOSITORY, ListedRegistry, Open, digests, fill
-from tests.support.plain_list import Plain, PlainList
+from tests.support.plain_list import REPOSITORIES, Plain, PlainList
 
 pytestmark = pytest.mark.processes
 
@@ -148,25 +148,23 @@ def test_login_that_may_read_no_list_is_noticed(
     assert registry.poll(names[-1]).source == "gitlab"
 
 
-def test_a_list_that_is_found_again_replaces_the_former_one(listed: Open, clock: FakeClock) -> None:
-    """A list that was given up is closed once it is looked for again."""
-    closed = []
-
-    class Closing(PlainList):
-        def close(self) -> None:
-            closed.append(self)
-
-    with OciEmulator(Plain()) as emulator:
+def test_the_list_of_repositories_does_not_rest(listed: Open, clock: FakeClock) -> None:
+    """Globs are expanded while the lists of tags rest, and the same list is used afterwards."""
+    vendor = Plain(repositories=["team/r0"])
+    with OciEmulator(vendor) as emulator:
         emulator.begin(ListFault.REFUSED)
-        registry = listed(emulator, lists=(Closing,))
+        registry = listed(emulator, lists=(PlainList,))
         for number in range(MAX_FAILURES):
             fill(emulator, 2, f"team/r{number}")
             assert registry.poll(f"team/r{number}").source == "head"
+        assert registry.oci.list_repositories(["team/*"]) == {"team/r0"}
+        assert [request.path for request in emulator.requests][-1] == REPOSITORIES
         emulator.end(ListFault.REFUSED)
-        assert not closed
+        assert registry.poll("team/r0").source == "head"
         clock.advance(days=1)
+        looked_for = [each.path for each in emulator.requests].count("/v2/")
         assert registry.poll("team/r0").source == "plain"
-        assert len(closed) == 1
+        assert [each.path for each in emulator.requests].count("/v2/") == looked_for
 
 
 def test_failed_detection_costs_no_poll(listed: Open, clock: FakeClock, logged: Events) -> None:
