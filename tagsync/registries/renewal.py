@@ -113,8 +113,8 @@ class FixedAuth(RegistryAuth):
         yield request
 
 
-class BearerToken(FixedAuth):
-    """A token that is sent with every request (RFC 6750)."""
+class FixedToken(FixedAuth):
+    """A token that is sent with every request. Subclasses know in which header."""
 
     def __init__(self, token: Secret) -> None:
         """Take the token."""
@@ -124,6 +124,10 @@ class BearerToken(FixedAuth):
     def secrets(self) -> tuple[Secret, ...]:
         """The token."""
         return (self._token,)
+
+
+class BearerToken(FixedToken):
+    """A token in ``Authorization`` (RFC 6750)."""
 
     def authenticate(self, request: httpx.Request) -> None:
         """Add the token to a request."""

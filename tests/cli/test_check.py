@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,24 +112,30 @@ def test_a_working_configuration(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "config.toml"]
 
 
+def check_glob(folder: Path, endpoint: str) -> tuple[int, dict[str, Any]]:
+    """Run `check` for a glob at an OCI registry: the exit status, and the lines by subject."""
+    (folder / "config.toml").write_text(
+        f"""
+        [[registries]]
+        name = "gl"
+        kind = "oci"
+        endpoint = "{endpoint}"
+        [[registries.watch]]
+        repositories = ["team/*"]
+        """
+    )
+    command = [sys.executable, "-m", "tagsync", "check", "--format", "json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=30, check=False)
+    return done.returncode, {line["subject"]: line for line in json.loads(done.stdout)}
+
+
 def test_the_list_of_an_oci_registry(tmp_path: Path) -> None:
     """A line says which list is used, and how many requests an idle poll costs."""
     with OciEmulator(GitLab()) as gitlab:
         for number in range(20):
             gitlab.push("team/api", f"v{number}", f"image {number}")
-        (tmp_path / "config.toml").write_text(
-            f"""
-            [[registries]]
-            name = "gl"
-            kind = "oci"
-            endpoint = "{gitlab.url}"
-            [[registries.watch]]
-            repositories = ["team/*"]
-            """
-        )
-        command = [sys.executable, "-m", "tagsync", "check", "--format", "json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=True)
-        lines = {line["subject"]: line for line in json.loads(done.stdout)}
+        status, lines = check_glob(tmp_path, gitlab.url)
+        assert status == 0
         assert lines["list of tags of gl"] == {
             "subject": "list of tags of gl",
             "result": "ok",
@@ -141,19 +148,7 @@ def test_the_list_of_an_oci_registry(tmp_path: Path) -> None:
 def test_a_glob_at_gitlab_without_a_token(tmp_path: Path) -> None:
     """The line of the glob says which token to set, before the answer of the closed catalogue."""
     with OciEmulator(GitLab(api=GitLabApi("team/api", public=["team"]))) as gitlab:
-        (tmp_path / "config.toml").write_text(
-            f"""
-            [[registries]]
-            name = "gl"
-            kind = "oci"
-            endpoint = "{gitlab.url}"
-            [[registries.watch]]
-            repositories = ["team/*"]
-            """
-        )
-        command = [sys.executable, "-m", "tagsync", "check", "--format", "json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
-        lines = {line["subject"]: line for line in json.loads(done.stdout)}
+        _, lines = check_glob(tmp_path, gitlab.url)
         line = lines["glob gl/team/*"]
         assert line["result"] == "failed"
         token, catalogue = line["detail"].index("set list_token"), line["detail"].index("_catalog")

@@ -14,6 +14,7 @@ from tagsync.registries.renewal import (
     BearerToken,
     Fetch,
     FixedAuth,
+    FixedToken,
     RenewedAuth,
     decode_credentials,
     raise_if_transient,
@@ -65,17 +66,8 @@ class BasicLogin(FixedAuth):
         return None if login is None or login.username is None else login
 
 
-class PrivateToken(FixedAuth):
-    """An access token of GitLab, which is sent with every request."""
-
-    def __init__(self, token: Secret) -> None:
-        """Take the token."""
-        self._token = token
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The token."""
-        return (self._token,)
+class PrivateToken(FixedToken):
+    """An access token in the header that GitLab's API has for it."""
 
     def authenticate(self, request: httpx.Request) -> None:
         """Add the token to a request."""
