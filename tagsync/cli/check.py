@@ -16,6 +16,7 @@ from tagsync.cli.check_line import Line, Result
 from tagsync.cli.check_lists import list_line
 from tagsync.cli.check_notify import check_destinations
 from tagsync.cli.exit_status import FAILED, REFUSED
+from tagsync.cli.formats import count_text
 from tagsync.cli.options import StrictCommand, format_option
 from tagsync.cli.output import show
 from tagsync.cli.rows import CheckRow
@@ -286,8 +287,9 @@ def _list_once(registry: Registry, repository: Repository) -> str:
     listing = registry.list_tags(repository.name, scope=_NAMES_ONLY)
     seconds = monotonic() - began
     assert isinstance(listing, Listing), "without a fingerprint to compare, there is no `Unchanged`"  # noqa: S101  tells the type checker
-    counts = f"{len(listing.tags)} tags, {listing.requests} requests, {listing.size} bytes"
-    return f"{counts}, {seconds:.1f} s"
+    amounts = {"tag": len(listing.tags), "request": listing.requests, "byte": listing.size}
+    counts = (count_text(number, noun) for noun, number in amounts.items())
+    return f"{', '.join(counts)}, {seconds:.1f} s"
 
 
 def _uses(

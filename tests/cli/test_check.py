@@ -108,7 +108,7 @@ def test_a_working_configuration(tmp_path: Path) -> None:
         "glob swr/team/*",
     ]
     detail = lines["glob swr/team/*"]["detail"] or ""
-    assert detail.startswith("3 match; swr/team/a: 1 tags, 1 requests, ")
+    assert detail.startswith("3 match; swr/team/a: 1 tag, 1 request, ")
     assert list(tmp_path.iterdir()) == [tmp_path / "config.toml"]
 
 
