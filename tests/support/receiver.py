@@ -61,6 +61,13 @@ class Receiver:
             assert self.changed.wait_for(lambda: len(self.received) >= count, seconds)
 
 
+def read_body(handler: BaseHTTPRequestHandler) -> bytes | None:
+    """Return the body of a request, or None if its sender was killed before it had sent it all."""
+    size = int(handler.headers["Content-Length"])
+    body = handler.rfile.read(size)
+    return body if len(body) == size else None
+
+
 @contextmanager
 def receiving(*answers: Answer) -> Iterator[Receiver]:
     """Run a receiver whose URL has a secret path and a secret query."""
@@ -70,7 +77,10 @@ def receiving(*answers: Answer) -> Iterator[Receiver]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = read_body(self)
+            if body is None:
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = receiver.take(Received(self.path, headers, body))
             text = answer.body.replace("{path}", self.path).encode()

@@ -2,7 +2,8 @@
 
 Arguments: the port, the folder of the logs, and a seed, or ``honest`` for a receiver that accepts
 everything. The log of ``/web`` is ``web.log``. An entry with ``accepted`` is written before the
-first byte of an answer that accepts; also if the answer is broken off afterwards.
+first byte of an answer that accepts; also if the answer is broken off afterwards. A message whose
+body is cut off is never accepted.
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from tests.support.receiver import read_body
 from tests.torture.notifications.log import append
 
 HONEST: Final = "honest"
@@ -35,6 +37,9 @@ WEIGHTS: Final[Mapping[str, int]] = {
 
 ACCEPTS: Final = frozenset({"accepts", "slow", "no answer", "half an answer", "too late"})
 """With these a message is logged as accepted, whether or not tagsync learns of it."""
+
+CUT_OFF: Final = "cut off"
+"""What the log says of a message whose sender was killed while it sent it."""
 
 TOO_LATE: Final = 35.0
 """Seconds after which an answer comes too late."""
@@ -60,11 +65,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         fault = self._choose()
-        if fault == "unread":
-            self._log(fault, None)
+        body = None if fault == "unread" else read_body(self)
+        if body is None:
+            self._log(fault if fault == "unread" else CUT_OFF, None)
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers["Content-Length"]))
         if fault == "slow":
             time.sleep(0.5)
         self._log(fault, body.decode())
@@ -110,11 +115,16 @@ class _Server(ThreadingHTTPServer):
         """Stay silent: tagsync is killed in the middle of its requests."""
 
 
+def receiver(port: int, folder: Path, seed: str) -> ThreadingHTTPServer:
+    """Return a receiver that listens, and does not serve yet; a process can have one."""
+    _Handler.folder = folder
+    _Handler.random = None if seed == HONEST else Random(seed)
+    return _Server(("127.0.0.1", port), _Handler)
+
+
 def main(port: str, folder: str, seed: str) -> None:
     """Serve until the process is killed."""
-    _Handler.folder = Path(folder)
-    _Handler.random = None if seed == HONEST else Random(seed)
-    _Server(("127.0.0.1", int(port)), _Handler).serve_forever()
+    receiver(int(port), Path(folder), seed).serve_forever()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The torture of the notifications in a short form, and what its judge finds."""
 
 import json
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from secrets import randbelow
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from tagsync.secrets import Secret
 from tests.support.events import add_moves, add_stale
 from tests.torture.notifications.judge import Verdict, judge_receiver, read_record
 from tests.torture.notifications.log import append, entries
+from tests.torture.notifications.receiver import HONEST, receiver
 from tests.torture.notifications.run import torture
 
 KEY = bytes(range(24))
@@ -152,3 +155,21 @@ def test_half_a_line_hides_no_entry(tmp_path: Path) -> None:
         file.write('{"numb')
     append(path, {"number": 2})
     assert [entry["number"] for entry in entries(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("sent", [b"", b"[{"])
+def test_a_message_that_is_cut_off_is_not_accepted(sent: bytes, tmp_path: Path) -> None:
+    """A sender that is killed before the end of its message leaves no acceptance in the log."""
+    head = b"POST /web HTTP/1.1\r\nHost: ops\r\nwebhook-id: msg_1\r\nContent-Length: 9\r\n\r\n"
+    with receiver(0, tmp_path, HONEST) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+            connection.sendall(head + sent)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(1)
+        server.shutdown()
+        thread.join()
+    assert answer == b""
+    (entry,) = entries(tmp_path / "web.log")
+    assert (entry["fault"], entry["accepted"], entry["body"]) == ("cut off", False, None)
