@@ -134,7 +134,8 @@ class ListUse(msgspec.Struct, frozen=True):
         tags: Number of tags of the repository.
         idle_requests: Number of requests of a poll that finds no change, on average.
         reason: Why no list is used, in a phrase. None if one is used.
-        offered: Whether the registry has a list, which may not be usable.
+        offered: Whether the registry has a list of the tags of this repository, which may be
+            refused.
     """
 
     source: str

@@ -11,7 +11,7 @@ from tagsync.cli.check_lists import list_line
 from tagsync.cli.status import distrust_blocks
 from tagsync.cli.tables import Line as Sentence
 from tagsync.cli.tables import Row
-from tagsync.emulator.oci import GitLab, Google, ListFault, OciEmulator
+from tagsync.emulator.oci import GitLab, Google, Harbor, ListFault, OciEmulator, Zot
 from tagsync.models import ListUse, Scope
 from tagsync.registries.oci.lists.vendor import LISTS
 from tests.support.clock import FakeClock
@@ -40,6 +40,33 @@ def test_use_of_each_list(clock: FakeClock) -> None:
             with closing(ListedRegistry(emulator, clock, lists=lists)) as registry:
                 assert registry.oci.list_use(REPOSITORY) == expected
                 assert emulator.heads() == []
+
+
+def test_tags_that_the_list_leaves_out_are_counted(clock: FakeClock) -> None:
+    """Each tag that the list does not have costs a request, in addition to the sample."""
+    with OciEmulator(Zot()) as emulator:
+        fill(emulator, 100)
+        for letter in "abc":
+            signature = f"sha256-{letter * 64}.sig"
+            emulator.push(REPOSITORY, signature, signature)
+        with closing(ListedRegistry(emulator, clock)) as registry:
+            assert registry.oci.list_use(REPOSITORY) == ListUse("zot", 103, 1 + 1 + 3 + 5)
+            assert registry.oci.list_use(REPOSITORY, Scope(("v*",))).idle_requests == 1 + 1 + 5
+
+
+def test_list_of_a_proxy_needs_no_advice(clock: FakeClock) -> None:
+    """A repository whose list nobody may use has a reason, and no list that could be allowed."""
+    with OciEmulator(Harbor(proxies=["cache"])) as emulator:
+        fill(emulator, 5, "cache/api")
+        with closing(ListedRegistry(emulator, clock)) as registry:
+            use = registry.oci.list_use("cache/api")
+    assert (use.source, use.idle_requests, use.offered) == ("head", 1 + 5, False)
+    line = list_line(
+        "hub", [Line("repository hub/cache/api", "ok", "", uses={"hub/cache/api": use})]
+    )
+    assert line is not None
+    assert (line.result, line.advice) == ("ok", None)
+    assert "'cache' is a proxy of another registry" in line.detail
 
 
 def test_scope_limits_the_requests(clock: FakeClock) -> None:

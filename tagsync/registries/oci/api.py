@@ -267,16 +267,16 @@ class Oci:
         of_list, of_names = Cost(self._max_bytes), Cost(self._max_bytes)
         claims = self._lists.read(repository, scope, of_list) if self._lists else None
         names = self._listed(repository, claims, of_names).names
-        wanted = sum(map(scope.has, names))
+        wanted = [name for name in names if scope.has(name)]
         if claims is not None:
             why = claims.why_unusable(names)
             if why is None:
-                requests = of_list.requests + of_names.requests + claims.sample_size(wanted)
+                requests = of_list.requests + of_names.requests + claims.idle_heads(wanted)
                 return ListUse(claims.source, len(names), requests)
         else:
             why = self._lists.why_unused(repository) if self._lists else _NOT_WANTED
-        offered = self._lists is not None and self._lists.offered
-        requests = of_names.requests + wanted
+        offered = self._lists is not None and self._lists.offers(repository)
+        requests = of_names.requests + len(wanted)
         return ListUse(HEAD, len(names), requests, why or NO_LIST, offered)
 
     def close(self) -> None:

@@ -98,9 +98,10 @@ class Claims:
         """The name of the list."""
         return self._vendor.name
 
-    def sample_size(self, tags: int) -> int:
-        """Return the minimum number of tags that a poll resolves by HEAD nevertheless."""
-        return guard.sample_size(tags, self._vendor.sample_period)
+    def idle_heads(self, names: Collection[str]) -> int:
+        """Return how many of these tags a poll resolves by HEAD although no tag has changed."""
+        listed = sum(name in self._digests for name in names)
+        return len(names) - listed + guard.sample_size(listed, self._vendor.sample_period)
 
     def why_unusable(self, names: Collection[str]) -> str | None:
         """Return why the list is not used, in a phrase; see `guard.why_unusable`."""

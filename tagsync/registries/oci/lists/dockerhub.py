@@ -36,7 +36,14 @@ from tagsync.registries.hosts import is_docker_hub
 from tagsync.registries.oci.lists.auth import HubLogin
 from tagsync.registries.oci.lists.namespaces import namespaces_of
 from tagsync.registries.oci.lists.pages import PagedRows, read_again_if_inconsistent
-from tagsync.registries.oci.lists.protocol import Access, NotOffered, Row, Rows, TagList
+from tagsync.registries.oci.lists.protocol import (
+    Access,
+    NeedsLogin,
+    NotOffered,
+    Row,
+    Rows,
+    TagList,
+)
 from tagsync.registries.oci.paging import Cost
 from tagsync.registries.responses import Answer, decode_body
 from tagsync.secrets import Secret
@@ -156,7 +163,7 @@ class DockerHubList(TagList):
         except Forbidden as error:
             if self._auth is not None or is_first:
                 raise
-            raise NotOffered(
+            raise NeedsLogin(
                 f"Docker Hub shows only the first pages without a login: {error}"
             ) from error
 

@@ -55,6 +55,10 @@ class NotOffered(RegistryError):
     """
 
 
+class NeedsLogin(RegistryError):
+    """The registry shows the list of this repository in full only to a login, and there is none."""
+
+
 class ListCut(ResponseTooLarge):
     """The registry cut its list of names without a next page, so that nothing has all names.
 
@@ -152,6 +156,7 @@ class TagList(ABC):
 
         Raises:
             NotOffered: If the registry documents that its list is not usable for the repository.
+            NeedsLogin: If it shows only a part of the list without a login.
             ListCut: If the list shows that ``tags/list`` of this registry lacks names, too.
             MalformedResponse: If the answer is of another repository, or lacks a field.
             RegistryError: If the list cannot be read in full.

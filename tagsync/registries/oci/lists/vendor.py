@@ -22,6 +22,7 @@ from tagsync.registries.oci.lists.harbor import HarborList
 from tagsync.registries.oci.lists.protocol import (
     Access,
     ListCut,
+    NeedsLogin,
     NotOffered,
     TagList,
 )
@@ -56,6 +57,9 @@ MAX_FAILURES: Final = 3
 transient error, because its API is probably down, and after a refusal, because the login probably
 may not read any list, unless one was read before."""
 
+_ABOUT_ONE: Final = NotOffered | NeedsLogin | InconsistentListing
+"""Errors that say nothing about the lists of other repositories."""
+
 NO_LIST: Final = "the registry has no list that tagsync knows"
 
 _ALL: Final = ""
@@ -77,11 +81,13 @@ class _Pause(msgspec.Struct, frozen=True):
         began: When the pause began.
         lasts: How long it lasts.
         reason: Why, in a phrase.
+        offered: Whether there is a list that could be used.
     """
 
     began: datetime
     lasts: timedelta
     reason: str
+    offered: bool = True
 
     def is_over(self, now: datetime) -> bool:
         """Return whether the list may be read again. A clock that was set back ends the pause."""
@@ -101,7 +107,7 @@ def _pause_after(error: RegistryError, why: str, now: datetime, before: _Pause |
     if error.transient or isinstance(error, InconsistentListing):
         longer = 2 * before.lasts if before else RETRY_AFTER
         lasts = max(min(longer, lasts), timedelta(seconds=error.retry_after or 0))
-    return _Pause(now, lasts, why)
+    return _Pause(now, lasts, why, offered=not isinstance(error, NotOffered))
 
 
 class VendorLists:
@@ -148,10 +154,10 @@ class VendorLists:
         own = (self._list_token,) if self._list_token else ()
         return own + (self._found.secrets if self._found else ())
 
-    @property
-    def offered(self) -> bool:
-        """Whether the registry has a list of tags, which may not be usable."""
-        return self._found is not None and self._found.has_tags
+    def offers(self, repository: str) -> bool:
+        """Return whether the registry has a list of the repository's tags, which may be refused."""
+        pause = self._pauses.get(repository)
+        return self._found is not None and self._found.has_tags and (pause is None or pause.offered)
 
     def close(self) -> None:
         """Close the connections that the list itself has opened."""
@@ -278,7 +284,7 @@ class VendorLists:
         with self._lock:
             why, now, before = str(error), self._clock(), self._pauses.get(repository)
             self._pauses[repository] = _pause_after(error, why, now, before)
-            self._failures += not isinstance(error, NotOffered | InconsistentListing)
+            self._failures += not isinstance(error, _ABOUT_ONE)
             if self._failures >= MAX_FAILURES and (error.transient or not self._was_read):
                 self._pause_all(error, why, now)
             self._report(repository, why)
