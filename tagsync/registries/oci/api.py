@@ -4,10 +4,9 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 ``HEAD /v2/{name}/manifests/{tag}``.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -30,7 +29,6 @@ from tagsync.models import (
     EVERYTHING,
     OCI_REPOSITORY,
     TAG,
-    Image,
     Listing,
     ListUse,
     Scope,
@@ -41,14 +39,11 @@ from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.claims import HEAD, Believed, Claims
 from tagsync.registries.oci.lists.vendor import NO_LIST, VendorLists
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
-from tagsync.registries.oci.resolve import ManifestFetch, Resolved, Resolver
+from tagsync.registries.oci.resolution import Listed, Resolution, fingerprint, listing
+from tagsync.registries.oci.resolve import ManifestFetch, Resolver
 from tagsync.registries.responses import Answer, Refusal, Refusals, decode_body
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
-
-_FINGERPRINT_VERSION: Final = b"oci 1\n"
-"""Part of each fingerprint. Change it when tagsync starts to record more of an answer, so that a
-listing that was recorded before counts as changed and is recorded again."""
 
 _INTERFACE: Final = "the registry's API"
 
@@ -158,50 +153,20 @@ class Oci:
         cost = Cost(self._max_bytes)
         claims = self._lists.read(repository, scope, cost) if self._lists else None
         listed = self._listed(repository, claims, cost)
-        believed = self._believe(repository, claims, listed, scope)
-        found = self._resolve(repository, listed, believed, known, scope, cost)
-        instead = claims and claims.reconsider(found.asked, scope, self._clock())
-        if instead:
-            rest = replace(scope, seen=found.resolved)
-            again = self._resolve(repository, listed, instead, known, rest, cost)
-            again.images.update(found.images_of(found.resolved))
-            found, believed = again, instead
+        found = self._resolve(repository, listed, claims, known, scope, cost)
         if found.fingerprint == known:
-            finished_at = timestamp(self._clock())
-            size, distrust = cost.size, believed.distrust
             return Unchanged(
-                started_at, finished_at, found.fingerprint, cost.requests, size, distrust
+                started_at,
+                timestamp(self._clock()),
+                found.fingerprint,
+                cost.requests,
+                cost.size,
+                found.believed.distrust,
             )
         fetch = ManifestFetch(repository, scope, cost)
         if scope.manifests:
             fetch = self._resolver.fetch_manifests(repository, list(found.images), scope, cost)
-        children = {d: image for d, image in fetch.images.items() if d not in found.images}
-        fetched = {d: image for d, image in fetch.images.items() if d in found.images}
-        wrong = {
-            name: fetch.wrong[tag.digest]
-            for name, tag in found.tags.items()
-            if tag.digest in fetch.wrong
-        }
-        return Listing(
-            found.tags,
-            found.images | fetched,
-            started_at,
-            timestamp(self._clock()),
-            None if fetch.failure else found.fingerprint,
-            pages=listed.pages,
-            requests=cost.requests,
-            size=cost.size,
-            unverified=tuple(wrong),
-            wrong_manifests=wrong,
-            children=children,
-            steady=False,
-            missing=tuple(found.missing),
-            failed={name: str(error) for name, error in found.failed.items()},
-            bad_names=tuple(listed.bad_names),
-            unfetched=str(fetch.failure) if fetch.failure else None,
-            source=believed.source,
-            distrust=believed.distrust,
-        )
+        return listing(listed, found, fetch, cost, (started_at, timestamp(self._clock())))
 
     def list_repositories(
         self,
@@ -286,17 +251,17 @@ class Oci:
         self._resolver.close()
         self._client.close()
 
-    def _listed(self, repository: str, claims: Claims | None, cost: Cost) -> "_Listed":
+    def _listed(self, repository: str, claims: Claims | None, cost: Cost) -> Listed:
         """Return the names of all tags, from ``tags/list`` unless the list is one of names, too."""
         if claims is None or claims.names is None:
             names = self._names(repository, cost)
-            return _Listed(list(names.names), list(names.bad_names), names.pages)
+            return Listed(list(names.names), list(names.bad_names), names.pages)
         valid = {name: TAG.fullmatch(name) is not None for name in claims.names}
         bad = [name for name, is_valid in valid.items() if not is_valid]
-        return _Listed([name for name in valid if valid[name]], bad, claims.pages)
+        return Listed([name for name in valid if valid[name]], bad, claims.pages)
 
     def _believe(
-        self, repository: str, claims: Claims | None, listed: "_Listed", scope: Scope
+        self, repository: str, claims: Claims | None, listed: Listed, scope: Scope
     ) -> Believed:
         """Return the tags whose digests come from the registry's own list."""
         if claims is not None:
@@ -327,106 +292,52 @@ class Oci:
     def _resolve(
         self,
         repository: str,
-        listed: "_Listed",
+        listed: Listed,
+        claims: Claims | None,
+        known: str | None,
+        scope: Scope,
+        cost: Cost,
+    ) -> Resolution:
+        """Resolve all tags: by the registry's own list as far as it is believed, others by HEAD."""
+        believed = self._believe(repository, claims, listed, scope)
+        found = self._resolve_others(repository, listed, believed, known, scope, cost)
+        instead = claims and claims.reconsider(found.asked, scope, self._clock())
+        if not instead:
+            return found
+        rest = replace(scope, seen=found.resolved)
+        again = self._resolve_others(repository, listed, instead, known, rest, cost)
+        again.images.update(found.images_of(found.resolved))
+        return again
+
+    def _resolve_others(
+        self,
+        repository: str,
+        listed: Listed,
         believed: Believed,
         known: str | None,
         scope: Scope,
         cost: Cost,
-    ) -> "_Resolution":
-        """Resolve the tags that the scope includes; the other tags have no digest.
+    ) -> Resolution:
+        """Resolve by HEAD the tags of the scope that the list does not give; others have no digest.
 
         Tags whose manifest is missing are confirmed, unless the listing is then equal to the
         recorded one, whose missing manifests have been confirmed.
         """
         given = {**believed.tags, **scope.seen}
-        found = _Resolution({name: given.get(name, Tag(name)) for name in listed.names})
+        found = Resolution({name: given.get(name, Tag(name)) for name in listed.names}, believed)
         found.images.update(believed.images)
         before = next((name for name in found.tags if name in given), None)
         wanted = [name for name in found.tags if scope.has(name) and name not in given]
         found.add(self._resolver.resolve(repository, wanted, cost, before))
-        found.fingerprint = _fingerprint(found, listed.bad_names, believed, scope)
+        found.fingerprint = fingerprint(found, listed.bad_names, scope)
         if found.missing and (scope.confirm_missing or found.fingerprint != known):
             unconfirmed, found.missing = found.missing, []
             resolved = (name for name in wanted if found.tags[name].digest)
             before = next(resolved, before)
             found.add(self._resolver.confirm(repository, unconfirmed, cost, before))
-            found.fingerprint = _fingerprint(found, listed.bad_names, believed, scope)
+            found.fingerprint = fingerprint(found, listed.bad_names, scope)
         return found
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
-
-
-class _Listed(NamedTuple):
-    """The names of a repository's tags.
-
-    Attributes:
-        names: The valid names.
-        bad_names: Listed texts that are not valid names.
-        pages: Number of responses from which the names were read.
-    """
-
-    names: Sequence[str]
-    bad_names: Sequence[str]
-    pages: int
-
-
-class _Resolution(msgspec.Struct):
-    """All tags of a listing, as far as they are resolved.
-
-    Attributes:
-        tags: By name.
-        images: The images of the tags that were resolved here, by digest.
-        missing: Tags whose manifest the registry does not have.
-        failed: Tags whose manifest could not be read for another reason.
-        asked: The digest of each tag that was resolved here, or None if it has none.
-        fingerprint: Hash of all this.
-    """
-
-    tags: dict[str, Tag]
-    images: dict[str, Image] = {}
-    missing: list[str] = []
-    failed: dict[str, RegistryError] = {}
-    asked: dict[str, str | None] = {}
-    fingerprint: str = ""
-
-    @property
-    def resolved(self) -> dict[str, Tag]:
-        """The tags that were resolved here and have a digest, by name."""
-        return {name: self.tags[name] for name, digest in self.asked.items() if digest}
-
-    def images_of(self, tags: Mapping[str, Tag]) -> dict[str, Image]:
-        """Return the images that some of the tags point to, by digest."""
-        digests = (tag.digest for tag in tags.values())
-        return {digest: self.images[digest] for digest in digests if digest in self.images}
-
-    def add(self, results: Iterable[Resolved]) -> None:
-        """Add the results of some tags."""
-        for result in results:
-            self.asked[result.tag] = result.image.digest if result.image else None
-            if result.error is not None:
-                self.failed[result.tag] = result.error
-            elif result.image is None:
-                self.missing.append(result.tag)
-            else:
-                self.tags[result.tag] = Tag(result.tag, result.image.digest)
-                self.images[result.image.digest] = result.image
-
-
-def _fingerprint(
-    found: _Resolution, bad_names: Iterable[str], believed: Believed, scope: Scope
-) -> str:
-    """Return a hash of all tags, their digests and where they come from."""
-    marks = dict.fromkeys(found.missing, "404") | dict.fromkeys(found.failed, "?")
-    lines = [f"{name} {marks.get(name, tag.digest or '')}\n" for name, tag in found.tags.items()]
-    # A bad name may contain any character. Its line differs from that of every tag.
-    lines += [f"!{name!r}\n" for name in bad_names]
-    hashed = sha256(_FINGERPRINT_VERSION)
-    hashed.update(b"manifests\n" if scope.manifests else b"")
-    # A listing from another source begins another observation, so it must not be `Unchanged`.
-    hashed.update(f"source {believed.source}\n".encode() if believed.source != HEAD else b"")
-    hashed.update(b"distrusted\n" if believed.distrust else b"")
-    for line in sorted(lines):
-        hashed.update(line.encode())
-    return hashed.hexdigest()
