@@ -209,15 +209,8 @@ def run_pass(
     with ExitStack() as stack:
         config = _without_unneeded_registries(config, patterns)
         registries = open_registries(config, env, stack)
-        known = {repository for watch in config.watches for repository in watch.named}
-        with Store.open_for_reading(config.database) as recorded:
-            known |= set(recorded.repositories())
         show_progress("finding repositories")
-        watches, failures, empty = _find_watches(config, patterns, known, registries)
-        # After a failed discovery, a pattern without a match is not an error if its repository may
-        # exist, but was not discovered.
-        matching(sorted(watches), [each for each in patterns if not _may_exist(each, failures)])
-        repositories = selected(sorted(watches), patterns)
+        watches, failures = _select(config, patterns, registries)
         # Open the database last, so that a wrong command line creates no file.
         open_store = Store.open_for_reading if options.dry_run else Store.open
         store = stack.enter_context(open_store(config.database))
@@ -226,7 +219,8 @@ def run_pass(
         if rules:
             add_destinations(store.outbox, rules)
         jobs = [
-            Job.of(each, watches[each], registries[each.registry], now) for each in repositories
+            Job.of(repository, watch, registries[repository.registry], now)
+            for repository, watch in watches.items()
         ]
         pools = {name: _open_pool(config.registries[name]) for name in registries}
         # The garbage collector then skips imported modules. An idle pass is 4 % faster.
@@ -247,7 +241,7 @@ def run_pass(
         if rules:
             show_progress("sending notifications")
             deliver_within(store.outbox, rules)
-        return [*failures, *empty, *polls]
+        return [*failures, *polls]
 
 
 def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Config:
@@ -266,6 +260,26 @@ def _without_unneeded_registries(config: Config, patterns: Sequence[str]) -> Con
         registries={name: config.registries[name] for name in config.registries if name in names},
         watches=tuple(watch for watch in config.watches if watch.registry in names),
     )
+
+
+def _select(
+    config: Config, patterns: Sequence[str], registries: Mapping[str, Registry]
+) -> tuple[dict[Repository, Watch], list[Poll]]:
+    """Return the repositories of a pass in order, each with its watch, and the failed globs.
+
+    Raises:
+        UnknownRepository: If a pattern matches no configured repository.
+        StoreError: If the database failed.
+    """
+    known = {repository for watch in config.watches for repository in watch.named}
+    with Store.open_for_reading(config.database) as recorded:
+        known |= set(recorded.repositories())
+    watches, failures, empty = _find_watches(config, patterns, known, registries)
+    # After a failed discovery, a pattern without a match is not an error if its repository may
+    # exist, but was not discovered.
+    matching(sorted(watches), [each for each in patterns if not _may_exist(each, failures)])
+    repositories = selected(sorted(watches), patterns)
+    return {each: watches[each] for each in repositories}, [*failures, *empty]
 
 
 def _find_watches(

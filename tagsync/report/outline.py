@@ -319,54 +319,56 @@ def _coverage(report: Report) -> Iterator[Block]:
         ]
         return
     yield from _cut(report, "coverage")
-    yield Table(
-        text("How much of the time complete listings cover (UTC)"),
-        (
-            Column("Repository"),
-            Column("From"),
-            Column("To"),
-            Column("Covered", "number"),
-            Column("Longest gap", "number"),
-        ),
-        tuple(
-            (
-                text(Code(row.repository)),
-                text(moment(row.from_)),
-                text(moment(row.to)),
-                text(f"{row.percent:.2f} %"),
-                text(
-                    "none" if row.longest_gap_seconds is None else duration(row.longest_gap_seconds)
-                ),
-            )
-            for row in report.coverage
-        ),
-    )
+    yield _coverage_table(report)
     if not report.gaps:
         yield from _cut(report, "gaps") or [Paragraph(text("There is no gap in coverage."))]
         return
     yield from _cut(report, "gaps")
-    yield Table(
-        text("The gaps in coverage, the longest first (UTC)"),
-        (
-            Column("Repository"),
-            Column("From"),
-            Column("To"),
-            Column("Duration", "number"),
-            Column("Why"),
-        ),
-        tuple(
-            (
-                text(Code(gap.repository)),
-                text(moment(gap.from_)),
-                text(moment(gap.to)),
-                text(duration(gap.seconds)),
-                text("polls failed or were held: ", Code(gap.detail))
-                if gap.detail
-                else text("no poll"),
-            )
-            for gap in report.gaps
-        ),
+    yield _gaps_table(report)
+
+
+def _coverage_table(report: Report) -> Table:
+    columns = (
+        Column("Repository"),
+        Column("From"),
+        Column("To"),
+        Column("Covered", "number"),
+        Column("Longest gap", "number"),
     )
+    rows = tuple(
+        (
+            text(Code(row.repository)),
+            text(moment(row.from_)),
+            text(moment(row.to)),
+            text(f"{row.percent:.2f} %"),
+            text("none" if row.longest_gap_seconds is None else duration(row.longest_gap_seconds)),
+        )
+        for row in report.coverage
+    )
+    return Table(text("How much of the time complete listings cover (UTC)"), columns, rows)
+
+
+def _gaps_table(report: Report) -> Table:
+    columns = (
+        Column("Repository"),
+        Column("From"),
+        Column("To"),
+        Column("Duration", "number"),
+        Column("Why"),
+    )
+    rows = tuple(
+        (
+            text(Code(gap.repository)),
+            text(moment(gap.from_)),
+            text(moment(gap.to)),
+            text(duration(gap.seconds)),
+            text("polls failed or were held: ", Code(gap.detail))
+            if gap.detail
+            else text("no poll"),
+        )
+        for gap in report.gaps
+    )
+    return Table(text("The gaps in coverage, the longest first (UTC)"), columns, rows)
 
 
 def _images(report: Report) -> Iterator[Block]:
@@ -383,20 +385,7 @@ def _images(report: Report) -> Iterator[Block]:
 
 def _image(image: ReportImage) -> Iterator[Block]:
     yield Heading(text(Code(image.digest)), 3)
-    verified = {
-        True: "yes, the recorded manifest hashes to the digest",
-        False: "no, the recorded manifest does not hash to the digest",
-        None: "no manifest is recorded",
-    }[image.verified]
-    yield Facts(
-        (
-            ("Media type", text(Code(image.media_type)) if image.media_type else text("unknown")),
-            ("Size", text(size(image.size))),
-            ("Verified", text(verified)),
-            ("First listed", text(f"{moment(image.first_observed_at)} UTC")),
-            ("Tags", text(f"{image.tags_now:,} now, {image.tags_ever:,} ever")),
-        )
-    )
+    yield _image_facts(image)
     if image.platforms:
         yield Table(
             text("The platforms of this index"),
@@ -413,22 +402,41 @@ def _image(image: ReportImage) -> Iterator[Block]:
             tuple((text(Code(each.digest)), text(size(each.size))) for each in image.layers),
         )
     if image.tags:
-        yield Table(
-            text("Tags that lead, or led, to it (UTC)"),
-            (Column("Tag"), Column("From"), Column("Until")),
-            tuple(
-                (
-                    text(Code(f"{each.repository}:{each.tag}")),
-                    text(window(each.not_before, each.valid_from)),
-                    text(
-                        window(each.still_at, each.valid_to)
-                        if each.valid_to
-                        else "still in the last listing"
-                    ),
-                )
-                for each in image.tags
+        yield _image_tags(image)
+
+
+def _image_facts(image: ReportImage) -> Facts:
+    verified = {
+        True: "yes, the recorded manifest hashes to the digest",
+        False: "no, the recorded manifest does not hash to the digest",
+        None: "no manifest is recorded",
+    }[image.verified]
+    return Facts(
+        (
+            ("Media type", text(Code(image.media_type)) if image.media_type else text("unknown")),
+            ("Size", text(size(image.size))),
+            ("Verified", text(verified)),
+            ("First listed", text(f"{moment(image.first_observed_at)} UTC")),
+            ("Tags", text(f"{image.tags_now:,} now, {image.tags_ever:,} ever")),
+        )
+    )
+
+
+def _image_tags(image: ReportImage) -> Table:
+    rows = tuple(
+        (
+            text(Code(f"{each.repository}:{each.tag}")),
+            text(window(each.not_before, each.valid_from)),
+            text(
+                window(each.still_at, each.valid_to)
+                if each.valid_to
+                else "still in the last listing"
             ),
         )
+        for each in image.tags
+    )
+    columns = (Column("Tag"), Column("From"), Column("Until"))
+    return Table(text("Tags that lead, or led, to it (UTC)"), columns, rows)
 
 
 def _proof(report: Report) -> Iterator[Block]:
