@@ -118,16 +118,27 @@ def _check_database(path: Path) -> Iterator[Line]:
         yield Line(subject, "failed", "this user cannot create files in it", advice)
     else:
         yield Line(subject, "ok", "this user can create files in it")
-    yield _check_permissions(path)
+    yield check_permissions(path)
     yield _check_schema(path)
 
 
-def _check_permissions(path: Path) -> Line:
+def _may_use(file: Path) -> bool:
+    return os.access(file, os.R_OK | os.W_OK)
+
+
+def check_permissions(path: Path, may_use: Callable[[Path], bool] = _may_use) -> Line:
+    """Return whether this user can read and write the files of a database.
+
+    Args:
+        path: The database.
+        may_use: Returns whether this user can read and write a file.
+    """
     subject = f"database permissions {path}"
     endings = ("", "-wal", "-shm", ".writer-lock", ".daemon-lock")
     files = [Path(f"{path}{ending}") for ending in endings]
     present = [file for file in files if file.exists()]
-    if closed := [file for file in present if not os.access(file, os.R_OK | os.W_OK)]:
+    # A process that closes the database meanwhile removes the files beside it.
+    if closed := [file for file in present if not may_use(file) and file.exists()]:
         advice = f"run tagsync as the owner of the file, or: chown $USER {closed[0]}"
         return Line(subject, "failed", f"this user cannot read and write {closed[0]}", advice)
     if path.exists() and not path.is_file():

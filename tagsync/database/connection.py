@@ -135,7 +135,7 @@ def reading(path: Path) -> Iterator[Connection]:
         _check_readable(path)
         _roll_back_journal(path)
         endings = ("-wal", "-journal")
-        immutable = not any(_has_content(Path(f"{path}{ending}")) for ending in endings)
+        immutable = not any(file_size(Path(f"{path}{ending}")) for ending in endings)
         has_shm = Path(f"{path}-shm").exists()
         if not immutable and not has_shm and not os.access(path.parent, os.W_OK):
             raise UnusableDatabase(
@@ -154,6 +154,17 @@ def reading(path: Path) -> Iterator[Connection]:
             # Results and errors are meaningless if the file changed while it was read.
             if immutable and _fingerprint(path) != before:
                 raise StoreError(f"{path} was written to while it was read: try again")
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes, or 0 if it is missing.
+
+    The files beside a database may be removed at any time, by the process that closes it last.
+    """
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def empty_database() -> Connection:
@@ -175,13 +186,9 @@ def _roll_back_journal(path: Path) -> None:
     A connection that is read-only cannot do so, and reports the database as not writable. If the
     journal belongs to a running process, this waits for it.
     """
-    if _has_content(Path(f"{path}-journal")) and os.access(path, os.W_OK):
+    if file_size(Path(f"{path}-journal")) and os.access(path, os.W_OK):
         with closing(_open(str(path), uri=False)) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-
-def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

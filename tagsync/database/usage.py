@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tagsync.database.connection import Connection
+from tagsync.database.connection import Connection, file_size
 
 MAX_PENDING: Final = 100_000
 """Pending log lines are counted up to this number, so that counting takes milliseconds."""
@@ -44,7 +44,7 @@ def measure_disk(path: Path) -> DiskUsage:
     file_system = os.statvfs(path)
     return DiskUsage(
         database=path.stat().st_size,
-        wal=_size(Path(f"{path}-wal")),
+        wal=file_size(Path(f"{path}-wal")),
         free=file_system.f_bavail * file_system.f_frsize,
         file_system=file_system.f_blocks * file_system.f_frsize,
     )
@@ -57,10 +57,3 @@ def count_pending_lines(db: Connection) -> int:
     """
     (count,) = db.execute(_PENDING, (MAX_PENDING,)).fetchone()
     return int(count)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

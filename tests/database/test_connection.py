@@ -2,13 +2,16 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import pytest
 
+from tagsync.cli.check import check_permissions
 from tagsync.database.connection import (
     WAL_SIZE,
     Connection,
@@ -18,6 +21,7 @@ from tagsync.database.connection import (
     reading,
 )
 from tagsync.database.store import Store
+from tagsync.database.usage import measure_disk
 from tagsync.errors import StoreError
 from tagsync.models import Image, Tag
 from tagsync.polling.jobs import Job
@@ -111,6 +115,49 @@ def test_unfinished_transaction_is_rolled_back_before_reading(
         assert db.execute(query, ("unfinished",)).fetchone() == (0,)
         assert db.execute(query, ("changes",)).fetchone() == (1,)
     assert not Path(f"{unfinished_database}-journal").exists()
+
+
+@contextmanager
+def coming_and_going(path: Path) -> Iterator[None]:
+    """Create an empty file and remove it, again and again, as processes do with a WAL."""
+    ended = Event()
+
+    def create_and_remove() -> None:
+        while not ended.is_set():
+            path.touch()
+            path.unlink()
+
+    with ThreadPoolExecutor(1) as threads:
+        working = threads.submit(create_and_remove)
+        try:
+            yield
+        finally:
+            ended.set()
+            working.result()
+
+
+def test_wal_may_be_removed_at_any_moment(database: Path) -> None:
+    """A reader works while other processes open and close the database."""
+    connect(database).close()
+    with coming_and_going(Path(f"{database}-wal")):
+        for _ in range(500):
+            with reading(database) as db:
+                assert db.execute("SELECT count(*) FROM changes").fetchone() == (0,)
+            assert measure_disk(database).wal == 0
+
+
+def test_check_ignores_a_file_that_is_removed_meanwhile(database: Path) -> None:
+    """A WAL that another process removes during the check is not one that cannot be read."""
+    connect(database).close()
+    wal = Path(f"{database}-wal")
+    wal.touch()
+
+    def remove_wal(file: Path) -> bool:
+        wal.unlink(missing_ok=True)
+        return file.exists()
+
+    assert check_permissions(database, remove_wal).result == "ok"
+    assert check_permissions(database, lambda _: False).result == "failed"
 
 
 @pytest.mark.usefixtures("store")
