@@ -59,6 +59,11 @@ def test_zot_has_the_digests_of_head(listed: Open, tmp_path: Path) -> None:
         assert registry.poll().source == "zot"
         assert kinds(server.requests) == ["/v2/_zot/ext/search", f"/v2/{REPOSITORY}/tags/list"]
         assert registry.requests < 20
+        polls = [registry.poll() for _ in range(20)]
+        use = registry.oci.list_use(REPOSITORY)
+        assert use.source == polls[0].source == "zot"
+        mean = sum(each.requests for each in polls) / len(polls)
+        assert use.idle_requests <= mean < use.idle_requests + 3
         change(server)
         assert digests(registry.poll()) == server.tags(REPOSITORY)
 
