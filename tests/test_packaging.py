@@ -81,7 +81,7 @@ def test_the_sdist_passes_its_own_tests(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
         assert finished.returncode == 0, finished.stdout
         return finished.stdout

@@ -10,6 +10,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
+
+_PATIENCE: Final = 2.0
+"""Seconds to wait for a manager whose socket is full, before a message that is sent only once."""
 
 
 class ServiceManager:
@@ -36,7 +40,7 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """Report that the daemon has started, or has finished a reload."""
-        self._notify("READY=1", f"STATUS={status}")
+        self._notify("READY=1", f"STATUS={status}", seconds=_PATIENCE)
 
     def reloading(self) -> None:
         """Report that a reload of the configuration begins. `ready` reports its end.
@@ -44,7 +48,8 @@ class ServiceManager:
         With ``Type=notify-reload``, systemd uses the time in this message to match it with the
         reload that systemd requested.
         """
-        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        monotonic = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
+        self._notify("RELOADING=1", monotonic, seconds=_PATIENCE)
 
     def status(self, status: str) -> None:
         """Set the line for ``systemctl status``."""
@@ -58,12 +63,17 @@ class ServiceManager:
         """Report that the daemon is stopping."""
         self._notify("STOPPING=1")
 
-    def _notify(self, *lines: str) -> None:
+    def _notify(self, *lines: str, seconds: float = 0.0) -> None:
+        """Send a message; drop it if the manager does not read for some seconds.
+
+        By default this does not wait, because a thread of the scheduler sends heartbeats.
+        """
         if not self._address:
             return
         # A manager that does not listen must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            # Do not block, because a thread of the scheduler sends heartbeats.
-            channel.setblocking(False)
+            channel.settimeout(seconds)
+            # Connected, so that a wait ends as soon as there is room in the other socket.
+            channel.connect(self._address)
             text = "\n".join(" ".join(line.splitlines()) for line in lines)
-            channel.sendto(text.encode(), self._address)
+            channel.send(text.encode())

@@ -5,6 +5,7 @@ for reading only, only GET and HEAD are answered, and no page may run a script (
 `tagsync.web.guard`).
 """
 
+import asyncio
 import os
 import signal
 import socket
@@ -122,9 +123,12 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Interrupt the queries, then close the connections."""
-        self._database.interrupt()
-        await super().shutdown(sockets)
+        """Interrupt the queries, and close the connections."""
+        ending = asyncio.create_task(self._database.end_queries())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
 
 def _datasette(database: Path, watches: Sequence[Watch], endpoints: Mapping[str, str]) -> Datasette:

@@ -49,6 +49,9 @@ FACET_TIME_LIMIT: Final = 50
 _COUNT: Final = "select count(*) from"
 """The beginning of the SQL with which Datasette counts all rows."""
 
+_INTERRUPT_EVERY: Final = 0.05
+"""Seconds between two interrupts of the queries that end with the process."""
+
 _STOPPING: Final = "tagsync web is stopping: start it again and reload the page"
 
 
@@ -138,6 +141,17 @@ class ReadOnlyDatabase(Database):  # type: ignore[misc]  # Datasette has no type
             self._closing = True
             for connection in self._open_connections:
                 connection.interrupt()
+
+    async def end_queries(self) -> None:
+        """Interrupt queries until none is left, and refuse new ones.
+
+        SQLite forgets an interrupt of a connection on which no query runs, and a query may be just
+        about to begin. Therefore one interrupt is not enough.
+        """
+        self.interrupt()
+        while self._open_connections:
+            await asyncio.sleep(_INTERRUPT_EVERY)
+            self.interrupt()
 
     def _with_connection(self, fn: Callable[[Any], Result]) -> Result:
         failure: Exception | None = None

@@ -117,7 +117,7 @@ def test_writer_that_never_stops_does_not_prolong_a_backup(
         stop, wrote = Event(), Event()
 
         def write() -> None:
-            for number in range(3000):
+            for number in range(50_000):  # minutes of writing: a copy that waits for it fails
                 image = Image(f"sha256:{number}")
                 record(store, job, clock, {"v1": Tag("v1", image.digest)}, {image.digest: image})
                 wrote.set()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_a_manager_that_does_not_read_does_not_block_the_daemon(
     for _ in range(5000):
         service.heartbeat("x" * 1000)
     assert manager.recv(2000).startswith(b"WATCHDOG=1")
+
+
+@pytest.mark.parametrize("name", ["READY=1", "RELOADING=1"])
+def test_a_message_that_is_not_repeated_waits_for_a_busy_manager(
+    manager: socket.socket, tmp_path: Path, name: str
+) -> None:
+    """The end of a start, and both ends of a reload, are not dropped like a heartbeat."""
+    service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    for _ in range(1000):
+        service.heartbeat("well")
+    send = {"READY=1": lambda: service.ready("up"), "RELOADING=1": service.reloading}[name]
+    sender = Thread(target=send)
+    sender.start()
+    sender.join(0.05)
+    assert sender.is_alive(), "the socket is full"
+    while not manager.recv(1000).startswith(name.encode()):
+        pass
+    sender.join()
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,6 @@ def prometheus(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ]
     with serving(command, folder, r'"Listening on" address=127\.0\.0\.1:(\d+)') as host:
         client = Prometheus(f"http://{host}")
+        client.await_ready()
         yield client
         client.close()

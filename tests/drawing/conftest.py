@@ -24,6 +24,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         options.add_argument(f"--{argument}")
     options.add_argument(f"--user-data-dir={profile}")
     chrome = Chrome(options, ChromeService(driver))
-    chrome.set_page_load_timeout(20)
+    chrome.set_page_load_timeout(60)
     yield chrome
     chrome.quit()

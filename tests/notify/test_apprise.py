@@ -3,7 +3,6 @@
 import email
 import email.policy
 import logging
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tagsync.notify.targets import AppriseTarget, Rule
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.events import NEW, OLD, event
+from tests.support.processes import free_port
 from tests.support.receiver import Answer, receiving
 
 pytestmark = pytest.mark.processes
@@ -55,8 +55,7 @@ class Mailbox:
 @pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
     mailbox = Mailbox()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        mailbox.port = free.getsockname()[1]
+    mailbox.port = free_port()
     controller = Controller(mailbox, hostname="127.0.0.1", port=mailbox.port)
     controller.start()
     try:

@@ -73,7 +73,7 @@ def test_kills_lose_and_invent_nothing(tmp_path: Path) -> None:
                 process.wait()
             expire_lease(store)
         last = start(path, receiver.url)
-        arrived = until(lambda: destination(store.outbox).cursor == EVENTS, 60)
+        arrived = until(lambda: destination(store.outbox).cursor == EVENTS, 300)
         last.kill()
         last.wait()
         assert arrived

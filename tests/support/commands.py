@@ -12,6 +12,9 @@ from typing import Any
 
 Finished = subprocess.CompletedProcess[str]
 
+_TIMEOUT = 120
+"""Seconds after which a command hangs. It takes about one on an idle machine."""
+
 _WITHOUT_PRIVILEGE = [
     *("setpriv", "--bounding-set", "-dac_override,-dac_read_search"),
     *("--inh-caps", "-dac_override,-dac_read_search"),
@@ -39,7 +42,7 @@ def run_command(arguments: list[str], cwd: Path, **variables: str) -> Finished:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=_TIMEOUT,
         check=False,
     )
 
@@ -127,7 +130,7 @@ def run_program_on_terminal(
         process = subprocess.Popen(arguments, cwd=cwd, env=env, stdin=end, stdout=end, stderr=end)
         os.close(end)
         written = read_terminal(terminal)
-        return process.wait(30), written.replace("\r\n", "\n")
+        return process.wait(_TIMEOUT), written.replace("\r\n", "\n")
     finally:
         os.close(terminal)
 

@@ -180,7 +180,7 @@ class Container:
         """Return what the container has written."""
         return self._log.read_text()
 
-    def await_log(self, text: str, seconds: float = 20) -> None:
+    def await_log(self, text: str, seconds: float = 60) -> None:
         """Wait until the container has written a text."""
         until = time.monotonic() + seconds
         while text not in self.log():

@@ -23,7 +23,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 Auth = Callable[[httpx.Request], httpx.Request]
 """A function that adds the credential to a request."""
 
-_PATIENCE: Final = 20
+_PATIENCE: Final = 60
 """Seconds that a registry may take to start or to stop."""
 
 

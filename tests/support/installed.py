@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-TIMEOUT: Final = 120
+TIMEOUT: Final = 600
 """Seconds for one build or one installation."""
 
 

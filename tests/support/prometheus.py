@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 SHIPPED: Final = ROOT / "deploy" / "prometheus"
 
-_PATIENCE: Final = 30.0
-"""Seconds until a query must have data."""
+_PATIENCE: Final = 300.0
+"""Seconds until a query must have data. A verification runs only when the processor is free."""
 
 
 class Prometheus:
@@ -27,6 +27,10 @@ class Prometheus:
         answer = self._client.get(f"/api/v1/{path}", params=parameters).json()
         assert answer["status"] == "success", answer
         return answer["data"]
+
+    def await_ready(self) -> None:
+        """Wait until it answers queries. It listens a moment before that."""
+        self._await(lambda: self._client.get("/-/ready").status_code, lambda status: status == 200)
 
     def await_data(self, query: str) -> list[float]:
         """Return the values of a query once there are some, none of which is NaN."""

@@ -6,7 +6,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import cache
@@ -280,16 +280,21 @@ def open_browser(chromium: str, driver: str, profile: Path) -> Browser:
     for argument in (*CHROMIUM, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     chrome = Chrome(options, ChromeService(driver))
-    chrome.set_page_load_timeout(20)
+    chrome.set_page_load_timeout(60)
     return chrome
 
 
 def follow(browser: Browser, by: str, what: str) -> None:
     """Click a link or button, and wait for the next page."""
+    leave(browser, browser.find_element(by, what).click)
+
+
+def leave(browser: Browser, act: Callable[[], object]) -> None:
+    """Do what leads to another page, and wait for that."""
     left = browser.find_element(By.TAG_NAME, "html")
-    browser.find_element(by, what).click()
+    act()
     # While a page unloads, the driver may raise any error about its nodes.
-    waiting = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
+    waiting = WebDriverWait(browser, 60, 0.05, ignored_exceptions=[WebDriverException])
     waiting.until(staleness_of(left))
 
 

@@ -25,6 +25,7 @@ import pytest
 from tagsync.emulator import Emulator
 from tests.support.commands import error_line, tagsync
 from tests.support.processes import WITHIN, Process, configure, free_port, registry
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -45,9 +46,7 @@ def test_failed_start_is_reported_to_the_manager(
     configure(tmp_path, more="nonsense = 1")
     process = run()
     assert process.popen.wait(WITHIN) == 2
-    status = process.manager.recv(4096).decode()
-    assert status.startswith("STATUS=Not running: ")
-    assert "nonsense" in status
+    assert "nonsense" in process.await_message("STATUS=Not running: ")
 
 
 def test_a_life(tmp_path: Path, run: Callable[..., Process], hanging: str) -> None:
@@ -194,8 +193,9 @@ def test_the_metrics_of_a_life(tmp_path: Path, run: Callable[..., Process]) -> N
         assert float(values['tagsync_listing_size_bytes_sum{registry="swr"}']) > 1000
         assert values['tagsync_tags{registry="swr"}'] == "2.0"
         oldest = values['tagsync_oldest_complete_listing_timestamp_seconds{registry="swr"}']
-        assert abs(float(oldest) - time.time()) < WITHIN
-        assert get(port, "/healthz") == (200, "ok\n")
+        assert abs(float(oldest) - time.time()) < 10
+        # If no poll ends within three intervals, which are short here, this is a problem.
+        eventually(lambda: get(port, "/healthz") == (200, "ok\n"), WITHIN)
         assert get(port, "/elsewhere")[0] == 404
         swr.answer_next(403, {"error_code": "SVCSTG.SWR.4030170"}, times=10_000)
         for _ in range(4):
@@ -276,27 +276,31 @@ def test_a_useless_configuration_is_rejected(tmp_path: Path, config: str, senten
     assert not (tmp_path / "tagsync.db").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_shows_as_a_gap_and_equal_polls_as_one_row(
-    tmp_path: Path, run: Callable[..., Process], number: signal.Signals
+    tmp_path: Path, run: Callable[..., Process]
 ) -> None:
     """Any number of equal polls is one observation; after a stop another one begins."""
     with Emulator() as swr:
         swr.push("team/api", "v1", "one")
-        configure(tmp_path, registry("swr", swr.url, "team/api"), interval="300ms")
-        for _ in range(2):
-            process = run()
-            for _ in range(5):
-                process.await_event("sync.finished")
-            assert process.stop(number) == 0
-            time.sleep(0.6)  # longer than twice the interval, so that the row ends
+        # A machine that stands still for twice this interval causes a gap, which is right.
+        configure(tmp_path, registry("swr", swr.url, "team/api"), interval="2s")
+        before = run()
+        for _ in range(4):
+            before.await_event("sync.finished")
+        assert before.stop(signal.SIGTERM) == 0
+        time.sleep(4)  # twice the interval, so that the row ends
+        after = run()
+        after.await_event("sync.finished")
+        assert after.stop(signal.SIGINT) == 0
     with closing(sqlite3.connect(tmp_path / "tagsync.db")) as connection:
-        rows = connection.execute("SELECT outcome, polls, first_at, last_at FROM observations")
+        rows = connection.execute(
+            "SELECT outcome, polls, first_at, last_at FROM observations ORDER BY id"
+        )
         (first, second) = rows.fetchall()
     assert first[0] == second[0] == "ok"
-    assert first[1] >= 5
+    assert first[1] >= 4
     gap = datetime.fromisoformat(second[2]) - datetime.fromisoformat(first[3])
-    assert gap > timedelta(milliseconds=600)
+    assert gap > timedelta(seconds=4)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -14,6 +15,9 @@ from tests.support.processes import Process, configure, registry
 from tests.support.record import query, without_triggers
 
 pytestmark = pytest.mark.processes
+
+SECONDS: Final = 300
+"""How long a verification may take: it runs only when no other process wants the processor."""
 
 
 def test_a_daemon_verifies_its_record(tmp_path: Path, run: Callable[..., Process]) -> None:
@@ -26,7 +30,7 @@ def test_a_daemon_verifies_its_record(tmp_path: Path, run: Callable[..., Process
         assert tagsync("sync", cwd=tmp_path).returncode == 0
         configure(tmp_path, watched, interval="1m", more='verify = "1ms"')
         process = run()
-        fine = process.await_event("verify.finished")
+        fine = process.await_event("verify.finished", within=SECONDS)
         assert (fine["level"], fine["result"], fine["change_id"]) == ("info", "ok", 1)
         assert process.stop() == 0
         heads = query(database, "SELECT head, observations_head FROM verifications")[0]
@@ -36,7 +40,7 @@ def test_a_daemon_verifies_its_record(tmp_path: Path, run: Callable[..., Process
         with closing(sqlite3.connect(database)) as db, db, without_triggers(db):
             db.execute("UPDATE changes SET tag = 'v9', hash = hex(zeroblob(32))")
         process = run()
-        fault = process.await_event("verify.finished")
+        fault = process.await_event("verify.finished", within=SECONDS)
         assert (fault["level"], fault["result"]) == ("error", "fault")
         assert "chain: change 1 " in fault["detail"]
         assert f"heads: no change and no observation has the hash {fine['head']}" in fault["detail"]

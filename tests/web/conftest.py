@@ -80,5 +80,5 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def client() -> Iterator[httpx.Client]:
     """An HTTP client without a browser."""
-    with httpx.Client(timeout=20) as opened:
+    with httpx.Client(timeout=60) as opened:
         yield opened

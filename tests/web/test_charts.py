@@ -20,6 +20,7 @@ from tests.support.web import (
     OTHER,
     Browser,
     emulate,
+    leave,
     page_of,
     text_of,
 )
@@ -182,7 +183,7 @@ def test_the_keyboard_reaches_the_links_of_a_chart(window: Browser, site: str, p
         if reached == wanted:
             break
     assert reached == wanted
-    window.switch_to.active_element.send_keys(Keys.ENTER)
+    leave(window, lambda: window.switch_to.active_element.send_keys(Keys.ENTER))
     assert window.find_element(By.TAG_NAME, "h1").text
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.clock import FakeClock
 
 REPOSITORY = Repository("swr", "team/api")
 WATCH = Watch("swr", ("team/*",))
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
 
 @pytest.fixture
@@ -104,9 +106,8 @@ def test_a_damaged_row_is_reported(
 
 def test_a_page_has_a_time_limit(read: Callable[..., Any]) -> None:
     """Queries of a page that take too long are interrupted."""
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     with pytest.raises(StoreError, match="interrupted"):
-        read(lambda record: record.query(endless, {}), time_limit=0.05)
+        read(lambda record: record.query(ENDLESS, {}), time_limit=0.05)
 
 
 def test_a_count_of_a_large_table_is_interrupted(database: Path, clock: FakeClock) -> None:
@@ -138,4 +139,29 @@ def test_an_error_of_sqlite_after_an_interrupt_is_no_bug(database: Path, clock: 
 
     with pytest.raises(StoreError, match="tagsync web is stopping"):
         asyncio.run(opened.execute_fn(fn))
+    datasette.executor.shutdown()
+
+
+def test_a_query_that_begins_after_an_interrupt_is_ended(database: Path, clock: FakeClock) -> None:
+    """A query for which a connection is already open does not outlast the end of the server."""
+    Store.open(database).close()
+    datasette = Datasette(memory=False)
+    opened = ReadOnlyDatabase(datasette, database, (), clock)
+    has_connection, interrupted = Event(), Event()
+
+    def fn(db: sqlite3.Connection) -> None:
+        has_connection.set()
+        assert interrupted.wait(10)
+        db.execute(ENDLESS.replace("FROM n)", "FROM n LIMIT 100000000)")).fetchall()
+
+    async def end() -> None:
+        query = asyncio.create_task(opened.execute_fn(fn))
+        assert await asyncio.to_thread(has_connection.wait, 10)
+        opened.interrupt()
+        interrupted.set()
+        await opened.end_queries()
+        await query
+
+    with pytest.raises(StoreError, match="tagsync web is stopping"):
+        asyncio.run(end())
     datasette.executor.shutdown()

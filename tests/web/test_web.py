@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from http.client import HTTPConnection
@@ -34,6 +35,7 @@ from tagsync.web import serve
 from tagsync.web.descriptions import TABLES
 from tagsync.web.queries import HISTORY
 from tests.support.commands import command, environment
+from tests.support.waiting import eventually
 from tests.support.web import (
     API,
     FILES,
@@ -72,6 +74,7 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     timeline = [
         (row[-3] if len(row) == 5 else "", row[-2] if len(row) == 5 else row[2])
         for row in cells(browser, 1)
+        if "until now" not in row[-1]  # ten minutes after the last poll
     ]
     assert timeline[1] == ("v1.0.0", "deleted")
     assert timeline[3] == ("latest", "moved")
@@ -88,7 +91,7 @@ def test_from_the_front_page_to_a_tag_s_history(browser: Browser, site: str) -> 
     assert first[2].startswith("existed when first listed")
     assert second[0] in browser.find_element(By.TAG_NAME, "main").text.split("Digests")[0]
     assert [row[3] for row in cells(browser, 1)] == ["moved", "added"]
-    assert [row[3] for row in cells(browser, 2)] == ["no polls"] * 2
+    assert [row[3] for row in cells(browser, 2) if row[1] != "still"] == ["no polls"] * 2
 
 
 def test_a_saved_question_is_answered(browser: Browser, site: str) -> None:
@@ -196,7 +199,14 @@ def test_each_table_and_column_is_described(client: httpx.Client, served: Path, 
         shown = client.get(f"{site}/tagsync/{name}").text
         assert table["description"].replace("'", "&#39;") in shown
         assert set(table.get("facets", ())) <= table["columns"].keys()
-        assert all(f'id="facet-{facet}"' in shown for facet in table.get("facets", ()))
+        facets = [f'id="facet-{facet}"' for facet in table.get("facets", ())]
+        # Datasette leaves out a facet whose values it cannot count within a short time.
+        eventually(partial(shows, client, f"{site}/tagsync/{name}", facets), 30)
+
+
+def shows(client: httpx.Client, address: str, texts: Sequence[str]) -> bool:
+    page = client.get(address).text
+    return all(text in page for text in texts)
 
 
 def test_every_link_of_a_row_leads_to_a_row(client: httpx.Client, site: str) -> None:
@@ -292,10 +302,14 @@ def test_no_table_and_no_question_holds_more_than_text(client: httpx.Client, sit
     assert {"tags", "current_tags", "change_log", "moved-last-week", "deleted"} <= showing
 
 
-def test_a_page_may_not_run_a_script_even_if_it_held_one(
-    browser: Browser, site: str, trap: Trap
-) -> None:
+def test_a_page_may_not_run_a_script_even_if_it_held_one(browser: Browser, site: str) -> None:
     """The browser refuses a script in our pages that it would run in other pages."""
+    # A trap of its own, because it is visited in the end.
+    with closing(Trap()) as trap:
+        assert_scripts_are_refused(browser, site, trap)
+
+
+def assert_scripts_are_refused(browser: Browser, site: str, trap: Trap) -> None:
     put_in = (
         "const script = document.createElement('script');"
         f"script.textContent = \"document.title='owned';fetch('{trap.url}')\";"
@@ -312,8 +326,7 @@ def test_a_page_may_not_run_a_script_even_if_it_held_one(
     browser.get("data:text/html,<title>a page without our headers</title>")
     browser.execute_script(put_in)
     assert browser.title == "owned"
-    assert trap.visited.wait(10)
-    trap.visits = 0
+    assert trap.visited.wait(30)
 
 
 def test_every_response_forbids_scripts(client: httpx.Client, site: str) -> None:
@@ -508,7 +521,7 @@ def test_a_page_of_another_site_in_a_browser(browser: Browser, site: str, host: 
         loads = {"/?image", "/?frame", "/?fetch", "/?cors"}
         with foreign_page(body) as port:
             browser.get(f"http://{host}:{port}/")
-            waiting = WebDriverWait(browser, 20, 0.05)
+            waiting = WebDriverWait(browser, 60, 0.05)
             waiting.until(lambda _: loads <= {path for path, _ in proxy.answers})
             assert {path: status for path, status in proxy.answers if path in loads} == (
                 dict.fromkeys(loads, 403)

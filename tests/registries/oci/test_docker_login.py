@@ -19,6 +19,8 @@ from tagsync.registries.oci.docker_login import (
     docker_login,
 )
 from tagsync.registries.oci.shared_login import Login
+from tests.support.processes import is_running
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -275,10 +277,11 @@ def test_failing_helper_is_named(script: str, sentence: str, tmp_path: Path) -> 
 def test_hanging_helper_is_killed(tmp_path: Path) -> None:
     """A helper that does not answer is killed together with its children."""
     script = f"sleep 60 & echo $! > {tmp_path}/child; wait"
-    text = helped(tmp_path, script, within=0.5)
+    text = helped(tmp_path, script, within=2)
     assert "did not answer within" in text
-    state = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    child = int((tmp_path / "child").read_text())
+    # A process that was killed still has to get the processor once.
+    eventually(lambda: not is_running(child))
 
 
 def test_process_of_a_helper_is_not_waited_for(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 from tests.system.real_systemd.machine import Machine, wait_until
 from tests.system.real_systemd.service import CONFIG, Registry, blocks
 
-_SECONDS: Final = 900
+_SECONDS: Final = 3600
 """Time after which the machine is killed."""
 
 _TREE: Final = Path(os.environ.get("TAGSYNC_TEST_TREE", "/"))
@@ -121,6 +121,6 @@ def service(
     def show(name: str) -> str:
         return machine.run(f"systemctl show --value -p {name} tagsync").stdout.strip()
 
-    wait_until(lambda: show("StatusText").endswith("all is well."), 30)
+    wait_until(lambda: show("StatusText").endswith("all is well."), 60)
     yield show
     machine.attempt("systemctl stop tagsync")

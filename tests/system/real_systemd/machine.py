@@ -56,19 +56,19 @@ class Machine:
         )
         try:
             self._init = self._await_init()
-            wait_until(lambda: self.holds("test -S /run/dbus/system_bus_socket"), 30)
+            wait_until(lambda: self.holds("test -S /run/dbus/system_bus_socket"), 120)
             self.run("systemctl is-system-running --wait || true")
         except BaseException:
             self.close()
             raise
 
-    def run(self, script: str, seconds: float = 120, *, user: str = "") -> Finished:
+    def run(self, script: str, seconds: float = 300, *, user: str = "") -> Finished:
         """Run a script of Bash in the machine, and fail the test if it fails."""
         finished = self.attempt(script, seconds, user=user)
         assert finished.returncode == 0, (script, finished.stdout, finished.stderr)
         return finished
 
-    def attempt(self, script: str, seconds: float = 120, *, user: str = "") -> Finished:
+    def attempt(self, script: str, seconds: float = 300, *, user: str = "") -> Finished:
         """Run a script of Bash in the machine, as root or as a user, and return how it ended."""
         shell = ["bash", "-euo", "pipefail", "-c", script]
         if user:
@@ -87,7 +87,7 @@ class Machine:
         return self.attempt(script).returncode == 0
 
     def paste(
-        self, block: str, answers: Mapping[str, str], seconds: float = 120
+        self, block: str, answers: Mapping[str, str], seconds: float = 300
     ) -> tuple[int, str]:
         """Paste a block at the prompt of a shell, and type an answer to each command that reads.
 
@@ -134,7 +134,7 @@ class Machine:
             for number in process.read_text().split():
                 with suppress(ProcessLookupError):
                     os.kill(int(number), 9)
-        wait_until(self._remove_groups, 10)
+        wait_until(self._remove_groups, 60)
         self._console.close()
 
     def _inside(self, **variables: str) -> list[str]:
@@ -154,7 +154,7 @@ class Machine:
                         return init
             return None
 
-        wait_until(lambda: find() is not None, 30)
+        wait_until(lambda: find() is not None, 120)
         return find() or 0
 
     def _remove_groups(self) -> bool:

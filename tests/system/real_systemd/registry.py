@@ -4,6 +4,7 @@ The lines are ``push REPOSITORY TAG TEXT``, ``delete REPOSITORY TAG``, ``fill TE
 and ``stall off``. ``fill`` pushes an image under 1,000 tags of each of 50 repositories.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,13 +31,16 @@ def main(fifo: Path) -> None:
     """Serve until killed."""
     faults = Faults({"stall": 1.0})
     faults.on = False
-    with Emulator(port=8080, keys={"AKEXAMPLE": Keys("SKEXAMPLE")}, faults=faults) as swr:
-        while True:
-            # Each writer that closes the FIFO ends the file.
-            with fifo.open() as lines:
-                for line in lines:
-                    obey(swr, faults, line)
-                    Path(f"{fifo}.done").write_text(line)
+    # Open for writing, too: otherwise each writer that closes the FIFO would end the file, and a
+    # line that the next one writes before the file is opened again would be lost.
+    both = os.open(fifo, os.O_RDWR)
+    with (
+        Emulator(port=8080, keys={"AKEXAMPLE": Keys("SKEXAMPLE")}, faults=faults) as swr,
+        os.fdopen(both) as lines,
+    ):
+        for line in lines:
+            obey(swr, faults, line)
+            Path(f"{fifo}.done").write_text(line)
 
 
 if __name__ == "__main__":

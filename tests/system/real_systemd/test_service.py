@@ -39,7 +39,7 @@ def test_status_is_right_from_the_first_second(machine: Machine, service: Show) 
     first = service("StatusText")
     assert re.match(r"Watching \d+ repositories in 1 registries with \d+ tags: ", first)
     assert "all is well" in first or "yet" in first
-    wait_until(lambda: service("StatusText").endswith("all is well."), 5)
+    wait_until(lambda: service("StatusText").endswith("all is well."), 60)
     assert service("StatusText").startswith("Watching 15 repositories")
 
 
@@ -72,10 +72,10 @@ def test_reload_is_logged_and_a_wrong_one_is_an_error(machine: Machine, service:
     """A rejected reload is in the status, and among the errors of the journal as JSON."""
     begin = now(machine)
     machine.run("systemctl reload tagsync")
-    wait_until(lambda: bool(events(machine, "config.reloaded", since=begin)), 10)
+    wait_until(lambda: bool(events(machine, "config.reloaded", since=begin)), 60)
     configure(machine, f"{CONFIG}nonsense = 1\n")
     machine.run("systemctl reload tagsync")
-    wait_until(lambda: "The configuration was not reloaded" in service("StatusText"), 10)
+    wait_until(lambda: "The configuration was not reloaded" in service("StatusText"), 60)
     (rejected,) = events(machine, "config.rejected", "-p", "err", since=begin)
     assert list(rejected)[:3] == ["timestamp", "level", "event"]
     assert not events(machine, "config.reloaded", "-p", "err", since=begin)
@@ -98,18 +98,18 @@ def test_failed_start_says_why_and_is_not_repeated(machine: Machine, service: Sh
 def test_other_failures_are_followed_by_a_restart(machine: Machine, service: Show) -> None:
     """The service starts again after a kill, and after an unusable database until it is usable."""
     machine.run("kill -KILL $(systemctl show --value -p MainPID tagsync)")
-    wait_until(lambda: service("NRestarts") == "1" and service("ActiveState") == "active", 20)
+    wait_until(lambda: service("NRestarts") == "1" and service("ActiveState") == "active", 60)
     machine.run("""
         systemctl stop tagsync
         cd /var/lib/tagsync && mv tagsync.db saved && runuser -u tagsync cp /etc/services tagsync.db
         systemctl start --no-block tagsync
     """)
     try:
-        wait_until(lambda: "is not a SQLite database" in service("StatusText"), 20)
-        wait_until(lambda: int(service("NRestarts")) >= 2, 30)
+        wait_until(lambda: "is not a SQLite database" in service("StatusText"), 60)
+        wait_until(lambda: int(service("NRestarts")) >= 2, 60)
     finally:
         machine.run("cd /var/lib/tagsync && mv saved tagsync.db")
-    wait_until(lambda: service("ActiveState") == "active", 20)
+    wait_until(lambda: service("ActiveState") == "active", 60)
 
 
 def test_watchdog_restarts_a_daemon_that_hangs(machine: Machine, service: Show) -> None:
@@ -121,7 +121,7 @@ def test_watchdog_restarts_a_daemon_that_hangs(machine: Machine, service: Show) 
         kill -STOP $(systemctl show --value -p MainPID tagsync)
         rm /etc/systemd/system/tagsync.service.d/watchdog.conf
     """)
-    wait_until(lambda: service("NRestarts") == "1" and service("ActiveState") == "active", 30)
+    wait_until(lambda: service("NRestarts") == "1" and service("ActiveState") == "active", 60)
     machine.run("systemctl daemon-reload")
 
 
@@ -142,19 +142,19 @@ def test_changed_credential_is_noticed_and_needs_a_restart(machine: Machine, ser
     """A reload after a key has changed logs a warning, and the documented restart uses the key."""
     begin = now(machine)
     machine.run("systemctl reload tagsync")
-    wait_until(lambda: bool(events(machine, "config.reloaded", since=begin)), 10)
+    wait_until(lambda: bool(events(machine, "config.reloaded", since=begin)), 60)
     assert not events(machine, "config.credential_changed", since=begin)
     machine.run("echo WRONG >/etc/tagsync/swr-secret-key; systemctl reload tagsync")
-    wait_until(lambda: len(events(machine, "config.reloaded", since=begin)) == 2, 10)
+    wait_until(lambda: len(events(machine, "config.reloaded", since=begin)) == 2, 30)
     (changed,) = events(machine, "config.credential_changed", "-p", "warning", since=begin)
     assert changed["file"] == "/etc/tagsync/swr-secret-key"
     rotate, drop_in = blocks("Secrets")
     status, shown = machine.paste(rotate, {rotate.partition(" &&")[0]: "SKEXAMPLE"})
     assert status == 0, shown
     assert machine.run("cat /etc/tagsync/swr-secret-key").stdout == "SKEXAMPLE\n"
-    wait_until(lambda: service("StatusText").endswith("all is well."), 20)
+    wait_until(lambda: service("StatusText").endswith("all is well."), 60)
     machine.run(drop_in)
-    wait_until(lambda: service("StatusText").endswith("all is well."), 20)
+    wait_until(lambda: service("StatusText").endswith("all is well."), 60)
 
 
 def test_missing_secret_prevents_the_start(machine: Machine, service: Show) -> None:
@@ -183,11 +183,11 @@ def test_root_uses_the_secrets_of_the_service(
             bool(gone := events(machine, "repository.baselined", since=begin))
             and gone[-1]["repository"] == "swr/team-a/gone"
         ),
-        20,
+        60,
     )
     for number in range(3):
         registry(f"delete team-a/gone v{number}")
-    wait_until(lambda: bool(events(machine, "sync.held", "-p", "warning", since=begin)), 20)
+    wait_until(lambda: bool(events(machine, "sync.held", "-p", "warning", since=begin)), 60)
     machine.run(check.replace("as_service check", accept))
     count = "select count(*) from current_tags where repository = 'swr/team-a/gone'"
     machine.run(f'[ "$(sqlite3 -readonly /var/lib/tagsync/tagsync.db "{count}")" = 0 ]')
@@ -205,13 +205,13 @@ def test_no_line_of_50_000_changes_is_lost(
     configure(machine, CONFIG.replace('"team-*"', '"team-*", "burst/*"'))
     machine.run("systemctl restart tagsync")
     filled = r"with 5\d{4} tags: all is well\.$"
-    wait_until(lambda: re.search(filled, service("StatusText")) is not None, 60)
+    wait_until(lambda: re.search(filled, service("StatusText")) is not None, 300)
     begin = now(machine)
     count = "select count(*) from changes where kind = 'updated'"
     query = f'sqlite3 -readonly /var/lib/tagsync/tagsync.db "{count}"'
     before = int(machine.run(query).stdout)
     registry("fill second")
-    wait_until(lambda: int(machine.run(query).stdout) - before == 50_000, 120)
+    wait_until(lambda: int(machine.run(query).stdout) - before == 50_000, 300)
     # The lines follow the commits.
     seen: set[int] = set()
 
@@ -219,7 +219,7 @@ def test_no_line_of_50_000_changes_is_lost(
         seen.update(line["change_id"] for line in events(machine, "tag.updated", since=begin))
         return len(seen) == 50_000
 
-    wait_until(all_logged, 60)
+    wait_until(all_logged, 300)
     assert not [line for line in journal(machine, unit="systemd-journald") if "uppress" in line]
 
 

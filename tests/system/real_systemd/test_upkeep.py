@@ -24,7 +24,7 @@ def test_upgrade_keeps_configuration_and_record(
     version = machine.run("/opt/tagsync/bin/tagsync --version").stdout
     assert " 9." in version
     assert "test.conf" in service("DropInPaths")
-    wait_until(lambda: service("StatusText").endswith("all is well."), 20)
+    wait_until(lambda: service("StatusText").endswith("all is well."), 60)
     machine.run(f"{AUDITOR} tagsync verify", user="alice")
 
 
@@ -48,7 +48,7 @@ def test_move_to_another_host_keeps_the_heads(
     after = heads(machine.run(f"{IN_SOURCE}\n{arrive}").stdout)
     assert before == after
     assert len(before) == 2
-    wait_until(lambda: service("StatusText").endswith("all is well."), 20)
+    wait_until(lambda: service("StatusText").endswith("all is well."), 60)
     machine.run("rm /srv/check/source/tagsync.tar.gz")
 
 
