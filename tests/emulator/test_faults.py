@@ -34,6 +34,7 @@ from tests.support.registries import REPOSITORY
 
 TAGS = "/v2/manage/namespaces/team/repos/api/tags"
 ALL = [f"v{number:02}" for number in range(24, -1, -1)]
+WITHIN = 10.0
 Rows = list[dict[str, Any]]
 LIMITS: dict[str, Any] = {
     "timeout": 5.0,
@@ -61,12 +62,18 @@ def swr(faults: Faults, clock: FakeClock) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=0.5) as client:
+    with httpx.Client(trust_env=False, timeout=WITHIN) as client:
         yield client
 
 
-def get_page(http: httpx.Client, swr: Emulator, offset: int = 0) -> httpx.Response:
-    return http.get(f"{swr.url}{TAGS}", params={"offset": offset, "limit": 10})
+def get_page(
+    http: httpx.Client, swr: Emulator, offset: int = 0, within: float = WITHIN
+) -> httpx.Response:
+    return http.get(
+        f"{swr.url}{TAGS}",
+        params={"offset": offset, "limit": 10},
+        timeout=httpx.Timeout(WITHIN, read=within),
+    )
 
 
 def tag_names(answer: httpx.Response) -> list[str]:
@@ -102,7 +109,7 @@ def test_answer_can_stall(kind: str, http: httpx.Client, swr: Emulator, faults: 
     """A stalled answer never ends, and the server answers other requests meanwhile."""
     faults.next(kind)
     with pytest.raises(httpx.ReadTimeout):
-        get_page(http, swr)
+        get_page(http, swr, within=0.2)
     assert tag_names(get_page(http, swr)) == ALL[:10]
 
 

@@ -460,10 +460,12 @@ def test_connection_without_leftovers_is_reused() -> None:
 
 def test_refused_connection() -> None:
     """A port without a server is unreachable."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(Unreachable, match="could not be reached") as caught:
-        get(client_of(None, url=url))
+    # Without listening, it keeps the port from the servers of other tests.
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="could not be reached") as caught:
+            get(client_of(None, url=url))
     assert url in sentence_of(caught.value)
 
 

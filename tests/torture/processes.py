@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 How = Literal["spared", "asked", "after", "on_line", "on_write"]
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 """Timeout in seconds for a process that should exit by itself."""
 
 

@@ -100,8 +100,8 @@ manifests = true
 """
 
 _LIMITS: Final = """\
-timeout = "400ms"
-retry_for = "1500ms"
+timeout = "{timeout}"
+retry_for = "{retry_for}"
 concurrency = 4
 requests_per_second = 500
 agree_after = 0
@@ -200,13 +200,19 @@ class EmulatedRegistries:
                     )
         return found
 
-    def config(self) -> str:
-        """Return the configuration that watches all of them."""
+    def config(self, *, timeout: str = "400ms", retry_for: str = "1500ms") -> str:
+        """Return the configuration that watches all of them.
+
+        Args:
+            timeout: By default short, because some requests are never answered.
+            retry_for: By default short as well.
+        """
         names = ", ".join(
             f'"{name.partition("/")[2]}"' for name in self.repositories if name.startswith("bare")
         )
         urls = {name: front.url for name, front in self.fronts.items()}
-        return CONFIG.format(**urls, limits=_LIMITS, names=names)
+        limits = _LIMITS.format(timeout=timeout, retry_for=retry_for)
+        return CONFIG.format(**urls, limits=limits, names=names)
 
     def answers(self, repository: str) -> list[dict[str, Any]]:
         """Return the rows of a repository, as its registry sends them."""

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from tagsync.audit.verify import verify
 from tagsync.database.connection import Connection
 from tagsync.database.hash_chain import GENESIS, read_heads
+from tagsync.emulator import Fault
 from tests.torture.judge import HEADS, Cut, Evidence, Log, judge
 from tests.torture.power import Disk, Outages
 from tests.torture.processes import PATIENCE, Process, environment, random_end
@@ -58,12 +59,20 @@ class Outcome(NamedTuple):
         return f"seed {self.seed}: {figures}; faults: {sum(self.faults.values())} ({faults})"
 
 
-def torture(seed: int, seconds: float, folder: Path) -> Outcome:
-    """Run once in an empty folder, where the database and the logs stay."""
+def torture(seed: int, seconds: float, folder: Path, longest: float = 0.0) -> Outcome:
+    """Run once in an empty folder, where the database and the logs stay.
+
+    Args:
+        seed: Determines all random choices.
+        seconds: How long the processes run, at least.
+        folder: The folder.
+        longest: How long they run, at most, if by then a busy machine has not had time for every
+            class of faults and for a change that is recorded.
+    """
     run = _Run(seed, folder)
     with run.registries.serving():
         run.begin()
-        run.run_processes(seconds)
+        run.run_processes(seconds, longest)
         run.settle()
         return run.outcome()
 
@@ -89,13 +98,13 @@ class _Run:
     def begin(self) -> None:
         self._config.write_text(self.registries.config())
 
-    def run_processes(self, seconds: float) -> None:
-        """Run operations and processes side by side for a while."""
+    def run_processes(self, seconds: float, longest: float) -> None:
+        """Run operations and processes side by side for a while, see `torture`."""
         now = time.monotonic()
-        until, act_at, renew_at = now + seconds, now, now
+        until, latest, act_at, renew_at = now + seconds, now + longest, now, now
         outages = Outages(self._power, now)
         try:
-            while now < until:
+            while now < until or (now < latest and not self._has_seen_all()):
                 if now >= act_at:
                     self.registries.act()
                     act_at += self._pauses.expovariate(OPERATIONS_PER_SECOND)
@@ -119,6 +128,8 @@ class _Run:
     def settle(self) -> None:
         """Run two honest passes, the second for held listings, and `tagsync verify`."""
         self.registries.be_honest()
+        # Every request is answered, but on a busy machine not at once.
+        self._config.write_text(self.registries.config(timeout="30s", retry_for="1m"))
         known = self._completed()
         for repository in self.registries.repositories:
             if repository not in known:
@@ -156,6 +167,18 @@ class _Run:
         for front in self.registries.fronts.values():
             faults.update({f"front {kind}": count for kind, count in front.counts.items()})
         return Outcome(self._seed, self._wrong + judge(evidence), self._figures(), faults)
+
+    def _has_seen_all(self) -> bool:
+        """Return whether each class of faults has happened, and a change is recorded."""
+        faults = self.registries.faults.values()
+        for kind in (Fault.STALE, Fault.NO_TOTAL):
+            if not any(each.counts[kind] for each in faults):
+                return False
+        if not any(front.counts for front in self.registries.fronts.values()):
+            return False
+        query = "SELECT 1 FROM changes WHERE not_before IS NOT NULL LIMIT 1"
+        with self._reading() as db:
+            return db is not None and db.execute(query).fetchone() is not None
 
     def _kill_all(self) -> None:
         for process in self._running.values():
