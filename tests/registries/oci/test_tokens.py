@@ -385,6 +385,11 @@ def test_tokens_with_exactly_one_action(opened: Open, clock: FakeClock) -> None:
         ('{"token":"t","expires_in":1e308}', 86400),
         ('{"token":"t","expires_in":"Infinity"}', 86400),
         (f'{{"token":"t","expires_in":"{"9" * 400}"}}', 86400),
+        ('{"token":"t","expires_in":1e400}', 86400),
+        (f'{{"token":"t","expires_in":{"9" * 5000}}}', 60),
+        (f'{{"token":"t","expires_in":{"[" * 900}{"]" * 900}}}', 60),
+        ('{"token":"t","expires_in":true}', 60),
+        ('{"token":" t\\n"}', 60),
     ],
 )
 def test_all_forms_of_a_token(body: str, seconds: float, opened: Open, clock: FakeClock) -> None:
