@@ -84,6 +84,13 @@ def test_expiring_token_is_renewed(opened: Open, clock: FakeClock) -> None:
     assert len(fake.requests) == 1 + 2 + 3
 
 
+def test_sign_in_asks_for_no_compression(opened: Open, clock: FakeClock) -> None:
+    """The answer to a sign-in is not decompressed, so the request accepts no encoding."""
+    fake = TokenRegistry(clock)
+    opened(fake).list_tags("team/a")
+    assert [request.headers["Accept-Encoding"] for request in fake.sign_ins] == ["identity"]
+
+
 def test_default_lifetime_of_a_token(opened: Open, clock: FakeClock) -> None:
     """Without expires_in a token is valid for a minute."""
     fake = TokenRegistry(clock)
