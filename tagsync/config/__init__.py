@@ -124,7 +124,7 @@ def parse(text: str, env: Mapping[str, str], folder: Path) -> Config:
     """
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
         raise ConfigError(f"not valid TOML: {error}") from error
     file = decode(content)
     correct_endpoints(file.registries)

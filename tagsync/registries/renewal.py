@@ -487,6 +487,8 @@ def sign_in_headers(request: httpx.Request) -> dict[str, str]:
     return {
         "User-Agent": request.headers.get("User-Agent", "tagsync"),
         "Accept": "application/json",
+        # Without this header, a server may choose any encoding (RFC 9110, 12.5.3).
+        "Accept-Encoding": "identity",
     }
 
 

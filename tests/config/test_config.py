@@ -193,6 +193,11 @@ def test_invalid_toml_is_refused(text: str) -> None:
     assert sentence.startswith("not valid TOML: ")
 
 
+def test_huge_number_is_invalid_toml() -> None:
+    """A number with more digits than Python converts is refused like other invalid TOML."""
+    assert refusal("a = " + "9" * 5000).startswith("not valid TOML: ")
+
+
 def test_deep_nesting_is_invalid_toml() -> None:
     """A file that is nested too deeply is refused like other invalid TOML."""
     assert refusal("a = " + "[" * 100_000).startswith("not valid TOML: ")

@@ -59,6 +59,9 @@ REFUSALS: Final = Refusals(
         Refusal(Throttled, code="TOOMANYREQUESTS"),
         # A proxy, or a host that is not a registry, also answers 404. A registry's own 404 has an
         # error code as the specification writes it, or the header below.
+        # A 404 for what the login may not see, or for an unknown API, deletes nothing.
+        Refusal(Forbidden, 404, code="DENIED|UNAUTHORIZED", advice=": check the credentials"),
+        Refusal(EndpointNotFound, 404, code="UNSUPPORTED", advice=": check the endpoint"),
         Refusal(RepositoryNotFound, 404, code=r"[A-Z_]+"),
         Refusal(RepositoryNotFound, 404, header="Docker-Distribution-Api-Version"),
         Refusal(EndpointNotFound, 404, advice=": check the endpoint"),

@@ -37,7 +37,8 @@ def challenges_of(response: httpx.Response) -> dict[str, dict[str, str]]:
 def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
     """Return the challenges in ``WWW-Authenticate``.
 
-    If a scheme or a parameter is repeated, the first one counts.
+    If a scheme or a parameter is repeated, the first one counts. A challenge without parameters
+    counts only if its scheme is not repeated with some.
 
     Args:
         headers: The values of the header. Each value may contain several challenges.
@@ -52,7 +53,8 @@ def parse_challenges(headers: list[str]) -> dict[str, dict[str, str]]:
         begins = re.fullmatch(r"([A-Za-z][\w-]*)(?:[ \t]+(?!=)(.*))?", item, re.DOTALL)
         if begins:
             parameters = {}
-            found.setdefault(begins[1].lower(), parameters)
+            if not found.get(begins[1].lower()):
+                found[begins[1].lower()] = parameters
         name, equals, value = ((begins[2] or "") if begins else item).partition("=")
         if equals:
             parameters.setdefault(name.strip().lower(), _unquoted(value.strip()))
@@ -76,7 +78,7 @@ def token_challenge(
     Raises:
         MalformedResponse: If the URL of the token server is invalid, or does not use TLS.
     """
-    text = parameters.get("realm", "")
+    text = parameters.get("realm", "").strip()
     realm = _realm_url(text, endpoint)
     local = is_loopback(realm.host) and is_loopback(endpoint.host)
     if not realm.host or realm.userinfo or realm.scheme not in {"https", "http"}:

@@ -4,8 +4,9 @@ Sources: RFC 6750 (Bearer); the Distribution project's "Token authentication spe
 "Oauth2 token authentication" (identity tokens).
 """
 
+import json
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import httpx
@@ -239,7 +240,8 @@ class BearerAuth(RenewedAuth):
                 raise self._refusal(response.status_code, login)
             raise_unless_success(response, self._issuer, "the registry's endpoint")
             answer = decode_credentials(response, _TokenAnswer, self._issuer, self._clock)
-            token = next(filter(is_header_value, (answer.token, answer.access_token)), None)
+            stripped = (text.strip() for text in (answer.token, answer.access_token) if text)
+            token = next(filter(is_header_value, stripped), None)
             if token is None:
                 raise MalformedResponse(f"{self._issuer} answered without a token")
             return _TokenAuth(Secret(token), challenge.scope), sent_at + answer.lifetime
@@ -304,14 +306,15 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
     token: str | None = None
     access_token: str | None = None
-    expires_in: Any = None
+    expires_in: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
     def lifetime(self) -> timedelta:
         """How long the token is valid."""
         try:
-            seconds = float(self.expires_in)
-        except (TypeError, ValueError, OverflowError):
+            # Python's decoder accepts all numbers; msgspec refuses 1e400.
+            seconds = float(json.loads(bytes(self.expires_in)))
+        except (TypeError, ValueError, OverflowError, RecursionError):
             return DEFAULT_LIFETIME
         if not seconds > 0:  # also if it is not a number (NaN)
             return DEFAULT_LIFETIME

@@ -65,12 +65,13 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 class _RequiredFields(msgspec.Struct, gc=False):
     """The fields of a row without which its tag is unknown.
 
-    If one of them has another type than documented, the whole list is an error.
+    If one of them has another type than documented, the whole list is an error. Instead of a time,
+    ``deleted`` may be true or false, which is as clear.
     """
 
     Tag: _Name
     digest: str | None = None
-    deleted: str | None = None
+    deleted: str | bool | None = None
 
 
 class _Row(_RequiredFields, gc=False):
@@ -324,7 +325,7 @@ REFUSALS: Final = Refusals(
     message_keys=("errorMessage", "error_msg"),
     rows=(
         Refusal(Throttled, code=r"SVCSTG\.SWR\.(4031032|4031042)"),
-        Refusal(EndpointNotFound, 404, code=r"APIGW.*", advice=": check the endpoint"),
+        Refusal(EndpointNotFound, 404, code=r"(?i)APIG.*", advice=": check the endpoint"),
         Refusal(NamespaceNotFound, 404, code=r"SVCSTG\.SWR\.(4040058|4041061)"),
         Refusal(
             RepositoryNotFound,
@@ -338,7 +339,7 @@ REFUSALS: Final = Refusals(
     ),
     hint=_advice,
 )
-"""The meaning of the error codes of SWR and of its gateway (``APIGW``)."""
+"""The meaning of the error codes of SWR and of its gateway (``APIGW``, or ``APIG``)."""
 
 
 def _decode_tags(body: bytes) -> list[_Row] | None:

@@ -62,6 +62,7 @@ def test_loopback_realm_needs_no_tls(opened: Open, clock: FakeClock) -> None:
         ("//auth.example.org/token", "https://auth.example.org/token"),
         ("http://registry.example.com/token", f"{ENDPOINT}/token"),
         ("http://registry.example.com:80/token", f"{ENDPOINT}/token"),
+        (f" {ENDPOINT}/token ", f"{ENDPOINT}/token"),
     ],
 )
 def test_realm_is_completed(realm: str, sent_to: str) -> None:
@@ -114,6 +115,8 @@ def test_missing_scope_is_completed(scope: str | None, repository: str, expected
         ([], {}),
         (['Bearer realm="unclosed'], {"bearer": {"realm": '"unclosed'}}),
         (['Bearer realm="a",realm="b"', 'Bearer realm="c"'], {"bearer": {"realm": "a"}}),
+        (["Bearer", 'Bearer realm="a"'], {"bearer": {"realm": "a"}}),
+        (['Bearer, Bearer realm="a", Bearer'], {"bearer": {"realm": "a"}}),
     ],
 )
 def test_challenges_are_parsed(headers: list[str], expected: dict[str, dict[str, str]]) -> None:

@@ -84,6 +84,13 @@ def test_expiring_token_is_renewed(opened: Open, clock: FakeClock) -> None:
     assert len(fake.requests) == 1 + 2 + 3
 
 
+def test_sign_in_asks_for_no_compression(opened: Open, clock: FakeClock) -> None:
+    """The answer to a sign-in is not decompressed, so the request accepts no encoding."""
+    fake = TokenRegistry(clock)
+    opened(fake).list_tags("team/a")
+    assert [request.headers["Accept-Encoding"] for request in fake.sign_ins] == ["identity"]
+
+
 def test_default_lifetime_of_a_token(opened: Open, clock: FakeClock) -> None:
     """Without expires_in a token is valid for a minute."""
     fake = TokenRegistry(clock)
@@ -385,6 +392,11 @@ def test_tokens_with_exactly_one_action(opened: Open, clock: FakeClock) -> None:
         ('{"token":"t","expires_in":1e308}', 86400),
         ('{"token":"t","expires_in":"Infinity"}', 86400),
         (f'{{"token":"t","expires_in":"{"9" * 400}"}}', 86400),
+        ('{"token":"t","expires_in":1e400}', 86400),
+        (f'{{"token":"t","expires_in":{"9" * 5000}}}', 60),
+        (f'{{"token":"t","expires_in":{"[" * 900}{"]" * 900}}}', 60),
+        ('{"token":"t","expires_in":true}', 60),
+        ('{"token":" t\\n"}', 60),
     ],
 )
 def test_all_forms_of_a_token(body: str, seconds: float, opened: Open, clock: FakeClock) -> None:
@@ -414,7 +426,8 @@ def test_token_server_redirects_within_its_host(identity: bool, clock: FakeClock
         posted.append(request.content)
         return fake(request)
 
-    login = Login(None, Secret("made-up-identity")) if identity else Login("reader", Secret("x"))
+    # Not a single letter: while a secret exists, it is redacted in the texts of other tests, too.
+    login = Login(None if identity else "reader", Secret("made-up-identity"))
     auth = ChallengedAuth(ENDPOINT, lambda: login, clock)
     with closing(registry_of(handler, auth)) as registry:
         registry.list_tags("team/a")

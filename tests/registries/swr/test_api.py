@@ -197,6 +197,15 @@ def test_zero_time_is_not_a_deletion() -> None:
     assert listing(ask(sends(json.dumps([row])))).tags.keys() == {FULL["Tag"]}
 
 
+@pytest.mark.parametrize(("deleted", "is_there"), [(False, True), (True, False)])
+def test_deletion_may_be_true_or_false(deleted: bool, is_there: bool) -> None:
+    """Instead of a time of deletion, a row may say only whether its tag is deleted."""
+    rows = [{**FULL, "deleted": deleted}, {"Tag": "v2"}]
+    found = listing(ask(sends(json.dumps(rows))))
+    assert found.tags.keys() == ({FULL["Tag"], "v2"} if is_there else {"v2"})
+    assert not found.bad_fields
+
+
 def test_bad_field_of_a_deleted_tag_is_not_named() -> None:
     """A row of a deleted tag is ignored, whatever its other fields are."""
     found = listing(ask(sends(json.dumps([{**FULL, "deleted": "2024", "size": "x"}]))))

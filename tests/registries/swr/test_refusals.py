@@ -112,6 +112,8 @@ KINDS: list[tuple[int, str | None, type[RegistryError]]] = [
     (404, "SVCSTG.SWR.4040058", NamespaceNotFound),
     (404, "SVCSTG.SWR.4041061", NamespaceNotFound),
     (404, "APIGW.0101", EndpointNotFound),
+    (404, "APIG.0101", EndpointNotFound),
+    (404, "apigw.0101", EndpointNotFound),
     (409, "SVCSTG.SWR.4090023", Busy),
     (429, "APIG.0308", Throttled),
     (429, None, Throttled),
