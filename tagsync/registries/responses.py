@@ -88,6 +88,22 @@ def repeat_if_inconsistent(read: Callable[[], ReadT], reads: int) -> ReadT:
     return read()
 
 
+class ListPage(msgspec.Struct, kw_only=True):
+    """The body of a page of a list, which may come together with an error."""
+
+    errors: Any = None
+    error: Any = None
+
+    def check_whole(self, answer: Answer) -> None:
+        """Check that the page reports no error, because it may otherwise lack names.
+
+        Raises:
+            MalformedResponse: If it does.
+        """
+        if self.errors or self.error:
+            raise MalformedResponse(f"{answer.url} sent a list together with an error")
+
+
 def decode_body(decode: Callable[[bytes], ReadT], answer: Answer, interface: str) -> ReadT:
     """Decode the body of an answer whose status is 200.
 

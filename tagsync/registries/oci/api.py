@@ -6,7 +6,7 @@ The tags of a repository come from ``GET /v2/{name}/tags/list``. The digest of e
 
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -41,7 +41,7 @@ from tagsync.registries.oci.lists.vendor import NO_LIST, VendorLists
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
 from tagsync.registries.oci.resolution import Listed, Resolution, fingerprint, listing
 from tagsync.registries.oci.resolve import ManifestFetch, Resolver
-from tagsync.registries.responses import Answer, Refusal, Refusals, decode_body
+from tagsync.registries.responses import Answer, ListPage, Refusal, Refusals, decode_body
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger()
 
@@ -77,29 +77,17 @@ REFUSALS: Final = Refusals(
 """The meaning of the error codes of the specification (section "Error codes")."""
 
 
-class _Tags(msgspec.Struct):
+class _Tags(ListPage):
     tags: list[str] | None
     name: str | None = None
-    errors: Any = None
 
 
-class _Catalog(msgspec.Struct):
+class _Catalog(ListPage):
     repositories: list[str] | None
-    errors: Any = None
 
 
 _decode_tags = msgspec.json.Decoder(_Tags).decode
 _decode_catalog = msgspec.json.Decoder(_Catalog).decode
-
-
-def _check_whole(page: _Tags | _Catalog, answer: Answer) -> None:
-    """Check that a page reports no error beside its names, which may then be only a part.
-
-    Raises:
-        MalformedResponse: If it does.
-    """
-    if page.errors:
-        raise MalformedResponse(f"{answer.url} sent a list together with an error")
 
 
 class Oci:
@@ -201,7 +189,7 @@ class Oci:
 
         def decode(answer: Answer) -> Sequence[str]:
             page = decode_body(_decode_catalog, answer, _INTERFACE)
-            _check_whole(page, answer)
+            page.check_whole(answer)
             return page.repositories or []
 
         def catalog() -> PagedNames:
@@ -276,7 +264,7 @@ class Oci:
 
         def decode(answer: Answer) -> Sequence[str]:
             page = decode_body(_decode_tags, answer, _INTERFACE)
-            _check_whole(page, answer)
+            page.check_whole(answer)
             name = page.name or repository
             # The repository may have another parent where a redirect leads.
             is_moved = answer.redirected and name.endswith(f"/{repository}")

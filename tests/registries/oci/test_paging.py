@@ -185,12 +185,14 @@ def test_one_next_page_in_two_spellings_is_requested() -> None:
     assert len(asked) == 2
 
 
-def test_list_with_an_error_fails_the_poll() -> None:
+@pytest.mark.parametrize("key", ["errors", "error"])
+@pytest.mark.parametrize("tags", [["a"], None])
+def test_list_with_an_error_fails_the_poll(key: str, tags: list[str] | None) -> None:
     """A list that comes together with an error may be only a part of it."""
-    body = {"name": REPOSITORY, "tags": ["a"], "errors": [{"code": "UNKNOWN"}]}
+    body = {"name": REPOSITORY, "tags": tags, key: [{"code": "UNKNOWN"}]}
     with pytest.raises(MalformedResponse, match="together with an error"):
         ask(sends(json.dumps(body).encode()))
-    body["errors"] = []
+    body = {"name": REPOSITORY, "tags": ["a"], key: []}
     fake = Fake({"a": image("one")})
     fake.overrides["GET", LIST] = httpx.Response(200, json=body)
     assert listing(ask(fake)).tags.keys() == {"a"}

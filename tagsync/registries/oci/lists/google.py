@@ -11,7 +11,7 @@ Registry.
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +21,7 @@ from tagsync.escaping import truncate
 from tagsync.registries.client import Client
 from tagsync.registries.oci.lists.protocol import Access, ListCut, NotOffered, Row, Rows, TagList
 from tagsync.registries.oci.paging import Cost
-from tagsync.registries.responses import Answer, decode_body
+from tagsync.registries.responses import Answer, ListPage, decode_body
 
 LIMIT: Final = 10_000
 """Number of tags, and of manifests, from which on the answer may be cut."""
@@ -34,11 +34,10 @@ class _Manifest(msgspec.Struct):
     mediaType: str | None = None  # noqa: N815  the registry's own name
 
 
-class _Tags(msgspec.Struct):
+class _Tags(ListPage):
     name: str | None = None
     tags: list[str] | None = None
     manifest: Mapping[str, _Manifest] | None = None
-    errors: Any = None
 
 
 _decode = msgspec.json.Decoder(_Tags).decode
@@ -98,8 +97,7 @@ class GoogleList(TagList):
         path = f"/v2/{repository}/tags/list"
         answer = cost.add(self._client.get(path, {"n": size}, cost.bytes_left))
         page = decode_body(_decode, answer, "the registry's API")
-        if page.errors:
-            raise MalformedResponse(f"{answer.url} sent a list together with an error")
+        page.check_whole(answer)
         if (page.name or repository) != repository:
             raise MalformedResponse(
                 f"{answer.url} sent the list of another repository, {truncate(page.name or '')!r}"
