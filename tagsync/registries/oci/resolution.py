@@ -36,7 +36,7 @@ class Resolution(msgspec.Struct):
 
     Attributes:
         tags: By name.
-        believed: What comes from the registry's own list.
+        believed: The tags whose digests come from the registry's own list.
         images: The images of the tags that were resolved here, by digest.
         missing: Tags whose manifest the registry does not have.
         failed: Tags whose manifest could not be read for another reason.
