@@ -35,6 +35,9 @@ _WHICH: Final[dict[ListName, str]] = {
 }
 """Which rows of a list are shown if it is cut, with a place for their number."""
 
+_PERIOD: Final = (Column("Repository"), Column("From"), Column("To"))
+"""The first columns of a table with periods of repositories."""
+
 
 def outline(report: Report, drawings: Sequence[Drawing] = ()) -> Document:
     """Return a report as a document.
@@ -328,13 +331,7 @@ def _coverage(report: Report) -> Iterator[Block]:
 
 
 def _coverage_table(report: Report) -> Table:
-    columns = (
-        Column("Repository"),
-        Column("From"),
-        Column("To"),
-        Column("Covered", "number"),
-        Column("Longest gap", "number"),
-    )
+    columns = (*_PERIOD, Column("Covered", "number"), Column("Longest gap", "number"))
     rows = tuple(
         (
             text(Code(row.repository)),
@@ -349,13 +346,7 @@ def _coverage_table(report: Report) -> Table:
 
 
 def _gaps_table(report: Report) -> Table:
-    columns = (
-        Column("Repository"),
-        Column("From"),
-        Column("To"),
-        Column("Duration", "number"),
-        Column("Why"),
-    )
+    columns = (*_PERIOD, Column("Duration", "number"), Column("Why"))
     rows = tuple(
         (
             text(Code(gap.repository)),

@@ -36,10 +36,10 @@ from tagsync.models import (
     Unchanged,
 )
 from tagsync.registries.client import Client
+from tagsync.registries.oci.listing import Listed, Resolution, complete_listing, fingerprint
 from tagsync.registries.oci.lists.claims import HEAD, Believed, Claims
 from tagsync.registries.oci.lists.vendor import NO_LIST, VendorLists
 from tagsync.registries.oci.paging import Cost, PagedNames, PageSize, read_list
-from tagsync.registries.oci.resolution import Listed, Resolution, fingerprint, listing
 from tagsync.registries.oci.resolve import ManifestFetch, Resolver
 from tagsync.registries.responses import Answer, ListPage, Refusal, Refusals, decode_body
 
@@ -57,11 +57,11 @@ REFUSALS: Final = Refusals(
     message_keys=("message",),
     rows=(
         Refusal(Throttled, code="TOOMANYREQUESTS"),
-        # A proxy, or a host that is not a registry, also answers 404. A registry's own 404 has an
-        # error code as the specification writes it, or the header below.
-        # A 404 for what the login may not see, or for an unknown API, deletes nothing.
+        # Some registries answer 404 for what the login may not see, or for an unknown API.
         Refusal(Forbidden, 404, code="DENIED|UNAUTHORIZED", advice=": check the credentials"),
         Refusal(EndpointNotFound, 404, code="UNSUPPORTED", advice=": check the endpoint"),
+        # A proxy, or a host that is not a registry, also answers 404. A registry's own 404 has an
+        # error code as the specification writes it, or the header below.
         Refusal(RepositoryNotFound, 404, code=r"[A-Z_]+"),
         Refusal(RepositoryNotFound, 404, header="Docker-Distribution-Api-Version"),
         Refusal(EndpointNotFound, 404, advice=": check the endpoint"),
@@ -157,7 +157,8 @@ class Oci:
         fetch = ManifestFetch(repository, scope, cost)
         if scope.manifests:
             fetch = self._resolver.fetch_manifests(repository, list(found.images), scope, cost)
-        return listing(listed, found, fetch, cost, (started_at, timestamp(self._clock())))
+        times = started_at, timestamp(self._clock())
+        return complete_listing(listed, found, fetch, cost, times)
 
     def list_repositories(
         self,

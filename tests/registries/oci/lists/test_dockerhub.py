@@ -13,6 +13,7 @@ from tagsync.errors import Unauthorized
 from tagsync.models import ListUse
 from tagsync.registries.credentials import BasicCredential, TokenCredential
 from tagsync.registries.oci.lists.dockerhub import DockerHubList
+from tagsync.registries.oci.lists.vendor import MAX_FAILURES
 from tagsync.secrets import Secret
 from tests.support.clock import FakeClock
 from tests.support.lists import (
@@ -457,6 +458,18 @@ def test_unusable_proxy_for_the_api_costs_no_poll(
         monkeypatch.setenv("HTTPS_PROXY", "http://[")
         assert registry.poll().source == "head"
         assert "HTTPS_PROXY" in reason(registry)
+
+
+def test_lists_that_need_a_login_do_not_pause_the_others(listed: Open) -> None:
+    """Without a login, long lists are not read, however many there are, and short ones are."""
+    with OciEmulator(DockerHub(anonymous_rows=100)) as emulator:
+        registry = listed(emulator)
+        for number in range(MAX_FAILURES):
+            fill(emulator, 101, f"team/long{number}")
+            assert registry.poll(f"team/long{number}").source == "head"
+        fill(emulator, 5)
+        registry.poll()
+        assert registry.poll().source == "dockerhub"
 
 
 def test_use_that_check_shows(listed: Open) -> None:

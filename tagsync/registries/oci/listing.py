@@ -92,7 +92,7 @@ def fingerprint(found: Resolution, bad_names: Iterable[str], scope: Scope) -> st
     return hashed.hexdigest()
 
 
-def listing(
+def complete_listing(
     listed: Listed, found: Resolution, fetch: ManifestFetch, cost: Cost, times: tuple[str, str]
 ) -> Listing:
     """Return the listing of a repository.
